@@ -1,1 +1,14 @@
-//! placeholder
+//! What the operator's resources mean.
+//!
+//! [`model`] holds the resources in resolved form (defaults applied, addresses parsed), [`State`] all
+//! of them with the indexes that keep changes cheap and the checks that refuse a bad one, and
+//! [`verdict`] the reference semantics that every dataplane is held against.
+
+pub mod diagnostic;
+pub mod model;
+mod state;
+mod verdict;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use state::{Change, Key, Kind, Resource, State};
+pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict};

@@ -1,0 +1,74 @@
+//! Names of resources.
+
+use crate::{ParseError, serde_as_text};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Longest name of a resource, in bytes (a DNS name's length, so that imported names fit).
+pub const MAX_NAME: usize = 253;
+
+/// A resource's name: `[a-z0-9]([-a-z0-9._]*[a-z0-9])?`, at most [`MAX_NAME`] bytes.
+///
+/// Cheap to clone: names are shared by every index that mentions them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let error = |why: &str| Err(ParseError::new("name", text, why));
+        if text.is_empty() || text.len() > MAX_NAME {
+            return error("names have 1 to 253 characters");
+        }
+        let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if !text.bytes().all(|b| alphanumeric(b) || matches!(b, b'-' | b'.' | b'_')) {
+            return error("names use lower-case letters, digits, `-`, `.` and `_`");
+        }
+        let ends = [text.bytes().next(), text.bytes().next_back()];
+        if !ends.into_iter().flatten().all(alphanumeric) {
+            return error("names begin and end with a lower-case letter or a digit");
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+serde_as_text!(Name);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_the_contract_says_and_nothing_else() {
+        for good in ["a", "web-1", "shop.web_1", "0", &"a".repeat(253)] {
+            assert!(good.parse::<Name>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "Web", "a b", "a/b", "ä", ".", &"a".repeat(254)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+}
