@@ -7,11 +7,13 @@ mod addr;
 mod label;
 mod name;
 mod number;
+mod port;
 
 pub use addr::{IpNet, Mac, PrefixError, parse_ip};
 pub use label::{Labels, MAX_LABELS, Operator, RESERVED_PREFIX, Requirement, Selector, check_key, check_value};
 pub use name::{MAX_NAME, Name};
 pub use number::{DatapathId, ProtocolPort, Vni};
+pub use port::Port;
 
 /// Why a piece of text is not the value that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,1 +1,22 @@
-//! placeholder
+//! The switch-independent pipeline: its stages, the entries that fill them, and what they do.
+//!
+//! The compiler writes [`Entry`]s into [`Program`]s; drivers lower them to their protocol and lift what
+//! they read back; [`walk`] is the reference of what a program does to a packet.
+
+mod check;
+mod entry;
+mod field;
+mod packet;
+mod program;
+mod render;
+mod stage;
+mod walk;
+
+pub use check::{Violation, check};
+pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Match, Next, Output};
+pub use field::{Field, conn, decision, frag};
+pub use packet::{Packet, PacketError, ethertype, ip_proto};
+pub use program::{Delta, Program};
+pub use render::{render_entry, render_pipeline, render_program};
+pub use stage::{Stage, StageSpec};
+pub use walk::{Memory, Outcome, Step, Tracker, Walk, walk};

@@ -3,8 +3,9 @@
 //! An absent peer list (`None`, any peer) and an empty one (`Some([])`, no peer) are different values
 //! here and in every encoding: an empty list must never widen into "any".
 
+pub use bulkhead_topology::Port;
 use bulkhead_topology::{DatapathId, IpNet, Labels, Mac, Name, ProtocolPort, Selector, Vni};
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// An overlay L2/L3 domain: one VNI and its subnets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,24 +60,6 @@ pub struct Uplink {
     pub at: Attachment,
     /// 802.1Q VLAN id, 1-4094; 0 is untagged.
     pub vlan: u16,
-}
-
-/// A switch port by its name or OpenFlow number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Port {
-    /// The interface's name.
-    Name(Arc<str>),
-    /// The port number.
-    Number(u32),
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => name.fmt(f),
-            Self::Number(number) => number.fmt(f),
-        }
-    }
 }
 
 /// Where an interface is plugged in. The switch need not exist yet.

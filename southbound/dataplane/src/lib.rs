@@ -1,1 +1,133 @@
-//! placeholder
+//! The seam between the controller and its drivers: what is asked of a switch, what it reports.
+//!
+//! The controller sends [`Command`]s for one switch in order; the driver answers each [`Command::Apply`]
+//! with one [`Report::Applied`] or [`Report::Refused`], and reports the rest as it happens. A driver holds
+//! no truth: after every [`Report::Connected`] it is asked to read the switch back.
+
+use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_topology::{DatapathId, Name, Port};
+use std::collections::BTreeSet;
+
+/// What a switch can do, as its driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It tracks connections.
+    pub conntrack: bool,
+    /// It has conjunctive matches, so that sets need not be multiplied.
+    pub conjunction: bool,
+    /// Most entries that it may be sent, all stages together.
+    pub max_entries: u32,
+}
+
+/// What the controller asks of one switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Read back our entries; answered by [`Report::Actual`].
+    Read,
+    /// Change the program as one atomic step, removals and additions together, and confirm by a barrier.
+    Apply {
+        /// Number of this step, to match the answer; grows by one per command and connection.
+        step: u64,
+        /// What changes. Names only ports that the switch has reported.
+        delta: Delta,
+    },
+    /// Read the counters; answered by [`Report::Counters`].
+    Count,
+}
+
+/// What a driver reports of one switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The switch is there and speaks our protocol. Nothing of what was sent before is still under way.
+    Connected {
+        /// What it can do.
+        capabilities: Capabilities,
+        /// Its ports: names and numbers.
+        ports: BTreeSet<Port>,
+    },
+    /// The session ended; why, for people.
+    Disconnected(String),
+    /// Its ports changed.
+    Ports(BTreeSet<Port>),
+    /// Our entries as the switch has them.
+    Actual {
+        /// Entries that carry our cookie and could be lifted.
+        program: Program,
+        /// Entries with our cookie that could not be lifted: the driver removes them with the next step.
+        alien: usize,
+    },
+    /// A step is in force: the switch confirmed it after a barrier.
+    Applied {
+        /// The step.
+        step: u64,
+    },
+    /// A step was refused as a whole; the switch's program is what it was.
+    Refused {
+        /// The step.
+        step: u64,
+        /// The switch's reason.
+        reason: String,
+    },
+    /// Packets and bytes by cause since the entries were installed.
+    Counters(Vec<Counter>),
+}
+
+/// How often a cause's entries matched on one switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counter {
+    /// The cause.
+    pub cause: Cause,
+    /// Whether it counts dropped packets.
+    pub dropped: bool,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// How a driver finds out which of its connections is which switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// OpenFlow: the switch connects and says its datapath id.
+    Datapath(DatapathId),
+    /// The simulated switch.
+    Sim,
+}
+
+/// A report and the switch that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromSwitch {
+    /// The switch's name.
+    pub switch: Name,
+    /// Number of the attachment that the report belongs to (see [`ToDrivers::Attach`]): reports of an
+    /// older one are stale.
+    pub attachment: u64,
+    /// The report.
+    pub report: Report,
+}
+
+/// What the controller tells its drivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToDrivers {
+    /// A switch is now to be driven: from now on its sessions are taken.
+    Attach {
+        /// The switch's name.
+        switch: Name,
+        /// How it is found.
+        address: Address,
+        /// Number of this attachment, echoed in its reports.
+        attachment: u64,
+    },
+    /// A switch is no longer ours: its session is closed and its entries stay.
+    Detach {
+        /// The switch's name.
+        switch: Name,
+    },
+    /// A command for an attached switch.
+    Command {
+        /// The switch's name.
+        switch: Name,
+        /// The command.
+        command: Command,
+    },
+}

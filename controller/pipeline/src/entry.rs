@@ -1,0 +1,315 @@
+//! Entries: what one line of a program matches, does and is caused by.
+
+use crate::{field::Field, stage::Stage};
+use bulkhead_topology::Port;
+use std::fmt;
+
+/// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
+/// unique, values have no bit outside their mask, and no mask is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Match {
+    /// The port the packet came in by; `None` is any.
+    pub in_port: Option<Port>,
+    fields: Vec<(Field, u128, u128)>,
+}
+
+impl Match {
+    /// Matches every packet.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Also requires the in-port.
+    pub fn port(mut self, port: Port) -> Self {
+        self.in_port = Some(port);
+        self
+    }
+
+    /// Also requires `field == value`.
+    pub fn with(self, field: Field, value: impl Into<u128>) -> Self {
+        self.masked(field, value, field.full_mask())
+    }
+
+    /// Also requires `field & mask == value & mask`; an empty mask adds nothing.
+    pub fn masked(mut self, field: Field, value: impl Into<u128>, mask: u128) -> Self {
+        let mask = mask & field.full_mask();
+        let value = value.into() & mask;
+        match self.fields.binary_search_by_key(&field, |f| f.0) {
+            Ok(at) => self.fields[at] = (field, value, mask),
+            Err(_) if mask == 0 => {}
+            Err(at) => self.fields.insert(at, (field, value, mask)),
+        }
+        self
+    }
+
+    /// The fields with value and mask, in canonical order.
+    pub fn fields(&self) -> &[(Field, u128, u128)] {
+        &self.fields
+    }
+
+    /// Value and mask of one field, if it is matched.
+    pub fn get(&self, field: Field) -> Option<(u128, u128)> {
+        let at = self.fields.binary_search_by_key(&field, |f| f.0).ok()?;
+        self.fields.get(at).map(|(_, value, mask)| (*value, *mask))
+    }
+
+    /// Value of one field that is matched exactly.
+    pub fn exact(&self, field: Field) -> Option<u128> {
+        self.get(field).filter(|(_, mask)| *mask == field.full_mask()).map(|(value, _)| value)
+    }
+
+    /// Gives back spare memory: programs are large and live long.
+    pub fn shrink(&mut self) {
+        self.fields.shrink_to_fit();
+    }
+}
+
+/// One thing an entry does; in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Sets a field.
+    Set(Field, u128),
+    /// Copies one field into another of the same width.
+    Copy {
+        /// Read from.
+        from: Field,
+        /// Written to.
+        to: Field,
+    },
+    /// Service := protocol and the packet's destination port.
+    ServiceFromDst,
+    /// Service := protocol and the packet's source port (of a reply).
+    ServiceFromSrc,
+    /// Service := ICMP protocol, type and code.
+    ServiceFromIcmp,
+    /// Service := protocol alone.
+    ServiceFromProto,
+    /// Chooses the out-port.
+    SetOut(Port),
+    /// Sends a copy out.
+    Output(Output),
+    /// Looks the packet up in the connection tracker, in the zone of its network, and goes to the next
+    /// stage with [`Field::Conn`] set. Last.
+    Track,
+    /// Commits the connection, remembering identities, classes and service.
+    Commit,
+    /// As [`Self::Commit`] for fragments: the tracker holds a datagram's fragments until all of them got
+    /// here, so that later ones pass exactly if the first one did. Last.
+    Gate,
+    /// Exchanges source and destination in the metadata: a reply is judged as its connection was.
+    SwapEnds,
+    /// Restores what [`Self::Commit`] remembered: an ICMP error is judged as its connection.
+    Recall,
+    /// This entry is clause `k` of `n` (from 1) of a conjunction; it does and decides nothing else.
+    Clause {
+        /// The conjunction's number, unique in the stage.
+        conjunction: u32,
+        /// Which clause, from 1.
+        k: u8,
+        /// How many clauses there are, 2 or 3.
+        n: u8,
+    },
+    /// Tells the sender that its packet was refused.
+    Reject,
+}
+
+/// Where a copy of the packet goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Output {
+    /// Back where it came from.
+    InPort,
+    /// The port chosen by [`Action::SetOut`].
+    Chosen,
+    /// This port.
+    Port(Port),
+}
+
+/// Where a packet goes after an entry's actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Next {
+    /// On to a later stage.
+    Stage(Stage),
+    /// It is dropped, and counts under the entry's cause.
+    Drop,
+    /// Done: the actions sent it out, or the entry is a clause.
+    Done,
+}
+
+/// The rule that an entry stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A built-in rule.
+    Builtin(Builtin),
+    /// A policy's rule, by its durable number.
+    Rule(u32),
+    /// The isolation by a policy, by its durable number.
+    Isolation(u32),
+    /// The isolation by a zone, by its durable number.
+    Zone(u32),
+    /// The default of a network, by its number.
+    Default(u32),
+    /// No rule matched in a stage.
+    Miss(Stage),
+}
+
+macro_rules! builtins {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// The built-in rules: visible, named, counted like any other.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Builtin { $($(#[$doc])* $name,)* }
+
+        impl Builtin {
+            /// Every built-in rule.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name that operators see.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => concat!("builtin/", $text),)* }
+            }
+        }
+    };
+}
+
+builtins! {
+    /// A port belongs to a network.
+    Classify = "classify",
+    /// A sender's addresses are checked.
+    Antispoof = "antispoof",
+    /// ARP is answered, never flooded.
+    Arp = "arp",
+    /// IPv6 neighbour discovery is answered, never flooded.
+    Nd = "nd",
+    /// DHCP between workloads and the uplink.
+    Dhcp = "dhcp",
+    /// Frames that are neither IP nor ARP.
+    NonIp = "non-ip",
+    /// Addresses are classed by the CIDRs of policies.
+    AddressClass = "address-class",
+    /// Destinations are looked up.
+    Locate = "locate",
+    /// Multicast and broadcast packets.
+    Multicast = "multicast",
+    /// Packets between two outside addresses.
+    Transit = "transit",
+    /// Connection tracking.
+    Conntrack = "conntrack",
+    /// Packets that the connection tracker cannot place.
+    Invalid = "conntrack-invalid",
+    /// Replies of connections.
+    Reply = "reply",
+    /// ICMP errors about connections (path MTU and unreachable).
+    IcmpError = "icmp-error",
+    /// Later fragments, which follow their first one.
+    Fragment = "fragment",
+    /// Live connections of a network with `onTighten: persist`.
+    Persist = "persist",
+    /// End of a tier.
+    TierEnd = "tier-end",
+    /// A side that is no workload of this switch: its policy is not judged here.
+    Unmanaged = "unmanaged",
+    /// The decision is carried out.
+    Verdict = "verdict",
+    /// The packet leaves.
+    Deliver = "deliver",
+}
+
+/// Tags of the cause's kind in its number; part of what is written to switches, so never reused.
+mod tag {
+    pub const BUILTIN: u64 = 1;
+    pub const RULE: u64 = 2;
+    pub const ISOLATION: u64 = 3;
+    pub const ZONE: u64 = 4;
+    pub const DEFAULT: u64 = 5;
+    pub const MISS: u64 = 6;
+}
+
+impl Cause {
+    /// The cause as a 40-bit number, kind in the top 8 bits; drivers keep it in the cookie.
+    pub fn to_bits(self) -> u64 {
+        let (kind, id) = match self {
+            Self::Builtin(builtin) => (tag::BUILTIN, builtin as u32),
+            Self::Rule(id) => (tag::RULE, id),
+            Self::Isolation(id) => (tag::ISOLATION, id),
+            Self::Zone(id) => (tag::ZONE, id),
+            Self::Default(id) => (tag::DEFAULT, id),
+            Self::Miss(stage) => (tag::MISS, stage as u32),
+        };
+        kind << 32 | u64::from(id)
+    }
+
+    /// The cause of such a number.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let id = bits as u32;
+        Some(match bits >> 32 {
+            tag::BUILTIN => Self::Builtin(*Builtin::ALL.get(id as usize)?),
+            tag::RULE => Self::Rule(id),
+            tag::ISOLATION => Self::Isolation(id),
+            tag::ZONE => Self::Zone(id),
+            tag::DEFAULT => Self::Default(id),
+            tag::MISS => Self::Miss(Stage::from_index(u8::try_from(id).ok()?)?),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin(builtin) => f.write_str(builtin.as_str()),
+            Self::Rule(id) => write!(f, "rule/{id}"),
+            Self::Isolation(id) => write!(f, "isolation/{id}"),
+            Self::Zone(id) => write!(f, "zone/{id}"),
+            Self::Default(id) => write!(f, "default/{id}"),
+            Self::Miss(stage) => write!(f, "builtin/miss-{}", stage.spec().name),
+        }
+    }
+}
+
+/// What makes an entry unique in a program.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryKey {
+    /// The stage it is in.
+    pub stage: Stage,
+    /// Higher wins.
+    pub priority: u16,
+    /// What it matches.
+    pub matches: Match,
+}
+
+/// One entry of a program.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    /// Stage, priority and match.
+    pub key: EntryKey,
+    /// What it does.
+    pub actions: Vec<Action>,
+    /// Where the packet goes then.
+    pub next: Next,
+    /// Why it is there.
+    pub cause: Cause,
+}
+
+impl Entry {
+    /// An entry; its memory is cut to size.
+    pub fn new(
+        stage: Stage,
+        priority: u16,
+        mut matches: Match,
+        actions: Vec<Action>,
+        next: Next,
+        cause: Cause,
+    ) -> Self {
+        matches.shrink();
+        let actions = actions.into_boxed_slice().into_vec();
+        Self { key: EntryKey { stage, priority, matches }, actions, next, cause }
+    }
+
+    /// Every port that the entry names: it can be installed once the switch has them all.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.key.matches.in_port.iter().chain(self.actions.iter().filter_map(|action| match action {
+            Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port),
+            _ => None,
+        }))
+    }
+}

@@ -1,0 +1,223 @@
+//! Fields that entries match and set: the packet's, the connection tracker's, and our own metadata.
+
+/// A field. The order is the canonical order of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Field {
+    /// Number of the network the packet is in (16 bits); also its conntrack zone.
+    Network,
+    /// Identity of the connection's source (32 bits; 0 unknown, 1 external).
+    SrcId,
+    /// Identity of the connection's destination.
+    DstId,
+    /// Address class of the connection's source (32 bits; 0 in no policy's CIDR).
+    SrcClass,
+    /// Address class of the connection's destination.
+    DstClass,
+    /// What the connection asks for (24 bits): protocol, then port, or ICMP type and code.
+    Service,
+    /// Whether the source is a workload of this switch (1 bit).
+    SrcLocal,
+    /// Whether the destination is a workload of this switch (1 bit).
+    DstLocal,
+    /// The verdict so far (2 bits), see [`decision`].
+    Decision,
+    /// Satisfied conjunction (32 bits); matched only, never set.
+    Conjunction,
+    /// Connection state (6 bits), see [`conn`].
+    Conn,
+    /// Ethernet source address (48 bits).
+    EthSrc,
+    /// Ethernet destination address (48 bits).
+    EthDst,
+    /// Ethertype (16 bits).
+    EthType,
+    /// 802.1Q VLAN id (13 bits: bit 12 says that a tag is present).
+    Vlan,
+    /// IP protocol, IPv6 extension headers skipped (8 bits).
+    IpProto,
+    /// Fragment bits (2 bits), see [`frag`].
+    IpFrag,
+    /// IPv4 source (32 bits).
+    Ipv4Src,
+    /// IPv4 destination (32 bits).
+    Ipv4Dst,
+    /// IPv6 source (128 bits).
+    Ipv6Src,
+    /// IPv6 destination (128 bits).
+    Ipv6Dst,
+    /// TCP, UDP or SCTP source port (16 bits).
+    L4Src,
+    /// TCP, UDP or SCTP destination port (16 bits).
+    L4Dst,
+    /// ICMP or ICMPv6 type (8 bits).
+    IcmpType,
+    /// ICMP or ICMPv6 code (8 bits).
+    IcmpCode,
+    /// ARP operation (16 bits).
+    ArpOp,
+    /// ARP sender protocol address (32 bits).
+    ArpSpa,
+    /// ARP target protocol address (32 bits).
+    ArpTpa,
+    /// ARP sender hardware address (48 bits).
+    ArpSha,
+    /// ARP target hardware address (48 bits).
+    ArpTha,
+    /// Neighbour discovery target (128 bits).
+    NdTarget,
+    /// ND source link-layer address option (48 bits).
+    NdSll,
+    /// ND target link-layer address option (48 bits).
+    NdTll,
+    /// ND flags and reserved word (32 bits).
+    NdReserved,
+    /// Type of the ND option (8 bits).
+    NdOption,
+}
+
+impl Field {
+    /// All fields, in canonical order.
+    pub const ALL: [Self; 35] = [
+        Self::Network,
+        Self::SrcId,
+        Self::DstId,
+        Self::SrcClass,
+        Self::DstClass,
+        Self::Service,
+        Self::SrcLocal,
+        Self::DstLocal,
+        Self::Decision,
+        Self::Conjunction,
+        Self::Conn,
+        Self::EthSrc,
+        Self::EthDst,
+        Self::EthType,
+        Self::Vlan,
+        Self::IpProto,
+        Self::IpFrag,
+        Self::Ipv4Src,
+        Self::Ipv4Dst,
+        Self::Ipv6Src,
+        Self::Ipv6Dst,
+        Self::L4Src,
+        Self::L4Dst,
+        Self::IcmpType,
+        Self::IcmpCode,
+        Self::ArpOp,
+        Self::ArpSpa,
+        Self::ArpTpa,
+        Self::ArpSha,
+        Self::ArpTha,
+        Self::NdTarget,
+        Self::NdSll,
+        Self::NdTll,
+        Self::NdReserved,
+        Self::NdOption,
+    ];
+
+    /// How many fields there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Width in bits.
+    pub const fn width(self) -> u32 {
+        match self {
+            Self::SrcLocal | Self::DstLocal => 1,
+            Self::Decision | Self::IpFrag => 2,
+            Self::Conn => 6,
+            Self::IpProto | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
+            Self::Vlan => 13,
+            Self::Network | Self::EthType | Self::L4Src | Self::L4Dst | Self::ArpOp => 16,
+            Self::Service => 24,
+            Self::SrcId | Self::DstId | Self::SrcClass | Self::DstClass | Self::Conjunction => 32,
+            Self::Ipv4Src | Self::Ipv4Dst | Self::ArpSpa | Self::ArpTpa | Self::NdReserved => 32,
+            Self::EthSrc | Self::EthDst | Self::ArpSha | Self::ArpTha | Self::NdSll | Self::NdTll => 48,
+            Self::Ipv6Src | Self::Ipv6Dst | Self::NdTarget => 128,
+        }
+    }
+
+    /// All bits of the field.
+    pub const fn full_mask(self) -> u128 {
+        u128::MAX >> (128 - self.width())
+    }
+
+    /// Whether the field is our metadata, which starts at 0 in every packet.
+    pub const fn is_metadata(self) -> bool {
+        (self as u8) < (Self::Conjunction as u8)
+    }
+
+    /// The name in printed programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::SrcId => "src_id",
+            Self::DstId => "dst_id",
+            Self::SrcClass => "src_class",
+            Self::DstClass => "dst_class",
+            Self::Service => "service",
+            Self::SrcLocal => "src_local",
+            Self::DstLocal => "dst_local",
+            Self::Decision => "decision",
+            Self::Conjunction => "conjunction",
+            Self::Conn => "conn",
+            Self::EthSrc => "eth_src",
+            Self::EthDst => "eth_dst",
+            Self::EthType => "eth_type",
+            Self::Vlan => "vlan",
+            Self::IpProto => "ip_proto",
+            Self::IpFrag => "ip_frag",
+            Self::Ipv4Src => "ipv4_src",
+            Self::Ipv4Dst => "ipv4_dst",
+            Self::Ipv6Src => "ipv6_src",
+            Self::Ipv6Dst => "ipv6_dst",
+            Self::L4Src => "l4_src",
+            Self::L4Dst => "l4_dst",
+            Self::IcmpType => "icmp_type",
+            Self::IcmpCode => "icmp_code",
+            Self::ArpOp => "arp_op",
+            Self::ArpSpa => "arp_spa",
+            Self::ArpTpa => "arp_tpa",
+            Self::ArpSha => "arp_sha",
+            Self::ArpTha => "arp_tha",
+            Self::NdTarget => "nd_target",
+            Self::NdSll => "nd_sll",
+            Self::NdTll => "nd_tll",
+            Self::NdReserved => "nd_reserved",
+            Self::NdOption => "nd_option",
+        }
+    }
+}
+
+/// Bits of [`Field::Conn`] (the same as Open vSwitch's ct_state).
+pub mod conn {
+    /// First packets of a connection.
+    pub const NEW: u128 = 1;
+    /// Packets of a committed connection.
+    pub const EST: u128 = 2;
+    /// An ICMP error about a committed connection.
+    pub const REL: u128 = 4;
+    /// In the direction opposite to the connection's first packet.
+    pub const RPL: u128 = 8;
+    /// The tracker could not make sense of the packet.
+    pub const INV: u128 = 16;
+    /// The packet went through the tracker.
+    pub const TRK: u128 = 32;
+}
+
+/// Bits of [`Field::IpFrag`] (the same as Open vSwitch's nw_frag).
+pub mod frag {
+    /// The packet is a fragment.
+    pub const ANY: u128 = 1;
+    /// It is not the first one: it carries no ports.
+    pub const LATER: u128 = 2;
+}
+
+/// Values of [`Field::Decision`].
+pub mod decision {
+    /// Let pass. Not 0, which every packet starts with: nothing passes undecided.
+    pub const ALLOW: u128 = 1;
+    /// Drop.
+    pub const DENY: u128 = 2;
+    /// Drop and tell the sender.
+    pub const REJECT: u128 = 3;
+}

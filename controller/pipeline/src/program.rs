@@ -1,0 +1,96 @@
+//! A switch's desired entries.
+
+use crate::{
+    entry::{Entry, EntryKey},
+    stage::Stage,
+};
+use std::collections::BTreeMap;
+
+/// A set of entries with unique keys, in canonical order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Program {
+    entries: BTreeMap<EntryKey, Entry>,
+}
+
+/// What turns one program into another. Disjoint: a key is in `remove` or among `add`, not both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Keys of entries that go.
+    pub remove: Vec<EntryKey>,
+    /// Entries that come, or replace the one with the same key.
+    pub add: Vec<Entry>,
+}
+
+impl Delta {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+}
+
+impl Program {
+    /// The empty program, which drops everything.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry, and gives back the one that it replaces.
+    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        self.entries.insert(entry.key.clone(), entry)
+    }
+
+    /// Removes an entry.
+    pub fn remove(&mut self, key: &EntryKey) -> Option<Entry> {
+        self.entries.remove(key)
+    }
+
+    /// The entry with this key.
+    pub fn get(&self, key: &EntryKey) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// All entries: by stage, then priority (lowest first), then match.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// One stage's entries, highest priority first.
+    pub fn stage(&self, stage: Stage) -> impl Iterator<Item = &Entry> {
+        let key = |priority| EntryKey { stage, priority, matches: Default::default() };
+        // Keys of the next stage are all above; of this stage none is below (stage, 0, any).
+        let all = self.entries.range(key(0)..);
+        let end = Stage::from_index(stage as u8 + 1).map(|stage| EntryKey { stage, ..key(0) });
+        match end {
+            Some(end) => self.entries.range(key(0)..end),
+            None => all,
+        }
+        .rev()
+        .map(|(_, entry)| entry)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Carries out a delta.
+    pub fn apply(&mut self, delta: &Delta) {
+        for key in &delta.remove {
+            self.entries.remove(key);
+        }
+        for entry in &delta.add {
+            self.insert(entry.clone());
+        }
+    }
+}
+
+impl FromIterator<Entry> for Program {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self { entries: entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect() }
+    }
+}

@@ -1,0 +1,301 @@
+//! The stages, declared once, in the order in which a packet meets them.
+//!
+//! A stage says what its entries may match and set and where they may go. Going is only ever forward,
+//! so no program can loop. Every stage's miss is a drop.
+
+use crate::field::Field;
+
+/// A stage of the pipeline. The order is the order of processing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Stage {
+    /// In-port to network and source identity.
+    Classify,
+    /// Source addresses must be the sender's own.
+    Antispoof,
+    /// ARP and ND are answered here; nothing is flooded.
+    ArpNd,
+    /// Completes an ND answer.
+    NdReply,
+    /// Source address to address class.
+    SrcClass,
+    /// Destination address to address class.
+    DstClass,
+    /// Destination address to identity and port.
+    Locate,
+    /// Into the connection tracker.
+    Track,
+    /// Back from the tracker: direction, service, fragments.
+    Connection,
+    /// The source's rules of tier emergency.
+    EgressEmergency,
+    /// The source's rules of tier platform.
+    EgressPlatform,
+    /// The source's rules of tier application, then isolation.
+    EgressApplication,
+    /// The source's rules of tier baseline, then zone and network default.
+    EgressBaseline,
+    /// The destination's rules of tier emergency.
+    IngressEmergency,
+    /// The destination's rules of tier platform.
+    IngressPlatform,
+    /// The destination's rules of tier application, then isolation.
+    IngressApplication,
+    /// The destination's rules of tier baseline, then zone and network default.
+    IngressBaseline,
+    /// Carry out the decision: commit, drop, reject.
+    Verdict,
+    /// Out of the port.
+    Deliver,
+}
+
+/// What a stage's entries may do.
+#[derive(Debug, Clone, Copy)]
+pub struct StageSpec {
+    /// The stage.
+    pub stage: Stage,
+    /// Its name in printed programs and documents.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Whether entries may match the in-port.
+    pub in_port: bool,
+    /// Fields that entries may match.
+    pub matches: &'static [Field],
+    /// Fields that entries may set.
+    pub sets: &'static [Field],
+    /// Stages that entries may go to.
+    pub next: &'static [Stage],
+}
+
+use Field as F;
+use Stage as S;
+
+const POLICY_MATCHES: &[Field] =
+    &[F::SrcId, F::DstId, F::SrcClass, F::DstClass, F::Service, F::SrcLocal, F::DstLocal, F::Conjunction];
+
+const fn policy(stage: Stage, name: &'static str, about: &'static str, next: &'static [Stage]) -> StageSpec {
+    StageSpec { stage, name, about, in_port: false, matches: POLICY_MATCHES, sets: &[F::Decision], next }
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: &'static [StageSpec] = &[
+        StageSpec {
+            stage: S::Classify,
+            name: "classify",
+            about: "In-port (and VLAN of an uplink) to network, source identity and direction.",
+            in_port: true,
+            matches: &[F::Vlan],
+            sets: &[F::Network, F::SrcId, F::SrcLocal],
+            next: &[S::Antispoof],
+        },
+        StageSpec {
+            stage: S::Antispoof,
+            name: "antispoof",
+            about: "Port, MAC, IP and ARP/ND sender must be the workload's own; no outsider uses a workload's address.",
+            in_port: true,
+            matches: &[
+                F::Network,
+                F::SrcLocal,
+                F::EthSrc,
+                F::EthType,
+                F::IpProto,
+                F::Ipv4Src,
+                F::Ipv4Dst,
+                F::Ipv6Src,
+                F::L4Src,
+                F::L4Dst,
+                F::IcmpType,
+                F::ArpOp,
+                F::ArpSpa,
+                F::ArpTpa,
+                F::ArpSha,
+                F::NdSll,
+                F::NdTarget,
+                F::NdTll,
+            ],
+            sets: &[],
+            next: &[S::ArpNd],
+        },
+        StageSpec {
+            stage: S::ArpNd,
+            name: "arp-nd",
+            about: "Answers ARP and ND for known workloads; unknown addresses are asked for at the uplink alone.",
+            in_port: false,
+            matches: &[
+                F::Network,
+                F::SrcLocal,
+                F::EthDst,
+                F::EthType,
+                F::IpProto,
+                F::Ipv6Src,
+                F::L4Src,
+                F::L4Dst,
+                F::IcmpType,
+                F::ArpOp,
+                F::ArpTpa,
+                F::NdTarget,
+            ],
+            sets: &[
+                F::EthSrc,
+                F::EthDst,
+                F::ArpOp,
+                F::ArpSpa,
+                F::ArpTpa,
+                F::ArpSha,
+                F::ArpTha,
+                F::Ipv6Src,
+                F::Ipv6Dst,
+                F::IcmpType,
+                F::NdReserved,
+                F::NdOption,
+            ],
+            next: &[S::NdReply, S::SrcClass, S::Deliver],
+        },
+        StageSpec {
+            stage: S::NdReply,
+            name: "nd-reply",
+            about: "Writes the target's link-layer address into the advertisement that arp-nd made of a solicitation.",
+            in_port: false,
+            matches: &[F::EthType, F::IpProto, F::IcmpType],
+            sets: &[F::NdTll],
+            next: &[],
+        },
+        StageSpec {
+            stage: S::SrcClass,
+            name: "src-class",
+            about: "Source address to address class, longest prefix first: one entry per prefix that a policy mentions.",
+            in_port: false,
+            matches: &[F::EthType, F::Ipv4Src, F::Ipv6Src],
+            sets: &[F::SrcClass],
+            next: &[S::DstClass],
+        },
+        StageSpec {
+            stage: S::DstClass,
+            name: "dst-class",
+            about: "Destination address to address class, likewise.",
+            in_port: false,
+            matches: &[F::EthType, F::Ipv4Dst, F::Ipv6Dst],
+            sets: &[F::DstClass],
+            next: &[S::Locate],
+        },
+        StageSpec {
+            stage: S::Locate,
+            name: "locate",
+            about: "Network and destination address to destination identity and out-port.",
+            in_port: false,
+            matches: &[F::Network, F::SrcLocal, F::EthType, F::Ipv4Dst, F::Ipv6Dst],
+            sets: &[F::DstId, F::DstLocal],
+            next: &[S::Track],
+        },
+        StageSpec {
+            stage: S::Track,
+            name: "track",
+            about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on.",
+            in_port: false,
+            matches: &[F::EthType, F::IpProto, F::IcmpType],
+            sets: &[],
+            next: &[S::Connection],
+        },
+        StageSpec {
+            stage: S::Connection,
+            name: "connection",
+            about: "Turns replies and related errors into the view of the connection's first packet, and names the service.",
+            in_port: false,
+            matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
+            sets: &[F::Service, F::Decision],
+            next: &[S::EgressEmergency, S::Verdict, S::Deliver],
+        },
+        policy(
+            S::EgressEmergency,
+            "egress-emergency",
+            "The source's rules of tier emergency.",
+            &[S::EgressPlatform, S::IngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::EgressPlatform,
+            "egress-platform",
+            "The source's rules of tier platform.",
+            &[S::EgressApplication, S::IngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::EgressApplication,
+            "egress-application",
+            "The source's rules of tier application; at its end, isolation.",
+            &[S::EgressBaseline, S::IngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::EgressBaseline,
+            "egress-baseline",
+            "The source's rules of tier baseline; at its end, zone isolation or the network's default.",
+            &[S::IngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::IngressEmergency,
+            "ingress-emergency",
+            "The destination's rules of tier emergency.",
+            &[S::IngressPlatform, S::Verdict],
+        ),
+        policy(
+            S::IngressPlatform,
+            "ingress-platform",
+            "The destination's rules of tier platform.",
+            &[S::IngressApplication, S::Verdict],
+        ),
+        policy(
+            S::IngressApplication,
+            "ingress-application",
+            "The destination's rules of tier application; at its end, isolation.",
+            &[S::IngressBaseline, S::Verdict],
+        ),
+        policy(
+            S::IngressBaseline,
+            "ingress-baseline",
+            "The destination's rules of tier baseline; at its end, zone isolation or the network's default.",
+            &[S::Verdict],
+        ),
+        StageSpec {
+            stage: S::Verdict,
+            name: "verdict",
+            about: "Carries out the decision: commits new connections, drops, rejects.",
+            in_port: false,
+            matches: &[F::Decision, F::Conn, F::EthType, F::IpFrag],
+            sets: &[],
+            next: &[S::Deliver],
+        },
+        StageSpec {
+            stage: S::Deliver,
+            name: "deliver",
+            about: "Out of the port that was found.",
+            in_port: false,
+            matches: &[],
+            sets: &[],
+            next: &[],
+        },
+    ];
+
+    /// The stage's declaration.
+    pub fn spec(self) -> &'static StageSpec {
+        // ALL is in the order of the discriminants; a test holds it to that.
+        &Self::ALL[self as usize]
+    }
+
+    /// The stage with this index.
+    pub fn from_index(index: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(index)).map(|spec| spec.stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_are_in_order_and_only_lead_forward() {
+        for (index, spec) in Stage::ALL.iter().enumerate() {
+            assert_eq!(spec.stage as usize, index);
+            assert!(spec.next.iter().all(|next| *next > spec.stage), "{} goes back", spec.name);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The interpreter: what a program does to one packet.
+//!
+//! Slow and plain on purpose. It is the meaning of a program; every dataplane is held against it.
+
+use crate::{
+    entry::{Action, Cause, Entry, Match, Next, Output},
+    field::{Field, conn},
+    packet::Packet,
+    program::Program,
+    stage::Stage,
+};
+use bulkhead_topology::Port;
+
+/// What [`Action::Commit`] remembers of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Source and destination identity of the connection's first packet.
+    pub ids: [u32; 2],
+    /// Its source and destination class.
+    pub classes: [u32; 2],
+    /// Its service.
+    pub service: u32,
+}
+
+/// A connection tracker, as a walk needs it.
+pub trait Tracker {
+    /// The state bits ([`conn`]) of a packet in a zone, and what was remembered of its connection.
+    fn track(&mut self, zone: u16, packet: &Packet) -> (u128, Memory);
+    /// Makes the packet's connection an established one.
+    fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory);
+    /// Whether the datagram whose later fragment this is may pass: its first fragment was allowed.
+    fn gate(&mut self, zone: u16, packet: &Packet) -> bool;
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sent out of a port, as it then was.
+    Delivered {
+        /// The port.
+        port: Port,
+        /// The packet, rewritten.
+        packet: Box<Packet>,
+    },
+    /// Answered: the rewritten packet went back where it came from.
+    Answered(Box<Packet>),
+    /// Dropped, under the cause's count.
+    Dropped(Cause),
+    /// Dropped, and the sender is told.
+    Rejected(Cause),
+}
+
+/// One entry that a packet met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// The stage.
+    pub stage: Stage,
+    /// The entry; `None` if the stage has none that matches.
+    pub entry: Option<&'a Entry>,
+}
+
+/// A packet's way through a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walk<'a> {
+    /// What became of the packet.
+    pub outcome: Outcome,
+    /// Every entry it met, in order.
+    pub steps: Vec<Step<'a>>,
+}
+
+impl Walk<'_> {
+    /// The cause that decided: of the last policy entry on the way, else of the last entry.
+    pub fn causes(&self) -> impl Iterator<Item = Cause> {
+        self.steps.iter().map(|step| step.entry.map_or(Cause::Miss(step.stage), |entry| entry.cause))
+    }
+}
+
+/// Walks a packet through a program.
+pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Packet) -> Walk<'a> {
+    let mut steps = Vec::new();
+    let mut stage = Stage::Classify;
+    let mut chosen: Option<Port> = None;
+    let mut memory = Memory::default();
+    loop {
+        let entry = lookup(program, stage, &packet);
+        steps.push(Step { stage, entry });
+        let Some(entry) = entry else {
+            return Walk { outcome: Outcome::Dropped(Cause::Miss(stage)), steps };
+        };
+        let mut sent = None;
+        let zone = packet.value(Field::Network) as u16;
+        for action in &entry.actions {
+            match action {
+                Action::Set(field, value) => packet.set(*field, *value),
+                Action::Copy { from, to } => packet.set(*to, packet.value(*from)),
+                Action::ServiceFromDst => set_service(&mut packet, Field::L4Dst),
+                Action::ServiceFromSrc => set_service(&mut packet, Field::L4Src),
+                Action::ServiceFromIcmp => {
+                    let detail = packet.value(Field::IcmpType) << 8 | packet.value(Field::IcmpCode);
+                    packet.set(Field::Service, packet.value(Field::IpProto) << 16 | detail);
+                }
+                Action::ServiceFromProto => packet.set(Field::Service, packet.value(Field::IpProto) << 16),
+                Action::SetOut(port) => chosen = Some(port.clone()),
+                Action::Output(output) => {
+                    let port = match output {
+                        Output::InPort => None,
+                        Output::Chosen => chosen.clone(),
+                        Output::Port(port) => Some(port.clone()),
+                    };
+                    sent = Some(match port {
+                        // A switch never sends a packet back to its in-port unless told so by that name.
+                        Some(port) if port == packet.in_port => Outcome::Dropped(entry.cause),
+                        Some(port) => Outcome::Delivered { port, packet: Box::new(packet.clone()) },
+                        None if *output == Output::Chosen => Outcome::Dropped(entry.cause),
+                        None => Outcome::Answered(Box::new(packet.clone())),
+                    });
+                }
+                Action::Track => {
+                    let (bits, remembered) = tracker.track(zone, &packet);
+                    packet.set(Field::Conn, bits | conn::TRK);
+                    memory = remembered;
+                }
+                Action::Commit => tracker.commit(zone, &packet, remember(&packet)),
+                Action::Gate => {
+                    let later = packet.value(Field::IpFrag) & crate::field::frag::LATER != 0;
+                    if !later {
+                        tracker.commit(zone, &packet, remember(&packet));
+                    } else if !tracker.gate(zone, &packet) {
+                        return Walk { outcome: Outcome::Dropped(entry.cause), steps };
+                    }
+                }
+                Action::SwapEnds => {
+                    for (a, b) in [
+                        (Field::SrcId, Field::DstId),
+                        (Field::SrcClass, Field::DstClass),
+                        (Field::SrcLocal, Field::DstLocal),
+                    ] {
+                        let (was_a, was_b) = (packet.value(a), packet.value(b));
+                        packet.set(a, was_b);
+                        packet.set(b, was_a);
+                    }
+                }
+                Action::Recall => {
+                    packet.set(Field::SrcId, memory.ids[0].into());
+                    packet.set(Field::DstId, memory.ids[1].into());
+                    packet.set(Field::SrcClass, memory.classes[0].into());
+                    packet.set(Field::DstClass, memory.classes[1].into());
+                    packet.set(Field::Service, memory.service.into());
+                }
+                Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
+                Action::Clause { .. } => {}
+            }
+        }
+        match entry.next {
+            Next::Stage(next) if next > stage => stage = next,
+            Next::Stage(_) | Next::Drop => return Walk { outcome: Outcome::Dropped(entry.cause), steps },
+            Next::Done => {
+                let outcome = sent.unwrap_or(Outcome::Dropped(entry.cause));
+                return Walk { outcome, steps };
+            }
+        }
+    }
+}
+
+fn set_service(packet: &mut Packet, port: Field) {
+    packet.set(Field::Service, packet.value(Field::IpProto) << 16 | packet.value(port));
+}
+
+fn remember(packet: &Packet) -> Memory {
+    Memory {
+        ids: [packet.value(Field::SrcId) as u32, packet.value(Field::DstId) as u32],
+        classes: [packet.value(Field::SrcClass) as u32, packet.value(Field::DstClass) as u32],
+        service: packet.value(Field::Service) as u32,
+    }
+}
+
+/// The entry of a stage that decides about a packet: the highest priority that matches, where a
+/// conjunction matches once each of its clauses has an entry that does, at that priority.
+fn lookup<'a>(program: &'a Program, stage: Stage, packet: &Packet) -> Option<&'a Entry> {
+    let mut priority = None;
+    // Conjunctions seen at this priority: number, clauses met, clauses wanted.
+    let mut conjunctions: Vec<(u32, u8, u8)> = Vec::new();
+    let mut deciders: Vec<(u32, &'a Entry)> = Vec::new();
+    for entry in program.stage(stage) {
+        if priority != Some(entry.key.priority) {
+            if let Some(found) = satisfied(&conjunctions, &deciders) {
+                return Some(found);
+            }
+            priority = Some(entry.key.priority);
+            conjunctions.clear();
+            deciders.clear();
+        }
+        if let Some(number) = entry.key.matches.exact(Field::Conjunction) {
+            if matches(&entry.key.matches, packet) {
+                deciders.push((number as u32, entry));
+            }
+        } else if matches(&entry.key.matches, packet) {
+            let clauses = entry.actions.iter().filter_map(|action| match action {
+                Action::Clause { conjunction, k, n } => Some((*conjunction, *k, *n)),
+                _ => None,
+            });
+            let before = conjunctions.len();
+            for (conjunction, k, n) in clauses {
+                let bit = 1u8.checked_shl(u32::from(k).wrapping_sub(1)).unwrap_or(0);
+                match conjunctions.iter_mut().find(|seen| seen.0 == conjunction) {
+                    Some(seen) => seen.1 |= bit,
+                    None => conjunctions.push((conjunction, bit, n)),
+                }
+            }
+            let is_clause = before != conjunctions.len()
+                || entry.actions.iter().any(|action| matches!(action, Action::Clause { .. }));
+            if !is_clause {
+                return Some(entry);
+            }
+        }
+    }
+    satisfied(&conjunctions, &deciders)
+}
+
+fn satisfied<'a>(conjunctions: &[(u32, u8, u8)], deciders: &[(u32, &'a Entry)]) -> Option<&'a Entry> {
+    conjunctions
+        .iter()
+        .filter(|(_, met, wanted)| u32::from(*wanted) == met.count_ones())
+        .find_map(|(number, ..)| deciders.iter().find(|(decider, _)| decider == number).map(|(_, entry)| *entry))
+}
+
+/// Whether a packet has what the match asks for; [`Field::Conjunction`] is left aside.
+fn matches(wanted: &Match, packet: &Packet) -> bool {
+    wanted.in_port.as_ref().is_none_or(|port| *port == packet.in_port)
+        && wanted.fields().iter().all(|(field, value, mask)| {
+            *field == Field::Conjunction || packet.get(*field).is_some_and(|have| have & mask == *value)
+        })
+}
