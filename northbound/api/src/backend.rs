@@ -1,0 +1,99 @@
+//! What the API needs from the controller.
+//!
+//! The API turns documents into [`Edit`]s and answers into JSON; everything that has to do with
+//! revisions, switches and entries is behind [`Backend`].
+
+use bulkhead_policy::{Change, Diagnostic, Key, State};
+use bulkhead_types::{ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+/// One resource's change, as one client asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// What is to change.
+    pub change: Change,
+    /// The resource as canonical JSON, byte-stable, without `resourceVersion`; this is what to store and
+    /// to load again (`bulkhead_types::load`). `None` exactly where `change.value` is `None`.
+    pub document: Option<Arc<str>>,
+    /// The `resourceVersion` that the client has seen: the change is refused as
+    /// [`ApplyError::Conflict`] if the resource's is another one now. 0 means that the resource must not
+    /// exist. `None` is no condition.
+    pub expected: Option<u64>,
+}
+
+/// An accepted change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// The revision in force afterwards: a new one if anything changed, the old one if nothing did.
+    /// Of a dry run: the revision it was held against.
+    pub revision: u64,
+    /// What happened to each resource of the change.
+    pub changes: Vec<(Key, ChangeKind)>,
+    /// Warnings.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Of a dry run: entries by switch, if the backend has compiled it.
+    pub entries: Option<BTreeMap<String, EntryCounts>>,
+}
+
+/// Why a change was not accepted. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It is wrong: `State::check` found errors (warnings may be among them).
+    #[error("the change is refused: {} findings", .0.len())]
+    Rejected(Vec<Diagnostic>),
+    /// A resource has changed since the client read it.
+    #[error("{key} has changed: resourceVersion {expected} was expected, it is {actual}")]
+    Conflict {
+        /// The resource.
+        key: Key,
+        /// What the client expected; 0 is "does not exist".
+        expected: u64,
+        /// What it is; 0 is "does not exist".
+        actual: u64,
+    },
+    /// It would not fit: predicted entries or identifiers exceed a limit. The text has the numbers.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It cannot be stored or the controller is not ready; trying again later may help.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The controller, as the API sees it. Implementations are handles: cheap to clone, shared by all
+/// requests.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Carries out `edits` as one atomic change and answers once it is durable. Keys are unique in
+    /// `edits`. Removing a resource that does not exist is [`ChangeKind::Unchanged`]. With `dry_run`
+    /// everything is checked and nothing changed.
+    fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// Looks at the newest accepted state. `look` is short: writers may have to wait for it.
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R;
+
+    /// The newest accepted revision.
+    fn revision(&self) -> u64;
+
+    /// The revision that last changed each of `keys`, in their order; 0 for one that does not exist. It is
+    /// the `resourceVersion` that clients see.
+    fn resource_versions(&self, keys: &[Key]) -> Vec<u64>;
+
+    /// How far `revision` has come; waits up to `wait` for it to be realized. `revision` is not newer than
+    /// [`Self::revision`].
+    fn realization(&self, revision: u64, wait: Duration) -> impl Future<Output = Realization> + Send;
+
+    /// Every switch's state, by name.
+    fn status(&self) -> impl Future<Output = StatusAnswer> + Send;
+
+    /// What each rule has matched, policy rules and built-in ones; of one policy only, if one is named.
+    fn hits(&self, policy: Option<&str>) -> impl Future<Output = Vec<RuleHits>> + Send;
+
+    /// A packet's way through the compiled stages. The error says what is wrong with the question, or
+    /// why it cannot be answered.
+    fn trace(&self, question: FlowQuestion) -> impl Future<Output = Result<TraceAnswer, String>> + Send;
+
+    /// Metrics in the Prometheus text format.
+    fn metrics(&self) -> String;
+
+    /// Whether the state is loaded: before that the API changes nothing and answers 503.
+    fn ready(&self) -> bool;
+}

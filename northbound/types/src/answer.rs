@@ -1,0 +1,378 @@
+//! What the API answers.
+//!
+//! Plain data with one JSON form; the server fills it in, the client and the CLI read it.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The change is refused.
+    Error,
+    /// The change is accepted; something about it is probably not meant.
+    Warning,
+}
+
+/// One finding about a document: where, what, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnostic {
+    /// Refused, or only remarked on.
+    pub severity: Severity,
+    /// The file it was read from, as the operator named it; the API itself knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line in the input, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Column in the input, in characters, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The resource as `Kind/name`, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The field, as a path from the document's root; empty for the document itself.
+    #[serde(default)]
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it; empty if there is nothing to add.
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// What a change did to one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It did not exist before.
+    Created,
+    /// It existed with another value.
+    Updated,
+    /// It was removed.
+    Deleted,
+    /// It already was as asked.
+    Unchanged,
+}
+
+impl ChangeKind {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// One line of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeLine {
+    /// The resource's kind, as in documents.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What happened to it.
+    pub change: ChangeKind,
+}
+
+/// The answer to `POST /v1/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyAnswer {
+    /// The revision in force afterwards; of a dry run, the one it was held against.
+    pub revision: u64,
+    /// Every resource of the change, in order of kind and name.
+    pub changes: Vec<ChangeLine>,
+    /// Remarks; errors come as a [`Problem`] instead.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What the change would do; only in answers to a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanAnswer>,
+}
+
+/// What a change would do, without doing it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanAnswer {
+    /// Entries by switch.
+    pub switches: BTreeMap<String, EntryCounts>,
+    /// Pairs that could not reach each other and could afterwards.
+    #[serde(default)]
+    pub gained: Vec<MatrixRow>,
+    /// Pairs that could reach each other and could not afterwards.
+    #[serde(default)]
+    pub lost: Vec<MatrixRow>,
+    /// Why the two lists are not complete; empty if they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub incomplete: String,
+}
+
+/// Entries that a change adds to, removes from and rewrites on one switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EntryCounts {
+    /// New entries.
+    pub added: u64,
+    /// Entries that go.
+    pub removed: u64,
+    /// Entries that stay with other actions.
+    pub modified: u64,
+}
+
+/// A problem document (RFC 9457), the form of every error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem, as a URI reference that stays the same.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time, and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Findings about the request's documents.
+    #[serde(default)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It passes.
+    Allow,
+    /// It is dropped.
+    Deny,
+    /// It is dropped and the sender is told.
+    Reject,
+}
+
+impl Verdict {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// One side's decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideAnswer {
+    /// The decision.
+    pub verdict: Verdict,
+    /// The policy whose rule or isolation decided.
+    pub policy: Option<String>,
+    /// The deciding rule: its name, or direction and index (`ingress[0]`), or a built-in rule's name
+    /// (`builtin/...`). A side without a policy of its own has none.
+    pub rule: Option<String>,
+    /// The deciding policy's tier.
+    pub tier: Option<String>,
+    /// The zone whose isolation decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+/// A question about one connection: the body of `POST /v1/reach` and `POST /v1/trace`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FlowQuestion {
+    /// A workload's name, or an address as `ip:198.51.100.7`.
+    pub from: String,
+    /// The same.
+    pub to: String,
+    /// `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, or a protocol number as text.
+    pub protocol: String,
+    /// Destination port, where the protocol has ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// ICMP type; echo request if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    /// ICMP code; 0 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
+    /// `4` or `6`; the first family that both ends have if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<u8>,
+    /// The network; needed only where both ends are addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// The answer to `POST /v1/reach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReachAnswer {
+    /// What becomes of the connection.
+    pub verdict: Verdict,
+    /// Where it comes from, as asked.
+    pub from: String,
+    /// Where it goes, as asked.
+    pub to: String,
+    /// The protocol's name, or its number as text.
+    pub protocol: String,
+    /// Destination port, where the protocol has ports.
+    pub port: Option<u16>,
+    /// ICMP type, where the protocol has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    /// ICMP code, where the protocol has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
+    /// The source's side.
+    pub egress: SideAnswer,
+    /// The destination's side.
+    pub ingress: SideAnswer,
+}
+
+/// One cell of `GET /v1/matrix`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MatrixRow {
+    /// What becomes of the connection.
+    pub verdict: Verdict,
+    /// The source workload.
+    pub from: String,
+    /// The destination workload.
+    pub to: String,
+    /// The protocol's name, or its number as text.
+    pub protocol: String,
+    /// Destination port, where the protocol has ports.
+    pub port: Option<u16>,
+}
+
+/// The answer to `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusAnswer {
+    /// The newest accepted revision.
+    pub revision: u64,
+    /// Whether the controller has loaded its state and programs switches.
+    pub ready: bool,
+    /// Why the newest revision could not be compiled, with an older one kept in force; empty if it could.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub compile_error: String,
+    /// Every declared switch, and connected ones that nobody declared, by name.
+    pub switches: Vec<SwitchStatus>,
+}
+
+/// One switch's state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchStatus {
+    /// Its name; of an undeclared one, its datapath id.
+    pub name: String,
+    /// The protocol it speaks: `openflow`, `p4runtime`, `sim`.
+    pub driver: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// The revision it should have.
+    pub desired: u64,
+    /// The newest revision sent to it.
+    pub sent: u64,
+    /// The newest revision it acknowledged after a barrier.
+    pub acknowledged: u64,
+    /// Entries of ours that it has, as of the last acknowledgement or read-back.
+    pub entries: u64,
+    /// Changes that are not acknowledged yet.
+    pub pending: u64,
+    /// Entries that differed from the desired ones at the last read-back.
+    pub drift: u64,
+    /// The last error; empty if the last thing that happened was good.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// Distinct mask shapes in use, where the driver counts them (lookup cost on Open vSwitch).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<u64>,
+}
+
+/// The answer to `GET /v1/realization`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Realization {
+    /// The revision that was asked about.
+    pub revision: u64,
+    /// Whether every affected, connected switch has acknowledged it.
+    pub realized: bool,
+    /// Connected switches that have not acknowledged it yet.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// Switches that are not connected; they get it when they come.
+    #[serde(default)]
+    pub disconnected: Vec<String>,
+    /// Switches that refused it, with their error; the older revision is in force there.
+    #[serde(default)]
+    pub failed: BTreeMap<String, String>,
+}
+
+/// The answer to `POST /v1/trace`: a packet's way through the compiled stages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceAnswer {
+    /// What becomes of the packet.
+    pub verdict: Verdict,
+    /// Where it ends, in words: `delivered to web-1 at hv1:web-1`, `dropped by builtin/default-deny`.
+    pub outcome: String,
+    /// The switches it passes, in order.
+    pub hops: Vec<TraceHop>,
+}
+
+/// One switch on a packet's way.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceHop {
+    /// The switch.
+    pub switch: String,
+    /// The stages it passes there.
+    pub steps: Vec<TraceStep>,
+    /// The same packet's way as the real switch tells it; empty if it was not asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
+}
+
+/// One stage on a packet's way.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceStep {
+    /// The stage's name.
+    pub stage: String,
+    /// The entry that matched, as text; empty on a miss.
+    pub entry: String,
+    /// The policy rule or built-in rule that caused the entry.
+    pub rule: String,
+}
+
+/// A pair of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What one rule has matched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleHits {
+    /// The policy; none for built-in rules.
+    pub policy: Option<String>,
+    /// `ingress` or `egress`; none where the rule has no direction.
+    pub direction: Option<String>,
+    /// Index among the policy's rules of this direction.
+    pub index: Option<usize>,
+    /// The rule: its name, or direction and index, or a built-in rule's name (`builtin/...`).
+    pub rule: String,
+    /// Over all switches.
+    pub total: Counter,
+    /// By switch.
+    pub switches: BTreeMap<String, Counter>,
+}
