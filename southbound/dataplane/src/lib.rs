@@ -17,6 +17,9 @@ pub struct Capabilities {
     pub conjunction: bool,
     /// Most entries that it may be sent, all stages together.
     pub max_entries: u32,
+    /// It has every port that a program names, reported or not: the simulated switch. Real ones have what
+    /// they report.
+    pub any_port: bool,
 }
 
 /// What the controller asks of one switch.
