@@ -5,10 +5,12 @@
 //! [`verdict`] the reference semantics that every dataplane is held against.
 
 pub mod diagnostic;
+pub mod matching;
 pub mod model;
 mod state;
 mod verdict;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use matching::{RuleOrder, effective_mode, subject_selects, zone_selects};
 pub use state::{Change, Key, Kind, Resource, State};
 pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict};

@@ -1,8 +1,14 @@
 //! All resources, with the indexes that keep a change cheap.
 
-use crate::{diagnostic::Diagnostic, model::*};
+mod check;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use crate::model::*;
 use bulkhead_topology::Name;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use index::Index;
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 /// A kind of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -21,6 +27,13 @@ pub enum Kind {
     Policy,
     /// [`Link`]
     Link,
+}
+
+impl Kind {
+    /// The key of the resource of this kind with that name.
+    pub fn named(self, name: &Name) -> Key {
+        Key { kind: self, name: name.clone() }
+    }
 }
 
 /// A resource's kind and name; its identity among all resources.
@@ -57,6 +70,21 @@ pub enum Resource {
     Link(Arc<Link>),
 }
 
+impl Resource {
+    /// Its kind and name.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Network(r) => Kind::Network.named(&r.name),
+            Self::Switch(r) => Kind::Switch.named(&r.name),
+            Self::AddressSet(r) => Kind::AddressSet.named(&r.name),
+            Self::Workload(r) => Kind::Workload.named(&r.name),
+            Self::Zone(r) => Kind::Zone.named(&r.name),
+            Self::Policy(r) => Kind::Policy.named(&r.name),
+            Self::Link(r) => Kind::Link.named(&r.name),
+        }
+    }
+}
+
 /// One change to the state: a resource's new value, or its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -66,7 +94,21 @@ pub struct Change {
     pub value: Option<Resource>,
 }
 
+impl Change {
+    /// Gives a resource this value.
+    pub fn set(value: Resource) -> Self {
+        Self { key: value.key(), value: Some(value) }
+    }
+
+    /// Removes a resource.
+    pub fn remove(key: Key) -> Self {
+        Self { key, value: None }
+    }
+}
+
 /// Every resource at one revision.
+///
+/// The maps are for reading; only [`Self::apply`] keeps the indexes beside them true.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// Networks by name.
@@ -83,18 +125,121 @@ pub struct State {
     pub policies: BTreeMap<Name, Arc<Policy>>,
     /// Links by name.
     pub links: BTreeMap<Name, Arc<Link>>,
+    /// What the resources say, reversed.
+    index: Index,
 }
 
-impl State {
-    /// What is wrong with `changes` taken together, as one atomic step from this state; errors refuse
-    /// them all. Cost follows the changes, not the state.
-    pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
-        let _ = changes;
-        Vec::new()
+impl PartialEq for State {
+    /// Equal resources; the indexes follow from them.
+    fn eq(&self, other: &Self) -> bool {
+        self.networks == other.networks
+            && self.switches == other.switches
+            && self.address_sets == other.address_sets
+            && self.workloads == other.workloads
+            && self.zones == other.zones
+            && self.policies == other.policies
+            && self.links == other.links
     }
+}
 
+impl Eq for State {}
+
+impl State {
     /// Carries out changes that [`Self::check`] found no error in.
     pub fn apply(&mut self, changes: &[Change]) {
-        let _ = changes;
+        // All old values leave the indexes before any new one enters, so that what two resources
+        // exchange in one step (an address, a port) ends up with its new owner.
+        for change in changes {
+            if let Some(old) = self.take(&change.key) {
+                self.index.remove(&old);
+            }
+        }
+        for change in changes {
+            // Named twice: the last value stands, and the earlier leaves as if it had never been.
+            if let Some(old) = self.take(&change.key) {
+                self.index.remove(&old);
+            }
+            if let Some(new) = &change.value {
+                self.index.insert(new);
+                self.put(new.clone());
+            }
+        }
+    }
+
+    /// The resource of that kind and name.
+    pub fn get(&self, key: &Key) -> Option<Resource> {
+        let name = &key.name;
+        match key.kind {
+            Kind::Network => self.networks.get(name).cloned().map(Resource::Network),
+            Kind::Switch => self.switches.get(name).cloned().map(Resource::Switch),
+            Kind::AddressSet => self.address_sets.get(name).cloned().map(Resource::AddressSet),
+            Kind::Workload => self.workloads.get(name).cloned().map(Resource::Workload),
+            Kind::Zone => self.zones.get(name).cloned().map(Resource::Zone),
+            Kind::Policy => self.policies.get(name).cloned().map(Resource::Policy),
+            Kind::Link => self.links.get(name).cloned().map(Resource::Link),
+        }
+    }
+
+    /// Whether there is a resource of that kind and name.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Every resource, by kind and name; a kind comes after those that it refers to.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> {
+        let networks = self.networks.values().cloned().map(Resource::Network);
+        networks
+            .chain(self.switches.values().cloned().map(Resource::Switch))
+            .chain(self.address_sets.values().cloned().map(Resource::AddressSet))
+            .chain(self.workloads.values().cloned().map(Resource::Workload))
+            .chain(self.zones.values().cloned().map(Resource::Zone))
+            .chain(self.policies.values().cloned().map(Resource::Policy))
+            .chain(self.links.values().cloned().map(Resource::Link))
+    }
+
+    /// The workload of `network` that has `ip`.
+    pub fn workload_at(&self, network: &Name, ip: IpAddr) -> Option<&Arc<Workload>> {
+        self.index.workload_at(network, ip)
+    }
+
+    /// The workload that is plugged in at `at`.
+    pub fn workload_on(&self, at: &Attachment) -> Option<&Arc<Workload>> {
+        self.index.attached(at)
+    }
+
+    /// The networks that leave the fabric at `at`, with their VLAN (0: untagged), by VLAN.
+    pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
+        self.index.uplinks_at(at)
+    }
+
+    /// The resources that name `key` and that it cannot be removed from under: workloads, zones and
+    /// policies of a network, policies of a zone or an address set. Sorted.
+    pub fn referrers(&self, key: &Key) -> impl Iterator<Item = &Key> {
+        self.index.referrers(key)
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Resource> {
+        let name = &key.name;
+        match key.kind {
+            Kind::Network => self.networks.remove(name).map(Resource::Network),
+            Kind::Switch => self.switches.remove(name).map(Resource::Switch),
+            Kind::AddressSet => self.address_sets.remove(name).map(Resource::AddressSet),
+            Kind::Workload => self.workloads.remove(name).map(Resource::Workload),
+            Kind::Zone => self.zones.remove(name).map(Resource::Zone),
+            Kind::Policy => self.policies.remove(name).map(Resource::Policy),
+            Kind::Link => self.links.remove(name).map(Resource::Link),
+        }
+    }
+
+    fn put(&mut self, resource: Resource) {
+        match resource {
+            Resource::Network(r) => drop(self.networks.insert(r.name.clone(), r)),
+            Resource::Switch(r) => drop(self.switches.insert(r.name.clone(), r)),
+            Resource::AddressSet(r) => drop(self.address_sets.insert(r.name.clone(), r)),
+            Resource::Workload(r) => drop(self.workloads.insert(r.name.clone(), r)),
+            Resource::Zone(r) => drop(self.zones.insert(r.name.clone(), r)),
+            Resource::Policy(r) => drop(self.policies.insert(r.name.clone(), r)),
+            Resource::Link(r) => drop(self.links.insert(r.name.clone(), r)),
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! The reference semantics: slow, obvious, pure.
 
 use crate::{
-    model::{Action, Direction, Tier},
+    matching::{RuleOrder, rule_matches, subject_selects, zones_of},
+    model::{Action, DefaultAction, Direction, Policy, Tier, Workload},
     state::State,
 };
 use bulkhead_topology::Name;
 use std::{net::IpAddr, sync::Arc};
+
+#[cfg(test)]
+mod tests;
 
 /// What a flow asks for at its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,12 +34,22 @@ pub enum Service {
     Protocol(u8),
 }
 
+impl Service {
+    /// Its IP protocol number.
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Port { protocol, .. } | Self::Icmp { protocol, .. } | Self::Protocol(protocol) => protocol,
+        }
+    }
+}
+
 /// One end of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its address.
     pub ip: IpAddr,
-    /// The workload of the flow's network that has the address, if any.
+    /// The workload of the flow's network that has the address, if any. A name that no workload of that
+    /// network has counts as none.
     pub workload: Option<Name>,
 }
 
@@ -50,6 +64,14 @@ pub struct Flow {
     pub to: Endpoint,
     /// What it asks for.
     pub service: Service,
+}
+
+impl Flow {
+    /// The flow between two addresses of `network`, with the workloads that have them.
+    pub fn between(state: &State, network: &Name, from: IpAddr, to: IpAddr, service: Service) -> Self {
+        let end = |ip| Endpoint { ip, workload: state.workload_at(network, ip).map(|w| w.name.clone()) };
+        Self { network: network.clone(), from: end(from), to: end(to), service }
+    }
 }
 
 /// What becomes of a flow.
@@ -94,6 +116,17 @@ pub enum SideVerdict {
     Default(Decision),
 }
 
+impl SideVerdict {
+    /// What it comes to.
+    pub fn decision(&self) -> Decision {
+        match self {
+            Self::Unmanaged => Decision::Allow,
+            Self::Rule { decision, .. } | Self::Default(decision) => *decision,
+            Self::Isolated { .. } | Self::ZoneIsolated { .. } => Decision::Deny,
+        }
+    }
+}
+
 /// The answer of the reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -107,6 +140,88 @@ pub struct Verdict {
 
 /// What the policies of `state` say about `flow`, enforcement modes and staged policies left aside.
 pub fn verdict(state: &State, flow: &Flow) -> Verdict {
-    let _ = (state, flow, Direction::BOTH, Action::Allow, Arc::<str>::from(""));
-    Verdict { decision: Decision::Deny, egress: SideVerdict::Unmanaged, ingress: SideVerdict::Unmanaged }
+    let egress = side(state, flow, Direction::Egress);
+    let ingress = side(state, flow, Direction::Ingress);
+    let decision = match egress.decision() {
+        Decision::Allow => ingress.decision(),
+        refused => refused,
+    };
+    Verdict { decision, egress, ingress }
+}
+
+/// What the workload that sends (egress) or receives (ingress) says about `flow`.
+fn side(state: &State, flow: &Flow, direction: Direction) -> SideVerdict {
+    let (own, other) = match direction {
+        Direction::Egress => (&flow.from, &flow.to),
+        Direction::Ingress => (&flow.to, &flow.from),
+    };
+    let Some(workload) = managed(state, flow, own) else {
+        return SideVerdict::Unmanaged;
+    };
+    let peer = (other.ip, managed(state, flow, other));
+    let service = (flow.service, managed(state, flow, &flow.to));
+
+    let mut passed_application = false;
+    for tier in Tier::ALL {
+        if tier == Tier::Baseline
+            && !passed_application
+            && let Some(policy) = isolating(state, workload, direction)
+        {
+            return SideVerdict::Isolated { policy: policy.name.clone() };
+        }
+        let deciding = policies_of(state, workload)
+            .filter(|policy| policy.tier == tier)
+            .flat_map(|policy| {
+                policy.rules(direction).iter().enumerate().map(move |(index, rule)| (policy, index, rule))
+            })
+            .filter(|(_, _, rule)| rule_matches(state, rule, &flow.network, peer, service))
+            .map(|(policy, index, rule)| RuleOrder {
+                priority: policy.priority,
+                rule_priority: rule.priority,
+                action: rule.action,
+                policy: policy.name.clone(),
+                index,
+            })
+            .min();
+        let Some(RuleOrder { action, policy, index, .. }) = deciding else {
+            continue;
+        };
+        let decision = match action {
+            Action::Allow => Decision::Allow,
+            Action::Deny => Decision::Deny,
+            Action::Reject => Decision::Reject,
+            Action::Pass => {
+                passed_application |= tier == Tier::Application;
+                continue;
+            }
+        };
+        return SideVerdict::Rule { decision, tier, policy, index };
+    }
+
+    if let Some(zone) = zones_of(state, workload).find(|zone| zone.isolate.get(direction)) {
+        return SideVerdict::ZoneIsolated { zone: zone.name.clone() };
+    }
+    // A workload whose network is not there is denied: what is missing never widens access.
+    SideVerdict::Default(match state.networks.get(&flow.network).map(|network| network.default_action) {
+        Some(DefaultAction::Allow) => Decision::Allow,
+        Some(DefaultAction::Deny) | None => Decision::Deny,
+    })
+}
+
+/// The workload at one end of `flow`, if it is one of the flow's network.
+fn managed<'a>(state: &'a State, flow: &Flow, end: &Endpoint) -> Option<&'a Workload> {
+    let workload = state.workloads.get(end.workload.as_ref()?)?;
+    (workload.network == flow.network).then_some(workload)
+}
+
+/// The policies in force, not staged, that are about `workload`.
+fn policies_of<'a>(state: &'a State, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<Policy>> {
+    state.policies.values().filter(|policy| !policy.staged && subject_selects(state, &policy.subject, workload))
+}
+
+/// The first policy, by priority and name, that isolates `workload` at the end of the application tier.
+fn isolating<'a>(state: &'a State, workload: &'a Workload, direction: Direction) -> Option<&'a Arc<Policy>> {
+    policies_of(state, workload)
+        .filter(|policy| policy.tier == Tier::Application && policy.isolate.get(direction))
+        .min_by_key(|policy| (policy.priority, &policy.name))
 }

@@ -1,0 +1,306 @@
+//! What would be wrong with a change: every finding about one atomic step, before it is taken.
+
+use super::{
+    Change, Key, Kind, Resource, State,
+    index::{Claim, claims, peers_path, references, rules},
+};
+use crate::{diagnostic::Diagnostic, model::*};
+use bulkhead_topology::{IpNet, Operator, Selector};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most names that one message lists; the rest are counted.
+const MAX_LISTED: usize = 3;
+
+/// What to do about an empty list that was meant to be no condition.
+const OMIT: &str = "leave the field out to match anything";
+
+/// The state as it will be, and what has been found.
+struct Check<'a> {
+    state: &'a State,
+    /// The changed resources: new value, or removed.
+    after: BTreeMap<&'a Key, Option<&'a Resource>>,
+    found: Vec<Diagnostic>,
+}
+
+impl State {
+    /// What is wrong with `changes` taken together, as one atomic step from this state; errors refuse
+    /// them all. The order inside `changes` does not matter. Cost follows the changes, not the state
+    /// (except that taking a subnet from a network looks at that network's addresses).
+    pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
+        let mut check = Check { state: self, after: BTreeMap::new(), found: Vec::new() };
+        check.collect(changes);
+        check.unique();
+        for (key, value) in check.after.clone() {
+            match value {
+                Some(resource) => {
+                    check.references(key, resource);
+                    check.values(key, resource);
+                }
+                None => check.removal(key),
+            }
+        }
+        check.found.sort();
+        check.found.dedup();
+        check.found
+    }
+}
+
+impl<'a> Check<'a> {
+    fn error(&mut self, key: &Key, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(Diagnostic::error(key.clone(), path, message, hint));
+    }
+
+    fn warning(&mut self, key: &Key, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(Diagnostic::warning(key.clone(), path, message, hint));
+    }
+
+    /// Fills the overlay. Two different values for one resource have no order to choose by.
+    fn collect(&mut self, changes: &'a [Change]) {
+        for change in changes {
+            if let Some(value) = &change.value
+                && value.key() != change.key
+            {
+                let message = format!("the value is {}, another resource", value.key());
+                self.error(&change.key, "metadata.name", message, "");
+                continue;
+            }
+            if let Some(earlier) = self.after.insert(&change.key, change.value.as_ref())
+                && earlier != change.value.as_ref()
+            {
+                let hint = "keep one of the documents";
+                self.error(&change.key, "metadata.name", "the resource is changed twice, differently", hint);
+            }
+        }
+    }
+
+    fn changed(&self, key: &Key) -> bool {
+        self.after.contains_key(key)
+    }
+
+    fn exists(&self, key: &Key) -> bool {
+        match self.after.get(key) {
+            Some(value) => value.is_some(),
+            None => self.state.contains(key),
+        }
+    }
+
+    fn network(&self, key: &Key) -> Option<&'a Network> {
+        match self.after.get(key) {
+            Some(Some(Resource::Network(network))) => Some(network),
+            Some(_) => None,
+            None => self.state.networks.get(&key.name).map(AsRef::as_ref),
+        }
+    }
+
+    /// Nothing that only one resource may have is claimed twice.
+    fn unique(&mut self) {
+        let mut claimed: BTreeMap<Claim, Vec<(&'a Key, String)>> = BTreeMap::new();
+        for (key, value) in &self.after {
+            if let Some(resource) = value {
+                claims(resource, |claim, path| claimed.entry(claim).or_default().push((*key, path())));
+            }
+        }
+        for (claim, owners) in &claimed {
+            let standing = self.state.index.owner(claim).filter(|key| !self.changed(key));
+            let first = owners.first().map(|(key, _)| (*key).clone());
+            // All but the first of the new owners are told, or all of them where a standing one has it.
+            let (owner, told) = match standing {
+                Some(key) => (Some(key), 0),
+                None => (first, 1),
+            };
+            let Some(owner) = owner else { continue };
+            for (key, path) in owners.iter().skip(told) {
+                self.error(
+                    key,
+                    path.clone(),
+                    format!("{claim} is already taken by {owner}"),
+                    "give one of them another",
+                );
+            }
+        }
+        self.ports_and_uplinks(&claimed);
+    }
+
+    /// No port is a workload's and an uplink's at once.
+    fn ports_and_uplinks(&mut self, claimed: &BTreeMap<Claim, Vec<(&'a Key, String)>>) {
+        let hint = "a workload's port cannot lead out of the fabric";
+        for (claim, owners) in claimed {
+            match claim {
+                Claim::Port(at) => {
+                    let lowest = Claim::Uplink(at.clone(), 0);
+                    let highest = Claim::Uplink(at.clone(), u16::MAX);
+                    let new = claimed
+                        .range(lowest..=highest)
+                        .flat_map(|(_, owners)| owners.iter().map(|(k, _)| (*k).clone()));
+                    let standing = self.state.index.uplinks_at(at).map(|(_, name)| Kind::Network.named(name));
+                    let network = standing.filter(|key| !self.changed(key)).chain(new).next();
+                    let Some(network) = network else { continue };
+                    for (key, path) in owners {
+                        self.error(key, path.clone(), format!("{claim} is an uplink of {network}"), hint);
+                    }
+                }
+                Claim::Uplink(at, _) => {
+                    let workload = self.state.index.attached(at).map(|w| Kind::Workload.named(&w.name));
+                    let Some(workload) = workload.filter(|key| !self.changed(key)) else { continue };
+                    for (key, path) in owners {
+                        self.error(
+                            key,
+                            path.clone(),
+                            format!("{} is the port of {workload}", Claim::Port(at.clone())),
+                            hint,
+                        );
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything that `resource` names is there, or may come later.
+    fn references(&mut self, key: &Key, resource: &Resource) {
+        let mut missing = Vec::new();
+        references(resource, |target, path| {
+            if !self.exists(&target) {
+                missing.push((target, path()));
+            }
+        });
+        for (target, path) in missing {
+            let hint = "create it first, or in the same apply";
+            self.error(key, path, format!("there is no {target}"), hint);
+        }
+        let mut ends = Vec::new();
+        match resource {
+            Resource::Workload(w) => {
+                for (i, interface) in w.interfaces.iter().enumerate() {
+                    ends.extend(interface.attachment.iter().map(|at| (format!("spec.interfaces[{i}].attachment"), at)));
+                }
+            }
+            Resource::Network(n) => {
+                ends.extend(n.uplinks.iter().enumerate().map(|(i, uplink)| (format!("spec.uplinks[{i}]"), &uplink.at)));
+            }
+            Resource::Link(l) => ends.extend([("spec.a".to_string(), &l.a), ("spec.b".to_string(), &l.b)]),
+            Resource::Switch(_) | Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) => {}
+        }
+        for (path, at) in ends {
+            let switch = Kind::Switch.named(&at.switch);
+            if !self.exists(&switch) {
+                let message = format!("there is no {switch} yet; this is pending until there is");
+                self.warning(key, format!("{path}.switch"), message, "");
+            }
+        }
+    }
+
+    /// Nothing that stays names `key`, which goes.
+    fn removal(&mut self, key: &Key) {
+        // A referrer that is itself changed is told on its own account if it still names `key`.
+        let mut staying = self.state.index.referrers(key).filter(|referrer| !self.changed(referrer));
+        let mut names: Vec<String> = staying.by_ref().take(MAX_LISTED).map(ToString::to_string).collect();
+        let more = staying.count();
+        if names.is_empty() {
+            return;
+        }
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        let message = format!("still named by {}", names.join(", "));
+        self.error(key, "metadata.name", message, "delete or change those first, or in the same apply");
+    }
+
+    /// The values of one resource make sense together and with its network's.
+    fn values(&mut self, key: &Key, resource: &Resource) {
+        match resource {
+            Resource::Network(network) => self.subnets(key, network),
+            Resource::Workload(workload) => self.addresses(key, workload),
+            Resource::Zone(zone) => self.selector(key, "spec.selector", &zone.selector),
+            Resource::Policy(policy) => self.policy(key, policy),
+            Resource::AddressSet(set) => {
+                if set.set.cidrs.is_empty() {
+                    self.nothing(key, "spec.cidrs".into(), "an empty set", "");
+                }
+            }
+            Resource::Switch(_) | Resource::Link(_) => {}
+        }
+    }
+
+    /// A network's subnets are disjoint and hold the addresses of the workloads that stay in it.
+    fn subnets(&mut self, key: &Key, network: &Network) {
+        let mut sorted: Vec<(IpNet, usize)> = network.subnets.iter().copied().zip(0..).collect();
+        sorted.sort();
+        // Prefixes nest or are disjoint, so an overlap shows between neighbours in this order.
+        for ((a, _), (b, i)) in sorted.iter().zip(sorted.iter().skip(1)) {
+            if a.covers(b) {
+                let message = format!("{b} overlaps with {a}");
+                self.error(key, format!("spec.subnets[{i}]"), message, "a network's subnets are disjoint");
+            }
+        }
+        let covered = |net: &IpNet| network.subnets.iter().any(|s| s.covers(net));
+        let old = self.state.networks.get(&network.name);
+        if old.is_none_or(|old| old.subnets.iter().all(covered)) {
+            return;
+        }
+        let outside = |ip| !network.subnets.iter().any(|s| s.contains(ip));
+        let mut stranded = BTreeSet::new();
+        for (ip, workload) in self.state.index.addresses(&network.name) {
+            let workload = Kind::Workload.named(&workload.name);
+            if outside(ip) && !self.changed(&workload) {
+                stranded.insert(workload);
+            }
+        }
+        let Some(first) = stranded.first() else { return };
+        let message =
+            format!("{} workloads have addresses outside of the new subnets, {first} among them", stranded.len());
+        self.error(key, "spec.subnets", message, "keep their subnet, or move them in the same apply");
+    }
+
+    /// A workload's addresses lie in its network's subnets.
+    fn addresses(&mut self, key: &Key, workload: &Workload) {
+        // A network that is not there has been reported as a missing reference.
+        let Some(network) = self.network(&Kind::Network.named(&workload.network)) else { return };
+        for (i, interface) in workload.interfaces.iter().enumerate() {
+            for (j, ip) in interface.ips.iter().enumerate() {
+                if !network.subnets.iter().any(|s| s.contains(*ip)) {
+                    let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+                    let message = format!("{ip} is outside of the subnets of network {}", network.name);
+                    let hint = format!("its subnets: {}", subnets.join(", "));
+                    self.error(key, format!("spec.interfaces[{i}].ips[{j}]"), message, hint);
+                }
+            }
+        }
+    }
+
+    /// Remarks on what can never match.
+    fn policy(&mut self, key: &Key, policy: &Policy) {
+        if let Subject::Selector(selector) = &policy.subject {
+            self.selector(key, "spec.subject", selector);
+        }
+        for (direction, i, rule) in rules(policy) {
+            let peers = peers_path(direction, i);
+            if rule.peers.as_ref().is_some_and(Vec::is_empty) {
+                self.nothing(key, peers.clone(), "an empty list", OMIT);
+            }
+            if rule.ports.as_ref().is_some_and(Vec::is_empty) {
+                self.nothing(key, format!("spec.{}[{i}].ports", direction.as_str()), "an empty list", OMIT);
+            }
+            for (j, peer) in rule.peers.iter().flatten().enumerate() {
+                match peer {
+                    Peer::Selector(selector) => self.selector(key, &format!("{peers}[{j}]"), selector),
+                    Peer::Cidr(set) if set.cidrs.is_empty() => {
+                        self.nothing(key, format!("{peers}[{j}].cidr"), "a set without addresses", "");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn selector(&mut self, key: &Key, path: &str, selector: &Selector) {
+        // Whether any workload is selected would cost a scan; that a requirement excludes all does not.
+        if selector.requirements().iter().any(|r| r.operator == Operator::In && r.values.is_empty()) {
+            self.nothing(key, path.to_string(), "a requirement `In` without values", "");
+        }
+    }
+
+    fn nothing(&mut self, key: &Key, path: String, what: &str, hint: &str) {
+        self.warning(key, path, format!("{what} matches nothing"), hint);
+    }
+}

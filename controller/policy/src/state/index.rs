@@ -1,0 +1,256 @@
+//! Who has what, and who mentions whom: the reverse of what the resources say.
+
+use super::{Key, Kind, Resource};
+use crate::model::*;
+use bulkhead_topology::{DatapathId, Mac, Name, Vni};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// Something that at most one resource may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// An address in a network.
+    Ip(Name, IpAddr),
+    /// A MAC address in a network.
+    Mac(Name, Mac),
+    /// A switch port, for a workload's interface.
+    Port(Attachment),
+    /// A VLAN on a switch port, for a network's uplink.
+    Uplink(Attachment, u16),
+    /// A network's number.
+    Vni(Vni),
+    /// An OpenFlow switch's id.
+    DatapathId(DatapathId),
+    /// A P4Runtime server and the device behind it.
+    Device(String, u64),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(network, ip) => write!(f, "address {ip} in network {network}"),
+            Self::Mac(network, mac) => write!(f, "MAC address {mac} in network {network}"),
+            Self::Port(at) => write!(f, "port {} of switch {}", at.port, at.switch),
+            Self::Uplink(at, 0) => write!(f, "port {} of switch {}, untagged,", at.port, at.switch),
+            Self::Uplink(at, vlan) => write!(f, "port {} of switch {}, VLAN {vlan},", at.port, at.switch),
+            Self::Vni(vni) => write!(f, "VNI {vni}"),
+            Self::DatapathId(id) => write!(f, "datapath id {id}"),
+            Self::Device(address, id) => write!(f, "device {id} at {address}"),
+        }
+    }
+}
+
+/// Calls `f` with every claim of `resource` and the path of the field that makes it.
+pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> String)) {
+    match resource {
+        Resource::Network(n) => {
+            f(Claim::Vni(n.vni), &|| "spec.vni".into());
+            for (i, uplink) in n.uplinks.iter().enumerate() {
+                f(Claim::Uplink(uplink.at.clone(), uplink.vlan), &|| format!("spec.uplinks[{i}]"));
+            }
+        }
+        Resource::Workload(w) => {
+            for (i, interface) in w.interfaces.iter().enumerate() {
+                f(Claim::Mac(w.network.clone(), interface.mac), &|| format!("spec.interfaces[{i}].mac"));
+                for (j, ip) in interface.ips.iter().enumerate() {
+                    f(Claim::Ip(w.network.clone(), *ip), &|| format!("spec.interfaces[{i}].ips[{j}]"));
+                }
+                if let Some(at) = &interface.attachment {
+                    f(Claim::Port(at.clone()), &|| format!("spec.interfaces[{i}].attachment"));
+                }
+            }
+        }
+        Resource::Switch(s) => match &s.driver {
+            Driver::Openflow(id) => f(Claim::DatapathId(*id), &|| "spec.datapathId".into()),
+            Driver::P4runtime { address, device_id } => {
+                f(Claim::Device(address.clone(), *device_id), &|| "spec.address".into());
+            }
+            Driver::Sim => {}
+        },
+        Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) | Resource::Link(_) => {}
+    }
+}
+
+/// Calls `f` with every resource that `resource` cannot do without, and the path of the field that names it.
+///
+/// Switches are not among them: an attachment, an uplink or a link may come before its switch.
+pub(super) fn references(resource: &Resource, mut f: impl FnMut(Key, &dyn Fn() -> String)) {
+    match resource {
+        Resource::Workload(w) => f(Kind::Network.named(&w.network), &|| "spec.network".into()),
+        Resource::Zone(z) => f(Kind::Network.named(&z.network), &|| "spec.network".into()),
+        Resource::Policy(p) => {
+            if let Subject::Zone(zone) = &p.subject {
+                f(Kind::Zone.named(zone), &|| "spec.subject.zone".into());
+            }
+            for (direction, i, rule) in rules(p) {
+                for (j, peer) in rule.peers.iter().flatten().enumerate() {
+                    let (key, field) = match peer {
+                        Peer::Zone(zone) => (Kind::Zone.named(zone), "zone"),
+                        Peer::Network(network) => (Kind::Network.named(network), "network"),
+                        Peer::AddressSet(set) => (Kind::AddressSet.named(set), "addressSet"),
+                        Peer::Selector(_) | Peer::Cidr(_) | Peer::External => continue,
+                    };
+                    f(key, &|| format!("{}[{j}].{field}", peers_path(direction, i)));
+                }
+            }
+        }
+        Resource::Network(_) | Resource::Switch(_) | Resource::AddressSet(_) | Resource::Link(_) => {}
+    }
+}
+
+/// Every rule of a policy with its direction and index.
+pub(super) fn rules(policy: &Policy) -> impl Iterator<Item = (Direction, usize, &Rule)> {
+    [Direction::Ingress, Direction::Egress]
+        .into_iter()
+        .flat_map(|d| policy.rules(d).iter().enumerate().map(move |(i, rule)| (d, i, rule)))
+}
+
+/// The document path of a rule's peer list.
+pub(super) fn peers_path(direction: Direction, index: usize) -> String {
+    let side = match direction {
+        Direction::Ingress => "from",
+        Direction::Egress => "to",
+    };
+    format!("spec.{}[{index}].{side}", direction.as_str())
+}
+
+/// The claims and references of all resources, reversed. A function of the resources alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    /// Network and address to the workload that has it.
+    ips: BTreeMap<Name, BTreeMap<IpAddr, Arc<Workload>>>,
+    /// Network and MAC address to the workload that has it.
+    macs: BTreeMap<Name, BTreeMap<Mac, Name>>,
+    /// Switch port to the workload that is plugged in there.
+    ports: BTreeMap<Attachment, Arc<Workload>>,
+    /// Switch port to the networks that leave the fabric there, by VLAN.
+    uplinks: BTreeMap<Attachment, BTreeMap<u16, Name>>,
+    vnis: BTreeMap<Vni, Name>,
+    datapath_ids: BTreeMap<DatapathId, Name>,
+    devices: BTreeMap<(String, u64), Name>,
+    /// Resource to the resources that name it.
+    referrers: BTreeMap<Key, BTreeSet<Key>>,
+}
+
+/// Takes `key` out of the map at `outer`, if `ours` says that it is there for us; drops an empty map.
+fn remove_nested<A: Ord, B: Ord, V>(
+    map: &mut BTreeMap<A, BTreeMap<B, V>>,
+    outer: &A,
+    key: &B,
+    ours: impl Fn(&V) -> bool,
+) {
+    if let Some(inner) = map.get_mut(outer) {
+        remove_if(inner, key, ours);
+        if inner.is_empty() {
+            map.remove(outer);
+        }
+    }
+}
+
+fn remove_if<K: Ord, V>(map: &mut BTreeMap<K, V>, key: &K, ours: impl Fn(&V) -> bool) {
+    if map.get(key).is_some_and(ours) {
+        map.remove(key);
+    }
+}
+
+impl Index {
+    /// Takes in what `resource` claims and names.
+    pub fn insert(&mut self, resource: &Resource) {
+        let key = resource.key();
+        references(resource, |target, _| {
+            self.referrers.entry(target).or_default().insert(key.clone());
+        });
+        claims(resource, |claim, _| {
+            let name = key.name.clone();
+            match (claim, resource) {
+                (Claim::Ip(network, ip), Resource::Workload(w)) => {
+                    self.ips.entry(network).or_default().insert(ip, w.clone());
+                }
+                (Claim::Port(at), Resource::Workload(w)) => {
+                    self.ports.insert(at, w.clone());
+                }
+                (Claim::Mac(network, mac), _) => {
+                    self.macs.entry(network).or_default().insert(mac, name);
+                }
+                (Claim::Uplink(at, vlan), _) => {
+                    self.uplinks.entry(at).or_default().insert(vlan, name);
+                }
+                (Claim::Vni(vni), _) => {
+                    self.vnis.insert(vni, name);
+                }
+                (Claim::DatapathId(id), _) => {
+                    self.datapath_ids.insert(id, name);
+                }
+                (Claim::Device(address, id), _) => {
+                    self.devices.insert((address, id), name);
+                }
+                // Only workloads have addresses and ports.
+                (Claim::Ip(..) | Claim::Port(_), _) => {}
+            }
+        });
+    }
+
+    /// Forgets what `resource` claims and names.
+    pub fn remove(&mut self, resource: &Resource) {
+        let key = resource.key();
+        references(resource, |target, _| {
+            if let Some(set) = self.referrers.get_mut(&target) {
+                set.remove(&key);
+                if set.is_empty() {
+                    self.referrers.remove(&target);
+                }
+            }
+        });
+        claims(resource, |claim, _| match claim {
+            Claim::Ip(network, ip) => remove_nested(&mut self.ips, &network, &ip, |w| w.name == key.name),
+            Claim::Mac(network, mac) => remove_nested(&mut self.macs, &network, &mac, |n| *n == key.name),
+            Claim::Port(at) => remove_if(&mut self.ports, &at, |w| w.name == key.name),
+            Claim::Uplink(at, vlan) => remove_nested(&mut self.uplinks, &at, &vlan, |n| *n == key.name),
+            Claim::Vni(vni) => remove_if(&mut self.vnis, &vni, |n| *n == key.name),
+            Claim::DatapathId(id) => remove_if(&mut self.datapath_ids, &id, |n| *n == key.name),
+            Claim::Device(address, id) => remove_if(&mut self.devices, &(address, id), |n| *n == key.name),
+        });
+    }
+
+    /// The resource that has what `claim` says.
+    pub fn owner(&self, claim: &Claim) -> Option<Key> {
+        match claim {
+            Claim::Ip(network, ip) => self.workload_at(network, *ip).map(|w| Kind::Workload.named(&w.name)),
+            Claim::Mac(network, mac) => self.macs.get(network)?.get(mac).map(|n| Kind::Workload.named(n)),
+            Claim::Port(at) => self.ports.get(at).map(|w| Kind::Workload.named(&w.name)),
+            Claim::Uplink(at, vlan) => self.uplinks.get(at)?.get(vlan).map(|n| Kind::Network.named(n)),
+            Claim::Vni(vni) => self.vnis.get(vni).map(|n| Kind::Network.named(n)),
+            Claim::DatapathId(id) => self.datapath_ids.get(id).map(|n| Kind::Switch.named(n)),
+            Claim::Device(address, id) => self.devices.get(&(address.clone(), *id)).map(|n| Kind::Switch.named(n)),
+        }
+    }
+
+    /// The workload of `network` that has `ip`.
+    pub fn workload_at(&self, network: &Name, ip: IpAddr) -> Option<&Arc<Workload>> {
+        self.ips.get(network)?.get(&ip)
+    }
+
+    /// The workload that is plugged in at `at`.
+    pub fn attached(&self, at: &Attachment) -> Option<&Arc<Workload>> {
+        self.ports.get(at)
+    }
+
+    /// The networks that leave the fabric at `at`, by VLAN.
+    pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
+        self.uplinks.get(at).into_iter().flatten().map(|(vlan, name)| (*vlan, name))
+    }
+
+    /// The addresses that workloads of `network` have, with the workload.
+    pub fn addresses(&self, network: &Name) -> impl Iterator<Item = (IpAddr, &Arc<Workload>)> {
+        self.ips.get(network).into_iter().flatten().map(|(ip, w)| (*ip, w))
+    }
+
+    /// The resources that name `key`.
+    pub fn referrers(&self, key: &Key) -> impl Iterator<Item = &Key> {
+        self.referrers.get(key).into_iter().flatten()
+    }
+}
