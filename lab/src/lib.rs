@@ -1,1 +1,38 @@
-//! placeholder
+//! Topologies as code: network namespaces, real Open vSwitch, real packets. Needs root; for tests and demos.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use bulkhead_lab::{Lab, Probe, Service};
+//! let mut lab = Lab::new("doc")?;
+//! let hv1 = lab.hypervisor("hv1", 0xb1)?;
+//! let a = lab.workload(&hv1, "a", "02:00:00:00:00:0a".parse()?, &["10.1.0.1".parse()?])?;
+//! let b = lab.workload(&hv1, "b", "02:00:00:00:00:0b".parse()?, &["10.1.0.2".parse()?])?;
+//! hv1.ofctl("add-flow", &["actions=NORMAL"])?;
+//! let _listeners = bulkhead_lab::Listeners::start(b.namespace(), &[Service::Tcp(443)])?;
+//! println!("{:?}", Probe::new(&a, &b, Service::Tcp(443), bulkhead_lab::Family::V4)?.run());
+//! # Ok(()) }
+//! ```
+//!
+//! Everything is removed when the [`Lab`] is dropped; what a killed process leaves is removed by the next one.
+
+pub mod command;
+pub mod frames;
+pub mod hypervisor;
+pub mod interrupt;
+mod lab;
+pub mod live;
+pub mod namespace;
+pub mod probe;
+pub mod process;
+pub mod serve;
+pub mod state;
+pub mod workload;
+
+pub use frames::Wire;
+pub use hypervisor::Hypervisor;
+pub use lab::{End, Lab, missing};
+pub use live::Live;
+pub use namespace::Namespace;
+pub use probe::{Answer, Probe, Service};
+pub use serve::Listeners;
+pub use workload::{Family, Spec, Workload};

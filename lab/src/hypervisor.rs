@@ -1,0 +1,263 @@
+//! A hypervisor: a namespace with an Open vSwitch of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command;
+use crate::namespace::Namespace;
+use crate::process::Process;
+use crate::state::{ControlNetwork, Record, Running};
+
+/// The integration bridge's name.
+pub const BRIDGE: &str = "br-int";
+
+/// Where Debian puts the database schema.
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// How long a daemon may take to answer for the first time, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The inside end of the control link.
+const CONTROL_INSIDE: &str = "control0";
+
+/// Two switches' daemons: the handles that the lab ends.
+pub(crate) struct Daemons {
+    pub(crate) database: Running,
+    pub(crate) switch: Running,
+}
+
+/// A running hypervisor. The handle may be cloned; the lab owns what is behind it.
+#[derive(Debug, Clone)]
+pub struct Hypervisor {
+    name: String,
+    namespace: Namespace,
+    dir: PathBuf,
+    control: ControlNetwork,
+}
+
+impl Hypervisor {
+    /// Namespace, database, switch, bridge and control link; no controller yet.
+    pub(crate) fn build(record: &Record, name: &str, datapath_id: u64, link: &str) -> Result<(Hypervisor, Daemons)> {
+        ensure!(Path::new(SCHEMA).exists(), "{SCHEMA} is missing: install the package openvswitch-switch");
+        let dir = record.dir().join(name);
+        std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let control = record.control_network()?;
+        let namespace = record.namespace(name)?;
+        // The switch's ends of the workloads' links are wires: the kernel must not speak IPv6 on them.
+        namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
+        record.link(link, || {
+            let add = [
+                "link",
+                "add",
+                "name",
+                link,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                CONTROL_INSIDE,
+                "netns",
+                namespace.name(),
+            ];
+            command::ip(&add).map(drop)
+        })?;
+        command::ip(&["addr", "add", &format!("{}/30", control.host()), "dev", link])?;
+        command::ip(&["link", "set", "dev", link, "up"])?;
+        namespace.batch(&format!(
+            "addr add {}/30 dev {CONTROL_INSIDE}\nlink set {CONTROL_INSIDE} up\n",
+            control.hypervisor()
+        ))?;
+        let hypervisor = Hypervisor { name: name.to_owned(), namespace, dir, control };
+        let daemons = hypervisor.start(record)?;
+        let bridge = format!("other-config:datapath-id={datapath_id:016x}");
+        hypervisor.vsctl(&[
+            "add-br",
+            BRIDGE,
+            "--",
+            "set",
+            "bridge",
+            BRIDGE,
+            "datapath_type=netdev",
+            "fail_mode=secure",
+            "protocols=OpenFlow13,OpenFlow15",
+            &bridge,
+        ])?;
+        Ok((hypervisor, daemons))
+    }
+
+    fn start(&self, record: &Record) -> Result<Daemons> {
+        let database = self.path("conf.db");
+        command::succeed(self.tool("ovsdb-tool", &["create", &database, SCHEMA]), None)?;
+        let remote = format!("--remote=punix:{}", self.path("db.sock"));
+        let log = format!("--log-file={}", self.path("ovsdb-server.log"));
+        let control = format!("--unixctl={}", self.path("ovsdb-server.ctl"));
+        let managers = "--remote=db:Open_vSwitch,Open_vSwitch,manager_options";
+        let mut server = self.daemon("ovsdb-server", &[&database, &remote, managers, &log, &control, "-vconsole:off"]);
+        let server = record.start(|| self.namespace.spawn(&mut server))?;
+        self.until_there("db.sock", server.process, "ovsdb-server.log")?;
+        command::succeed(self.tool("ovs-vsctl", &[&self.database(), "--no-wait", "init"]), None)?;
+        let (target, log) = (self.socket(), format!("--log-file={}", self.path("ovs-vswitchd.log")));
+        let control = format!("--unixctl={}", self.path("vs.ctl"));
+        let mut switch = self.daemon("ovs-vswitchd", &[&target, &log, &control, "-vconsole:off"]);
+        let switch = record.start(|| self.namespace.spawn(&mut switch))?;
+        self.until_there("vs.ctl", switch.process, "ovs-vswitchd.log")?;
+        Ok(Daemons { database: server, switch })
+    }
+
+    /// A daemon in the foreground: its number is then known, and it needs no pid file.
+    fn daemon(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.tool(program, arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command
+    }
+
+    /// One of Open vSwitch's programs, told to use this hypervisor's directory for everything.
+    fn tool(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+            command.env(variable, &self.dir);
+        }
+        command
+    }
+
+    fn until_there(&self, file: &str, process: Process, log: &str) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.dir.join(file).exists() {
+            let alive = process.runs();
+            if !alive || Instant::now() >= deadline {
+                let told = std::fs::read_to_string(self.dir.join(log)).unwrap_or_default();
+                let last = told.lines().rev().take(3).collect::<Vec<_>>().join(" / ");
+                anyhow::bail!("{log}: the daemon {}: {last}", if alive { "does not come up" } else { "ended" });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.dir.join(file).to_string_lossy().into_owned()
+    }
+
+    fn socket(&self) -> String {
+        format!("unix:{}", self.path("db.sock"))
+    }
+
+    fn database(&self) -> String {
+        format!("--db={}", self.socket())
+    }
+
+    /// Its name in the lab.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its switch runs.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Where logs and sockets are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The OVSDB server's address, as `unix:PATH`.
+    #[must_use]
+    pub fn ovsdb(&self) -> String {
+        self.socket()
+    }
+
+    /// The host's address on the control link: a controller in the host's namespace listens here.
+    #[must_use]
+    pub fn controller_address(&self) -> Ipv4Addr {
+        self.control.host()
+    }
+
+    /// Tells the switch where its controller is. The first call flushes all flows, so it comes before any is added.
+    ///
+    /// # Errors
+    /// When `ovs-vsctl` fails.
+    pub fn set_controller(&self, address: SocketAddr) -> Result<()> {
+        self.set_controller_target(&format!("tcp:{}:{}", address.ip(), address.port()))
+    }
+
+    /// The same with a target in Open vSwitch's words, such as `unix:PATH` (ovs-vsctl(8)).
+    ///
+    /// # Errors
+    /// When `ovs-vsctl` fails.
+    pub fn set_controller_target(&self, target: &str) -> Result<()> {
+        // Try again after 1 s at most (Open vSwitch's smallest): restarts of the controller are part of tests.
+        self.vsctl(&["set-controller", BRIDGE, target, "--", "set", "controller", BRIDGE, "max_backoff=1000"]).map(drop)
+    }
+
+    /// Runs `ovs-vsctl` on this switch; it returns when the switch has carried the change out.
+    ///
+    /// # Errors
+    /// When it fails or does not end in time.
+    pub fn vsctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.tool("ovs-vsctl", &[&self.database(), "--timeout=10"]);
+        command.args(arguments);
+        command::succeed(command, None)
+    }
+
+    /// Runs `ovs-ofctl -O OpenFlow15 VERB br-int ARGUMENTS...`.
+    ///
+    /// # Errors
+    /// When it fails or does not end in time.
+    pub fn ofctl(&self, verb: &str, arguments: &[&str]) -> Result<String> {
+        let bridge = self.path(&format!("{BRIDGE}.mgmt"));
+        let mut command = self.tool("ovs-ofctl", &["-O", "OpenFlow15", "--timeout=10", verb, &bridge]);
+        command.args(arguments);
+        command::succeed(command, None)
+    }
+
+    /// Runs `ovs-appctl` on this switch.
+    ///
+    /// # Errors
+    /// When it fails or does not end in time.
+    pub fn appctl(&self, arguments: &[&str]) -> Result<String> {
+        let target = self.path("vs.ctl");
+        let mut command = self.tool("ovs-appctl", &["-t", &target, "--timeout=10"]);
+        command.args(arguments);
+        command::succeed(command, None)
+    }
+
+    /// Adds an interface of this namespace to the bridge, under its own name, and returns its OpenFlow number.
+    ///
+    /// # Errors
+    /// When the switch cannot open it.
+    pub fn add_port(&self, port: &str) -> Result<u32> {
+        self.vsctl(&["add-port", BRIDGE, port])?;
+        let number = self.vsctl(&["get", "interface", port, "ofport"])?;
+        number.trim().parse().with_context(|| format!("the switch cannot open port {port}"))
+    }
+
+    /// Takes a port out of the bridge; its interface stays.
+    ///
+    /// # Errors
+    /// When there is no such port.
+    pub fn del_port(&self, port: &str) -> Result<()> {
+        self.vsctl(&["del-port", BRIDGE, port]).map(drop)
+    }
+
+    /// The flows of the bridge as `ovs-ofctl dump-flows` tells them, without counters and times, sorted.
+    ///
+    /// # Errors
+    /// When `ovs-ofctl` fails.
+    pub fn flows(&self) -> Result<Vec<String>> {
+        let text = self.ofctl("dump-flows", &["--no-stats"])?;
+        let mut flows: Vec<_> =
+            text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+        flows.sort();
+        Ok(flows)
+    }
+}

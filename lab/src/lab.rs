@@ -1,0 +1,194 @@
+//! A lab: everything that one test or demo put up, and its removal.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use bulkhead_topology::Mac;
+
+use crate::hypervisor::Hypervisor;
+use crate::process::Process;
+use crate::state::{self, Record, Running, base36};
+use crate::workload::{Spec, Workload, check_name};
+
+/// Longest prefix of a lab's name: sockets below its directory have to fit in 108 bytes (unix(7)).
+const PREFIX_MOST: usize = 12;
+
+/// Programs without which there is no lab, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("ovsdb-server", "openvswitch-switch"),
+    ("ovs-vswitchd", "openvswitch-switch"),
+    ("ovs-vsctl", "openvswitch-switch"),
+    ("ovs-ofctl", "openvswitch-switch"),
+];
+
+/// Why this machine cannot hold a lab; `None` if it can.
+#[must_use]
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("a lab needs root, for network namespaces".into());
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = |program: &str| path.split(':').any(|dir| Path::new(dir).join(program).is_file());
+    let (program, package) = PROGRAMS.into_iter().find(|(program, _)| !found(program))?;
+    Some(format!("{program} is not installed (package {package})"))
+}
+
+/// Hypervisors, workloads and programs. Dropping it removes them all.
+#[derive(Debug)]
+pub struct Lab {
+    record: Record,
+    running: Vec<Running>,
+    hypervisors: u32,
+    links: String,
+}
+
+impl Lab {
+    /// A new, empty lab. Names are unique on this machine: any number of labs may be up at once. What labs left behind
+    /// whose owners are gone is removed on the way.
+    ///
+    /// # Errors
+    /// When this machine cannot hold a lab ([`missing`]).
+    pub fn new(prefix: &str) -> Result<Lab> {
+        if let Some(why) = missing() {
+            bail!(why);
+        }
+        check_name(prefix)?;
+        ensure!(prefix.len() <= PREFIX_MOST, "a lab's prefix has at most {PREFIX_MOST} letters");
+        state::sweep()?;
+        let record = Record::create(prefix)?;
+        // `b` PID `-` LAB `-` HYPERVISOR: 4194304 processes (proc(5), pid_max) are 5 letters, 4 and 3 are left.
+        let number = record.tag().rsplit('-').next().unwrap_or_default().parse().unwrap_or(0);
+        let links = format!("b{}-{}", base36(std::process::id()), base36(number));
+        Ok(Lab { record, running: Vec::new(), hypervisors: 0, links })
+    }
+
+    /// The lab's name on this machine; its namespaces' names begin with it.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        self.record.tag()
+    }
+
+    /// A directory for the lab's files, removed with it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.record.dir()
+    }
+
+    /// Starts a hypervisor: a namespace with an ovsdb-server, an ovs-vswitchd (userspace datapath) and the bridge
+    /// [`BRIDGE`](crate::hypervisor::BRIDGE), `fail_mode=secure`, without a controller.
+    ///
+    /// # Errors
+    /// When any of it cannot be had.
+    pub fn hypervisor(&mut self, name: &str, datapath_id: u64) -> Result<Hypervisor> {
+        check_name(name)?;
+        let link = format!("{}-{}", self.links, base36(self.hypervisors));
+        self.hypervisors += 1;
+        let (hypervisor, daemons) = Hypervisor::build(&self.record, name, datapath_id, &link)
+            .with_context(|| format!("hypervisor {name} does not come up"))?;
+        self.running.extend([daemons.database, daemons.switch]);
+        Ok(hypervisor)
+    }
+
+    /// Starts a workload of the shop's network and plugs it into a hypervisor's switch.
+    ///
+    /// # Errors
+    /// When any of it cannot be had.
+    pub fn workload(&mut self, on: &Hypervisor, name: &str, mac: Mac, ips: &[std::net::IpAddr]) -> Result<Workload> {
+        self.add(on, &Spec::new(name, mac, ips))
+    }
+
+    /// Starts any kind of host and plugs it into a hypervisor's switch.
+    ///
+    /// # Errors
+    /// When any of it cannot be had.
+    pub fn add(&mut self, on: &Hypervisor, spec: &Spec) -> Result<Workload> {
+        Workload::build(&self.record, on, spec).with_context(|| format!("workload {} does not come up", spec.name))
+    }
+
+    /// Unplugs a workload and removes it.
+    ///
+    /// # Errors
+    /// When the switch refuses or the namespace cannot be removed.
+    pub fn remove(&mut self, on: &Hypervisor, workload: &Workload) -> Result<()> {
+        on.del_port(workload.name())?;
+        self.record.drop_namespace(workload.namespace())
+    }
+
+    /// Starts a program in the host's namespace that ends with the lab. Its output goes to `NAME.log` in [`Lab::dir`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn program(&mut self, name: &str, mut command: Command) -> Result<Process> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir().join(format!("{name}.log")))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let line = crate::command::words(&command);
+        let start = || command.spawn().with_context(|| format!("cannot start `{line}`"));
+        let running = self.record.start(start)?;
+        let process = running.process;
+        self.running.push(running);
+        Ok(process)
+    }
+
+    /// Ends a program that [`Lab::program`] started, with SIGTERM first; or at once, as a crash would.
+    ///
+    /// # Errors
+    /// When it is none of this lab's.
+    pub fn end(&mut self, process: Process, how: End) -> Result<()> {
+        let at = self.running.iter().position(|running| running.process == process);
+        let mut running = self.running.swap_remove(at.context("no program of this lab")?);
+        match how {
+            End::Orderly => process.end(),
+            End::Crash => process.kill(),
+        }
+        running.child.wait()?;
+        self.record.ended(process)
+    }
+
+    /// Leaves the lab in place when this process ends; `bulkhead-lab down` removes it.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn keep(&self) -> Result<()> {
+        self.record.keep()
+    }
+
+    /// Removes everything now, and says what could not be removed. Dropping does the same silently.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub fn down(mut self) -> Result<()> {
+        self.tear_down()
+    }
+
+    fn tear_down(&mut self) -> Result<()> {
+        let result = self.record.demolish();
+        for mut running in self.running.drain(..) {
+            // A kept program goes on; every other one has ended, and this takes its number off the process table.
+            if !running.process.runs() {
+                let _ = running.child.wait();
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.tear_down() {
+            eprintln!("bulkhead-lab: {} is not wholly gone: {error:#}", self.record.tag());
+        }
+    }
+}
+
+/// How a program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM, and SIGKILL if that does not help.
+    Orderly,
+    /// SIGKILL.
+    Crash,
+}

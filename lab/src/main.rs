@@ -1,0 +1,2 @@
+//! `bulkhead-lab`.
+fn main() {}

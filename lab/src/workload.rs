@@ -1,0 +1,204 @@
+//! A host of the lab: a namespace with one interface, `eth0`.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use bulkhead_topology::Mac;
+
+use crate::hypervisor::Hypervisor;
+use crate::namespace::Namespace;
+use crate::state::Record;
+
+/// The interface inside a workload.
+pub const INTERFACE: &str = "eth0";
+
+/// Longest interface name that Linux takes (IFNAMSIZ, one byte is for the end).
+pub const NAME_MOST: usize = 15;
+
+/// What leaves room for an overlay's headers in an underlay of 1500 bytes.
+const MTU: u16 = 1400;
+
+/// What a workload is to be.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its name, and the name of its switch port.
+    pub name: String,
+    /// The MAC of its interface.
+    pub mac: Mac,
+    /// Its addresses, each with the prefix length of the network that it takes for on-link.
+    pub ips: Vec<(IpAddr, u8)>,
+    /// Further prefixes that it takes for on-link, in `ip route`'s words.
+    pub routes: Vec<String>,
+    /// No ARP, no IPv6, no addresses: nothing comes out but what a test puts in.
+    pub silent: bool,
+}
+
+impl Spec {
+    /// A workload of the shop's network, and what it needs to speak with the external host.
+    #[must_use]
+    pub fn new(name: &str, mac: Mac, ips: &[IpAddr]) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            mac,
+            ips: ips.iter().map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })).collect(),
+            routes: vec!["198.51.100.0/24".into(), "2001:db8::/64".into()],
+            silent: false,
+        }
+    }
+
+    /// A host beyond the uplink, which takes the shop's networks for on-link.
+    #[must_use]
+    pub fn external(port: &str, mac: Mac, ips: &[IpAddr]) -> Spec {
+        let routes = vec!["10.1.0.0/16".into(), "fd00:1::/64".into()];
+        let ips = ips.iter().map(|ip| (*ip, if ip.is_ipv4() { 24 } else { 64 })).collect();
+        Spec { ips, routes, ..Spec::new(port, mac, &[]) }
+    }
+
+    /// A port where only a test speaks.
+    #[must_use]
+    pub fn silent(name: &str, mac: Mac) -> Spec {
+        Spec { silent: true, routes: Vec::new(), ..Spec::new(name, mac, &[]) }
+    }
+}
+
+/// A running workload. The handle may be cloned; the lab owns what is behind it.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    name: String,
+    namespace: Namespace,
+    mac: Mac,
+    ips: Vec<IpAddr>,
+    port: u32,
+}
+
+impl Workload {
+    /// Namespace, link and switch port.
+    pub(crate) fn build(record: &Record, hypervisor: &Hypervisor, spec: &Spec) -> Result<Workload> {
+        check_name(&spec.name)?;
+        let namespace = record.namespace(&spec.name)?;
+        if spec.silent {
+            namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
+        } else {
+            // Addresses work at once, and only what was asked for is sent.
+            let settings = ["accept_dad", "accept_ra", "router_solicitations"];
+            let keys = settings.map(|key| format!("ipv6/conf/default/{key}"));
+            namespace.sysctl(&keys.each_ref().map(|key| (key.as_str(), "0")))?;
+        }
+        // The end inside is created inside: an eth0 in the host's namespace, even for a moment, could be the host's own.
+        hypervisor.namespace().batch(&format!(
+            "link add name {port} type veth peer name {INTERFACE} address {mac} mtu {MTU} netns {inside}\nlink set dev {port} up\n",
+            port = spec.name,
+            mac = spec.mac,
+            inside = namespace.name(),
+        ))?;
+        // Userspace Open vSwitch reads frames as they are: a checksum that was left to the hardware is a wrong one.
+        namespace.exec("ethtool", &["-K", INTERFACE, "tx", "off"])?;
+        let mut lines = String::new();
+        if spec.silent {
+            lines.push_str("link set eth0 arp off\n");
+        }
+        lines.push_str("link set eth0 up\n");
+        for (ip, length) in &spec.ips {
+            let flags = if ip.is_ipv6() { " nodad" } else { "" };
+            let _ = writeln!(lines, "addr add {ip}/{length} dev eth0{flags}");
+        }
+        for route in &spec.routes {
+            let _ = writeln!(lines, "route add {route} dev eth0");
+        }
+        namespace.batch(&lines)?;
+        let port = hypervisor.add_port(&spec.name)?;
+        let ips = spec.ips.iter().map(|(ip, _)| *ip).collect();
+        Ok(Workload { name: spec.name.clone(), namespace, mac: spec.mac, ips, port })
+    }
+
+    /// Its name, which is its switch port's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it lives.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The MAC of its interface.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub fn ips(&self) -> &[IpAddr] {
+        &self.ips
+    }
+
+    /// Its first address of a family.
+    #[must_use]
+    pub fn ip(&self, family: Family) -> Option<IpAddr> {
+        self.ips.iter().copied().find(|ip| Family::of(*ip) == family)
+    }
+
+    /// The OpenFlow number of its switch port.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Family {
+        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// 4 or 6.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        }
+    }
+}
+
+/// Names become interface names and words of `ip -batch`.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    ensure!(
+        (1..=NAME_MOST).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['-', '.']),
+        "`{name}` cannot name an interface: use 1 to {NAME_MOST} of a-z, 0-9, `-`, `.` and `_`"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn names_that_would_break_a_batch_are_refused() {
+        for good in ["lb", "web-1", "ns.pod_2", "a23456789012345"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a234567890123456", "a b", "a\nlink del b", "-n", "..", "A"] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}
