@@ -4,6 +4,8 @@
 //! of them with the indexes that keep changes cheap and the checks that refuse a bad one, and
 //! [`verdict`] the reference semantics that every dataplane is held against.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod arbitrary;
 pub mod diagnostic;
 pub mod matching;
 pub mod model;

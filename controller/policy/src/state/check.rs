@@ -29,6 +29,12 @@ impl State {
     pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
         let mut check = Check { state: self, after: BTreeMap::new(), found: Vec::new() };
         check.collect(changes);
+        if !check.found.is_empty() {
+            // There is no one outcome to look at.
+            check.found.sort();
+            check.found.dedup();
+            return check.found;
+        }
         check.unique();
         for (key, value) in check.after.clone() {
             match value {

@@ -1,0 +1,468 @@
+//! Random states, flows and changes for property tests.
+//!
+//! The domains are small on purpose: two networks that share addresses, a handful of labels, names and
+//! ports, so that selectors select, rules collide and changes conflict often. A state is what a random
+//! sequence of changes leaves, those that [`State::check`] refuses left out: valid by construction,
+//! and it shrinks by dropping changes.
+
+use crate::{model::*, state::*, verdict::*};
+use bulkhead_topology::{DatapathId, IpNet, Labels, Mac, Name, Operator, ProtocolPort, Requirement, Selector, Vni};
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+/// Networks: `net-0` and `net-1`, with the same subnets.
+pub const NETWORKS: u8 = 2;
+/// Workloads: `wl-0` and so on.
+pub const WORKLOADS: u8 = 12;
+/// Zones: `zone-0` and so on.
+pub const ZONES: u8 = 4;
+/// Policies: `pol-0` and so on.
+pub const POLICIES: u8 = 12;
+/// Address sets: `set-0` and so on.
+pub const ADDRESS_SETS: u8 = 3;
+/// Switches: `sw-0` and so on.
+pub const SWITCHES: u8 = 3;
+/// Links: `link-0` and so on.
+pub const LINKS: u8 = 2;
+
+/// Addresses of each family that workloads may have.
+const HOSTS: u8 = 16;
+/// Addresses of each family outside of every subnet.
+const OUTSIDERS: u8 = 6;
+/// Ports of each switch.
+const SWITCH_PORTS: u32 = 8;
+const LABELS: [(&str, &[&str]); 3] = [("app", &["shop", "pay"]), ("tier", &["web", "app", "db"]), ("env", &["prod"])];
+const PORT_NAMES: [&str; 2] = ["http", "dns"];
+const PORT_PROTOCOLS: [u8; 3] = [6, 17, 132];
+/// Services' ports; rules' ranges begin and end at or beside them.
+const PORTS: [u16; 8] = [1, 53, 80, 443, 1023, 8080, 8081, 65535];
+const OTHER_PROTOCOLS: [u8; 2] = [47, 50];
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// The name `<prefix>-<i>`.
+#[allow(clippy::panic, reason = "only tests get here, with constant prefixes")]
+fn name(prefix: &str, i: u8) -> Name {
+    format!("{prefix}-{i}").parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn names(prefix: &'static str, count: u8) -> impl Strategy<Value = Name> + Clone {
+    (0..count).prop_map(move |i| name(prefix, i))
+}
+
+/// The `i`th address of the workloads' domain: 10.0.0.0/25 or fd00::/120, dense around prefix borders.
+fn host(i: u8, v6: bool) -> IpAddr {
+    match v6 {
+        true => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(i)).into(),
+        false => Ipv4Addr::new(10, 0, 0, i).into(),
+    }
+}
+
+/// The `i`th address outside of every subnet.
+fn outsider(i: u8, v6: bool) -> IpAddr {
+    match v6 {
+        true => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(i)).into(),
+        false => Ipv4Addr::new(198, 51, 100, i).into(),
+    }
+}
+
+#[allow(clippy::panic, reason = "only tests get here, with lengths of the family")]
+fn net(addr: IpAddr, len: u8) -> IpNet {
+    IpNet::new(addr, len).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// An address of either side of the fabric's edge.
+fn address(v6: bool) -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        4 => (1..=HOSTS).prop_map(move |i| host(i, v6)),
+        1 => (1..=OUTSIDERS).prop_map(move |i| outsider(i, v6)),
+    ]
+}
+
+fn prefix() -> impl Strategy<Value = IpNet> {
+    any::<bool>().prop_flat_map(|v6| {
+        let width: u8 = if v6 { 128 } else { 32 };
+        let len = prop_oneof![4 => width - 4..=width, 1 => Just(width / 4), 1 => Just(0)];
+        (address(v6), len).prop_map(|(addr, len)| net(addr, len))
+    })
+}
+
+fn cidr_set() -> impl Strategy<Value = CidrSet> {
+    let sorted = |max| btree_set(prefix(), 0..max).prop_map(|set| set.into_iter().collect());
+    (sorted(4), sorted(3)).prop_map(|(cidrs, except)| CidrSet { cidrs, except })
+}
+
+/// Labels of a workload: one of 36 sets.
+pub fn labels() -> impl Strategy<Value = Labels> {
+    let one = |(key, values): (&'static str, &'static [&'static str])| {
+        option::weighted(0.8, select(values).prop_map(move |value| (Arc::from(key), Arc::from(value))))
+    };
+    let [app, tier, env] = LABELS;
+    (one(app), one(tier), one(env)).prop_map(|(a, b, c)| [a, b, c].into_iter().flatten().collect())
+}
+
+fn requirement() -> impl Strategy<Value = Requirement> {
+    let values = |(key, values): (&'static str, &'static [&'static str])| {
+        let some = btree_set(select(values).prop_map(Arc::<str>::from), 0..3);
+        let operator = prop_oneof![4 => Just(Operator::In), 2 => Just(Operator::NotIn), 1 => Just(Operator::Exists), 1 => Just(Operator::DoesNotExist)];
+        (operator, some).prop_map(move |(operator, some)| Requirement {
+            key: key.into(),
+            operator,
+            values: if matches!(operator, Operator::In | Operator::NotIn) { some } else { [].into() },
+        })
+    };
+    select(&LABELS[..]).prop_flat_map(values)
+}
+
+/// A selector; often of everything or of one label.
+pub fn selector() -> impl Strategy<Value = Selector> {
+    vec(requirement(), 0..3).prop_map(Selector::new)
+}
+
+fn sides() -> impl Strategy<Value = Sides> {
+    (any::<bool>(), any::<bool>()).prop_map(|(ingress, egress)| Sides { ingress, egress })
+}
+
+fn attachment() -> impl Strategy<Value = Attachment> {
+    let port = prop_oneof![
+        3 => (1..=SWITCH_PORTS).prop_map(Port::Number),
+        1 => (1..=SWITCH_PORTS).prop_map(|i| Port::Name(format!("eth{i}").into())),
+    ];
+    (names("sw", SWITCHES), port).prop_map(|(switch, port)| Attachment { switch, port })
+}
+
+/// Network `net-<i>`: nearly always with the full subnets, so that workloads fit.
+fn network_named(i: u8) -> impl Strategy<Value = Network> {
+    let wide = vec![net(host(0, false), 24), net(host(0, true), 64)];
+    let narrow = vec![net(host(0, false), 29), net(host(8, false), 29), net(host(0, true), 125)];
+    let uplinks = vec((attachment(), select(&[0u16, 7, 4094][..])), 0..2);
+    (
+        prop_oneof![9 => Just(u32::from(i) + 1), 1 => 1..4u32],
+        prop_oneof![9 => Just(wide), 1 => Just(narrow)],
+        select(&[Encap::Geneve, Encap::Vxlan][..]),
+        select(&[DefaultAction::Allow, DefaultAction::Deny][..]),
+        select(&[OnTighten::Revoke, OnTighten::Persist][..]),
+        uplinks,
+    )
+        .prop_filter_map("a VNI", move |(vni, subnets, encap, default_action, on_tighten, uplinks)| {
+            let uplinks = uplinks.into_iter().map(|(at, vlan)| Uplink { at, vlan }).collect();
+            let (name, vni) = (name("net", i), Vni::new(vni)?);
+            Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks })
+        })
+}
+
+/// A network, one of [`NETWORKS`].
+pub fn network() -> impl Strategy<Value = Network> {
+    (0..NETWORKS).prop_flat_map(network_named)
+}
+
+/// A workload, one of [`WORKLOADS`], with one or two interfaces of either or both families.
+pub fn workload() -> impl Strategy<Value = Workload> {
+    let ips = (btree_set(1..=HOSTS, 0..3), btree_set(1..=HOSTS, 0..3)).prop_map(|(v4, v6)| {
+        let v4 = v4.into_iter().map(|i| host(i, false));
+        v4.chain(v6.into_iter().map(|i| host(i, true))).collect::<Vec<_>>()
+    });
+    let interface = (1..=4 * HOSTS, ips, option::weighted(0.8, attachment()));
+    let interface = interface
+        .prop_map(|(mac, ips, attachment)| {
+            let mac = Mac([2, 0, 0, 0, 0, mac]);
+            Interface { mac, ips, attachment }
+        })
+        .boxed();
+    let port =
+        (select(&PORT_PROTOCOLS[..]), select(&PORTS[..])).prop_map(|(protocol, port)| ProtocolPort { protocol, port });
+    let named_ports = btree_map(select(&PORT_NAMES[..]).prop_map(Arc::<str>::from), port, 0..3);
+    // Mostly in the first network, where they meet each other.
+    let network = prop_oneof![3 => Just(name("net", 0)), 1 => names("net", NETWORKS)];
+    let interfaces = prop_oneof![4 => vec(interface.clone(), 1..2), 1 => vec(interface, 0..3)];
+    (names("wl", WORKLOADS), labels(), network, interfaces, named_ports).prop_map(
+        |(name, labels, network, interfaces, named_ports)| Workload {
+            name,
+            labels: Arc::new(labels),
+            network,
+            interfaces,
+            named_ports: Arc::new(named_ports),
+        },
+    )
+}
+
+/// A zone, one of [`ZONES`].
+pub fn zone() -> impl Strategy<Value = Zone> {
+    let network = prop_oneof![3 => Just(name("net", 0)), 1 => names("net", NETWORKS)];
+    let mode = select(&[Mode::Enforce, Mode::Canary, Mode::Monitor][..]);
+    (names("zone", ZONES), network, selector(), sides(), mode)
+        .prop_map(|(name, network, selector, isolate, mode)| Zone { name, network, selector, isolate, mode })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    prop_oneof![
+        4 => selector().prop_map(Peer::Selector),
+        2 => names("zone", ZONES).prop_map(Peer::Zone),
+        1 => names("net", NETWORKS).prop_map(Peer::Network),
+        3 => cidr_set().prop_map(Peer::Cidr),
+        2 => names("set", ADDRESS_SETS).prop_map(Peer::AddressSet),
+        1 => Just(Peer::External),
+    ]
+}
+
+fn port_match() -> impl Strategy<Value = PortMatch> {
+    let edge = || (select(&PORTS[..]), 0..3u16).prop_map(|(port, d)| (port - 1).saturating_add(d).max(1));
+    let protocol = || select(&PORT_PROTOCOLS[..]);
+    prop_oneof![
+        4 => (protocol(), edge(), edge())
+            .prop_map(|(protocol, a, b)| PortMatch::Ports { protocol, first: a.min(b), last: a.max(b) }),
+        2 => (protocol(), select(&PORTS[..])).prop_map(|(protocol, p)| PortMatch::Ports { protocol, first: p, last: p }),
+        2 => (select(&PORT_NAMES[..]), option::of(protocol()))
+            .prop_map(|(name, protocol)| PortMatch::Named { name: name.into(), protocol }),
+        2 => (select(&[ICMP, ICMPV6][..]), option::of((icmp_type(), option::of(0..2u8)))).prop_map(|(protocol, what)| {
+            let icmp_type = what.map(|(t, _)| t);
+            PortMatch::Icmp { protocol, icmp_type, code: what.and_then(|(_, code)| code) }
+        }),
+        1 => any_protocol().prop_map(PortMatch::Protocol),
+    ]
+}
+
+/// Types that are in use: echo, unreachable and their IPv6 kin. None of neighbour discovery's, which
+/// no policy decides.
+fn icmp_type() -> impl Strategy<Value = u8> {
+    select(&[0u8, 3, 8, 128, 129][..])
+}
+
+fn any_protocol() -> impl Strategy<Value = u8> {
+    prop_oneof![select(&PORT_PROTOCOLS[..]), select(&[ICMP, ICMPV6][..]), select(&OTHER_PROTOCOLS[..])]
+}
+
+/// A rule; its lists are absent, empty or short.
+pub fn rule() -> impl Strategy<Value = Rule> {
+    let action = prop_oneof![
+        4 => Just(Action::Allow),
+        2 => Just(Action::Deny),
+        1 => Just(Action::Reject),
+        2 => Just(Action::Pass),
+    ];
+    let peers = option::weighted(0.8, prop_oneof![9 => vec(peer(), 1..3), 1 => vec(peer(), 0..1)]);
+    let ports = option::weighted(0.6, prop_oneof![9 => vec(port_match(), 1..3), 1 => vec(port_match(), 0..1)]);
+    (action, prop_oneof![3 => Just(0u16), 1 => 0..3u16, 1 => Just(u16::MAX)], peers, ports, any::<bool>())
+        .prop_map(|(action, priority, peers, ports, log)| Rule { name: "".into(), action, priority, peers, ports, log })
+}
+
+/// A policy, one of [`POLICIES`], of any tier.
+pub fn policy() -> impl Strategy<Value = Policy> {
+    let tier = prop_oneof![
+        1 => Just(Tier::Emergency),
+        2 => Just(Tier::Platform),
+        4 => Just(Tier::Application),
+        2 => Just(Tier::Baseline),
+    ];
+    let subject = prop_oneof![
+        3 => selector().prop_map(Subject::Selector),
+        1 => names("zone", ZONES).prop_map(Subject::Zone),
+    ];
+    let priority = prop_oneof![3 => Just(1000u16), 1 => 999..1002u16, 1 => select(&[0u16, 65535][..])];
+    (
+        names("pol", POLICIES),
+        tier,
+        priority,
+        prop::bool::weighted(0.1),
+        subject,
+        sides(),
+        vec(rule(), 0..4),
+        vec(rule(), 0..3),
+    )
+        .prop_map(|(name, tier, priority, staged, subject, isolate, ingress, egress)| {
+            let isolate = if tier == Tier::Application { isolate } else { Sides::default() };
+            Policy { name, tier, priority, staged, subject, isolate, ingress, egress }
+        })
+}
+
+/// An address set, one of [`ADDRESS_SETS`].
+pub fn address_set() -> impl Strategy<Value = AddressSet> {
+    (names("set", ADDRESS_SETS), cidr_set()).prop_map(|(name, set)| AddressSet { name, set })
+}
+
+/// Switch `sw-<i>`; nearly always with a VTEP of its own.
+fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
+    let id = prop_oneof![9 => Just(u64::from(i) + 1), 1 => 1..4u64];
+    let driver = prop_oneof![
+        4 => id.clone().prop_map(|id| Driver::Openflow(DatapathId(id))),
+        1 => id.prop_map(|device_id| Driver::P4runtime { address: "192.0.2.9:9559".into(), device_id }),
+        1 => Just(Driver::Sim),
+    ];
+    let vtep = option::weighted(0.9, Just(IpAddr::from([192, 0, 2, i + 1])));
+    (driver, vtep, select(&[Role::Hypervisor, Role::Leaf][..])).prop_map(move |(driver, vtep, role)| Switch {
+        name: name("sw", i),
+        driver,
+        vtep,
+        role,
+        ovsdb: None,
+    })
+}
+
+/// A switch, one of [`SWITCHES`].
+pub fn switch() -> impl Strategy<Value = Switch> {
+    (0..SWITCHES).prop_flat_map(switch_named)
+}
+
+/// A link, one of [`LINKS`].
+pub fn link() -> impl Strategy<Value = Link> {
+    (names("link", LINKS), attachment(), attachment()).prop_map(|(name, a, b)| Link { name, a, b })
+}
+
+/// A new value of any resource.
+pub fn resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        1 => network().prop_map(|r| Resource::Network(r.into())),
+        1 => switch().prop_map(|r| Resource::Switch(r.into())),
+        2 => address_set().prop_map(|r| Resource::AddressSet(r.into())),
+        8 => workload().prop_map(|r| Resource::Workload(r.into())),
+        3 => zone().prop_map(|r| Resource::Zone(r.into())),
+        6 => policy().prop_map(|r| Resource::Policy(r.into())),
+        1 => link().prop_map(|r| Resource::Link(r.into())),
+    ]
+}
+
+/// The key of any resource that the domain has; it may not exist.
+pub fn key() -> impl Strategy<Value = Key> {
+    let of = |kind: Kind, prefix, count| names(prefix, count).prop_map(move |name| kind.named(&name));
+    prop_oneof![
+        1 => of(Kind::Network, "net", NETWORKS),
+        1 => of(Kind::Switch, "sw", SWITCHES),
+        1 => of(Kind::AddressSet, "set", ADDRESS_SETS),
+        6 => of(Kind::Workload, "wl", WORKLOADS),
+        2 => of(Kind::Zone, "zone", ZONES),
+        4 => of(Kind::Policy, "pol", POLICIES),
+        1 => of(Kind::Link, "link", LINKS),
+    ]
+}
+
+/// One change; it may be refused.
+pub fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => resource().prop_map(Change::set),
+        1 => key().prop_map(Change::remove),
+    ]
+}
+
+/// A sequence of atomic steps of one to three changes each; some will be refused, see [`try_apply`].
+pub fn steps(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<Vec<Change>>> {
+    vec(prop_oneof![4 => vec(change(), 1..2), 1 => vec(change(), 2..4)], count)
+}
+
+/// Carries out one step, unless [`State::check`] finds an error in it. Whether it did.
+pub fn try_apply(state: &mut State, step: &[Change]) -> bool {
+    let refused = state.check(step).iter().any(|d| d.severity == crate::Severity::Error);
+    if !refused {
+        state.apply(step);
+    }
+    !refused
+}
+
+/// A state: all networks, switches, address sets and zones of the domain, and then what a sequence of
+/// random changes makes of it. About 8 workloads and 6 policies.
+pub fn state() -> impl Strategy<Value = State> {
+    let networks = (network_named(0), network_named(1));
+    let switches = (switch_named(0), switch_named(1), switch_named(2));
+    let sets = vec(address_set(), 0..6);
+    let zones = vec(zone(), 0..6);
+    let workloads = vec(workload(), 0..24);
+    let policies = vec(policy(), 0..10);
+    (networks, switches, sets, zones, workloads, policies, steps(0..6)).prop_map(
+        |((n0, n1), (s0, s1, s2), sets, zones, workloads, policies, steps)| {
+            let mut state = State::default();
+            let all = [n0, n1].into_iter().map(|r| Resource::Network(r.into()));
+            let all = all.chain([s0, s1, s2].into_iter().map(|r| Resource::Switch(r.into())));
+            let all = all.chain(sets.into_iter().map(|r| Resource::AddressSet(r.into())));
+            let all = all.chain(zones.into_iter().map(|r| Resource::Zone(r.into())));
+            let all = all.chain(workloads.into_iter().map(|r| Resource::Workload(r.into())));
+            let all = all.chain(policies.into_iter().map(|r| Resource::Policy(r.into())));
+            for resource in all {
+                try_apply(&mut state, &[Change::set(resource)]);
+            }
+            for step in &steps {
+                try_apply(&mut state, step);
+            }
+            state
+        },
+    )
+}
+
+/// A flow that is not yet in any state: it chooses among what a state has. Lets one flow be asked of
+/// many states.
+#[derive(Debug, Clone)]
+pub struct FlowSeed {
+    network: Name,
+    from: EndSeed,
+    to: EndSeed,
+    v6: bool,
+    service: Service,
+}
+
+#[derive(Debug, Clone)]
+enum EndSeed {
+    /// One of the addresses that workloads of the network have.
+    Workload(Index),
+    /// An address of the domain, whether or not a workload has it.
+    Host(u8),
+    /// An address outside of every subnet.
+    Outsider(u8),
+}
+
+impl FlowSeed {
+    /// The flow in `state`. Always between addresses of one family.
+    pub fn flow(&self, state: &State) -> Flow {
+        let end = |seed: &EndSeed| match seed {
+            EndSeed::Workload(index) => {
+                let members = state.workloads.values().filter(|w| w.network == self.network);
+                let ips = members.flat_map(|w| &w.interfaces).flat_map(|i| &i.ips).copied();
+                let ips: Vec<IpAddr> = ips.filter(|ip| ip.is_ipv6() == self.v6).collect();
+                if ips.is_empty() { host(1, self.v6) } else { *index.get(&ips) }
+            }
+            EndSeed::Host(i) => host(*i, self.v6),
+            EndSeed::Outsider(i) => outsider(*i, self.v6),
+        };
+        Flow::between(state, &self.network, end(&self.from), end(&self.to), self.service)
+    }
+}
+
+/// A flow seed: mostly between workloads of the first network.
+pub fn flow_seed() -> impl Strategy<Value = FlowSeed> {
+    let end = || {
+        prop_oneof![
+            6 => any::<Index>().prop_map(EndSeed::Workload),
+            1 => (1..=HOSTS).prop_map(EndSeed::Host),
+            2 => (1..=OUTSIDERS).prop_map(EndSeed::Outsider),
+        ]
+    };
+    let network = prop_oneof![4 => Just(name("net", 0)), 1 => names("net", NETWORKS)];
+    (network, end(), end(), any::<bool>())
+        .prop_flat_map(|(network, from, to, v6)| (Just((network, from, to, v6)), service(v6)))
+        .prop_map(|((network, from, to, v6), service)| FlowSeed { network, from, to, v6, service })
+}
+
+/// A service that packets of the family can ask for: ICMP over IPv4, ICMPv6 over IPv6.
+fn service(v6: bool) -> impl Strategy<Value = Service> {
+    let port = prop_oneof![3 => select(&PORTS[..]), 1 => 1..=u16::MAX];
+    prop_oneof![
+        6 => (select(&PORT_PROTOCOLS[..]), port).prop_map(|(protocol, port)| Service::Port { protocol, port }),
+        2 => (icmp_type(), 0..2u8).prop_map(move |(icmp_type, code)| Service::Icmp {
+            protocol: if v6 { ICMPV6 } else { ICMP },
+            icmp_type,
+            code,
+        }),
+        1 => select(&OTHER_PROTOCOLS[..]).prop_map(Service::Protocol),
+    ]
+}
+
+/// A flow over `state`.
+pub fn flow(state: &State) -> impl Strategy<Value = Flow> + use<> {
+    let state = state.clone();
+    flow_seed().prop_map(move |seed| seed.flow(&state))
+}
