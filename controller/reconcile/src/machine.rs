@@ -1,0 +1,443 @@
+//! One switch's life, from connecting to being in step with the desired program.
+//!
+//! ```text
+//!            Connected            Actual, differs           Applied, more to do
+//!   Down ---------------> Reading ----------------> Stepping ------+
+//!    ^                      ^  |                     |  ^  |  ^     |
+//!    | Disconnected         |  | Actual, the same    |  |  |  +-----+
+//!    +---- from anywhere    |  v                     |  |  v
+//!                           +- Idle <----------------+  +- Refused -> Reading (after a pause)
+//!                    audit     ^ Applied, all done      |
+//!                              +--- desired changes ----+
+//! ```
+//!
+//! One step is under way at a time; what is desired meanwhile is gathered and goes as one step after it.
+
+use crate::{
+    order::{Doors, OPENING, steps},
+    plan::{Ports, held_back, plan},
+};
+use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
+use bulkhead_topology::Port;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// How long a switch may take to answer a read-back or a step before we look again. Far above what
+/// 100,000 entries take (about 2 s on Open vSwitch 3.1), so that it only fires when an answer is lost.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// First pause after a refused step; doubled by every further one.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// Longest pause between attempts: a switch that was mended is back in step within this time.
+const RETRY_LAST: Duration = Duration::from_secs(30);
+/// How often an idle switch is read back to find entries that someone else changed. Reading 100,000
+/// entries costs the switch about a second of one core.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
+/// How soon after a repair the switch is read back, to see that it holds.
+const VERIFY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a machine is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// The switch is there; nothing of what was sent before is still under way.
+    Connected {
+        /// Its ports.
+        ports: &'a Ports,
+        /// Most entries that it takes.
+        max_entries: usize,
+    },
+    /// It is gone; why, for people.
+    Disconnected(&'a str),
+    /// Its ports changed.
+    Ports(&'a BTreeSet<Port>),
+    /// What it has, read back.
+    Actual {
+        /// Its entries.
+        program: &'a Program,
+        /// Entries of ours that could not be read; the driver removes them with the next step.
+        alien: usize,
+    },
+    /// It confirmed a step.
+    Applied {
+        /// The step.
+        step: u64,
+    },
+    /// It refused a step as a whole.
+    Refused {
+        /// The step.
+        step: u64,
+        /// Its reason.
+        reason: &'a str,
+    },
+    /// Another revision is desired.
+    Desired {
+        /// The revision.
+        revision: u64,
+        /// What it changes on this switch.
+        delta: &'a Delta,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a machine asks of its switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Read back our entries.
+    Read,
+    /// Change the program in one atomic step.
+    Apply {
+        /// Number of the step; every one is larger than those before.
+        step: u64,
+        /// What changes.
+        delta: Delta,
+    },
+}
+
+/// How far a switch has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Whether it is connected.
+    pub connected: bool,
+    /// The revision it should have.
+    pub desired: u64,
+    /// The newest revision that was sent to it.
+    pub sent: u64,
+    /// The newest revision that it confirmed.
+    pub acknowledged: u64,
+    /// Our entries on it, as of the last confirmation or read-back.
+    pub entries: usize,
+    /// Changes of entries that it has not confirmed yet.
+    pub unconfirmed: usize,
+    /// Entries that wait for a port that it does not have.
+    pub waiting: usize,
+    /// Entries that differed from the desired ones at the last read-back.
+    pub drift: usize,
+    /// Whether it refused the newest attempt: the older revision is in force.
+    pub refused: bool,
+    /// What went wrong last; empty if the last thing that happened was good.
+    pub last_error: String,
+    /// Entries added, rewritten and removed by confirmed steps, ever.
+    pub changes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Down,
+    Reading {
+        deadline: Duration,
+    },
+    Stepping {
+        step: u64,
+        size: usize,
+        deadline: Duration,
+        revision: u64,
+        rest: VecDeque<Delta>,
+        /// A port that the program names went away meanwhile: look again when the step is done.
+        reread: bool,
+    },
+    Idle {
+        audit: Duration,
+    },
+    Refused {
+        retry: Duration,
+    },
+}
+
+/// One switch's state machine. Times are durations since any one moment.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    phase: Phase,
+    ports: Ports,
+    max_entries: usize,
+    step: u64,
+    attempts: u32,
+    /// Desired, not sent: by key, the entry to have or none.
+    queue: BTreeMap<EntryKey, Option<Entry>>,
+    /// Desired, but the switch lacks a port that they name.
+    waiting: BTreeMap<EntryKey, Entry>,
+    progress: Progress,
+}
+
+impl Machine {
+    /// A switch that is not connected, with the revision that it should have once it is.
+    pub fn new(revision: u64) -> Self {
+        Self {
+            phase: Phase::Down,
+            ports: Ports::default(),
+            max_entries: 0,
+            step: 0,
+            attempts: 0,
+            queue: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            progress: Progress { desired: revision, ..Progress::default() },
+        }
+    }
+
+    /// How far the switch has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Down => None,
+            Phase::Reading { deadline } | Phase::Stepping { deadline, .. } => Some(*deadline),
+            Phase::Idle { audit } => Some(*audit),
+            Phase::Refused { retry } => Some(*retry),
+        }
+    }
+
+    /// Takes in what happened; `desired` is the switch's whole program as desired now (after the change,
+    /// of [`Input::Desired`]).
+    pub fn handle(&mut self, input: Input<'_>, desired: &Program, now: Duration) -> Option<Output> {
+        let output = match input {
+            Input::Connected { ports, max_entries } => {
+                self.ports = ports.clone();
+                self.max_entries = max_entries;
+                self.attempts = 0;
+                self.progress.connected = true;
+                self.progress.last_error.clear();
+                Some(self.read(now))
+            }
+            Input::Disconnected(reason) => {
+                self.phase = Phase::Down;
+                self.queue.clear();
+                self.waiting.clear();
+                self.progress.connected = false;
+                self.progress.refused = false;
+                self.progress.last_error = reason.to_owned();
+                None
+            }
+            Input::Ports(ports) => self.ports_changed(ports, desired, now),
+            Input::Actual { program, alien } => self.read_back(program, alien, desired, now),
+            Input::Applied { step } => self.applied(step, desired, now),
+            Input::Refused { step, reason } => {
+                if matches!(self.phase, Phase::Stepping { step: at, .. } if at == step) {
+                    self.refuse(reason.to_owned(), now);
+                }
+                None
+            }
+            Input::Desired { revision, delta } => {
+                self.progress.desired = revision;
+                match &mut self.phase {
+                    // Not connected, or about to be compared as a whole.
+                    Phase::Down | Phase::Reading { .. } => None,
+                    // The new revision may be what mends it; but a flood of them must not become one of attempts.
+                    Phase::Refused { retry } => {
+                        *retry = (*retry).min(now + RETRY_FIRST);
+                        None
+                    }
+                    Phase::Stepping { .. } => {
+                        self.absorb(delta);
+                        None
+                    }
+                    Phase::Idle { .. } => {
+                        self.absorb(delta);
+                        self.send_queue(desired, now)
+                    }
+                }
+            }
+            Input::Tick => self.tick(now),
+        };
+        self.progress.waiting = self.waiting.len();
+        self.progress.unconfirmed = self.queue.len()
+            + match &self.phase {
+                Phase::Stepping { size, rest, .. } => size + rest.iter().map(size_of).sum::<usize>(),
+                _ => 0,
+            };
+        output
+    }
+
+    fn tick(&mut self, now: Duration) -> Option<Output> {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        if let Phase::Reading { .. } | Phase::Stepping { .. } = self.phase {
+            self.progress.last_error = format!("no answer within {} s; looking again", ANSWER_TIMEOUT.as_secs());
+        }
+        Some(self.read(now))
+    }
+
+    fn read(&mut self, now: Duration) -> Output {
+        // What is gathered is covered by the comparison that follows.
+        self.queue.clear();
+        self.phase = Phase::Reading { deadline: now + ANSWER_TIMEOUT };
+        Output::Read
+    }
+
+    fn ports_changed(&mut self, ports: &BTreeSet<Port>, desired: &Program, now: Duration) -> Option<Output> {
+        let Ports::Known(before) = &self.ports else { return None };
+        let gone: BTreeSet<Port> = before.difference(ports).cloned().collect();
+        self.ports = Ports::Known(ports.clone());
+        match &mut self.phase {
+            // The comparison that comes next is made with the new ports.
+            Phase::Down | Phase::Reading { .. } | Phase::Refused { .. } => return None,
+            Phase::Stepping { .. } | Phase::Idle { .. } => {}
+        }
+        // Entries of a port that is gone cannot be addressed by its name any more: the read-back says
+        // what is left of them.
+        if !gone.is_empty() && desired.iter().any(|entry| entry.ports().any(|port| gone.contains(port))) {
+            if let Phase::Stepping { reread, .. } = &mut self.phase {
+                *reread = true;
+                return None;
+            }
+            return Some(self.read(now));
+        }
+        let ready: Vec<EntryKey> =
+            self.waiting.values().filter(|entry| self.ports.carry(entry)).map(|entry| entry.key.clone()).collect();
+        for key in ready {
+            let entry = self.waiting.remove(&key);
+            self.queue.insert(key, entry);
+        }
+        match self.phase {
+            Phase::Idle { .. } => self.send_queue(desired, now),
+            _ => None,
+        }
+    }
+
+    fn read_back(&mut self, actual: &Program, alien: usize, desired: &Program, now: Duration) -> Option<Output> {
+        let Phase::Reading { .. } = self.phase else { return None };
+        let delta = plan(desired, actual, &self.ports);
+        self.queue.clear();
+        self.waiting = held_back(desired, &self.ports).map(|entry| (entry.key.clone(), entry.clone())).collect();
+        self.progress.drift = size_of(&delta) + alien;
+        self.progress.entries = actual.len();
+        if self.progress.drift == 0 {
+            self.settle(desired, now + AUDIT_INTERVAL);
+            return None;
+        }
+        // Closed, if no entry that lets packets in outlives the removals.
+        let removed: BTreeSet<&EntryKey> = delta.remove.iter().filter(|key| key.stage == OPENING).collect();
+        let closed = actual.stage(OPENING).all(|entry| removed.contains(&entry.key));
+        self.send(steps(delta, if closed { Doors::Closed } else { Doors::Open }), desired, now)
+    }
+
+    fn applied(&mut self, confirmed: u64, desired: &Program, now: Duration) -> Option<Output> {
+        let Phase::Stepping { step, size, revision, rest, reread, .. } = &mut self.phase else { return None };
+        if *step != confirmed {
+            return None;
+        }
+        self.progress.changes += *size as u64;
+        let (revision, rest, reread) = (*revision, std::mem::take(rest), *reread);
+        if !rest.is_empty() && !reread {
+            return self.send_at(rest, revision, now);
+        }
+        if rest.is_empty() {
+            self.attempts = 0;
+            self.progress.acknowledged = revision;
+            self.progress.refused = false;
+            self.progress.last_error.clear();
+        }
+        if reread {
+            return Some(self.read(now));
+        }
+        // A repair is looked at again soon, an ordinary change with the next audit.
+        let audit = now + if self.progress.drift > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
+        self.phase = Phase::Idle { audit };
+        self.send_queue(desired, now)
+    }
+
+    /// Takes a change of the desired program into what is to be sent.
+    fn absorb(&mut self, delta: &Delta) {
+        for key in &delta.remove {
+            // One that was waiting is not on the switch.
+            if self.waiting.remove(key).is_none() && self.ports.carry_key(key) {
+                self.queue.insert(key.clone(), None);
+            }
+        }
+        for entry in &delta.add {
+            self.want(entry.clone());
+        }
+    }
+
+    fn want(&mut self, entry: Entry) {
+        let key = entry.key.clone();
+        if self.ports.carry(&entry) {
+            self.waiting.remove(&key);
+            self.queue.insert(key, Some(entry));
+        } else {
+            // The entry that it replaces, if there is one, is no longer wanted.
+            if self.waiting.insert(key.clone(), entry).is_none() && self.ports.carry_key(&key) {
+                self.queue.insert(key, None);
+            }
+        }
+    }
+
+    fn send_queue(&mut self, desired: &Program, now: Duration) -> Option<Output> {
+        // Ports may have gone since an entry was gathered.
+        let gathered = std::mem::take(&mut self.queue);
+        for (key, change) in gathered {
+            match change {
+                Some(entry) => self.want(entry),
+                None if self.ports.carry_key(&key) => _ = self.queue.insert(key, None),
+                None => {}
+            }
+        }
+        if self.queue.is_empty() {
+            let Phase::Idle { audit } = self.phase else { return None };
+            self.settle(desired, audit);
+            return None;
+        }
+        let mut delta = Delta::default();
+        for (key, change) in std::mem::take(&mut self.queue) {
+            match change {
+                Some(entry) => delta.add.push(entry),
+                None => delta.remove.push(key),
+            }
+        }
+        let doors = if self.progress.entries == 0 { Doors::Closed } else { Doors::Open };
+        self.send(steps(delta, doors), desired, now)
+    }
+
+    fn send(&mut self, steps: VecDeque<Delta>, desired: &Program, now: Duration) -> Option<Output> {
+        let wanted = desired.len().saturating_sub(self.waiting.len());
+        if wanted > self.max_entries {
+            let most = self.max_entries;
+            self.refuse(format!("the program has {wanted} entries, the switch takes {most}; nothing was sent"), now);
+            return None;
+        }
+        self.send_at(steps, self.progress.desired, now)
+    }
+
+    fn send_at(&mut self, mut rest: VecDeque<Delta>, revision: u64, now: Duration) -> Option<Output> {
+        let delta = rest.pop_front()?;
+        self.step += 1;
+        self.progress.sent = revision;
+        self.phase = Phase::Stepping {
+            step: self.step,
+            size: size_of(&delta),
+            deadline: now + ANSWER_TIMEOUT,
+            revision,
+            rest,
+            reread: false,
+        };
+        Some(Output::Apply { step: self.step, delta })
+    }
+
+    fn refuse(&mut self, reason: String, now: Duration) {
+        let pause = RETRY_FIRST.saturating_mul(1 << self.attempts.min(16)).min(RETRY_LAST);
+        self.attempts = self.attempts.saturating_add(1);
+        self.queue.clear();
+        self.progress.refused = true;
+        self.progress.last_error = reason;
+        self.phase = Phase::Refused { retry: now + pause };
+    }
+
+    /// The switch has what is desired.
+    fn settle(&mut self, desired: &Program, audit: Duration) {
+        self.phase = Phase::Idle { audit };
+        self.attempts = 0;
+        self.progress.sent = self.progress.desired;
+        self.progress.acknowledged = self.progress.desired;
+        self.progress.entries = desired.len().saturating_sub(self.waiting.len());
+        self.progress.refused = false;
+        self.progress.last_error.clear();
+    }
+}
+
+fn size_of(delta: &Delta) -> usize {
+    delta.remove.len() + delta.add.len()
+}

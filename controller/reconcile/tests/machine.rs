@@ -1,0 +1,223 @@
+//! A switch's life, event by event.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use bulkhead_pipeline::{Delta, Program};
+use bulkhead_reconcile::{Input, Machine, Output, Ports};
+use common::{classify, locate, policy, port, program};
+use std::{collections::BTreeSet, time::Duration};
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+struct Bench {
+    machine: Machine,
+    desired: Program,
+    actual: Program,
+    revision: u64,
+    now: Duration,
+}
+
+impl Bench {
+    fn new(desired: Program) -> Self {
+        Self { machine: Machine::new(1), desired, actual: Program::new(), revision: 1, now: s(0) }
+    }
+
+    fn tell(&mut self, input: Input<'_>) -> Option<Output> {
+        self.machine.handle(input, &self.desired, self.now)
+    }
+
+    fn connect(&mut self, ports: &[u8]) -> Option<Output> {
+        let ports = Ports::Known(ports.iter().map(|n| port(*n)).collect());
+        assert_eq!(self.tell(Input::Connected { ports: &ports, max_entries: 1000 }), Some(Output::Read));
+        let actual = self.actual.clone();
+        self.tell(Input::Actual { program: &actual, alien: 0 })
+    }
+
+    fn change(&mut self, delta: &Delta) -> Option<Output> {
+        self.revision += 1;
+        self.desired.apply(delta);
+        self.tell(Input::Desired { revision: self.revision, delta })
+    }
+
+    /// Carries a step out and confirms it.
+    fn confirm(&mut self, output: Option<Output>) -> Option<Output> {
+        let Some(Output::Apply { step, delta }) = output else { panic!("no step: {output:?}") };
+        self.actual.apply(&delta);
+        self.tell(Input::Applied { step })
+    }
+
+    fn ports(&mut self, ports: &[u8]) -> Option<Output> {
+        let ports: BTreeSet<_> = ports.iter().map(|n| port(*n)).collect();
+        self.tell(Input::Ports(&ports))
+    }
+}
+
+fn add(entries: impl IntoIterator<Item = bulkhead_pipeline::Entry>) -> Delta {
+    Delta { remove: Vec::new(), add: entries.into_iter().collect() }
+}
+
+#[test]
+fn an_identical_switch_costs_nothing() {
+    let mut bench = Bench::new(program([classify(1, 7), policy(7, 1)]));
+    bench.actual = bench.desired.clone();
+    assert_eq!(bench.connect(&[1]), None);
+    let progress = bench.machine.progress();
+    assert_eq!((progress.acknowledged, progress.changes, progress.drift, progress.entries), (1, 0, 0, 2));
+}
+
+#[test]
+fn changes_gather_while_a_step_is_under_way() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    let first = bench.connect(&[]);
+    assert_eq!(bench.change(&add([policy(2, 1)])), None);
+    assert_eq!(bench.change(&Delta { remove: vec![policy(2, 1).key], add: vec![policy(3, 1)] }), None);
+    assert_eq!(bench.machine.progress().acknowledged, 0);
+    let second = bench.confirm(first);
+    assert_eq!(bench.machine.progress().acknowledged, 1);
+    assert_eq!(bench.confirm(second), None);
+    assert_eq!(bench.machine.progress().acknowledged, 3);
+    assert_eq!(bench.actual, bench.desired);
+}
+
+#[test]
+fn a_change_that_does_not_concern_it_is_acknowledged_at_once() {
+    let mut bench = Bench::new(Program::new());
+    assert_eq!(bench.connect(&[]), None);
+    assert_eq!(bench.change(&Delta::default()), None);
+    assert_eq!(bench.machine.progress().acknowledged, 2);
+}
+
+#[test]
+fn a_refused_step_leaves_the_old_revision_and_is_tried_again() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    let first = bench.connect(&[]);
+    bench.confirm(first);
+    let Some(Output::Apply { step, .. }) = bench.change(&add([policy(2, 1)])) else { panic!("no step") };
+    assert_eq!(bench.tell(Input::Refused { step, reason: "table full" }), None);
+    let progress = bench.machine.progress().clone();
+    assert_eq!((progress.desired, progress.acknowledged, progress.refused), (2, 1, true));
+    assert_eq!(progress.last_error, "table full");
+    // Not before its time; then by reading back first.
+    assert_eq!(bench.tell(Input::Tick), None);
+    bench.now = bench.machine.deadline().unwrap();
+    assert_eq!(bench.tell(Input::Tick), Some(Output::Read));
+    let actual = bench.actual.clone();
+    let again = bench.tell(Input::Actual { program: &actual, alien: 0 });
+    assert_eq!(bench.confirm(again), None);
+    let progress = bench.machine.progress();
+    assert_eq!((progress.acknowledged, progress.refused, progress.last_error.as_str()), (2, false, ""));
+}
+
+#[test]
+fn pauses_grow_and_have_an_end() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    let mut output = bench.connect(&[]);
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        let Some(Output::Apply { step, .. }) = output else { panic!("no step") };
+        bench.tell(Input::Refused { step, reason: "no" });
+        let at = bench.machine.deadline().unwrap();
+        pauses.push(at - bench.now);
+        bench.now = at;
+        bench.tell(Input::Tick);
+        output = bench.tell(Input::Actual { program: &Program::new(), alien: 0 });
+    }
+    assert!(pauses.is_sorted() && pauses[0] < s(1) && pauses[19] == s(30), "{pauses:?}");
+}
+
+#[test]
+fn entries_wait_for_their_port() {
+    let mut bench = Bench::new(program([classify(1, 7), classify(2, 8), locate(9, 2), policy(7, 1)]));
+    let first = bench.connect(&[1]);
+    assert_eq!(bench.confirm(first), None);
+    assert_eq!(bench.machine.progress().waiting, 2);
+    assert_eq!(bench.machine.progress().acknowledged, 1, "a missing port holds nobody up");
+    let second = bench.ports(&[1, 2]);
+    assert_eq!(bench.confirm(second), None);
+    assert_eq!(bench.actual, bench.desired);
+    assert_eq!(bench.machine.progress().waiting, 0);
+}
+
+#[test]
+fn a_waiting_entry_that_is_no_longer_wanted_never_arrives() {
+    let mut bench = Bench::new(program([classify(1, 7), classify(2, 8)]));
+    let first = bench.connect(&[1]);
+    bench.confirm(first);
+    bench.change(&Delta { remove: vec![classify(2, 8).key], add: vec![] });
+    assert_eq!(bench.ports(&[1, 2]), None);
+    assert_eq!(bench.actual, bench.desired);
+}
+
+#[test]
+fn an_entry_that_moves_to_a_missing_port_leaves_the_old_one() {
+    let mut bench = Bench::new(program([locate(9, 1)]));
+    let first = bench.connect(&[1]);
+    bench.confirm(first);
+    let moved = bench.change(&add([locate(9, 2)]));
+    bench.confirm(moved);
+    assert!(bench.actual.is_empty(), "packets would still go to the old port");
+}
+
+#[test]
+fn a_vanished_port_is_read_back() {
+    let mut bench = Bench::new(program([classify(1, 7), policy(7, 1)]));
+    let first = bench.connect(&[1]);
+    bench.confirm(first);
+    assert_eq!(bench.ports(&[]), Some(Output::Read));
+    // The driver cannot name the port of what is left.
+    let left = program([policy(7, 1)]);
+    let cleanup = bench.tell(Input::Actual { program: &left, alien: 1 });
+    assert!(matches!(cleanup, Some(Output::Apply { .. })), "{cleanup:?}");
+}
+
+#[test]
+fn a_lost_answer_is_looked_for() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    let Some(Output::Apply { step, delta }) = bench.connect(&[]) else { panic!("no step") };
+    bench.actual.apply(&delta);
+    bench.now = bench.machine.deadline().unwrap();
+    assert_eq!(bench.tell(Input::Tick), Some(Output::Read));
+    assert_eq!(bench.tell(Input::Applied { step }), None, "too late to count");
+    let actual = bench.actual.clone();
+    assert_eq!(bench.tell(Input::Actual { program: &actual, alien: 0 }), None);
+    assert_eq!(bench.machine.progress().acknowledged, 1);
+}
+
+#[test]
+fn drift_is_found_and_mended() {
+    let mut bench = Bench::new(program([policy(1, 1), policy(2, 1)]));
+    let first = bench.connect(&[]);
+    bench.confirm(first);
+    bench.actual.remove(&policy(1, 1).key);
+    // Connecting wrote into the switch, so it is looked at again soon.
+    bench.now = bench.machine.deadline().unwrap();
+    assert_eq!(bench.tell(Input::Tick), Some(Output::Read));
+    let actual = bench.actual.clone();
+    let repair = bench.tell(Input::Actual { program: &actual, alien: 0 });
+    assert_eq!(bench.machine.progress().drift, 1);
+    bench.confirm(repair);
+    assert_eq!(bench.actual, bench.desired);
+}
+
+#[test]
+fn a_program_larger_than_the_switch_is_not_sent() {
+    let mut bench = Bench::new(program((0..1001).map(|n| policy(n, 1))));
+    assert_eq!(bench.connect(&[]), None);
+    let progress = bench.machine.progress();
+    assert!(progress.refused && progress.last_error.contains("1001") && progress.last_error.contains("1000"));
+}
+
+#[test]
+fn a_disconnected_switch_is_told_nothing() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    let _ = bench.connect(&[]);
+    assert_eq!(bench.tell(Input::Disconnected("reset")), None);
+    assert_eq!(bench.change(&add([policy(2, 1)])), None);
+    assert_eq!(bench.machine.deadline(), None);
+    let again = bench.connect(&[]);
+    assert_eq!(bench.confirm(again), None);
+    assert_eq!(bench.actual, bench.desired);
+}
