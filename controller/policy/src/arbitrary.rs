@@ -58,7 +58,7 @@ fn names(prefix: &'static str, count: u8) -> impl Strategy<Value = Name> + Clone
     (0..count).prop_map(move |i| name(prefix, i))
 }
 
-/// The `i`th address of the workloads' domain: 10.0.0.0/25 or fd00::/120, dense around prefix borders.
+/// The `i`th address of the workloads' domain; dense, so that prefixes have their borders among them.
 fn host(i: u8, v6: bool) -> IpAddr {
     match v6 {
         true => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(i)).into(),
@@ -128,7 +128,8 @@ pub fn selector() -> impl Strategy<Value = Selector> {
 }
 
 fn sides() -> impl Strategy<Value = Sides> {
-    (any::<bool>(), any::<bool>()).prop_map(|(ingress, egress)| Sides { ingress, egress })
+    let flag = || prop::bool::weighted(0.25);
+    (flag(), flag()).prop_map(|(ingress, egress)| Sides { ingress, egress })
 }
 
 fn attachment() -> impl Strategy<Value = Attachment> {
@@ -226,14 +227,18 @@ fn port_match() -> impl Strategy<Value = PortMatch> {
             let icmp_type = what.map(|(t, _)| t);
             PortMatch::Icmp { protocol, icmp_type, code: what.and_then(|(_, code)| code) }
         }),
-        1 => any_protocol().prop_map(PortMatch::Protocol),
+        2 => any_protocol().prop_map(PortMatch::Protocol),
     ]
 }
 
-/// Types that are in use: echo, unreachable and their IPv6 kin. None of neighbour discovery's, which
-/// no policy decides.
+/// Types of ICMP and ICMPv6 messages that begin a conversation, and two replies. Flows have no error
+/// messages (those belong to the connection that they are about) and no neighbour discovery (which no
+/// policy decides).
+const ICMP_TYPES: [u8; 3] = [0, 8, 13];
+const ICMPV6_TYPES: [u8; 3] = [128, 129, 139];
+
 fn icmp_type() -> impl Strategy<Value = u8> {
-    select(&[0u8, 3, 8, 128, 129][..])
+    select([&ICMP_TYPES[..], &ICMPV6_TYPES[..], &[3]].concat())
 }
 
 fn any_protocol() -> impl Strategy<Value = u8> {
@@ -245,7 +250,7 @@ pub fn rule() -> impl Strategy<Value = Rule> {
     let action = prop_oneof![
         4 => Just(Action::Allow),
         2 => Just(Action::Deny),
-        1 => Just(Action::Reject),
+        2 => Just(Action::Reject),
         2 => Just(Action::Pass),
     ];
     let peers = option::weighted(0.8, prop_oneof![9 => vec(peer(), 1..3), 1 => vec(peer(), 0..1)]);
@@ -366,14 +371,14 @@ pub fn try_apply(state: &mut State, step: &[Change]) -> bool {
 }
 
 /// A state: all networks, switches, address sets and zones of the domain, and then what a sequence of
-/// random changes makes of it. About 8 workloads and 6 policies.
+/// random changes makes of it. About 6 workloads and 6 policies.
 pub fn state() -> impl Strategy<Value = State> {
     let networks = (network_named(0), network_named(1));
     let switches = (switch_named(0), switch_named(1), switch_named(2));
-    let sets = vec(address_set(), 0..6);
-    let zones = vec(zone(), 0..6);
-    let workloads = vec(workload(), 0..24);
-    let policies = vec(policy(), 0..10);
+    let sets = vec(address_set(), 2..8);
+    let zones = vec(zone(), 2..10);
+    let workloads = prop_oneof![9 => vec(workload(), 8..24), 1 => vec(workload(), 0..4)];
+    let policies = prop_oneof![9 => vec(policy(), 6..14), 1 => vec(policy(), 0..2)];
     (networks, switches, sets, zones, workloads, policies, steps(0..6)).prop_map(
         |((n0, n1), (s0, s1, s2), sets, zones, workloads, policies, steps)| {
             let mut state = State::default();
@@ -403,6 +408,8 @@ pub struct FlowSeed {
     to: EndSeed,
     v6: bool,
     service: Service,
+    /// Ask for one of the ports that the destination has a name for, if it has any.
+    named: Option<Index>,
 }
 
 #[derive(Debug, Clone)]
@@ -428,7 +435,14 @@ impl FlowSeed {
             EndSeed::Host(i) => host(*i, self.v6),
             EndSeed::Outsider(i) => outsider(*i, self.v6),
         };
-        Flow::between(state, &self.network, end(&self.from), end(&self.to), self.service)
+        let mut flow = Flow::between(state, &self.network, end(&self.from), end(&self.to), self.service);
+        let destination = flow.to.workload.as_ref().and_then(|name| state.workloads.get(name));
+        let ports: Vec<ProtocolPort> = destination.iter().flat_map(|w| w.named_ports.values()).copied().collect();
+        if let Some(index) = self.named.filter(|_| !ports.is_empty()) {
+            let ProtocolPort { protocol, port } = *index.get(&ports);
+            flow.service = Service::Port { protocol, port };
+        }
+        flow
     }
 }
 
@@ -436,15 +450,17 @@ impl FlowSeed {
 pub fn flow_seed() -> impl Strategy<Value = FlowSeed> {
     let end = || {
         prop_oneof![
-            6 => any::<Index>().prop_map(EndSeed::Workload),
+            12 => any::<Index>().prop_map(EndSeed::Workload),
             1 => (1..=HOSTS).prop_map(EndSeed::Host),
             2 => (1..=OUTSIDERS).prop_map(EndSeed::Outsider),
         ]
     };
     let network = prop_oneof![4 => Just(name("net", 0)), 1 => names("net", NETWORKS)];
     (network, end(), end(), any::<bool>())
-        .prop_flat_map(|(network, from, to, v6)| (Just((network, from, to, v6)), service(v6)))
-        .prop_map(|((network, from, to, v6), service)| FlowSeed { network, from, to, v6, service })
+        .prop_flat_map(|(network, from, to, v6)| {
+            (Just((network, from, to, v6)), service(v6), option::weighted(0.25, any::<Index>()))
+        })
+        .prop_map(|((network, from, to, v6), service, named)| FlowSeed { network, from, to, v6, service, named })
 }
 
 /// A service that packets of the family can ask for: ICMP over IPv4, ICMPv6 over IPv6.
@@ -452,7 +468,7 @@ fn service(v6: bool) -> impl Strategy<Value = Service> {
     let port = prop_oneof![3 => select(&PORTS[..]), 1 => 1..=u16::MAX];
     prop_oneof![
         6 => (select(&PORT_PROTOCOLS[..]), port).prop_map(|(protocol, port)| Service::Port { protocol, port }),
-        2 => (icmp_type(), 0..2u8).prop_map(move |(icmp_type, code)| Service::Icmp {
+        2 => (select(if v6 { &ICMPV6_TYPES[..] } else { &ICMP_TYPES[..] }), 0..2u8).prop_map(move |(icmp_type, code)| Service::Icmp {
             protocol: if v6 { ICMPV6 } else { ICMP },
             icmp_type,
             code,

@@ -9,6 +9,8 @@ use bulkhead_topology::Name;
 use std::{net::IpAddr, sync::Arc};
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;
 
 /// What a flow asks for at its destination.

@@ -8,6 +8,9 @@ use crate::{diagnostic::Diagnostic, model::*};
 use bulkhead_topology::{IpNet, Operator, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(test)]
+mod tests;
+
 /// Most names that one message lists; the rest are counted.
 const MAX_LISTED: usize = 3;
 

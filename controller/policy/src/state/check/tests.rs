@@ -1,0 +1,306 @@
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use super::*;
+use crate::diagnostic::Severity;
+use bulkhead_topology::{DatapathId, Labels, Mac, Name, Requirement, Vni};
+use std::sync::Arc;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn key(kind: Kind, text: &str) -> Key {
+    kind.named(&name(text))
+}
+
+fn at(switch: &str, port: u32) -> Attachment {
+    Attachment { switch: name(switch), port: Port::Number(port) }
+}
+
+fn network(text: &str, vni: u32) -> Network {
+    Network {
+        name: name(text),
+        vni: Vni::new(vni).unwrap(),
+        subnets: ["10.1.0.0/16", "fd00:1::/64"].map(|n| n.parse().unwrap()).to_vec(),
+        encap: Encap::Geneve,
+        default_action: DefaultAction::Deny,
+        on_tighten: OnTighten::Revoke,
+        uplinks: vec![],
+    }
+}
+
+fn uplinks(text: &str, vni: u32, uplinks: &[(Attachment, u16)]) -> Change {
+    let uplinks = uplinks.iter().map(|(at, vlan)| Uplink { at: at.clone(), vlan: *vlan }).collect();
+    Change::set(Resource::Network(Arc::new(Network { uplinks, ..network(text, vni) })))
+}
+
+fn subnets(text: &str, vni: u32, subnets: &[&str]) -> Change {
+    let subnets = subnets.iter().map(|n| n.parse().unwrap()).collect();
+    Change::set(Resource::Network(Arc::new(Network { subnets, ..network(text, vni) })))
+}
+
+/// A workload with one interface, whose MAC ends in `mac`.
+fn workload(text: &str, net: &str, mac: u8, ips: &[&str], attachment: Option<Attachment>) -> Change {
+    Change::set(Resource::Workload(Arc::new(Workload {
+        name: name(text),
+        labels: Arc::new(Labels::new()),
+        network: name(net),
+        interfaces: vec![Interface {
+            mac: Mac([2, 0, 0, 0, 0, mac]),
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            attachment,
+        }],
+        named_ports: Arc::default(),
+    })))
+}
+
+fn switch(text: &str, id: u64) -> Change {
+    Change::set(Resource::Switch(Arc::new(Switch {
+        name: name(text),
+        driver: Driver::Openflow(DatapathId(id)),
+        vtep: None,
+        role: Role::Hypervisor,
+        ovsdb: None,
+    })))
+}
+
+fn zone(text: &str, net: &str) -> Change {
+    let selector = Selector::everything();
+    let (isolate, mode) = (Sides::default(), Mode::Enforce);
+    Change::set(Resource::Zone(Arc::new(Zone { name: name(text), network: name(net), selector, isolate, mode })))
+}
+
+fn policy(text: &str, subject: Subject, peers: Option<Vec<Peer>>, ports: Option<Vec<PortMatch>>) -> Change {
+    let rule = Rule { name: "".into(), action: Action::Allow, priority: 0, peers, ports, log: false };
+    Change::set(Resource::Policy(Arc::new(Policy {
+        name: name(text),
+        tier: Tier::Application,
+        priority: 1000,
+        staged: false,
+        subject,
+        isolate: Sides::default(),
+        ingress: vec![],
+        egress: vec![rule],
+    })))
+}
+
+fn anyone() -> Subject {
+    Subject::Selector(Selector::everything())
+}
+
+/// prod with w1 (10.1.0.1, mac 1, hv1 port 1), zone z, set s, policy p about z that names s and prod.
+fn world() -> State {
+    let mut state = State::default();
+    let set =
+        AddressSet { name: name("s"), set: CidrSet { cidrs: vec!["0.0.0.0/0".parse().unwrap()], except: vec![] } };
+    let peers = vec![Peer::AddressSet(name("s")), Peer::Network(name("prod"))];
+    let changes = [
+        uplinks("prod", 1, &[(at("hv1", 9), 0)]),
+        switch("hv1", 1),
+        workload("w1", "prod", 1, &["10.1.0.1", "fd00:1::1"], Some(at("hv1", 1))),
+        zone("z", "prod"),
+        Change::set(Resource::AddressSet(Arc::new(set))),
+        policy("p", Subject::Zone(name("z")), Some(peers), None),
+    ];
+    assert_eq!(state.check(&changes), vec![]);
+    state.apply(&changes);
+    state
+}
+
+/// The findings about `changes` as `E Kind/name path: message (hint)`.
+fn found(changes: &[Change]) -> Vec<String> {
+    let letter = |d: &Diagnostic| if d.severity == Severity::Error { "E" } else { "W" };
+    world().check(changes).iter().map(|d| format!("{} {d}", letter(d))).collect()
+}
+
+/// That `changes` have one finding, whose text begins with `expected`.
+#[track_caller]
+fn one(changes: &[Change], expected: &str) {
+    let found = found(changes);
+    assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}\nbut wanted {expected}");
+}
+
+#[track_caller]
+fn fine(changes: &[Change]) {
+    assert_eq!(found(changes), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_named_must_be_there() {
+    one(&[workload("w2", "dev", 2, &[], None)], "E Workload/w2 spec.network: there is no Network/dev (create it");
+    one(&[zone("y", "dev")], "E Zone/y spec.network: there is no Network/dev");
+    one(&[policy("q", Subject::Zone(name("y")), None, None)], "E Policy/q spec.subject.zone: there is no Zone/y");
+    for (peer, expected) in [
+        (Peer::Zone(name("x")), "E Policy/q spec.egress[0].to[1].zone: there is no Zone/x"),
+        (Peer::Network(name("x")), "E Policy/q spec.egress[0].to[1].network: there is no Network/x"),
+        (Peer::AddressSet(name("x")), "E Policy/q spec.egress[0].to[1].addressSet: there is no AddressSet/x"),
+    ] {
+        one(&[policy("q", anyone(), Some(vec![Peer::External, peer]), None)], expected);
+    }
+    // In one step, the order does not matter.
+    fine(&[workload("w2", "dev", 2, &[], None), zone("y", "dev"), uplinks("dev", 2, &[])]);
+}
+
+#[test]
+fn a_switch_may_come_later() {
+    one(
+        &[workload("w2", "prod", 2, &[], Some(at("hv2", 1)))],
+        "W Workload/w2 spec.interfaces[0].attachment.switch: there is no Switch/hv2 yet",
+    );
+    fine(&[workload("w2", "prod", 2, &[], Some(at("hv2", 1))), switch("hv2", 2)]);
+    one(&[uplinks("dev", 2, &[(at("hv2", 1), 0)])], "W Network/dev spec.uplinks[0].switch: there is no Switch/hv2 yet");
+    let link = Link { name: name("l"), a: at("hv1", 7), b: at("hv2", 7) };
+    one(&[Change::set(Resource::Link(Arc::new(link)))], "W Link/l spec.b.switch: there is no Switch/hv2 yet");
+}
+
+#[test]
+fn what_is_named_cannot_go() {
+    let remove = |kind, text| Change::remove(key(kind, text));
+    one(
+        &[remove(Kind::Network, "prod")],
+        "E Network/prod metadata.name: still named by Workload/w1, Zone/z, Policy/p (delete or change those first",
+    );
+    one(&[remove(Kind::Zone, "z")], "E Zone/z metadata.name: still named by Policy/p");
+    one(&[remove(Kind::AddressSet, "s")], "E AddressSet/s metadata.name: still named by Policy/p");
+    fine(&[remove(Kind::AddressSet, "s"), remove(Kind::Policy, "p"), remove(Kind::Zone, "z")]);
+    fine(&[remove(Kind::Zone, "z"), policy("p", anyone(), None, None)]);
+    // The one that still names it is told where.
+    one(
+        &[
+            remove(Kind::Network, "prod"),
+            remove(Kind::Policy, "p"),
+            remove(Kind::Zone, "z"),
+            workload("w1", "prod", 1, &[], None),
+        ],
+        "E Workload/w1 spec.network: there is no Network/prod",
+    );
+    let many: Vec<Change> = (2..9).map(|i| workload(&format!("w{i}"), "prod", i, &[], None)).collect();
+    let mut state = world();
+    state.apply(&many);
+    let message = &state.check(&[remove(Kind::Network, "prod")])[0].message;
+    assert_eq!(message, "still named by Workload/w1, Workload/w2, Workload/w3, 7 more");
+}
+
+#[test]
+fn an_address_and_a_mac_have_one_owner_in_a_network() {
+    one(
+        &[workload("w2", "prod", 2, &["10.1.0.1"], None)],
+        "E Workload/w2 spec.interfaces[0].ips[0]: address 10.1.0.1 in network prod is already taken by Workload/w1",
+    );
+    one(
+        &[workload("w2", "prod", 2, &["10.1.0.2", "fd00:1::1"], None)],
+        "E Workload/w2 spec.interfaces[0].ips[1]: address fd00:1::1 in network prod is already taken",
+    );
+    one(
+        &[workload("w2", "prod", 1, &[], None)],
+        "E Workload/w2 spec.interfaces[0].mac: MAC address 02:00:00:00:00:01 in network prod is already taken by Workload/w1",
+    );
+    // Twice in one step, or twice in one workload.
+    one(
+        &[workload("w3", "prod", 3, &["10.1.0.7"], None), workload("w2", "prod", 2, &["10.1.0.7"], None)],
+        "E Workload/w3 spec.interfaces[0].ips[0]: address 10.1.0.7 in network prod is already taken by Workload/w2",
+    );
+    one(
+        &[workload("w2", "prod", 2, &["10.1.0.7", "10.1.0.7"], None)],
+        "E Workload/w2 spec.interfaces[0].ips[1]: address 10.1.0.7 in network prod is already taken by Workload/w2",
+    );
+    // Another network may have the same; an owner that leaves or changes makes room.
+    fine(&[uplinks("dev", 2, &[]), workload("w2", "dev", 1, &["10.1.0.1"], None)]);
+    fine(&[Change::remove(key(Kind::Workload, "w1")), workload("w2", "prod", 1, &["10.1.0.1"], None)]);
+    fine(&[workload("w1", "prod", 2, &["10.1.0.2"], None), workload("w2", "prod", 1, &["10.1.0.1"], None)]);
+    fine(&[uplinks("dev", 2, &[]), workload("w1", "dev", 1, &["10.1.0.1"], Some(at("hv1", 1)))]);
+}
+
+#[test]
+fn a_port_is_one_workloads_or_an_uplink() {
+    one(
+        &[workload("w2", "prod", 2, &[], Some(at("hv1", 1)))],
+        "E Workload/w2 spec.interfaces[0].attachment: port 1 of switch hv1 is already taken by Workload/w1",
+    );
+    one(
+        &[workload("w2", "prod", 2, &[], Some(at("hv1", 9)))],
+        "E Workload/w2 spec.interfaces[0].attachment: port 9 of switch hv1 is an uplink of Network/prod",
+    );
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 1), 5)])],
+        "E Network/dev spec.uplinks[0]: port 1 of switch hv1 is the port of Workload/w1",
+    );
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 4), 5)]), workload("w2", "prod", 2, &[], Some(at("hv1", 4)))],
+        "E Workload/w2 spec.interfaces[0].attachment: port 4 of switch hv1 is an uplink of Network/dev",
+    );
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 9), 0)])],
+        "E Network/dev spec.uplinks[0]: port 9 of switch hv1, untagged, is already taken by Network/prod",
+    );
+    fine(&[uplinks("dev", 2, &[(at("hv1", 9), 7)])]);
+    fine(&[workload("w1", "prod", 1, &[], Some(at("hv1", 9))), uplinks("prod", 1, &[(at("hv1", 1), 0)])]);
+}
+
+#[test]
+fn numbers_have_one_owner() {
+    one(&[uplinks("dev", 1, &[])], "E Network/dev spec.vni: VNI 1 is already taken by Network/prod");
+    one(&[switch("hv2", 1)], "E Switch/hv2 spec.datapathId: datapath id 0x1 is already taken by Switch/hv1");
+    fine(&[uplinks("dev", 1, &[]), uplinks("prod", 2, &[])]);
+}
+
+#[test]
+fn subnets_are_disjoint_and_hold_the_addresses() {
+    one(
+        &[workload("w2", "prod", 2, &["10.2.0.1"], None)],
+        "E Workload/w2 spec.interfaces[0].ips[0]: 10.2.0.1 is outside of the subnets of network prod (its subnets: 10.1.0.0/16, fd00:1::/64)",
+    );
+    one(
+        &[subnets("dev", 2, &["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"])],
+        "E Network/dev spec.subnets[1]: 10.1.0.0/16 overlaps with 10.0.0.0/8",
+    );
+    one(&[subnets("dev", 2, &["10.1.0.0/16", "10.1.0.0/16"])], "E Network/dev spec.subnets[1]: 10.1.0.0/16 overlaps");
+    one(
+        &[subnets("prod", 1, &["10.1.0.0/16"])],
+        "E Network/prod spec.subnets: 1 workloads have addresses outside of the new subnets, Workload/w1 among them",
+    );
+    fine(&[subnets("prod", 1, &["10.1.0.0/24", "fd00:1::/80", "10.9.0.0/16"])]);
+    fine(&[subnets("prod", 1, &["10.9.0.0/16"]), workload("w1", "prod", 1, &["10.9.0.1"], None)]);
+}
+
+#[test]
+fn what_can_never_match_is_remarked_on() {
+    one(
+        &[policy("q", anyone(), Some(vec![]), None)],
+        "W Policy/q spec.egress[0].to: an empty list matches nothing (leave the field out to match anything)",
+    );
+    one(&[policy("q", anyone(), None, Some(vec![]))], "W Policy/q spec.egress[0].ports: an empty list matches nothing");
+    one(
+        &[policy("q", anyone(), Some(vec![Peer::Cidr(CidrSet::default())]), None)],
+        "W Policy/q spec.egress[0].to[0].cidr: a set without addresses matches nothing",
+    );
+    let impossible = Selector::new([Requirement { key: "a".into(), operator: Operator::In, values: [].into() }]);
+    one(
+        &[policy("q", Subject::Selector(impossible.clone()), None, None)],
+        "W Policy/q spec.subject: a requirement `In` without values",
+    );
+    one(
+        &[policy("q", anyone(), Some(vec![Peer::Selector(impossible)]), None)],
+        "W Policy/q spec.egress[0].to[0]: a requirement",
+    );
+    let empty = AddressSet { name: name("e"), set: CidrSet::default() };
+    one(
+        &[Change::set(Resource::AddressSet(Arc::new(empty)))],
+        "W AddressSet/e spec.cidrs: an empty set matches nothing",
+    );
+}
+
+#[test]
+fn a_step_says_one_thing_about_a_resource() {
+    one(
+        &[switch("hv2", 2), switch("hv2", 3)],
+        "E Switch/hv2 metadata.name: the resource is changed twice, differently",
+    );
+    one(
+        &[switch("hv2", 2), Change::remove(key(Kind::Switch, "hv2"))],
+        "E Switch/hv2 metadata.name: the resource is changed twice",
+    );
+    fine(&[switch("hv2", 2), switch("hv2", 2)]);
+    let mislabelled = Change { key: key(Kind::Switch, "other"), ..switch("hv2", 2) };
+    one(&[mislabelled], "E Switch/other metadata.name: the value is Switch/hv2, another resource");
+}
