@@ -147,15 +147,7 @@ impl Eq for State {}
 impl State {
     /// Carries out changes that [`Self::check`] found no error in.
     pub fn apply(&mut self, changes: &[Change]) {
-        // All old values leave the indexes before any new one enters, so that what two resources
-        // exchange in one step (an address, a port) ends up with its new owner.
         for change in changes {
-            if let Some(old) = self.take(&change.key) {
-                self.index.remove(&old);
-            }
-        }
-        for change in changes {
-            // Named twice: the last value stands, and the earlier leaves as if it had never been.
             if let Some(old) = self.take(&change.key) {
                 self.index.remove(&old);
             }

@@ -194,7 +194,8 @@ impl Index {
         });
     }
 
-    /// Forgets what `resource` claims and names.
+    /// Forgets what `resource` claims and names. What another has taken over meanwhile stays the other's:
+    /// in one step, two workloads may exchange their addresses.
     pub fn remove(&mut self, resource: &Resource) {
         let key = resource.key();
         references(resource, |target, _| {

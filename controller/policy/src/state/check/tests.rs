@@ -304,3 +304,20 @@ fn a_step_says_one_thing_about_a_resource() {
     let mislabelled = Change { key: key(Kind::Switch, "other"), ..switch("hv2", 2) };
     one(&[mislabelled], "E Switch/other metadata.name: the value is Switch/hv2, another resource");
 }
+
+#[test]
+fn workloads_may_exchange_addresses_and_ports_in_one_step() {
+    let mut state = world();
+    state.apply(&[workload("w2", "prod", 2, &["10.1.0.2"], Some(at("hv1", 2)))]);
+    let swap = [
+        workload("w1", "prod", 2, &["10.1.0.2"], Some(at("hv1", 2))),
+        workload("w2", "prod", 1, &["10.1.0.1"], Some(at("hv1", 1))),
+    ];
+    assert_eq!(state.check(&swap), vec![]);
+    state.apply(&swap);
+    for (owner, ip, port) in [("w1", "10.1.0.2", 2), ("w2", "10.1.0.1", 1)] {
+        assert_eq!(state.workload_at(&name("prod"), ip.parse().unwrap()).unwrap().name, name(owner));
+        assert_eq!(state.workload_on(&at("hv1", port)).unwrap().name, name(owner));
+    }
+    assert_eq!(state.workload_at(&name("prod"), "fd00:1::1".parse().unwrap()), None);
+}
