@@ -1,0 +1,79 @@
+//! The task that carries out what the controller asks of simulated switches.
+
+use crate::{
+    chaos::{Chaos, Odds, answer, connected},
+    switch::Switch,
+};
+use bulkhead_dataplane::{Address, FromSwitch, ToDrivers};
+use bulkhead_topology::Name;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// All simulated switches. They outlive the controller's sessions, as real ones do: give a new [`run`] the
+/// same fabric, and it finds the programs that the last one left.
+#[derive(Debug, Clone, Default)]
+pub struct Fabric {
+    switches: Arc<Mutex<BTreeMap<Name, Switch>>>,
+}
+
+impl Fabric {
+    /// Looks at, or does something to, a switch; it is made if there is none of that name.
+    pub fn with<R>(&self, name: &Name, look: impl FnOnce(&mut Switch) -> R) -> R {
+        // A panic elsewhere leaves plain values behind, which are still whole.
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        look(switches.entry(name.clone()).or_default())
+    }
+}
+
+/// An attachment: its number, and the trouble on its way.
+struct Session {
+    attachment: u64,
+    chaos: Option<Chaos>,
+}
+
+/// Drives the switches of `fabric` until the controller's end of `commands` is gone. With `chaos`, every
+/// switch's way is troubled by these odds, from this seed on.
+pub async fn run(
+    fabric: Fabric,
+    mut commands: mpsc::Receiver<ToDrivers>,
+    reports: mpsc::Sender<FromSwitch>,
+    chaos: Option<(u64, Odds)>,
+) {
+    let mut sessions: BTreeMap<Name, Session> = BTreeMap::new();
+    while let Some(command) = commands.recv().await {
+        let (switch, attachment, answers) = match command {
+            ToDrivers::Attach { address: Address::Datapath(id), switch, .. } => {
+                warn!(%switch, %id, "asked to simulate a switch that has a datapath id; left alone");
+                continue;
+            }
+            ToDrivers::Attach { switch, address: Address::Sim, attachment } => {
+                info!(%switch, "simulated switch: no real packet passes it");
+                let chaos = chaos.map(|(seed, odds)| Chaos::new(seed ^ attachment << 32, odds));
+                sessions.insert(switch.clone(), Session { attachment, chaos });
+                let report = fabric.with(&switch, |switch| connected(switch));
+                (switch, attachment, vec![report])
+            }
+            ToDrivers::Detach { switch } => {
+                sessions.remove(&switch);
+                continue;
+            }
+            ToDrivers::Command { switch, command } => {
+                let Some(session) = sessions.get_mut(&switch) else { continue };
+                let answers = fabric.with(&switch, |switch| match &mut session.chaos {
+                    Some(chaos) => chaos.command(switch, command),
+                    None => vec![answer(switch, command)],
+                });
+                (switch, session.attachment, answers)
+            }
+        };
+        for report in answers {
+            if reports.send(FromSwitch { switch: switch.clone(), attachment, report }).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One simulated switch.
+
+use crate::tracker::{Headers, Tracker};
+use bulkhead_dataplane::{Capabilities, Counter};
+use bulkhead_pipeline::{
+    Action, Cause, Delta, Entry, Next, Outcome, Packet, PacketError, Program, Violation, Walk, check, walk,
+};
+use bulkhead_topology::Port;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entries that a simulated switch takes: more than any test needs, less than would hurt the host.
+const MAX_ENTRIES: u32 = 2_000_000;
+
+/// A switch in memory: its program, its connections, its counters.
+#[derive(Debug)]
+pub struct Switch {
+    /// `None`: it has every port that the program names.
+    ports: Option<BTreeSet<Port>>,
+    max_entries: u32,
+    program: Program,
+    tracker: Tracker,
+    counters: BTreeMap<(Cause, bool), (u64, u64)>,
+    changes: u64,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self {
+            ports: None,
+            max_entries: MAX_ENTRIES,
+            program: Program::new(),
+            tracker: Tracker::default(),
+            counters: BTreeMap::new(),
+            changes: 0,
+        }
+    }
+}
+
+impl Switch {
+    /// What it can do.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            conntrack: true,
+            conjunction: true,
+            max_entries: self.max_entries,
+            any_port: self.ports.is_none(),
+        }
+    }
+
+    /// Its ports: those that were set, else those that its program names.
+    pub fn ports(&self) -> BTreeSet<Port> {
+        self.ports.clone().unwrap_or_else(|| self.program.iter().flat_map(Entry::ports).cloned().collect())
+    }
+
+    /// Gives it exactly these ports; from then on it refuses entries that name others.
+    pub fn set_ports(&mut self, ports: BTreeSet<Port>) {
+        self.ports = Some(ports);
+    }
+
+    /// Limits how many entries it takes.
+    pub fn set_max_entries(&mut self, most: u32) {
+        self.max_entries = most;
+    }
+
+    /// Its entries.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Its connection tracker.
+    pub fn tracker_mut(&mut self) -> &mut Tracker {
+        &mut self.tracker
+    }
+
+    /// Entries added, rewritten and removed, ever.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Changes an entry behind the controller's back.
+    pub fn tamper(&mut self, delta: &Delta) {
+        self.program.apply(delta);
+    }
+
+    /// Carries out a step as a whole, or says why it does not.
+    pub fn apply(&mut self, delta: &Delta) -> Result<(), String> {
+        let added: Program = delta.add.iter().cloned().collect();
+        if let Some(Violation { entry, what }) = check(&added).into_iter().next() {
+            return Err(format!("{entry}: {what}"));
+        }
+        if let Some(ports) = &self.ports
+            && let Some(missing) = delta.add.iter().flat_map(Entry::ports).find(|port| !ports.contains(port))
+        {
+            return Err(format!("there is no port {missing}"));
+        }
+        let new = delta.add.iter().filter(|entry| self.program.get(&entry.key).is_none()).count();
+        let gone = delta.remove.iter().filter(|key| self.program.get(key).is_some()).count();
+        let after = (self.program.len() + new).saturating_sub(gone);
+        if after > self.max_entries as usize {
+            return Err(format!("the table is full: {after} entries, {} fit", self.max_entries));
+        }
+        self.changes += (delta.add.len() + gone) as u64;
+        self.program.apply(delta);
+        Ok(())
+    }
+
+    /// What becomes of a frame that comes in by a port.
+    pub fn inject(&mut self, port: Port, frame: &[u8]) -> Result<Walk<'_>, PacketError> {
+        let packet = Packet::parse(port, frame)?;
+        self.tracker.look(Headers::parse(&packet, frame));
+        let walk = walk(&self.program, &mut self.tracker, packet);
+        for (index, step) in walk.steps.iter().enumerate() {
+            let last = index + 1 == walk.steps.len();
+            let stopped = last && matches!(walk.outcome, Outcome::Dropped(_) | Outcome::Rejected(_));
+            let (cause, dropped) = match step.entry {
+                Some(entry) => (entry.cause, stopped || drops(entry)),
+                None => (Cause::Miss(step.stage), true),
+            };
+            let (packets, bytes) = self.counters.entry((cause, dropped)).or_default();
+            *packets += 1;
+            *bytes += frame.len() as u64;
+        }
+        Ok(walk)
+    }
+
+    /// What matched so far, by cause.
+    pub fn counters(&self) -> Vec<Counter> {
+        let counter = |(&(cause, dropped), &(packets, bytes))| Counter { cause, dropped, packets, bytes };
+        self.counters.iter().map(counter).collect()
+    }
+}
+
+/// Whether an entry ends every packet that it matches.
+fn drops(entry: &Entry) -> bool {
+    entry.next == Next::Drop || entry.actions.contains(&Action::Reject)
+}

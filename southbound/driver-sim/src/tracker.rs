@@ -1,0 +1,244 @@
+//! A small connection tracker, shaped after Open vSwitch's for userspace: TCP and UDP by addresses and
+//! ports, ICMP echoes by their identifier, other protocols by their addresses alone; ICMP errors belong
+//! to the connection of the packet that they quote; later fragments to their datagram's first one.
+
+use bulkhead_pipeline::{Field, Memory, Packet, conn, ethertype, frag, ip_proto};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most connections that are remembered; the oldest make room. Bounds what a flood can cost.
+const MAX_CONNECTIONS: usize = 65_536;
+/// Most datagrams whose later fragments are waited for; the oldest make room.
+const MAX_DATAGRAMS: usize = 4_096;
+
+/// One end of a connection: address, and port or echo identifier.
+type End = (u128, u16);
+
+/// A connection as seen from one of its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Tuple {
+    zone: u16,
+    protocol: u8,
+    from: End,
+    to: End,
+}
+
+impl Tuple {
+    fn reversed(self) -> Self {
+        Self { from: self.to, to: self.from, ..self }
+    }
+}
+
+/// What a tracker needs of a frame beyond what the pipeline sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Headers {
+    /// Identifier of an ICMP echo.
+    pub echo: u16,
+    /// Protocol and ends of the packet that an ICMP error quotes.
+    quoted: Option<(u8, End, End)>,
+}
+
+impl Headers {
+    /// Reads them from a frame; what is cut off is left out.
+    pub fn parse(packet: &Packet, frame: &[u8]) -> Self {
+        Self::find(packet, frame).unwrap_or_default()
+    }
+
+    fn find(packet: &Packet, frame: &[u8]) -> Option<Self> {
+        let at = if packet.value(Field::Vlan) == 0 { 14 } else { 18 };
+        let ip = frame.get(at..)?;
+        let v4 = packet.value(Field::EthType) == ethertype::IPV4;
+        let icmp = match (v4, packet.value(Field::IpProto)) {
+            (true, ip_proto::ICMP) => ip.get(usize::from(ip.first()? & 0xf) * 4..)?,
+            // Messages behind extension headers are not looked into.
+            (false, ip_proto::ICMPV6) if number(ip, 6, 1)? == ip_proto::ICMPV6 => ip.get(40..)?,
+            _ => return None,
+        };
+        let mut headers = Self { echo: number(icmp, 4, 2)? as u16, quoted: None };
+        if is_error(packet) {
+            headers.quoted = quoted(v4, icmp.get(8..)?);
+        }
+        Some(headers)
+    }
+}
+
+fn quoted(v4: bool, ip: &[u8]) -> Option<(u8, End, End)> {
+    let (protocol, from, to, rest) = if v4 {
+        let length = usize::from(ip.first()? & 0xf) * 4;
+        (number(ip, 9, 1)?, number(ip, 12, 4)?, number(ip, 16, 4)?, ip.get(length..)?)
+    } else {
+        (number(ip, 6, 1)?, number(ip, 8, 16)?, number(ip, 24, 16)?, ip.get(40..)?)
+    };
+    let ports = match protocol {
+        ip_proto::TCP | ip_proto::UDP => (number(rest, 0, 2)? as u16, number(rest, 2, 2)? as u16),
+        ip_proto::ICMP | ip_proto::ICMPV6 => {
+            let echo = number(rest, 4, 2)? as u16;
+            (echo, echo)
+        }
+        _ => (0, 0),
+    };
+    Some((protocol as u8, (from, ports.0), (to, ports.1)))
+}
+
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<u128> {
+    Some(bytes.get(at..at + length)?.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte)))
+}
+
+/// Whether the packet is an ICMP error (RFC 792; RFC 4443 §2.1: ICMPv6 types below 128 are errors).
+fn is_error(packet: &Packet) -> bool {
+    let kind = packet.value(Field::IcmpType);
+    match packet.value(Field::IpProto) {
+        ip_proto::ICMP => packet.get(Field::IcmpType).is_some() && matches!(kind, 3 | 4 | 5 | 11 | 12),
+        ip_proto::ICMPV6 => packet.get(Field::IcmpType).is_some() && kind < 128,
+        _ => false,
+    }
+}
+
+/// Whether the packet is an ICMP message that may open a connection: an echo request.
+fn is_echo_request(packet: &Packet) -> bool {
+    matches!(
+        (packet.value(Field::IpProto), packet.get(Field::IcmpType)),
+        (ip_proto::ICMP, Some(8)) | (ip_proto::ICMPV6, Some(128))
+    )
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Datagram {
+    bits: u128,
+    memory: Memory,
+    passed: bool,
+}
+
+/// Datagrams are told apart by zone and addresses; their ids are not looked at.
+type DatagramKey = (u16, u128, u128);
+
+/// The connections and datagrams that a switch remembers.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    /// By the tuple of their first packet.
+    connections: BTreeMap<Tuple, Memory>,
+    order: VecDeque<Tuple>,
+    datagrams: BTreeMap<DatagramKey, Datagram>,
+    datagram_order: VecDeque<DatagramKey>,
+    /// Of the packet that is walking.
+    headers: Headers,
+}
+
+impl Tracker {
+    /// Tells it of the packet that walks next.
+    pub fn look(&mut self, headers: Headers) {
+        self.headers = headers;
+    }
+
+    /// How many connections it remembers.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether it remembers none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Forgets everything, as a restarted switch does.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn tuple(&self, zone: u16, packet: &Packet) -> Tuple {
+        let (from, to) = ends(packet);
+        let protocol = packet.value(Field::IpProto);
+        let ports = match protocol {
+            ip_proto::TCP | ip_proto::UDP => (packet.value(Field::L4Src) as u16, packet.value(Field::L4Dst) as u16),
+            ip_proto::ICMP | ip_proto::ICMPV6 => (self.headers.echo, self.headers.echo),
+            _ => (0, 0),
+        };
+        Tuple { zone, protocol: protocol as u8, from: (from, ports.0), to: (to, ports.1) }
+    }
+
+    /// State and memory of a packet that is no later fragment.
+    fn state(&self, zone: u16, packet: &Packet) -> (u128, Memory) {
+        if is_error(packet) {
+            // An error never opens a connection: it belongs to one, or to none.
+            let Some((protocol, from, to)) = self.headers.quoted else { return (conn::INV, Memory::default()) };
+            let quoted = Tuple { zone, protocol, from, to };
+            // It travels against the packet that it quotes.
+            return match (self.connections.get(&quoted), self.connections.get(&quoted.reversed())) {
+                (Some(memory), _) => (conn::REL | conn::RPL, *memory),
+                (None, Some(memory)) => (conn::REL, *memory),
+                (None, None) => (conn::INV, Memory::default()),
+            };
+        }
+        let tuple = self.tuple(zone, packet);
+        if let Some(memory) = self.connections.get(&tuple) {
+            return (conn::EST, *memory);
+        }
+        if let Some(memory) = self.connections.get(&tuple.reversed()) {
+            return (conn::EST | conn::RPL, *memory);
+        }
+        let icmp = matches!(packet.value(Field::IpProto), ip_proto::ICMP | ip_proto::ICMPV6);
+        (if icmp && !is_echo_request(packet) { conn::INV } else { conn::NEW }, Memory::default())
+    }
+}
+
+/// Source and destination address.
+fn ends(packet: &Packet) -> (u128, u128) {
+    match packet.value(Field::EthType) {
+        ethertype::IPV4 => (packet.value(Field::Ipv4Src), packet.value(Field::Ipv4Dst)),
+        _ => (packet.value(Field::Ipv6Src), packet.value(Field::Ipv6Dst)),
+    }
+}
+
+fn datagram(zone: u16, packet: &Packet) -> DatagramKey {
+    let (from, to) = ends(packet);
+    (zone, from, to)
+}
+
+impl bulkhead_pipeline::Tracker for Tracker {
+    fn track(&mut self, zone: u16, packet: &Packet) -> (u128, Memory) {
+        let fragment = packet.value(Field::IpFrag);
+        if fragment & frag::LATER != 0 {
+            let first = self.datagrams.get(&datagram(zone, packet));
+            return first.map_or((conn::INV, Memory::default()), |first| (first.bits, first.memory));
+        }
+        let (bits, memory) = self.state(zone, packet);
+        if fragment & frag::ANY != 0 {
+            let key = datagram(zone, packet);
+            if self.datagrams.insert(key, Datagram { bits, memory, passed: false }).is_none() {
+                self.datagram_order.push_back(key);
+            }
+            if self.datagram_order.len() > MAX_DATAGRAMS
+                && let Some(oldest) = self.datagram_order.pop_front()
+            {
+                self.datagrams.remove(&oldest);
+            }
+        }
+        (bits, memory)
+    }
+
+    fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory) {
+        if packet.value(Field::IpFrag) & frag::ANY != 0
+            && let Some(first) = self.datagrams.get_mut(&datagram(zone, packet))
+        {
+            first.passed = true;
+            first.memory = memory;
+        }
+        if is_error(packet) {
+            return;
+        }
+        let tuple = self.tuple(zone, packet);
+        // A live connection that is judged again keeps its direction.
+        let known = if self.connections.contains_key(&tuple.reversed()) { tuple.reversed() } else { tuple };
+        if self.connections.insert(known, memory).is_none() {
+            self.order.push_back(known);
+        }
+        if self.order.len() > MAX_CONNECTIONS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.connections.remove(&oldest);
+        }
+    }
+
+    fn gate(&mut self, zone: u16, packet: &Packet) -> bool {
+        self.datagrams.get(&datagram(zone, packet)).is_some_and(|first| first.passed)
+    }
+}
