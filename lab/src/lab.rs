@@ -56,6 +56,14 @@ impl Lab {
         if let Some(why) = missing() {
             bail!(why);
         }
+        Lab::host_only(prefix)
+    }
+
+    /// A lab without hosts and switches, for programs only. It needs neither root nor Open vSwitch.
+    ///
+    /// # Errors
+    /// When the labs' directory cannot be used.
+    pub fn host_only(prefix: &str) -> Result<Lab> {
         check_name(prefix)?;
         ensure!(prefix.len() <= PREFIX_MOST, "a lab's prefix has at most {PREFIX_MOST} letters");
         state::sweep()?;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -65,6 +65,20 @@ impl fmt::Display for Service {
     }
 }
 
+impl FromStr for Service {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Service> {
+        let how = || anyhow!("`{text}` is no service: write 443/tcp, 53/udp or ping");
+        match text.split_once('/') {
+            Some((port, "tcp")) => Ok(Service::Tcp(port.parse().map_err(|_| how())?)),
+            Some((port, "udp")) => Ok(Service::Udp(port.parse().map_err(|_| how())?)),
+            None if text == "ping" => Ok(Service::Icmp),
+            _ => Err(how()),
+        }
+    }
+}
+
 /// What came of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
@@ -76,6 +90,17 @@ pub enum Answer {
     Unreachable,
     /// Nothing came back in time.
     Silence,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Answer::Passed => "passed",
+            Answer::Refused => "refused",
+            Answer::Unreachable => "unreachable",
+            Answer::Silence => "silence",
+        })
+    }
 }
 
 impl Answer {
@@ -386,6 +411,16 @@ mod tests {
         assert_eq!(echo_answer(TO, 7, &ipv4(&error)), Some(Answer::Unreachable));
         assert_eq!(echo_answer(TO, 8, &ipv4(&error)), None);
         assert_eq!(echo_answer(IpAddr::V4(Ipv4Addr::LOCALHOST), 7, &ipv4(&error)), None);
+    }
+
+    #[test]
+    fn services_are_read_as_they_are_written() {
+        for service in [Service::Tcp(443), Service::Udp(53), Service::Icmp] {
+            assert_eq!(service.to_string().parse::<Service>().unwrap(), service);
+        }
+        for bad in ["tcp", "443", "443/sctp", "99999/tcp", "ping/1"] {
+            assert!(bad.parse::<Service>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -64,11 +64,13 @@ pub struct Swept {
 
 /// Which labs a removal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+enum Which<'a> {
     /// Those that nobody wants: the owner is gone and they were not to be kept.
     Orphans,
     /// Those, and the ones that were kept.
     OrphansAndKept,
+    /// The kept one of this tag.
+    Kept(&'a str),
     /// Those of this process that were not to be kept.
     Mine,
 }
@@ -134,6 +136,23 @@ pub fn take_down() -> Result<Swept> {
     remove(Which::OrphansAndKept)
 }
 
+/// The labs that were left up on purpose, by tag.
+///
+/// # Errors
+/// When the labs' directory cannot be used.
+pub fn kept() -> Result<Vec<String>> {
+    let labs = labs(&open_base()?)?.into_iter();
+    Ok(labs.filter(|(_, dir)| load(dir).is_some_and(|belongings| belongings.kept)).map(|(tag, _)| tag).collect())
+}
+
+/// Removes one lab that was kept.
+///
+/// # Errors
+/// When the labs' directory cannot be used.
+pub fn remove_kept(tag: &str) -> Result<Swept> {
+    remove(Which::Kept(tag))
+}
+
 /// Removes what this process made and was not to keep, and lets it make nothing more. For the way out.
 ///
 /// # Errors
@@ -144,7 +163,7 @@ pub fn close() -> Result<Swept> {
     remove(Which::Mine)
 }
 
-fn remove(which: Which) -> Result<Swept> {
+fn remove(which: Which<'_>) -> Result<Swept> {
     let base = open_base()?;
     let _lock = lock(&base)?;
     let myself = Process::myself()?;
@@ -155,6 +174,7 @@ fn remove(which: Which) -> Result<Swept> {
         if let Some(belongings) = &belongings {
             let mine = belongings.owner == myself;
             let wanted = match which {
+                Which::Kept(kept) => !belongings.kept || kept != tag,
                 Which::Mine => !mine || belongings.kept,
                 Which::Orphans => belongings.kept || belongings.owner.runs(),
                 Which::OrphansAndKept => !belongings.kept && belongings.owner.runs(),
