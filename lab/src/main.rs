@@ -32,6 +32,8 @@ enum Verb {
     Down,
     /// Sends one real probe in the lab that is up: `probe web-1 app-1 8080/tcp`. Exits with 3 if nothing comes back
     Probe(Ask),
+    /// Says whether this machine can hold a lab. Exits with 3 if not, and says what is missing
+    Check,
     /// Answers probes in these namespaces until it is ended
     #[command(hide = true)]
     Serve {
@@ -102,6 +104,16 @@ fn run(verb: Verb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Down => down(),
+        Verb::Check => Ok(match bulkhead_lab::missing() {
+            None => {
+                println!("yes, labs with a real Open vSwitch");
+                ExitCode::SUCCESS
+            }
+            Some(why) => {
+                println!("NONE: {why}");
+                ExitCode::from(NO)
+            }
+        }),
         Verb::Probe(ask) => {
             let answer = shop::ask(&ask.from, &ask.to, ask.service, ask.v6)?;
             println!("{answer}");

@@ -213,3 +213,6 @@ fn probe(cells: &mut [Cell], which: &[usize], workloads: &[Workload]) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
