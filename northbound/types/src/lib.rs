@@ -1,5 +1,23 @@
 //! The public API's data, version 1: resources as operators write them, and what the API answers.
+//!
+//! [`read`] turns YAML or JSON into checked resources of the policy model and findings with line and
+//! column; [`canonical`] and [`object`] turn resources back into their one written form.
 
 pub mod answer;
+mod canonical;
+mod convert;
+mod json;
+mod limits;
+pub mod node;
+mod parse;
+pub mod protocol;
+mod suggest;
+pub mod v1;
+mod yaml;
 
 pub use answer::*;
+pub use canonical::{canonical, object};
+pub use convert::convert;
+pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES};
+pub use parse::{Document, Format, Parsed, key_of, load, read, validate};
+pub use suggest::nearest;

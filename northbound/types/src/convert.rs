@@ -1,0 +1,448 @@
+//! From version 1 to the policy model: defaults applied, values parsed, one document checked by itself.
+//!
+//! References between documents are not looked at here; `State::check` does that.
+
+mod policy;
+
+use crate::{
+    answer::Diagnostic,
+    parse::error,
+    suggest,
+    v1::{self, API_VERSION, Object, TextOrNumber},
+};
+use bulkhead_policy::{Resource, model::*};
+use bulkhead_topology::{
+    DatapathId, IpNet, Labels, MAX_LABELS, Mac, Name, Operator, ParseError, ProtocolPort, RESERVED_PREFIX, Requirement,
+    Selector, Vni, check_key, check_value, parse_ip,
+};
+use std::{collections::BTreeMap, collections::BTreeSet, fmt::Display, net::IpAddr, str::FromStr, sync::Arc};
+
+/// Largest 802.1Q VLAN id (IEEE 802.1Q §9.6: 0xfff is reserved).
+const MAX_VLAN: u16 = 4094;
+/// Longest interface name of a switch port, in bytes: Open vSwitch takes more than Linux' 15.
+const MAX_PORT_NAME: usize = 63;
+/// Longest name of a rule or of a named port, in bytes.
+const MAX_SHORT_NAME: usize = 63;
+/// Largest OpenFlow port number; those above are reserved (OF 1.3.5 §7.2.1, OFPP_MAX).
+const MAX_PORT_NUMBER: u64 = 0xffff_ff00;
+
+/// What `object` means, and what is wrong with it. There is a meaning only if nothing refuses it.
+pub fn convert(object: &Object) -> (Option<Resource>, Vec<Diagnostic>) {
+    let mut check = Check::default();
+    let resource = check.object(object);
+    let refused = check.found.iter().any(|d| d.severity == crate::answer::Severity::Error);
+    (resource.filter(|_| !refused), check.found)
+}
+
+/// Collects findings. A method that returns `None` has said why.
+#[derive(Default)]
+struct Check {
+    found: Vec<Diagnostic>,
+}
+
+impl Check {
+    fn refuse(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(error(path, message, hint));
+    }
+
+    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        let severity = crate::answer::Severity::Warning;
+        self.found.push(Diagnostic { severity, ..error(path, message, hint) });
+    }
+
+    fn keep<T>(&mut self, path: &str, value: Result<T, ParseError>) -> Option<T> {
+        match value {
+            Ok(value) => Some(value),
+            Err(bad) => {
+                self.refuse(path, format!("`{}` is not a valid {}", bad.text, bad.what), bad.why);
+                None
+            }
+        }
+    }
+
+    fn text<T: FromStr<Err = ParseError>>(&mut self, path: &str, text: &str) -> Option<T> {
+        self.keep(path, text.parse())
+    }
+
+    /// One of a few words; the first is the default.
+    fn word<T: Copy>(&mut self, path: &str, text: Option<&str>, words: &[(&'static str, T)]) -> Option<T> {
+        let Some(text) = text else { return words.first().map(|(_, value)| *value) };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let hint = match suggest::nearest(text, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("one of {}", known.join(", ")),
+        };
+        self.refuse(path, format!("`{}` is not known here", suggest::short(text)), hint);
+        None
+    }
+
+    fn object(&mut self, object: &Object) -> Option<Resource> {
+        if let Some(version) = object.api_version().filter(|v| *v != API_VERSION) {
+            let message = format!("`{}` is not a version of this API", suggest::short(version));
+            self.refuse("apiVersion", message, format!("write {API_VERSION}, or leave it out"));
+        }
+        let metadata = object.metadata();
+        let name: Option<Name> = self.text("metadata.name", &metadata.name);
+        let labels = match object {
+            Object::Workload(_) => self.labels("metadata.labels", metadata.labels.as_ref()),
+            _ => {
+                if metadata.labels.is_some() {
+                    let hint = "labels say what policies select, and policies select workloads; remove them";
+                    self.refuse("metadata.labels", "only workloads have labels", hint);
+                }
+                Labels::new()
+            }
+        };
+        Some(match object {
+            Object::Network(e) => Resource::Network(Arc::new(self.network(name, &e.spec)?)),
+            Object::Switch(e) => Resource::Switch(Arc::new(self.switch(name, &e.spec)?)),
+            Object::AddressSet(e) => {
+                let set = self.cidrs("spec", "cidrs", Some(&e.spec.cidrs), e.spec.except.as_deref());
+                Resource::AddressSet(Arc::new(AddressSet { name: name?, set: set? }))
+            }
+            Object::Workload(e) => Resource::Workload(Arc::new(self.workload(name, labels, &e.spec)?)),
+            Object::Zone(e) => Resource::Zone(Arc::new(self.zone(name, &e.spec)?)),
+            Object::Policy(e) => Resource::Policy(Arc::new(self.policy(name, &e.spec)?)),
+            Object::Link(e) => {
+                let (a, b) = (self.attachment("spec.a", &e.spec.a), self.attachment("spec.b", &e.spec.b));
+                let (a, b) = (a?, b?);
+                if a == b {
+                    self.refuse("spec.b", "both ends are the same port", "");
+                }
+                Resource::Link(Arc::new(Link { name: name?, a, b }))
+            }
+        })
+    }
+
+    fn labels(&mut self, path: &str, labels: Option<&BTreeMap<String, String>>) -> Labels {
+        let mut out = Labels::new();
+        for (key, value) in labels.into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            if key.starts_with(RESERVED_PREFIX) {
+                let message = format!("labels below `{RESERVED_PREFIX}` are Bulkhead's own");
+                self.refuse(&path, message, "use another prefix");
+            }
+            self.keep(&path, check_key(key));
+            self.keep(&path, check_value(value));
+            out.insert(key.as_str().into(), value.as_str().into());
+        }
+        if out.len() > MAX_LABELS {
+            self.refuse(path, format!("{} labels; a workload has at most {MAX_LABELS}", out.len()), "");
+        }
+        out
+    }
+
+    fn network(&mut self, name: Option<Name>, spec: &v1::NetworkSpec) -> Option<Network> {
+        let vni = Vni::new(spec.vni);
+        if vni.is_none() {
+            self.refuse("spec.vni", format!("{} is not a VNI", spec.vni), format!("1 to {}", Vni::MAX));
+        }
+        let subnets = self.nets("spec.subnets", &spec.subnets);
+        if spec.subnets.is_empty() {
+            self.refuse("spec.subnets", "a network without subnets", "list at least one, as in 10.1.0.0/16");
+        }
+        let encap =
+            self.word("spec.encap", spec.encap.as_deref(), &[("geneve", Encap::Geneve), ("vxlan", Encap::Vxlan)]);
+        let default_action = self.word(
+            "spec.defaultAction",
+            spec.default_action.as_deref(),
+            &[("deny", DefaultAction::Deny), ("allow", DefaultAction::Allow)],
+        );
+        let on_tighten = self.word(
+            "spec.onTighten",
+            spec.on_tighten.as_deref(),
+            &[("revoke", OnTighten::Revoke), ("persist", OnTighten::Persist)],
+        );
+        let mut uplinks = Vec::new();
+        for (i, uplink) in spec.uplinks.iter().flatten().enumerate() {
+            let path = format!("spec.uplinks[{i}]");
+            let vlan = uplink.vlan.unwrap_or(0);
+            if vlan > MAX_VLAN {
+                let hint = format!("1 to {MAX_VLAN}, or 0 for untagged");
+                self.refuse(format!("{path}.vlan"), format!("{vlan} is not a VLAN id"), hint);
+            }
+            let at = v1::Attachment { switch: uplink.switch.clone(), port: uplink.port.clone() };
+            let Some(at) = self.attachment(&path, &at) else { continue };
+            let uplink = Uplink { at, vlan };
+            if uplinks.contains(&uplink) {
+                self.refuse(&path, "this uplink is there twice", "");
+            }
+            uplinks.push(uplink);
+        }
+        Some(Network {
+            name: name?,
+            vni: vni?,
+            subnets,
+            encap: encap?,
+            default_action: default_action?,
+            on_tighten: on_tighten?,
+            uplinks,
+        })
+    }
+
+    /// Prefixes, sorted and without doubles.
+    fn nets(&mut self, path: &str, texts: &[String]) -> Vec<IpNet> {
+        let nets = texts.iter().enumerate().filter_map(|(i, text)| self.text(&format!("{path}[{i}]"), text));
+        nets.collect::<BTreeSet<IpNet>>().into_iter().collect()
+    }
+
+    /// A set of prefixes; `field` is where the included ones are.
+    fn cidrs(
+        &mut self,
+        path: &str,
+        field: &str,
+        cidrs: Option<&[String]>,
+        except: Option<&[String]>,
+    ) -> Option<CidrSet> {
+        let cidrs = self.nets(&format!("{path}.{field}"), cidrs?);
+        let out = except.unwrap_or_default();
+        for (i, text) in out.iter().enumerate() {
+            let outside = text.parse::<IpNet>().is_ok_and(|net| !cidrs.iter().any(|c| c.covers(&net) || net.covers(c)));
+            if outside {
+                let message = format!("{text} lies outside of what is included, so it takes nothing out");
+                self.warn(format!("{path}.except[{i}]"), message, "");
+            }
+        }
+        let except = self.nets(&format!("{path}.except"), out);
+        Some(CidrSet { cidrs, except })
+    }
+
+    fn attachment(&mut self, path: &str, attachment: &v1::Attachment) -> Option<Attachment> {
+        let switch = self.text(&format!("{path}.switch"), &attachment.switch);
+        let path = format!("{path}.port");
+        let port = match &attachment.port {
+            TextOrNumber::Number(number) => {
+                let port = u32::try_from(*number).ok().filter(|n| (1..=MAX_PORT_NUMBER).contains(&u64::from(*n)));
+                if port.is_none() {
+                    self.refuse(&path, format!("{number} is not a port number"), format!("1 to {MAX_PORT_NUMBER}"));
+                }
+                port.map(Port::Number)
+            }
+            TextOrNumber::Text(name) => self.short_name(&path, "port's name", name, MAX_PORT_NAME).map(Port::Name),
+        };
+        Some(Attachment { switch: switch?, port: port? })
+    }
+
+    /// A name that need not be a resource's: printable, without spaces.
+    fn short_name(&mut self, path: &str, what: &str, name: &str, max: usize) -> Option<Arc<str>> {
+        if name.is_empty() || name.len() > max || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            let hint = format!("1 to {max} printable ASCII characters without spaces");
+            self.refuse(path, format!("`{}` cannot be a {what}", suggest::short(name)), hint);
+            return None;
+        }
+        Some(name.into())
+    }
+
+    fn workload(&mut self, name: Option<Name>, labels: Labels, spec: &v1::WorkloadSpec) -> Option<Workload> {
+        let network = self.text("spec.network", &spec.network);
+        if spec.interfaces.is_empty() {
+            self.refuse("spec.interfaces", "a workload without interfaces", "list at least one, with `mac` and `ips`");
+        }
+        let mut interfaces: Vec<Interface> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (i, interface) in spec.interfaces.iter().enumerate() {
+            let path = format!("spec.interfaces[{i}]");
+            if let Some(interface) = self.interface(&path, interface, &mut seen) {
+                if interfaces.iter().any(|other| other.mac == interface.mac) {
+                    self.refuse(format!("{path}.mac"), format!("{} is another interface's too", interface.mac), "");
+                }
+                interfaces.push(interface);
+            }
+        }
+        let mut named_ports = BTreeMap::new();
+        for (port_name, port) in spec.named_ports.iter().flatten() {
+            let path = format!("spec.namedPorts.{port_name}");
+            let port: Option<ProtocolPort> = self.text(&path, port);
+            let port_name = self.port_name(&path, port_name);
+            if let (Some(port_name), Some(port)) = (port_name, port) {
+                named_ports.insert(port_name, port);
+            }
+        }
+        Some(Workload {
+            name: name?,
+            labels: labels.into(),
+            network: network?,
+            interfaces,
+            named_ports: named_ports.into(),
+        })
+    }
+
+    /// A named port's name: has a letter, so that it never reads as a number.
+    fn port_name(&mut self, path: &str, name: &str) -> Option<Arc<str>> {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let letter = name.bytes().any(|b| b.is_ascii_lowercase());
+        let ends = name.starts_with('-') || name.ends_with('-');
+        if name.len() > MAX_SHORT_NAME || !name.bytes().all(good) || !letter || ends {
+            let message = format!("`{}` cannot be the name of a port", suggest::short(name));
+            self.refuse(path, message, "lower-case letters, digits and `-` inside, with at least one letter");
+            return None;
+        }
+        Some(name.into())
+    }
+
+    fn interface(&mut self, path: &str, spec: &v1::Interface, seen: &mut BTreeSet<IpAddr>) -> Option<Interface> {
+        let mac: Option<Mac> = self.text(&format!("{path}.mac"), &spec.mac);
+        if let Some(mac) = mac.filter(|m| m.is_multicast() || m.to_bits() == 0) {
+            let hint = "the second digit of an interface's own address is even, as in 02:00:00:00:00:01";
+            self.refuse(format!("{path}.mac"), format!("{mac} is no unicast address"), hint);
+        }
+        let mut ips = Vec::new();
+        for (i, text) in spec.ips.iter().enumerate() {
+            let path = format!("{path}.ips[{i}]");
+            let Some(ip) = self.keep(&path, parse_ip(text)) else { continue };
+            if ip.is_multicast() || ip.is_unspecified() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+                self.refuse(&path, format!("{ip} is no unicast address"), "");
+            }
+            if !seen.insert(ip) {
+                self.refuse(&path, format!("{ip} is there twice"), "");
+            }
+            ips.push(ip);
+        }
+        ips.sort();
+        let attachment = match &spec.attachment {
+            None => None,
+            Some(attachment) => Some(self.attachment(&format!("{path}.attachment"), attachment)?),
+        };
+        Some(Interface { mac: mac?, ips, attachment })
+    }
+
+    /// A selector with both parts absent selects nothing by accident; it has to be written out.
+    fn selector(
+        &mut self,
+        path: &str,
+        match_labels: Option<&BTreeMap<String, String>>,
+        match_expressions: Option<&[v1::MatchExpression]>,
+    ) -> Selector {
+        let mut requirements = Vec::new();
+        for (key, value) in match_labels.into_iter().flatten() {
+            let path = format!("{path}.matchLabels.{key}");
+            self.keep(&path, check_key(key));
+            self.keep(&path, check_value(value));
+            let values = BTreeSet::from([value.as_str().into()]);
+            requirements.push(Requirement { key: key.as_str().into(), operator: Operator::In, values });
+        }
+        for (i, expression) in match_expressions.unwrap_or_default().iter().enumerate() {
+            let path = format!("{path}.matchExpressions[{i}]");
+            self.keep(&format!("{path}.key"), check_key(&expression.key));
+            let operators = [
+                ("In", Operator::In),
+                ("NotIn", Operator::NotIn),
+                ("Exists", Operator::Exists),
+                ("DoesNotExist", Operator::DoesNotExist),
+            ];
+            let operator = self.word(&format!("{path}.operator"), Some(&expression.operator), &operators);
+            let Some(operator) = operator else { continue };
+            let values = expression.values.as_deref().unwrap_or_default();
+            for (j, value) in values.iter().enumerate() {
+                self.keep(&format!("{path}.values[{j}]"), check_value(value));
+            }
+            let needs = matches!(operator, Operator::In | Operator::NotIn);
+            if needs && values.is_empty() {
+                let hint = "list at least one value; to ask only whether the label is there, use Exists";
+                self.refuse(&path, format!("{} needs `values`", expression.operator), hint);
+            } else if !needs && !values.is_empty() {
+                let message = format!("{} takes no values", expression.operator);
+                self.refuse(format!("{path}.values"), message, "remove them, or use In or NotIn");
+            }
+            let values = values.iter().map(|v| v.as_str().into()).collect();
+            requirements.push(Requirement { key: expression.key.as_str().into(), operator, values });
+        }
+        Selector::new(requirements)
+    }
+
+    fn sides(&mut self, path: &str, words: &[String]) -> Sides {
+        let mut sides = Sides::default();
+        for (i, word) in words.iter().enumerate() {
+            let known = [("ingress", Direction::Ingress), ("egress", Direction::Egress)];
+            match self.word(&format!("{path}[{i}]"), Some(word), &known) {
+                Some(Direction::Ingress) => sides.ingress = true,
+                Some(Direction::Egress) => sides.egress = true,
+                None => {}
+            }
+        }
+        sides
+    }
+
+    fn zone(&mut self, name: Option<Name>, spec: &v1::ZoneSpec) -> Option<Zone> {
+        let network = self.text("spec.network", &spec.network);
+        let selector = &spec.selector;
+        if selector.match_labels.is_none() && selector.match_expressions.is_none() {
+            let hint = "for every workload of the network write `matchLabels: {}`";
+            self.refuse("spec.selector", "a selector that says nothing", hint);
+        }
+        let selector =
+            self.selector("spec.selector", selector.match_labels.as_ref(), selector.match_expressions.as_deref());
+        let isolate = self.sides("spec.isolate", spec.isolate.as_deref().unwrap_or_default());
+        let modes = [("enforce", Mode::Enforce), ("canary", Mode::Canary), ("monitor", Mode::Monitor)];
+        let mode = self.word("spec.mode", spec.mode.as_deref(), &modes);
+        Some(Zone { name: name?, network: network?, selector, isolate, mode: mode? })
+    }
+
+    fn switch(&mut self, name: Option<Name>, spec: &v1::SwitchSpec) -> Option<Switch> {
+        let kinds = [("openflow", 0), ("p4runtime", 1), ("sim", 2)];
+        let driver = self.word("spec.driver", Some(&spec.driver), &kinds);
+        let mut only = |field: &str, present: bool, owner: u8| {
+            if present && driver.is_some_and(|d| d != owner) {
+                self.refuse(format!("spec.{field}"), format!("a {} switch has no `{field}`", spec.driver), "remove it");
+            }
+        };
+        only("datapathId", spec.datapath_id.is_some(), 0);
+        only("address", spec.address.is_some(), 1);
+        only("deviceId", spec.device_id.is_some(), 1);
+        let driver = match driver? {
+            0 => match &spec.datapath_id {
+                Some(id) => self.text::<DatapathId>("spec.datapathId", id).map(Driver::Openflow),
+                None => {
+                    let hint = "as in datapathId: \"0x1\"; `ovs-vsctl get bridge NAME datapath_id` prints it";
+                    self.refuse("spec", "an openflow switch needs `datapathId`", hint);
+                    None
+                }
+            },
+            1 => match (&spec.address, spec.device_id) {
+                (Some(address), Some(device_id)) => {
+                    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+                    if port.and_then(|p| p.parse::<u16>().ok()).is_none_or(|p| p == 0) {
+                        self.refuse("spec.address", "not a host and port", "as in 127.0.0.1:9559");
+                    }
+                    Some(Driver::P4runtime { address: address.clone(), device_id })
+                }
+                _ => {
+                    self.refuse("spec", "a p4runtime switch needs `address` and `deviceId`", "");
+                    None
+                }
+            },
+            _ => Some(Driver::Sim),
+        };
+        let vtep = match &spec.vtep {
+            None => None,
+            Some(text) => {
+                let ip = self.keep("spec.vtep", parse_ip(text))?;
+                if ip.is_multicast() || ip.is_unspecified() {
+                    self.refuse("spec.vtep", format!("{ip} is no unicast address"), "");
+                }
+                Some(ip)
+            }
+        };
+        let roles = [("hypervisor", Role::Hypervisor), ("leaf", Role::Leaf), ("spine", Role::Spine)];
+        let role = self.word("spec.role", spec.role.as_deref(), &roles);
+        if let Some(ovsdb) = &spec.ovsdb {
+            let good = ["unix:", "tcp:", "ssl:"].iter().any(|p| ovsdb.strip_prefix(p).is_some_and(|r| !r.is_empty()));
+            if !good {
+                self.refuse("spec.ovsdb", "not an OVSDB address", "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT");
+            }
+        }
+        Some(Switch { name: name?, driver: driver?, vtep, role: role?, ovsdb: spec.ovsdb.clone() })
+    }
+
+    /// `number`, if it lies in 0-255.
+    fn octet(&mut self, path: &str, what: impl Display, number: u64) -> Option<u8> {
+        let octet = u8::try_from(number).ok();
+        if octet.is_none() {
+            self.refuse(path, format!("{number} is not {what}"), "0 to 255");
+        }
+        octet
+    }
+}

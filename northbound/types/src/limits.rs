@@ -1,0 +1,88 @@
+//! How much a document stream may hold. A reader that meets a limit says which one and stops.
+
+/// Largest input, in bytes: what one change may carry, and what the server is willing to buffer.
+pub const MAX_INPUT: usize = 8 << 20;
+/// Deepest nesting of lists and maps; the deepest field of the API is at 8.
+pub const MAX_DEPTH: usize = 32;
+/// Most values in one input: bounds memory to a small multiple of [`MAX_INPUT`].
+pub const MAX_NODES: usize = 2_000_000;
+/// Most documents in one input.
+pub const MAX_DOCUMENTS: usize = 200_000;
+/// Most findings that are reported at once; nobody reads further.
+pub const MAX_DIAGNOSTICS: usize = 100;
+
+use crate::node::Mark;
+
+/// Why an input could not be read, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadError {
+    /// Where.
+    pub mark: Mark,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub hint: String,
+}
+
+impl ReadError {
+    /// An error at `mark`.
+    pub fn new(mark: Mark, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { mark, message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Counts what has been read against the limits.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    nodes: usize,
+    documents: usize,
+}
+
+impl Budget {
+    /// One more value, inside `depth` lists and maps.
+    pub fn value(&mut self, mark: Mark, depth: usize) -> Result<(), ReadError> {
+        self.nodes += 1;
+        if depth > MAX_DEPTH {
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(ReadError::new(mark, message, "no resource is that deep"));
+        }
+        if self.nodes > MAX_NODES {
+            let message = format!("more than {MAX_NODES} values");
+            return Err(ReadError::new(mark, message, "apply it in several parts"));
+        }
+        Ok(())
+    }
+
+    /// One more document.
+    pub fn document(&mut self, mark: Mark) -> Result<(), ReadError> {
+        self.documents += 1;
+        if self.documents > MAX_DOCUMENTS {
+            let message = format!("more than {MAX_DOCUMENTS} documents");
+            return Err(ReadError::new(mark, message, "apply them in several parts"));
+        }
+        Ok(())
+    }
+}
+
+/// Number of keys above which a map's keys are checked for duplicates by sorting instead of by looking.
+const FEW_KEYS: usize = 16;
+
+/// Refuses a map that has one key twice.
+pub(crate) fn check_duplicates(fields: &[crate::node::Field]) -> Result<(), ReadError> {
+    let twice = if fields.len() <= FEW_KEYS {
+        fields.iter().enumerate().find_map(|(i, f)| {
+            fields.iter().take(i).find(|earlier| earlier.key == f.key).map(|earlier| (earlier.mark, f))
+        })
+    } else {
+        let mut seen = std::collections::BTreeMap::new();
+        fields.iter().find_map(|f| seen.insert(f.key.as_str(), f.mark).map(|earlier| (earlier, f)))
+    };
+    match twice {
+        None => Ok(()),
+        Some((earlier, field)) => Err(ReadError::new(
+            field.mark,
+            format!("`{}` is there twice", field.key.chars().take(64).collect::<String>()),
+            format!("it is already at line {}, column {}; keep one", earlier.line, earlier.column),
+        )),
+    }
+}

@@ -1,0 +1,333 @@
+//! From text to checked resources, with a place for everything that is wrong.
+
+use crate::{
+    answer::{Diagnostic, Severity},
+    convert::convert,
+    json,
+    limits::{MAX_DIAGNOSTICS, MAX_INPUT, ReadError},
+    node::{Data, Mark, Node},
+    suggest,
+    v1::{KINDS, Object, kind_from, kind_name},
+    yaml,
+};
+use bulkhead_policy::{Change, Key, Kind, Resource, State};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// One resource as an operator wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The file it was read from.
+    pub file: Option<Arc<str>>,
+    /// Kind and name.
+    pub key: Key,
+    /// What it means, defaults applied.
+    pub resource: Resource,
+    /// `metadata.resourceVersion`, if it has one.
+    pub expected: Option<u64>,
+    node: Node,
+}
+
+impl Document {
+    /// Where `path` is in the input.
+    pub fn locate(&self, path: &str) -> Mark {
+        self.node.locate(path)
+    }
+
+    /// The document as it was written, without comments.
+    pub fn to_value(&self) -> serde_json::Value {
+        self.node.to_value()
+    }
+}
+
+/// What an input holds: its good documents, and what is wrong with the others.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parsed {
+    /// The documents without an error, in the order written.
+    pub documents: Vec<Document>,
+    /// Errors and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parsed {
+    /// Whether anything refuses the input.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// Appends what another input holds, and refuses a resource that is in both.
+    pub fn extend(&mut self, other: Self) {
+        self.documents.extend(other.documents);
+        self.diagnostics.extend(other.diagnostics);
+    }
+
+    /// Refuses resources that are there twice.
+    pub fn check_unique(&mut self) {
+        let mut seen: BTreeMap<&Key, &Document> = BTreeMap::new();
+        for document in &self.documents {
+            let Some(earlier) = seen.insert(&document.key, document) else { continue };
+            let mark = earlier.locate("metadata.name");
+            let file = earlier.file.as_deref().map(|f| format!("{f}, ")).unwrap_or_default();
+            self.diagnostics.push(place(
+                document,
+                Diagnostic {
+                    resource: Some(document.key.to_string()),
+                    ..error(
+                        "metadata.name",
+                        format!("{} is there twice in one change", document.key),
+                        format!("it is already at {file}line {}; keep one", mark.line),
+                    )
+                },
+            ));
+        }
+    }
+
+    /// The documents as changes.
+    pub fn changes(&self) -> Vec<Change> {
+        let change = |d: &Document| Change { key: d.key.clone(), value: Some(d.resource.clone()) };
+        self.documents.iter().map(change).collect()
+    }
+
+    /// Gives findings that name a resource the place of their field in its document.
+    pub fn locate(&self, findings: impl IntoIterator<Item = Diagnostic>) -> Vec<Diagnostic> {
+        let by_key: BTreeMap<String, &Document> = self.documents.iter().map(|d| (d.key.to_string(), d)).collect();
+        let locate = |finding: Diagnostic| match finding.resource.as_ref().and_then(|r| by_key.get(r)) {
+            Some(document) => place(document, finding),
+            None => finding,
+        };
+        findings.into_iter().map(locate).collect()
+    }
+}
+
+fn place(document: &Document, finding: Diagnostic) -> Diagnostic {
+    at(document.locate(&finding.path), Diagnostic { file: document.file.as_deref().map(Into::into), ..finding })
+}
+
+fn at(mark: Mark, finding: Diagnostic) -> Diagnostic {
+    Diagnostic { line: Some(mark.line), column: Some(mark.column), ..finding }
+}
+
+/// An error at `path`, without a place yet.
+pub(crate) fn error(path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        file: None,
+        line: None,
+        column: None,
+        resource: None,
+        path: path.into(),
+        message: message.into(),
+        hint: hint.into(),
+    }
+}
+
+impl From<bulkhead_policy::Diagnostic> for Diagnostic {
+    fn from(found: bulkhead_policy::Diagnostic) -> Self {
+        let severity = match found.severity {
+            bulkhead_policy::Severity::Error => Severity::Error,
+            bulkhead_policy::Severity::Warning => Severity::Warning,
+        };
+        Self { severity, resource: Some(found.key.to_string()), ..error(found.path, found.message, found.hint) }
+    }
+}
+
+/// How an input is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON, and nothing else.
+    Json,
+    /// YAML, or JSON.
+    Any,
+}
+
+/// Reads an input: a stream of documents, or lists of them, in YAML or JSON.
+pub fn read(file: Option<&str>, input: &[u8], format: Format) -> Parsed {
+    let file: Option<Arc<str>> = file.map(Into::into);
+    let mut parsed = Parsed::default();
+    match read_nodes(input, format) {
+        Err(refused) => parsed.diagnostics.push(at(refused.mark, error("", refused.message, refused.hint))),
+        Ok(nodes) => {
+            for node in nodes {
+                match node.data {
+                    Data::List(items) => items.into_iter().for_each(|item| document(&file, item, &mut parsed)),
+                    _ => document(&file, node, &mut parsed),
+                }
+                let found = parsed.diagnostics.len();
+                if found > MAX_DIAGNOSTICS {
+                    parsed.diagnostics.truncate(MAX_DIAGNOSTICS);
+                    parsed.diagnostics.push(error("", "more findings are left out", "mend these first"));
+                    break;
+                }
+            }
+        }
+    }
+    for finding in &mut parsed.diagnostics {
+        finding.file = file.as_deref().map(Into::into);
+    }
+    parsed.check_unique();
+    parsed
+}
+
+fn read_nodes(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
+    let start = Mark { line: 1, column: 1 };
+    if input.len() > MAX_INPUT {
+        let message = format!("the input has {} bytes; at most {MAX_INPUT} are read", input.len());
+        return Err(ReadError::new(start, message, "apply it in several parts"));
+    }
+    let text = std::str::from_utf8(input).map_err(|bad| {
+        let good = input.get(..bad.valid_up_to()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default();
+        let line = good.matches('\n').count() + 1;
+        let column = good.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mark = Mark { line: number(line), column: number(column) };
+        ReadError::new(mark, "not UTF-8", "save the file as UTF-8")
+    })?;
+    let first = text.trim_start_matches([' ', '\t', '\r', '\n', '\u{feff}']);
+    if format == Format::Json {
+        return json::read(text);
+    }
+    if !first.starts_with(['{', '[']) {
+        return yaml::read(text);
+    }
+    // YAML's flow style begins the same way, so both may have a look; what begins with a quoted key is
+    // meant as JSON, and JSON's error is the better one.
+    let as_json = json::read(text);
+    if as_json.is_ok() || first.trim_start_matches(['{', '[', ' ', '\t', '\r', '\n']).starts_with('"') {
+        return as_json;
+    }
+    yaml::read(text)
+}
+
+/// Reads one document and files it, or what is wrong with it.
+fn document(file: &Option<Arc<str>>, node: Node, parsed: &mut Parsed) {
+    let found = typed(&node).and_then(|object| {
+        let resource = object.metadata().name.as_str();
+        let resource = format!("{}/{}", kind_name(object.kind()), resource.chars().take(64).collect::<String>());
+        let (value, findings) = convert(&object);
+        for finding in findings {
+            let mark = node.locate(&finding.path);
+            parsed.diagnostics.push(at(mark, Diagnostic { resource: Some(resource.clone()), ..finding }));
+        }
+        Ok(value.map(|resource| (resource, object.metadata().resource_version)))
+    });
+    match found {
+        Err(finding) => parsed.diagnostics.push(*finding),
+        Ok(None) => {}
+        Ok(Some((resource, expected))) => {
+            let key = key_of(&resource);
+            parsed.documents.push(Document { file: file.clone(), key, resource, expected, node });
+        }
+    }
+}
+
+/// A resource's kind and name.
+pub fn key_of(resource: &Resource) -> Key {
+    let (kind, name) = match resource {
+        Resource::Network(r) => (Kind::Network, &r.name),
+        Resource::Switch(r) => (Kind::Switch, &r.name),
+        Resource::AddressSet(r) => (Kind::AddressSet, &r.name),
+        Resource::Workload(r) => (Kind::Workload, &r.name),
+        Resource::Zone(r) => (Kind::Zone, &r.name),
+        Resource::Policy(r) => (Kind::Policy, &r.name),
+        Resource::Link(r) => (Kind::Link, &r.name),
+    };
+    Key { kind, name: name.clone() }
+}
+
+/// The document in the shape of its kind.
+fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
+    let refuse =
+        |path: &str, message: String, hint: String| Box::new(at(node.locate(path), error(path, message, hint)));
+    let kinds = || KINDS.map(kind_name).join(", ");
+    if !matches!(node.data, Data::Fields(_)) {
+        return Err(refuse("", "a document is a map with `kind`, `metadata` and `spec`".into(), String::new()));
+    }
+    let Some(kind) = node.field("kind") else {
+        return Err(refuse("", "`kind` is missing".into(), format!("one of {}", kinds())));
+    };
+    let text = kind.text().unwrap_or_default();
+    let Some(kind) = kind_from(text).filter(|k| kind_name(*k) == text) else {
+        let hint = match suggest::nearest(text, KINDS.map(kind_name)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("one of {}", kinds()),
+        };
+        return Err(refuse("kind", format!("there is no kind `{}`", suggest::short(text)), hint));
+    };
+    match kind {
+        Kind::Network => shape(node).map(Object::Network),
+        Kind::Switch => shape(node).map(Object::Switch),
+        Kind::AddressSet => shape(node).map(Object::AddressSet),
+        Kind::Workload => shape(node).map(Object::Workload),
+        Kind::Zone => shape(node).map(Object::Zone),
+        Kind::Policy => shape(node).map(Object::Policy),
+        Kind::Link => shape(node).map(Object::Link),
+    }
+}
+
+fn shape<T: DeserializeOwned>(node: &Node) -> Result<T, Box<Diagnostic>> {
+    let value = node.to_value();
+    // Tracking the path costs more than reading; it is done only once something is known to be wrong.
+    T::deserialize(&value).or_else(|_| {
+        serde_path_to_error::deserialize(&value).map_err(|found| {
+            let path = found.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            let (path, message, hint) = suggest::explain(&path, &found.inner().to_string());
+            // An unknown or missing field is pointed at by the key that is there, not by the value.
+            let (parent, key) = path.rsplit_once('.').unwrap_or(("", &path));
+            let mark = if message.starts_with("unknown field") { key_mark(node, parent, key) } else { None };
+            let resource = node.field("metadata").and_then(|m| m.field("name")).and_then(Node::text).map(|name| {
+                format!("{}/{}", node.field("kind").and_then(Node::text).unwrap_or_default(), suggest::short(name))
+            });
+            Box::new(at(
+                mark.unwrap_or_else(|| node.locate(&path)),
+                Diagnostic { resource, ..error(path, message, hint) },
+            ))
+        })
+    })
+}
+
+/// Where the key `key` of the map at `path` is written.
+fn key_mark(node: &Node, path: &str, key: &str) -> Option<Mark> {
+    let mut node = node;
+    for part in path.split('.').filter(|p| !p.is_empty()) {
+        let (name, indexes) = part.split_once('[').map_or((part, ""), |(name, rest)| (name, rest));
+        if !name.is_empty() {
+            node = node.field(name)?;
+        }
+        for index in indexes.split(['[', ']']).filter(|i| !i.is_empty()) {
+            let Data::List(items) = &node.data else { return None };
+            node = items.get(index.parse::<usize>().ok()?)?;
+        }
+    }
+    node.key_mark(key)
+}
+
+/// Reads one resource that [`crate::canonical`] has written, as it comes from the store.
+pub fn load(document: &str) -> Result<Resource, Vec<Diagnostic>> {
+    let mut parsed = read(None, document.as_bytes(), Format::Json);
+    match parsed.documents.pop() {
+        Some(found) if !parsed.has_errors() && parsed.documents.is_empty() => Ok(found.resource),
+        _ if parsed.diagnostics.is_empty() => Err(vec![error("", "one document expected", "")]),
+        _ => Err(parsed.diagnostics),
+    }
+}
+
+/// Everything that is wrong with `files` taken together as the first change to an empty fabric.
+/// Each file is a name and its content.
+pub fn validate<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<Diagnostic> {
+    let mut parsed = Parsed::default();
+    for (name, content) in files {
+        parsed.extend(read(Some(name), content, Format::Any));
+    }
+    if !parsed.has_errors() {
+        parsed.check_unique();
+    }
+    if !parsed.has_errors() {
+        let found = State::default().check(&parsed.changes());
+        let found = parsed.locate(found.into_iter().map(Diagnostic::from));
+        parsed.diagnostics.extend(found);
+    }
+    let mut found = parsed.diagnostics;
+    found.truncate(MAX_DIAGNOSTICS);
+    found
+}
