@@ -1,6 +1,7 @@
 //! Child processes with a time limit: nothing that the lab starts may hang it.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,8 @@ pub fn words(command: &Command) -> String {
 pub fn finish(mut command: Command, input: Option<&str>, limit: Duration) -> Result<Finished> {
     let line = words(&command);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // In a process group of its own: a Ctrl-C at the terminal is for the lab, which still needs its commands to clean up.
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // The pipes are served by threads so that a full pipe never blocks the child; they end with it.

@@ -78,11 +78,28 @@ impl Shop {
         self.workloads.iter().find(|workload| workload.name() == name).with_context(|| format!("there is no {name}"))
     }
 
+    /// Waits until the last host answers itself; that way leads through no switch.
+    fn wait_for_listeners(&self) -> Result<()> {
+        let last = self.workloads.last().context("no hosts")?;
+        let [service, ..] = shop::SERVICES;
+        let probe = Probe::new(last, last, service, Family::V4)?;
+        let deadline = Instant::now() + PATIENCE;
+        while !probe.run()?.passed() {
+            ensure!(
+                Instant::now() < deadline,
+                "the listeners do not come up: see listeners.log in the lab's directory"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Leaves it up, with listeners, and says what to do with it.
     fn keep(mut self) -> Result<()> {
         let mut serve = Command::new(std::env::current_exe()?);
         serve.arg("serve").args(self.workloads.iter().map(|workload| workload.namespace().name()));
         self.lab.program("listeners", serve)?;
+        self.wait_for_listeners()?;
         self.lab.keep()?;
         let tag = self.lab.tag();
         println!("\nThe lab stays up. To play with it:");
@@ -118,9 +135,7 @@ pub(crate) fn run(programs: &Programs, options: Options) -> Result<bool> {
     {
         let listeners = shop.workloads.iter().map(|host| Listeners::start(host.namespace(), &shop::SERVICES));
         let _listeners = listeners.collect::<Result<Vec<_>>>()?;
-        let begun = Instant::now();
         let matrix = Matrix::real(&shop.controller, shop::hosts()?, &shop.workloads)?;
-        say("probes", &format!("{} with real packets, {}", matrix.count(), seconds(begun)));
         show(&matrix, options, &mut checks);
         cut(&shop, &mut checks)?;
     }

@@ -83,6 +83,10 @@ struct Ask {
 fn main() -> ExitCode {
     match run(Command::parse().verb) {
         Ok(code) => code,
+        Err(_) if state::closing() => loop {
+            // The thread that handles the signal takes the lab down and ends the program.
+            std::thread::park();
+        },
         Err(error) => {
             eprintln!("bulkhead-lab: {error:#}");
             ExitCode::FAILURE

@@ -153,6 +153,13 @@ pub fn remove_kept(tag: &str) -> Result<Swept> {
     remove(Which::Kept(tag))
 }
 
+/// Whether [`close`] was called: what fails now fails because of that.
+#[must_use]
+pub fn closing() -> bool {
+    // Somebody holds the lock for writing only in order to set it.
+    CLOSING.try_read().map_or(true, |closing| *closing)
+}
+
 /// Removes what this process made and was not to keep, and lets it make nothing more. For the way out.
 ///
 /// # Errors
@@ -186,7 +193,7 @@ fn remove(which: Which<'_>) -> Result<Swept> {
                 continue;
             }
         }
-        match belongings.as_ref().map_or(Ok(()), demolish).and_then(|()| Ok(fs::remove_dir_all(&dir)?)) {
+        match belongings.as_ref().map_or(Ok(()), demolish).and_then(|()| erase(&dir)) {
             Ok(()) => swept.removed.push(tag),
             Err(error) => swept.failed.push((tag, format!("{error:#}"))),
         }
@@ -194,8 +201,21 @@ fn remove(which: Which<'_>) -> Result<Swept> {
     Ok(swept)
 }
 
+/// Removes a lab's directory, if it is still there.
+fn erase(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes everything away that the record names and that is still there.
 fn demolish(belongings: &Belongings) -> Result<()> {
+    // An interrupt and the end of a lab may meet here: whoever comes second finds nothing left.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // The controller first, so that it does not report switches that vanish; last started, first ended.
     for process in belongings.processes.iter().rev() {
         process.end();
@@ -338,10 +358,7 @@ impl Record {
         demolish(&belongings)?;
         let base = open_base()?;
         let _lock = lock(&base)?;
-        if self.dir.exists() {
-            fs::remove_dir_all(&self.dir)?;
-        }
-        Ok(())
+        erase(&self.dir)
     }
 }
 

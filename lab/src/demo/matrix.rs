@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bulkhead_lab::probe::run_all;
@@ -84,7 +84,10 @@ fn expectations(controller: &Controller, hosts: &[Host]) -> Result<Vec<Cell>> {
 impl Matrix {
     /// Asks with real packets. `workloads` are the hosts, in the same order.
     pub(crate) fn real(controller: &Controller, hosts: Vec<Host>, workloads: &[Workload]) -> Result<Matrix> {
+        let begun = Instant::now();
         let mut cells = expectations(controller, &hosts)?;
+        super::say("policy", &format!("{} verdicts asked for, {}", cells.len(), super::seconds(begun)));
+        let begun = Instant::now();
         let all: Vec<_> = (0..cells.len()).collect();
         probe(&mut cells, &all, workloads)?;
         // A packet that should pass and was lost is given a second chance; one that should not pass and did is not.
@@ -94,6 +97,7 @@ impl Matrix {
             probe(&mut cells, &again, workloads)?;
         }
         let second_looks = again.iter().filter(|at| cells.get(**at).is_some_and(Cell::agrees)).count();
+        super::say("probes", &format!("{} with real packets, {}", cells.len(), super::seconds(begun)));
         Ok(Matrix { hosts, cells, second_looks })
     }
 
@@ -121,13 +125,14 @@ impl Matrix {
 
     /// Who reached whom for what, on a grid; `+` passed and `.` did not, as expected, `!` is not as expected.
     pub(crate) fn grid(&self) -> String {
-        let mut text = format!("  {:9}", "from \\ to");
+        let mut text = format!("  {:11}", "from \\ to");
         for host in &self.hosts {
             let _ = write!(text, "{:7}", host.name);
         }
+        text.truncate(text.trim_end().len());
         text.push('\n');
         for (from, host) in self.hosts.iter().enumerate() {
-            let _ = write!(text, "  {:9}", host.name);
+            let _ = write!(text, "  {:11}", host.name);
             for to in 0..self.hosts.len() {
                 let marks: String = SERVICES.iter().map(|service| self.mark(from, to, *service)).collect();
                 let _ = write!(text, "{marks:7}");
