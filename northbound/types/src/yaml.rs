@@ -140,8 +140,9 @@ fn mark(marker: &Marker) -> Mark {
 
 /// What usually causes a syntax error at this place.
 fn syntax_hint(text: &str, marker: &Marker) -> &'static str {
-    let line = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
-    if line.contains('\t') {
+    let tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
+    // A stray tab is often noticed only at the end of what comes before it.
+    if text.lines().skip(marker.line().saturating_sub(1)).take(2).any(tab) {
         "indent with spaces; YAML does not allow tabs there"
     } else {
         "check the indentation, and quote text that has `: `, ` #` or begins with one of `{[&*!|>%@`"
