@@ -95,3 +95,36 @@ pub(crate) fn ask(from: &str, to: &str, service: Service, v6: bool) -> Result<An
     };
     probe.run()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documents of one kind of file, as text without spaces and quotes.
+    fn example(file: &str) -> String {
+        let path = format!("{}/../examples/three-tier/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap().replace([' ', '"'], "")
+    }
+
+    #[test]
+    fn the_hosts_are_those_of_the_documents() {
+        let text = example("workloads.yaml");
+        let documents: Vec<_> = text.split("---").filter(|document| document.contains("kind:Workload")).collect();
+        assert_eq!(documents.len(), WORKLOADS.len());
+        for ((name, number), host) in WORKLOADS.into_iter().zip(hosts().unwrap()) {
+            let found = documents.iter().find(|document| document.contains(&format!("metadata:{{name:{name},")));
+            let document = found.unwrap_or_else(|| panic!("{name} is not in the documents"));
+            let [v4, v6] = host.ips;
+            assert!(document.contains(&format!("mac:02:00:00:00:00:{number:02}\n")), "{document}");
+            assert!(document.contains(&format!("ips:[{v4},{v6}]")), "{document}");
+            assert!(document.contains(&format!("switch:{},port:{name}}}", SWITCH.0)), "{document}");
+        }
+    }
+
+    #[test]
+    fn the_switch_is_that_of_the_documents() {
+        let text = example("switch.yaml");
+        assert!(text.contains(&format!("datapathId:{:#x}", SWITCH.1)), "{text}");
+        assert!(example("network.yaml").contains(&format!("switch:{},port:{}", SWITCH.0, EXTERNAL.1)));
+    }
+}
