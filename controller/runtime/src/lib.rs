@@ -1,1 +1,41 @@
-//! placeholder
+//! The one loop that owns the state.
+//!
+//! ```text
+//!   API ---- Message ----> +------+ ---- ToDrivers ----> driver tasks
+//!   (Handle)               | loop |                          |
+//!   <-- answers, views --- +------+ <---- FromSwitch --------+
+//!                             |
+//!                           Store (durable before anything is answered or sent)
+//! ```
+//!
+//! [`Core`] is what the loop owns: state, compiler, store, and a machine per switch. It has no task and
+//! no clock in it; [`run`] feeds it. Others look at the accepted state through [`Handle`] without asking
+//! the loop. Which protocol a switch speaks is known to nobody here: [`Drivers`] says where commands go.
+//!
+//! Compiling and storing happen in the loop itself: one change at a time, in one order. The loop has a
+//! thread of its own ([`spawn`]), so a slow disk holds back changes and the handling of reports, but
+//! neither the drivers' sessions nor readers of views.
+
+mod apply;
+mod core;
+mod drivers;
+mod event;
+mod fabric;
+mod handle;
+mod metrics;
+mod realization;
+mod record;
+mod run;
+
+pub use crate::{
+    apply::{Edit, EntryCounts, Outcome, Refusal, Request, What},
+    core::{Accepted, Core, Decode, LoadError},
+    drivers::{Drivers, channel},
+    event::{EditNote, Event, ReportNote},
+    fabric::SwitchView,
+    handle::{Gone, Handle},
+    metrics::Totals,
+    realization::Realization,
+    record::{Recorder, ReplayError, Replayed, replay},
+    run::{Loop, run, spawn},
+};

@@ -1,0 +1,174 @@
+//! What the loop owns.
+
+use crate::{
+    drivers::Drivers,
+    fabric::{Fabric, Views},
+    metrics::Totals,
+};
+use bulkhead_compile::{CauseName, Compiler, Numbers};
+use bulkhead_dataplane::FromSwitch;
+use bulkhead_pipeline::{Cause, Program};
+use bulkhead_policy::{Change, Key, Resource, State};
+use bulkhead_store::{Loaded, Store, StoreError};
+use bulkhead_topology::Name;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+/// Turns a stored document back into its resource; the error is for people.
+pub type Decode = fn(&str) -> Result<Resource, String>;
+
+/// The newest accepted state.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    /// Every resource.
+    pub state: State,
+    /// The revision that last wrote each resource.
+    pub versions: BTreeMap<Key, u64>,
+    /// The revision.
+    pub revision: u64,
+}
+
+/// The accepted state, shared with readers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<RwLock<Accepted>>);
+
+impl Shared {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Accepted> {
+        // A reader that panicked has changed nothing.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Accepted> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the controller cannot start. It has touched no switch.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored document is not understood.
+    #[error("the stored document {key} cannot be read: {why}; it was written by another version of bulkheadd")]
+    Document {
+        /// Its key in the store.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What is stored cannot be compiled.
+    #[error("the stored state cannot be compiled: {0}")]
+    TooLarge(String),
+}
+
+/// State, compiler, store and switches: everything that the loop owns.
+pub struct Core {
+    pub(crate) shared: Shared,
+    pub(crate) compiler: Compiler,
+    /// The compiler's durable numbers, as stored together with `unsaved`.
+    pub(crate) numbers: BTreeMap<Arc<str>, u32>,
+    /// Changed numbers that go to the store with the next revision.
+    pub(crate) unsaved: Vec<(Arc<str>, Option<u32>)>,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) fabric: Fabric,
+    pub(crate) totals: Arc<Mutex<Totals>>,
+}
+
+impl Core {
+    /// Loads what is stored, compiles it, and only then attaches the switches: a controller that has not
+    /// loaded its state touches none.
+    pub fn load(mut store: Box<dyn Store>, decode: Decode, drivers: Drivers) -> Result<Self, LoadError> {
+        let Loaded { revision, documents, numbers } = store.load()?;
+        let mut accepted = Accepted { revision, ..Accepted::default() };
+        let mut changes = Vec::with_capacity(documents.len());
+        for (key, document) in documents {
+            let resource = decode(&document.text).map_err(|why| LoadError::Document { key, why })?;
+            accepted.versions.insert(resource.key(), document.revision);
+            changes.push(Change::set(resource));
+        }
+        accepted.state.apply(&changes);
+        let known: Numbers = numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
+        let (compiler, compiled) =
+            Compiler::new(&accepted.state, known).map_err(|error| LoadError::TooLarge(error.to_string()))?;
+        let fabric = Fabric::new(drivers);
+        let mut core = Self {
+            shared: Shared(Arc::new(RwLock::new(accepted))),
+            compiler,
+            numbers,
+            unsaved: Vec::new(),
+            store,
+            fabric,
+            totals: Arc::default(),
+        };
+        core.remember(compiled.numbers);
+        core.attach_all();
+        Ok(core)
+    }
+
+    fn attach_all(&mut self) {
+        let accepted = self.shared.read();
+        for (name, switch) in &accepted.state.switches {
+            self.fabric.attach(name, &switch.driver, accepted.revision, Duration::ZERO);
+        }
+    }
+
+    /// Takes over numbers that the compiler changed; they are stored with the next revision.
+    pub(crate) fn remember(&mut self, numbers: Vec<(Arc<str>, Option<u32>)>) {
+        for (name, number) in &numbers {
+            match number {
+                Some(number) => self.numbers.insert(name.clone(), *number),
+                None => self.numbers.remove(name),
+            };
+        }
+        self.unsaved.extend(numbers);
+    }
+
+    /// Takes in what a driver reports.
+    pub fn report(&mut self, report: FromSwitch, now: Duration) {
+        self.fabric.report(report, &self.compiler, now);
+    }
+
+    /// Lets time pass: what is due is done.
+    pub fn tick(&mut self, now: Duration) {
+        self.fabric.tick(&self.compiler, now);
+    }
+
+    /// When [`Self::tick`] is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.fabric.deadline()
+    }
+
+    /// Asks every connected switch for its counters; the answers come as reports.
+    pub fn count(&mut self) -> Vec<Name> {
+        self.fabric.count()
+    }
+
+    /// Looks at the accepted state.
+    pub fn accepted(&self) -> RwLockReadGuard<'_, Accepted> {
+        self.shared.read()
+    }
+
+    /// The desired program of a switch.
+    pub fn program(&self, switch: &Name) -> Option<&Program> {
+        self.compiler.program(switch)
+    }
+
+    /// The rule that a cause stands for.
+    pub fn describe(&self, cause: Cause) -> Option<CauseName> {
+        self.compiler.describe(cause)
+    }
+
+    /// What every rule matched on every switch, as of the last count: packets and bytes by cause and
+    /// whether they were dropped.
+    pub fn hits(&self) -> BTreeMap<(Cause, bool), BTreeMap<Name, (u64, u64)>> {
+        self.fabric.hits()
+    }
+
+    pub(crate) fn views(&self) -> Views {
+        self.fabric.views()
+    }
+}

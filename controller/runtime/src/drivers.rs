@@ -1,0 +1,43 @@
+//! The way to the drivers.
+
+use bulkhead_dataplane::{Address, ToDrivers};
+use bulkhead_policy::model::Driver;
+use tokio::sync::mpsc;
+
+/// How many commands may be on their way inside a driver's channel. What is beyond waits in front of it;
+/// there is never more than a few commands per switch.
+const DEPTH: usize = 64;
+
+/// Where each switch's commands go.
+#[derive(Debug, Clone)]
+pub struct Drivers {
+    /// One channel per driver task.
+    pub channels: Vec<mpsc::UnboundedSender<ToDrivers>>,
+    /// Which channel a switch's driver is behind, and how the driver finds the switch; `None` if this
+    /// program has no driver for it.
+    pub route: fn(&Driver) -> Option<(usize, Address)>,
+}
+
+impl Drivers {
+    /// Sends a command; a driver that has ended takes nothing more.
+    pub(crate) fn send(&self, channel: usize, command: ToDrivers) {
+        if let Some(sender) = self.channels.get(channel) {
+            // The driver's task has ended: the program is ending.
+            let _ = sender.send(command);
+        }
+    }
+}
+
+/// A channel to a driver: the loop's end, which never makes it wait, and the driver's.
+pub fn channel() -> (mpsc::UnboundedSender<ToDrivers>, mpsc::Receiver<ToDrivers>) {
+    let (sender, mut waiting) = mpsc::unbounded_channel();
+    let (forward, receiver) = mpsc::channel(DEPTH);
+    tokio::spawn(async move {
+        while let Some(command) = waiting.recv().await {
+            if forward.send(command).await.is_err() {
+                return;
+            }
+        }
+    });
+    (sender, receiver)
+}

@@ -1,0 +1,155 @@
+//! What the loop is told, in the form in which it is recorded.
+
+use bulkhead_dataplane::Report;
+use bulkhead_policy::Key;
+use bulkhead_topology::{Name, Port};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::apply::{Outcome, Refusal, Request};
+
+/// One event, as a line of a recording. Changes are recorded whole; a driver's reports without the
+/// entries that they carry, because a replay's drivers make their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// The recording begins.
+    Start {
+        /// The revision at that moment.
+        revision: u64,
+    },
+    /// A change was asked for.
+    Apply {
+        /// Who asked.
+        author: String,
+        /// When, in milliseconds since 1970-01-01 UTC.
+        time: u64,
+        /// Whether nothing was to change.
+        dry_run: bool,
+        /// What was to change.
+        edits: Vec<EditNote>,
+    },
+    /// What the change before this came to: the revision in force after it, or why it was refused.
+    Outcome {
+        /// The revision.
+        revision: Option<u64>,
+        /// The refusal; empty if it was accepted.
+        refusal: String,
+    },
+    /// A driver reported something.
+    Switch {
+        /// The switch.
+        switch: Name,
+        /// Number of its attachment.
+        attachment: u64,
+        /// What was reported.
+        report: ReportNote,
+    },
+    /// Time passed, and something was due.
+    Tick,
+    /// Somebody asked something.
+    Query {
+        /// What.
+        about: String,
+    },
+}
+
+/// One resource's change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditNote {
+    /// The resource.
+    pub key: Key,
+    /// Its new document; none if it is to be removed.
+    pub document: Option<Arc<str>>,
+    /// The version it was to have.
+    pub expected: Option<u64>,
+}
+
+/// A report without its entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ReportNote {
+    /// The switch is there.
+    Connected {
+        /// Most entries that it takes.
+        max_entries: u32,
+        /// Its ports.
+        ports: BTreeSet<Port>,
+    },
+    /// It is gone.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// Its ports changed.
+    Ports {
+        /// Its ports.
+        ports: BTreeSet<Port>,
+    },
+    /// It was read back.
+    Actual {
+        /// How many entries it has.
+        entries: usize,
+        /// How many of ours could not be read.
+        alien: usize,
+    },
+    /// A step is in force.
+    Applied {
+        /// The step.
+        step: u64,
+    },
+    /// A step was refused.
+    Refused {
+        /// The step.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Counters came.
+    Counters {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl From<&Report> for ReportNote {
+    fn from(report: &Report) -> Self {
+        match report {
+            Report::Connected { capabilities, ports } => {
+                Self::Connected { max_entries: capabilities.max_entries, ports: ports.clone() }
+            }
+            Report::Disconnected(reason) => Self::Disconnected { reason: reason.clone() },
+            Report::Ports(ports) => Self::Ports { ports: ports.clone() },
+            Report::Actual { program, alien } => Self::Actual { entries: program.len(), alien: *alien },
+            Report::Applied { step } => Self::Applied { step: *step },
+            Report::Refused { step, reason } => Self::Refused { step: *step, reason: reason.clone() },
+            Report::Counters(counters) => Self::Counters { count: counters.len() },
+        }
+    }
+}
+
+impl From<&Request> for Event {
+    fn from(request: &Request) -> Self {
+        let note = |edit: &crate::apply::Edit| EditNote {
+            key: edit.change.key.clone(),
+            document: edit.document.clone(),
+            expected: edit.expected,
+        };
+        Self::Apply {
+            author: request.author.clone(),
+            time: request.time,
+            dry_run: request.dry_run,
+            edits: request.edits.iter().map(note).collect(),
+        }
+    }
+}
+
+impl From<&Result<Outcome, Refusal>> for Event {
+    fn from(result: &Result<Outcome, Refusal>) -> Self {
+        match result {
+            Ok(outcome) => Self::Outcome { revision: Some(outcome.revision), refusal: String::new() },
+            Err(refusal) => Self::Outcome { revision: None, refusal: refusal.to_string() },
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The switches: a machine for each, and what it is told and asks.
+
+use crate::drivers::Drivers;
+use bulkhead_compile::Compiler;
+use bulkhead_dataplane::{Command, Counter, FromSwitch, Report, ToDrivers};
+use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_policy::model::Driver;
+use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
+use bulkhead_topology::Name;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+use tracing::{debug, info, warn};
+
+/// How long a switch that was just declared may take to connect before a change counts as realized
+/// without it.
+pub(crate) const FIRST_CONNECT: Duration = Duration::from_secs(3);
+
+/// One switch, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchView {
+    /// The protocol it speaks.
+    pub driver: Driver,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// Every switch's view, shared with readers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Views(Arc<RwLock<BTreeMap<Name, SwitchView>>>);
+
+impl Views {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Name, SwitchView>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Slot {
+    machine: Machine,
+    driver: Driver,
+    /// The driver's channel; none if this program has no driver for the switch.
+    channel: Option<usize>,
+    attachment: u64,
+    /// Until when a first connection is waited for.
+    expected: Option<Duration>,
+    counters: Vec<Counter>,
+    /// Whether counters are on their way.
+    counting: bool,
+}
+
+/// All switches.
+pub(crate) struct Fabric {
+    slots: BTreeMap<Name, Slot>,
+    drivers: Drivers,
+    attachments: u64,
+    views: Views,
+    /// The program of a switch that the compiler has none for.
+    nothing: Program,
+}
+
+impl Fabric {
+    pub(crate) fn new(drivers: Drivers) -> Self {
+        let (slots, views, nothing) = Default::default();
+        Self { slots, drivers, attachments: 0, views, nothing }
+    }
+
+    pub(crate) fn views(&self) -> Views {
+        self.views.clone()
+    }
+
+    /// Takes a switch on; nothing happens if it is already driven in this way.
+    pub(crate) fn attach(&mut self, name: &Name, driver: &Driver, revision: u64, now: Duration) {
+        if self.slots.get(name).is_some_and(|slot| slot.driver == *driver) {
+            return;
+        }
+        self.detach(name);
+        self.attachments += 1;
+        let route = (self.drivers.route)(driver);
+        if route.is_none() {
+            warn!(switch = %name, ?driver, "this bulkheadd has no driver for the switch; it is not programmed");
+        }
+        let slot = Slot {
+            machine: Machine::new(revision),
+            driver: driver.clone(),
+            channel: route.as_ref().map(|(channel, _)| *channel),
+            attachment: self.attachments,
+            expected: Some(now + FIRST_CONNECT),
+            counters: Vec::new(),
+            counting: false,
+        };
+        publish(&self.views, name, &slot);
+        self.slots.insert(name.clone(), slot);
+        if let Some((channel, address)) = route {
+            let attachment = self.attachments;
+            self.drivers.send(channel, ToDrivers::Attach { switch: name.clone(), address, attachment });
+        }
+    }
+
+    /// Lets a switch go; its entries stay on it.
+    pub(crate) fn detach(&mut self, name: &Name) {
+        let Some(slot) = self.slots.remove(name) else { return };
+        self.views.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        if let Some(channel) = slot.channel {
+            self.drivers.send(channel, ToDrivers::Detach { switch: name.clone() });
+        }
+    }
+
+    /// Tells every switch of a new revision.
+    pub(crate) fn changed(
+        &mut self,
+        revision: u64,
+        deltas: &BTreeMap<Name, Delta>,
+        compiler: &Compiler,
+        now: Duration,
+    ) {
+        let none = Delta::default();
+        for (name, slot) in &mut self.slots {
+            let delta = deltas.get(name).unwrap_or(&none);
+            let program = compiler.program(name).unwrap_or(&self.nothing);
+            let output = slot.machine.handle(Input::Desired { revision, delta }, program, now);
+            carry_out(&self.drivers, name, slot, output);
+            publish(&self.views, name, slot);
+        }
+    }
+
+    pub(crate) fn report(&mut self, from: FromSwitch, compiler: &Compiler, now: Duration) {
+        let FromSwitch { switch: name, attachment, report } = from;
+        let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.attachment == attachment) else {
+            debug!(switch = %name, attachment, "a report of an older attachment");
+            return;
+        };
+        let program = compiler.program(&name).unwrap_or(&self.nothing);
+        let machine = &mut slot.machine;
+        let output = match &report {
+            Report::Connected { capabilities, ports } => {
+                slot.expected = None;
+                slot.counting = false;
+                info!(switch = %name, ports = ports.len(), "connected");
+                let ports = if capabilities.any_port { Ports::Any } else { Ports::Known(ports.clone()) };
+                let max_entries = capabilities.max_entries as usize;
+                machine.handle(Input::Connected { ports: &ports, max_entries }, program, now)
+            }
+            Report::Disconnected(reason) => {
+                info!(switch = %name, %reason, "disconnected");
+                machine.handle(Input::Disconnected(reason), program, now)
+            }
+            Report::Ports(ports) => machine.handle(Input::Ports(ports), program, now),
+            Report::Actual { program: actual, alien } => {
+                let output = machine.handle(Input::Actual { program: actual, alien: *alien }, program, now);
+                let drift = machine.progress().drift;
+                info!(switch = %name, entries = actual.len(), alien, differ = drift, "read back");
+                output
+            }
+            Report::Applied { step } => machine.handle(Input::Applied { step: *step }, program, now),
+            Report::Refused { step, reason } => {
+                warn!(switch = %name, %reason, "refused a step; the old revision is in force there");
+                machine.handle(Input::Refused { step: *step, reason }, program, now)
+            }
+            Report::Counters(counters) => {
+                slot.counters.clone_from(counters);
+                slot.counting = false;
+                None
+            }
+        };
+        carry_out(&self.drivers, &name, slot, output);
+        publish(&self.views, &name, slot);
+    }
+
+    pub(crate) fn tick(&mut self, compiler: &Compiler, now: Duration) {
+        for (name, slot) in &mut self.slots {
+            if slot.expected.is_some_and(|until| until <= now) {
+                slot.expected = None;
+            }
+            if slot.machine.deadline().is_some_and(|deadline| deadline <= now) {
+                let program = compiler.program(name).unwrap_or(&self.nothing);
+                let output = slot.machine.handle(Input::Tick, program, now);
+                carry_out(&self.drivers, name, slot, output);
+                publish(&self.views, name, slot);
+            }
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.slots.values().flat_map(|slot| [slot.machine.deadline(), slot.expected]).flatten().min()
+    }
+
+    pub(crate) fn count(&mut self) -> Vec<Name> {
+        let mut asked = Vec::new();
+        for (name, slot) in &mut self.slots {
+            let Some(channel) = slot.channel.filter(|_| slot.machine.progress().connected) else { continue };
+            // One count at a time; whoever asks meanwhile shares its answer.
+            if !slot.counting {
+                slot.counting = true;
+                let switch = name.clone();
+                self.drivers.send(channel, ToDrivers::Command { switch, command: Command::Count });
+            }
+            asked.push(name.clone());
+        }
+        asked
+    }
+
+    /// Whether a switch's counters are on their way.
+    pub(crate) fn is_counting(&self, name: &Name) -> bool {
+        self.slots.get(name).is_some_and(|slot| slot.counting && slot.machine.progress().connected)
+    }
+
+    /// Gives up on counters that did not come, so that they can be asked for again.
+    pub(crate) fn stop_counting(&mut self, name: &Name) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.counting = false;
+        }
+    }
+
+    pub(crate) fn hits(&self) -> BTreeMap<(Cause, bool), BTreeMap<Name, (u64, u64)>> {
+        let mut hits: BTreeMap<_, BTreeMap<Name, (u64, u64)>> = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            for counter in &slot.counters {
+                let by_switch = hits.entry((counter.cause, counter.dropped)).or_default();
+                let (packets, bytes) = by_switch.entry(name.clone()).or_default();
+                *packets += counter.packets;
+                *bytes += counter.bytes;
+            }
+        }
+        hits
+    }
+
+    /// Progress of every switch that can have any, and whether its first connection is still awaited.
+    pub(crate) fn progress(&self) -> impl Iterator<Item = (&Name, &Progress, bool)> {
+        self.slots.iter().map(|(name, slot)| (name, slot.machine.progress(), slot.expected.is_some()))
+    }
+}
+
+fn carry_out(drivers: &Drivers, name: &Name, slot: &Slot, output: Option<Output>) {
+    let (Some(output), Some(channel)) = (output, slot.channel) else { return };
+    let command = match output {
+        Output::Read => Command::Read,
+        Output::Apply { step, delta } => {
+            debug!(switch = %name, step, add = delta.add.len(), remove = delta.remove.len(), "step");
+            Command::Apply { step, delta }
+        }
+    };
+    drivers.send(channel, ToDrivers::Command { switch: name.clone(), command });
+}
+
+fn publish(views: &Views, name: &Name, slot: &Slot) {
+    let mut views = views.0.write().unwrap_or_else(PoisonError::into_inner);
+    match views.get_mut(name) {
+        Some(view) if view.driver == slot.driver => view.progress.clone_from(slot.machine.progress()),
+        _ => {
+            let view = SwitchView { driver: slot.driver.clone(), progress: slot.machine.progress().clone() };
+            views.insert(name.clone(), view);
+        }
+    }
+}

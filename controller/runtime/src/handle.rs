@@ -1,0 +1,107 @@
+//! The loop, as others see it.
+
+use crate::{
+    apply::{Outcome, Refusal, Request},
+    core::{Accepted, Core, Shared},
+    fabric::{SwitchView, Views},
+    metrics::{self, Totals},
+    realization::Realization,
+};
+use bulkhead_topology::Name;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many requests may wait for the loop; who comes then waits outside.
+const DEPTH: usize = 256;
+
+/// The loop has ended: the controller is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the controller is stopping")]
+pub struct Gone;
+
+/// A look at the loop's own data.
+pub(crate) type Look = Box<dyn FnOnce(&Core) + Send>;
+
+/// What the loop is asked.
+pub(crate) enum Message {
+    Apply { request: Request, reply: oneshot::Sender<Result<Outcome, Refusal>> },
+    Realization { revision: u64, wait: Duration, reply: oneshot::Sender<Realization> },
+    Count { reply: oneshot::Sender<()> },
+    Look(Look),
+    Stop,
+}
+
+/// A way to the loop; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+    shared: Shared,
+    views: Views,
+    totals: Arc<Mutex<Totals>>,
+}
+
+impl Handle {
+    pub(crate) fn new(core: &Core) -> (Self, mpsc::Receiver<Message>) {
+        let (messages, receiver) = mpsc::channel(DEPTH);
+        let (shared, views, totals) = (core.shared.clone(), core.views(), core.totals.clone());
+        (Self { messages, shared, views, totals }, receiver)
+    }
+
+    async fn ask<R>(&self, message: impl FnOnce(oneshot::Sender<R>) -> Message) -> Result<R, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(message(reply)).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Carries out a change; it is durable when the answer is `Ok`.
+    pub async fn apply(&self, request: Request) -> Result<Result<Outcome, Refusal>, Gone> {
+        self.ask(|reply| Message::Apply { request, reply }).await
+    }
+
+    /// How far a revision has come; waits up to `wait` for it to be realized.
+    pub async fn realization(&self, revision: u64, wait: Duration) -> Result<Realization, Gone> {
+        self.ask(|reply| Message::Realization { revision, wait, reply }).await
+    }
+
+    /// Has every switch count anew, and waits a moment for the answers.
+    pub async fn count(&self) -> Result<(), Gone> {
+        self.ask(|reply| Message::Count { reply }).await
+    }
+
+    /// Looks at what the loop owns, in the loop: keep it short.
+    pub async fn look<R: Send + 'static>(&self, look: impl FnOnce(&Core) -> R + Send + 'static) -> Result<R, Gone> {
+        self.ask(|reply| {
+            Message::Look(Box::new(move |core| {
+                // Who asked may have gone.
+                let _ = reply.send(look(core));
+            }))
+        })
+        .await
+    }
+
+    /// Looks at the newest accepted state; changes wait meanwhile.
+    pub fn read<R>(&self, look: impl FnOnce(&Accepted) -> R) -> R {
+        look(&self.shared.read())
+    }
+
+    /// Every switch.
+    pub fn switches(&self) -> BTreeMap<Name, SwitchView> {
+        self.views.read().clone()
+    }
+
+    /// Metrics in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        metrics::render(self.shared.read().revision, &totals, &self.views.read())
+    }
+
+    /// Ends the loop; switches are left as they are.
+    pub async fn stop(&self) {
+        // It has ended already.
+        let _ = self.messages.send(Message::Stop).await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Numbers about the controller, in the Prometheus text format.
+
+use crate::fabric::SwitchView;
+use bulkhead_topology::Name;
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    time::Duration,
+};
+
+/// What happened since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Changes that made a revision.
+    pub accepted: u64,
+    /// Changes that changed nothing.
+    pub unchanged: u64,
+    /// Dry runs.
+    pub dry_runs: u64,
+    /// Changes refused as wrong.
+    pub rejected: u64,
+    /// Changes refused as stale.
+    pub conflicts: u64,
+    /// Changes refused as too large.
+    pub too_large: u64,
+    /// Changes that could not be stored.
+    pub unavailable: u64,
+    /// Reports from drivers.
+    pub reports: u64,
+    /// Time spent in changes.
+    pub busy: Duration,
+}
+
+/// One metric: its name, kind, help, and the numbers with their labels.
+fn metric<'a, V: Display>(
+    out: &mut String,
+    (name, kind, help): (&str, &str, &str),
+    samples: impl IntoIterator<Item = (Option<(&'a str, &'a str)>, V)>,
+) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (label, value) in samples {
+        // Switch names and our own words need no escaping.
+        let _ = match label {
+            Some((key, label)) => writeln!(out, "{name}{{{key}=\"{label}\"}} {value}"),
+            None => writeln!(out, "{name} {value}"),
+        };
+    }
+}
+
+/// A number of one switch.
+type PerSwitch = fn(&SwitchView) -> u64;
+
+/// Everything as text.
+pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, SwitchView>) -> String {
+    let mut out = String::new();
+    metric(&mut out, ("bulkhead_revision", "gauge", "The newest accepted revision."), [(None, revision)]);
+    let results = [
+        ("accepted", totals.accepted),
+        ("unchanged", totals.unchanged),
+        ("dry-run", totals.dry_runs),
+        ("rejected", totals.rejected),
+        ("conflict", totals.conflicts),
+        ("too-large", totals.too_large),
+        ("unavailable", totals.unavailable),
+    ];
+    let results = results.map(|(result, count)| (Some(("result", result)), count));
+    metric(&mut out, ("bulkhead_changes_total", "counter", "Changes asked for, by what came of them."), results);
+    let busy = [(None, totals.busy.as_secs_f64())];
+    let about = ("bulkhead_change_seconds_total", "counter", "Time spent checking, compiling and storing changes.");
+    metric(&mut out, about, busy);
+    let reports = [(None, totals.reports)];
+    metric(&mut out, ("bulkhead_reports_total", "counter", "Reports from drivers."), reports);
+    let per_switch: [(&str, &str, &str, PerSwitch); 9] = [
+        ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
+        ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.into()),
+        ("desired_revision", "gauge", "The revision it should have.", |v| v.progress.desired),
+        ("acknowledged_revision", "gauge", "The revision it confirmed.", |v| v.progress.acknowledged),
+        ("entries", "gauge", "Our entries on it.", |v| v.progress.entries as u64),
+        ("unconfirmed_entries", "gauge", "Changes of entries not confirmed yet.", |v| v.progress.unconfirmed as u64),
+        ("waiting_entries", "gauge", "Entries that wait for a port.", |v| v.progress.waiting as u64),
+        ("drift_entries", "gauge", "Entries that differed at the last read-back.", |v| v.progress.drift as u64),
+        ("changed_entries_total", "counter", "Entries changed by confirmed steps.", |v| v.progress.changes),
+    ];
+    for (name, kind, help, value) in per_switch {
+        let samples = views.iter().map(|(switch, view)| (Some(("switch", switch.as_str())), value(view)));
+        metric(&mut out, (&format!("bulkhead_switch_{name}"), kind, help), samples);
+    }
+    out
+}

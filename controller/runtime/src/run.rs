@@ -1,0 +1,152 @@
+//! The loop itself.
+
+use crate::{
+    core::Core,
+    event::{Event, ReportNote},
+    handle::{Handle, Message},
+    realization::Realization,
+    record::Recorder,
+};
+use bulkhead_dataplane::FromSwitch;
+use bulkhead_topology::Name;
+use std::{
+    io,
+    sync::PoisonError,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+/// How long fresh counters are waited for; whoever asked then gets those of before.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for a revision's realization; longer ones are cut to it.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// How long the loop sleeps if nothing is due: only so that there is one kind of sleep.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// A loop that is ready to run.
+pub struct Loop {
+    core: Core,
+    messages: mpsc::Receiver<Message>,
+    reports: mpsc::Receiver<FromSwitch>,
+    recorder: Recorder,
+}
+
+impl Loop {
+    /// A loop around `core`, and a way to it.
+    pub fn new(core: Core, reports: mpsc::Receiver<FromSwitch>, recorder: Recorder) -> (Self, Handle) {
+        let (handle, messages) = Handle::new(&core);
+        (Self { core, messages, reports, recorder }, handle)
+    }
+}
+
+/// Runs a loop on a thread of its own: what it computes and what it waits for on the disk then stands in
+/// no other task's way.
+pub fn spawn(the_loop: Loop) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    thread::Builder::new().name("bulkhead-loop".into()).spawn(move || runtime.block_on(run(the_loop)))
+}
+
+enum Waiter {
+    Realization { revision: u64, until: Duration, reply: oneshot::Sender<Realization> },
+    Count { switches: Vec<Name>, until: Duration, reply: oneshot::Sender<()> },
+}
+
+impl Waiter {
+    fn until(&self) -> Duration {
+        match self {
+            Self::Realization { until, .. } | Self::Count { until, .. } => *until,
+        }
+    }
+
+    /// Answers if it is time to; gives itself back if not.
+    fn settle(self, core: &mut Core, now: Duration) -> Option<Self> {
+        match self {
+            Self::Realization { revision, until, reply } => {
+                let answer = core.realization(revision);
+                // A refusal is an answer too: waiting on would only hide it.
+                if !answer.realized && answer.failed.is_empty() && now < until {
+                    return (!reply.is_closed()).then_some(Self::Realization { revision, until, reply });
+                }
+                let _ = reply.send(answer);
+            }
+            Self::Count { switches, until, reply } => {
+                if now < until && switches.iter().any(|name| core.fabric.is_counting(name)) {
+                    return Some(Self::Count { switches, until, reply });
+                }
+                switches.iter().for_each(|name| core.fabric.stop_counting(name));
+                let _ = reply.send(());
+            }
+        }
+        None
+    }
+}
+
+/// Runs a loop until it is told to stop or nobody can ask it anything any more.
+pub async fn run(the_loop: Loop) {
+    let Loop { mut core, mut messages, mut reports, mut recorder } = the_loop;
+    let start = Instant::now();
+    let mut waiters: Vec<Waiter> = Vec::new();
+    recorder.write(Duration::ZERO, || Event::Start { revision: core.accepted().revision });
+    loop {
+        let due = waiters.iter().map(Waiter::until).chain(core.deadline()).min();
+        let due = due.map_or_else(|| Instant::now() + IDLE, |due| start + due);
+        tokio::select! {
+            message = messages.recv() => {
+                let now = start.elapsed();
+                match message {
+                    Some(Message::Stop) | None => return,
+                    Some(message) => waiters.extend(handle(message, &mut core, &mut recorder, now)),
+                }
+            }
+            Some(report) = reports.recv() => {
+                let now = start.elapsed();
+                recorder.write(now, || Event::Switch {
+                    switch: report.switch.clone(),
+                    attachment: report.attachment,
+                    report: ReportNote::from(&report.report),
+                });
+                core.totals.lock().unwrap_or_else(PoisonError::into_inner).reports += 1;
+                core.report(report, now);
+            }
+            () = sleep_until(due) => {
+                let now = start.elapsed();
+                recorder.write(now, || Event::Tick);
+                core.tick(now);
+            }
+        }
+        let now = start.elapsed();
+        waiters = waiters.into_iter().filter_map(|waiter| waiter.settle(&mut core, now)).collect();
+    }
+}
+
+fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {
+    match message {
+        Message::Apply { request, reply } => {
+            recorder.write(now, || Event::from(&request));
+            let began = Instant::now();
+            let result = core.apply(&request, now);
+            core.totals.lock().unwrap_or_else(PoisonError::into_inner).busy += began.elapsed();
+            recorder.write(now, || Event::from(&result));
+            // Who asked may have gone; the change stands.
+            let _ = reply.send(result);
+            None
+        }
+        Message::Realization { revision, wait, reply } => {
+            recorder.write(now, || Event::Query { about: format!("realization of {revision}") });
+            Some(Waiter::Realization { revision, until: now + wait.min(MAX_WAIT), reply })
+        }
+        Message::Count { reply } => {
+            recorder.write(now, || Event::Query { about: "counters".into() });
+            Some(Waiter::Count { switches: core.count(), until: now + COUNT_TIMEOUT, reply })
+        }
+        Message::Look(look) => {
+            look(core);
+            None
+        }
+        Message::Stop => None,
+    }
+}

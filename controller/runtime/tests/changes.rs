@@ -1,0 +1,187 @@
+//! A change is all there or not there at all: in the state, in the store, on the switches.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use bulkhead_driver_sim::Fabric;
+use bulkhead_runtime::{Refusal, What};
+use bulkhead_store::{Document, Loaded, MemoryStore, RedbStore, Revision, Store, StoreError};
+use common::{Rig, SHOP, decode, name, set, unset};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+fn start() -> Rig {
+    Rig::start(Box::new(MemoryStore::default()), Fabric::default(), None).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_reaches_the_switches() {
+    let rig = start();
+    let outcome = rig.apply(set(SHOP)).await.unwrap();
+    assert_eq!(outcome.revision, 1);
+    assert!(outcome.changes.iter().all(|(_, what)| *what == What::Created));
+    rig.settle().await;
+    assert!(rig.assert_in_step().await > 0);
+    for (switch, view) in rig.handle.switches() {
+        let progress = view.progress;
+        assert_eq!((progress.acknowledged, progress.connected, progress.refused), (1, true, false), "{switch}");
+    }
+    assert!(rig.handle.metrics().contains("bulkhead_switch_acknowledged_revision{switch=\"hv1\"} 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_again_makes_no_revision() {
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    let again = rig.apply(set(SHOP)).await.unwrap();
+    assert_eq!(again.revision, 1);
+    assert!(again.changes.iter().all(|(_, what)| *what == What::Unchanged));
+    let gone = rig.apply(unset(&["workload nobody prod hv1 9 web"])).await.unwrap();
+    assert_eq!((gone.revision, gone.changes[0].1), (1, What::Unchanged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_tells_and_does_nothing() {
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.settle().await;
+    let (changes, state) = (rig.changes(), rig.handle.read(|accepted| accepted.state.clone()));
+    let mut request = set(&["workload web-3 prod hv1 7 web", "policy web-to-app app web 9090"]);
+    request.edits.extend(unset(&["workload app-1 prod hv1 3 app"]).edits);
+    request.dry_run = true;
+    let outcome = rig.apply(request).await.unwrap();
+    assert_eq!(outcome.revision, 1);
+    let counts = outcome.entries[&name("hv1")];
+    assert!(counts.added > 0 && counts.removed > 0, "{counts:?}");
+    assert!(rig.handle.read(|accepted| accepted.state == state && accepted.revision == 1));
+    assert_eq!(rig.changes(), changes);
+    rig.assert_in_step().await;
+    // And it can still be done.
+    rig.apply(set(&["workload web-3 prod hv1 7 web"])).await.unwrap();
+    rig.settle().await;
+    rig.assert_in_step().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_write_is_refused() {
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    let mut request = set(&["workload web-1 prod hv1 1 app"]);
+    request.edits[0].expected = Some(1);
+    assert_eq!(rig.apply(request.clone()).await.unwrap().revision, 2);
+    let refusal = rig.apply(request).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict { expected: 1, actual: 2, .. }), "{refusal:?}");
+    let mut fresh = set(&["workload web-1 prod hv1 1 web"]);
+    fresh.edits[0].expected = Some(0);
+    let refusal = rig.apply(fresh).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict { expected: 0, actual: 2, .. }), "{refusal:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_change_changes_nothing() {
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.settle().await;
+    let changes = rig.changes();
+    // The second half is fine; all of it is refused.
+    let refusal = rig.apply(set(&["workload a elsewhere hv1 8 web", "workload b prod hv1 9 web"])).await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::Rejected(found) if !found.is_empty()), "{refusal:?}");
+    assert_eq!(rig.handle.read(|accepted| (accepted.revision, accepted.state.workloads.len())), (1, 3));
+    assert_eq!(rig.changes(), changes);
+}
+
+/// A store whose disk can be full.
+struct Flaky(MemoryStore, Arc<AtomicBool>);
+
+impl Store for Flaky {
+    fn append(&mut self, revision: &Revision) -> Result<(), StoreError> {
+        if self.1.load(Ordering::SeqCst) {
+            self.0.fail_next("no space left on device");
+        }
+        self.0.append(revision)
+    }
+
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.0.load()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_cannot_be_stored_changes_nothing() {
+    let full = Arc::new(AtomicBool::new(false));
+    let rig = Rig::start(Box::new(Flaky(MemoryStore::default(), full.clone())), Fabric::default(), None).unwrap();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.settle().await;
+    let (changes, state) = (rig.changes(), rig.handle.read(|accepted| accepted.state.clone()));
+    full.store(true, Ordering::SeqCst);
+    let mut request = unset(&["policy web-to-app app web 8080"]);
+    request.edits.extend(set(&["switch hv3", "workload web-9 prod hv3 9 web"]).edits);
+    let refusal = rig.apply(request.clone()).await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::Unavailable(why) if why.contains("no space left")), "{refusal:?}");
+    assert!(rig.handle.read(|accepted| accepted.state == state && accepted.revision == 1));
+    assert_eq!(rig.changes(), changes);
+    assert!(!rig.handle.switches().contains_key("hv3"));
+    rig.assert_in_step().await;
+    full.store(false, Ordering::SeqCst);
+    assert_eq!(rig.apply(request).await.unwrap().revision, 2);
+    rig.settle().await;
+    rig.assert_in_step().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_switch_is_let_go_with_its_entries() {
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.settle().await;
+    let before = rig.fabric.with(&name("hv2"), |switch| switch.program().clone());
+    assert!(!before.is_empty());
+    rig.apply(unset(&["switch hv2"])).await.unwrap();
+    rig.settle().await;
+    assert!(!rig.handle.switches().contains_key("hv2"));
+    rig.fabric.with(&name("hv2"), |switch| assert_eq!(*switch.program(), before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_finds_everything_and_changes_nothing() {
+    let (directory, fabric) = (tempfile::tempdir().unwrap(), Fabric::default());
+    let open = || Box::new(RedbStore::open(directory.path()).unwrap());
+    let rig = Rig::start(open(), fabric.clone(), None).unwrap();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.apply(set(&["workload web-1 prod hv1 1 app"])).await.unwrap();
+    rig.settle().await;
+    let (changes, state) = (rig.changes(), rig.handle.read(|accepted| accepted.state.clone()));
+    rig.stop().await;
+    let rig = Rig::start(open(), fabric, None).unwrap();
+    assert!(rig.handle.read(|accepted| accepted.state == state && accepted.revision == 2));
+    let versions: BTreeMap<String, u64> =
+        rig.handle.read(|a| a.versions.iter().map(|(key, version)| (key.name.to_string(), *version)).collect());
+    assert_eq!((versions["web-1"], versions["web-2"]), (2, 1));
+    rig.settle().await;
+    assert_eq!(rig.changes(), changes, "an identical switch was written to");
+    assert!(rig.assert_in_step().await > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_cannot_be_loaded_touches_no_switch() {
+    let fabric = Fabric::default();
+    let rig = Rig::start(Box::new(MemoryStore::default()), fabric.clone(), None).unwrap();
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.settle().await;
+    let before = rig.changes();
+    rig.stop().await;
+    let document = |text: &str| Document { text: text.into(), revision: 1 };
+    let documents =
+        [("Switch/hv1".to_owned(), document("switch hv1")), ("Network/x".to_owned(), document("gibberish"))];
+    let loaded = Loaded { revision: 1, documents: documents.into(), ..Loaded::default() };
+    let error = Rig::start(Box::new(MemoryStore::with(loaded)), fabric.clone(), None).err().unwrap();
+    assert!(error.to_string().contains("Network/x"), "{error}");
+    for (switch, changes) in before {
+        assert_eq!(fabric.with(&switch, |switch| switch.changes()), changes);
+    }
+    assert!(decode("gibberish").is_err());
+}
