@@ -1,5 +1,91 @@
 //! The REST API, generic over what it needs from the controller.
+//!
+//! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
 pub mod backend;
+mod documents;
+mod flow;
+mod matrix;
+mod plan;
+mod problem;
+mod questions;
+mod serve;
 
 pub use backend::{Applied, ApplyError, Backend, Edit};
+pub use flow::{Resolved, resolve, rule_name, service};
+pub use serve::serve;
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, Query, Request, State, rejection::QueryRejection},
+    http::{Method, StatusCode, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use problem::Failure;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Longest that a request may take as a whole; above every wait that a request can ask for.
+const REQUEST_TIME: Duration = Duration::from_secs(90);
+
+/// All routes.
+pub fn router<B: Backend>(backend: B) -> Router {
+    let kinds = get(documents::list::<B>);
+    let kind = get(documents::get::<B>).put(documents::put::<B>).delete(documents::delete::<B>);
+    let state = Router::new()
+        .route("/v1/{kind}", kinds)
+        .route("/v1/{kind}/{name}", kind)
+        .route("/v1/apply", post(documents::apply::<B>))
+        .route("/v1/realization", get(questions::realization::<B>))
+        .route("/v1/reach", post(questions::reach::<B>))
+        .route("/v1/trace", post(questions::trace::<B>))
+        .route("/v1/matrix", get(matrix::matrix::<B>))
+        .route("/v1/hits", get(questions::hits::<B>))
+        .layer(middleware::from_fn_with_state(backend.clone(), only_when_ready::<B>));
+    Router::new()
+        .merge(state)
+        .route("/v1/status", get(questions::status::<B>))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(questions::ready::<B>))
+        .route("/metrics", get(questions::metrics::<B>))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(|| async { Failure::not_found("there is nothing at this address") })
+        .layer(middleware::from_fn(in_time))
+        .with_state(backend)
+}
+
+async fn method_not_allowed(method: Method) -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("{method} is not possible here"))
+}
+
+/// Before the state is loaded nothing is known, so nothing is answered and nothing changed.
+async fn only_when_ready<B: Backend>(State(backend): State<B>, request: Request, next: Next) -> Response {
+    if backend.ready() {
+        return next.run(request).await;
+    }
+    let detail = "the controller is loading its state; try again in a moment";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).into_response()
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!("no answer within {} s", REQUEST_TIME.as_secs());
+            Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail).into_response()
+        }
+    }
+}
+
+/// A query string, refused with a problem document if it has unknown or bad parameters.
+struct Params<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Failure;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Self(params)).map_err(|e| Failure::bad(e.body_text()))
+    }
+}

@@ -1,1 +1,300 @@
-//! placeholder
+//! A blocking client of the REST API.
+
+use bulkhead_types::{
+    ApplyAnswer, Diagnostic, FlowQuestion, MatrixRow, Problem, ReachAnswer, Realization, RuleHits, StatusAnswer,
+    TraceAnswer,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Where a controller listens unless it is told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
+
+/// Longest that a connection may take to be made.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Longest that an answer may take; above the server's own limit, so that its explanation arrives.
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+/// Largest answer that is read: a list of some hundred thousand workloads.
+const MAX_ANSWER: u64 = 1 << 30;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address makes no sense.
+    #[error("`{url}` is not the address of a server: {why}; write it as {DEFAULT_SERVER}")]
+    Address {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody answers there.
+    #[error(
+        "no answer from {url}: {source}\nIs bulkheadd running there? Another address is given with --server or \
+         BULKHEAD_SERVER."
+    )]
+    Unreachable {
+        /// The server's address.
+        url: String,
+        /// What the attempt ended with.
+        source: Box<ureq::Error>,
+    },
+    /// The server said no, and why.
+    #[error("{}", describe(.0))]
+    Problem(Box<Problem>),
+    /// What answers is no Bulkhead controller of this version.
+    #[error("{url} answered {status} with something that is not Bulkhead's: {why}")]
+    Answer {
+        /// What was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+impl Error {
+    /// The problem document, if the server sent one.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            _ => None,
+        }
+    }
+
+    /// The findings that came with the problem.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        self.problem().map(|p| p.diagnostics.as_slice()).unwrap_or_default()
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    if problem.detail.is_empty() { problem.title.clone() } else { format!("{}: {}", problem.title, problem.detail) }
+}
+
+/// A list of resources.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct List {
+    /// The revision that it shows.
+    pub revision: u64,
+    /// The resources as documents.
+    pub items: Vec<Value>,
+}
+
+/// A connection to one controller.
+#[derive(Debug, Clone)]
+pub struct Client {
+    agent: ureq::Agent,
+    base: String,
+}
+
+impl Client {
+    /// A client of the controller at `url`; nothing is sent yet.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::Address { url: url.into(), why: why.into() };
+        let base = url.trim_end_matches('/');
+        let host = base.strip_prefix("http://").ok_or_else(|| {
+            if base.starts_with("https://") {
+                bad("TLS is not supported yet")
+            } else {
+                bad("it does not begin with http://")
+            }
+        })?;
+        if host.is_empty() || host.contains(['/', ' ', '?', '#']) {
+            return Err(bad("a host and a port are expected after http://"));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIME))
+            .timeout_global(Some(ANSWER_TIME))
+            .proxy(None)
+            .max_redirects(0)
+            .build();
+        Ok(Self { agent: ureq::Agent::new_with_config(config), base: base.into() })
+    }
+
+    /// The controller's address.
+    pub fn server(&self) -> &str {
+        &self.base
+    }
+
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> String {
+        let mut url = format!("{}{path}", self.base);
+        for (i, (key, value)) in query.iter().enumerate() {
+            url.push(if i == 0 { '?' } else { '&' });
+            url.push_str(key);
+            url.push('=');
+            url.push_str(&escape(value));
+        }
+        url
+    }
+
+    fn read(
+        &self,
+        url: &str,
+        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(u16, String), Error> {
+        let unreachable = |source| Error::Unreachable { url: self.base.clone(), source: Box::new(source) };
+        let mut response = sent.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(unreachable)?;
+        if (200..300).contains(&status) {
+            return Ok((status, text));
+        }
+        match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) => Err(Error::Problem(Box::new(problem))),
+            Err(e) => Err(Error::Answer { url: url.into(), status, why: e.to_string() }),
+        }
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Error> {
+        let (status, text) = self.read(url, sent)?;
+        serde_json::from_str(&text).map_err(|e| Error::Answer { url: url.into(), status, why: e.to_string() })
+    }
+
+    fn get_json<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Error> {
+        let url = self.url(path, query);
+        self.answer(&url, self.agent.get(&url).call())
+    }
+
+    fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let url = self.url(path, query);
+        self.answer(&url, self.agent.post(&url).send_json(body))
+    }
+
+    /// Applies documents as one atomic change; with `dry_run` only says what it would do.
+    pub fn apply(&self, documents: &[Value], dry_run: bool) -> Result<ApplyAnswer, Error> {
+        let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
+        self.post_json("/v1/apply", query, &documents)
+    }
+
+    /// The resources of a kind (its plural, as in URLs), selected by labels if a selector is given.
+    pub fn list(&self, kind: &str, selector: Option<&str>) -> Result<List, Error> {
+        let query: Vec<_> = selector.map(|s| ("labelSelector", s)).into_iter().collect();
+        self.get_json(&format!("/v1/{kind}"), &query)
+    }
+
+    /// One resource.
+    pub fn get(&self, kind: &str, name: &str) -> Result<Value, Error> {
+        self.get_json(&format!("/v1/{kind}/{}", escape(name)), &[])
+    }
+
+    /// Creates or replaces one resource.
+    pub fn put(&self, kind: &str, name: &str, document: &Value) -> Result<ApplyAnswer, Error> {
+        let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
+        self.answer(&url, self.agent.put(&url).send_json(document))
+    }
+
+    /// Removes one resource.
+    pub fn delete(&self, kind: &str, name: &str) -> Result<ApplyAnswer, Error> {
+        let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
+        self.answer(&url, self.agent.delete(&url).call())
+    }
+
+    /// Who decides about a connection, and how.
+    pub fn reach(&self, question: &FlowQuestion) -> Result<ReachAnswer, Error> {
+        self.post_json("/v1/reach", &[], question)
+    }
+
+    /// A packet's way through the compiled stages.
+    pub fn trace(&self, question: &FlowQuestion) -> Result<TraceAnswer, Error> {
+        self.post_json("/v1/trace", &[], question)
+    }
+
+    /// Who reaches whom.
+    pub fn matrix(&self, selector: Option<&str>, port: Option<&str>) -> Result<Vec<MatrixRow>, Error> {
+        let selector = selector.map(|s| ("labelSelector", s));
+        let query: Vec<_> = selector.into_iter().chain(port.map(|p| ("port", p))).collect();
+        self.get_json("/v1/matrix", &query)
+    }
+
+    /// The switches' states.
+    pub fn status(&self) -> Result<StatusAnswer, Error> {
+        self.get_json("/v1/status", &[])
+    }
+
+    /// What rules have matched, of one policy or of all and the built-in ones.
+    pub fn hits(&self, policy: Option<&str>) -> Result<Vec<RuleHits>, Error> {
+        let query: Vec<_> = policy.map(|p| ("policy", p)).into_iter().collect();
+        self.get_json("/v1/hits", &query)
+    }
+
+    /// How far a revision has come; the server waits up to `wait` for it to be realized.
+    pub fn realization(&self, revision: u64, wait: Duration) -> Result<Realization, Error> {
+        let (revision, wait) = (revision.to_string(), format!("{}ms", wait.as_millis()));
+        self.get_json("/v1/realization", &[("revision", &revision), ("wait", &wait)])
+    }
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986 §2.3).
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    /// Answers one request with `response` and hands back what was asked.
+    fn once(response: &'static str) -> (Client, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let len = stream.read(&mut request).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..len]).into_owned()
+        });
+        (client, server)
+    }
+
+    #[test]
+    fn an_unreachable_server_is_named_with_the_remedy() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Client::new(&format!("http://{free}")).unwrap().status().unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&free.to_string()) && text.contains("--server"), "{text}");
+        for bad in ["127.0.0.1:7480", "https://a:1", "http://", "http://a/b"] {
+            assert!(matches!(Client::new(bad), Err(Error::Address { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn problems_are_kept_and_strangers_recognized() {
+        let body = r#"{"type":"urn:bulkhead:problem:refused","title":"T","status":422,"detail":"D","diagnostics":[
+            {"severity":"error","path":"spec","message":"m","hint":"h","line":3,"column":1}]}"#;
+        let text = format!("HTTP/1.1 422 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let (client, server) = once(text.leak());
+        let error = client.list("workloads", Some("app in (a,b)")).unwrap_err();
+        assert_eq!(error.diagnostics()[0].line, Some(3));
+        assert_eq!(error.to_string(), "T: D");
+        assert!(server.join().unwrap().starts_with("GET /v1/workloads?labelSelector=app%20in%20%28a%2Cb%29 HTTP/1.1"));
+        let (client, _) = once("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi");
+        assert!(matches!(client.status(), Err(Error::Answer { status: 200, .. })));
+    }
+}

@@ -200,7 +200,7 @@ fn read_nodes(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
 
 /// Reads one document and files it, or what is wrong with it.
 fn document(file: &Option<Arc<str>>, node: Node, parsed: &mut Parsed) {
-    let found = typed(&node).and_then(|object| {
+    let found = typed(&node).map(|object| {
         let resource = object.metadata().name.as_str();
         let resource = format!("{}/{}", kind_name(object.kind()), resource.chars().take(64).collect::<String>());
         let (value, findings) = convert(&object);
@@ -208,7 +208,7 @@ fn document(file: &Option<Arc<str>>, node: Node, parsed: &mut Parsed) {
             let mark = node.locate(&finding.path);
             parsed.diagnostics.push(at(mark, Diagnostic { resource: Some(resource.clone()), ..finding }));
         }
-        Ok(value.map(|resource| (resource, object.metadata().resource_version)))
+        value.map(|resource| (resource, object.metadata().resource_version))
     });
     match found {
         Err(finding) => parsed.diagnostics.push(*finding),

@@ -1,0 +1,67 @@
+//! `GET /v1/matrix`: who reaches whom.
+
+use crate::{Backend, Params, flow, problem::Failure, serve::blocking};
+use axum::{Json, extract::State, http::StatusCode};
+use bulkhead_topology::Name;
+use bulkhead_types::{MatrixRow, ServiceText, parse_selector, parse_service};
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+/// Most cells of a matrix: more is no answer that anybody reads, and takes the reference too long.
+const MAX_CELLS: usize = 250_000;
+/// Most services in a matrix that names none.
+const MAX_SERVICES: usize = 32;
+/// Longest that a matrix may take.
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// The query of a matrix.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct MatrixQuery {
+    label_selector: Option<String>,
+    port: Option<String>,
+}
+
+pub(crate) async fn matrix<B: Backend>(
+    State(backend): State<B>,
+    Params(query): Params<MatrixQuery>,
+) -> Result<Json<Vec<MatrixRow>>, Failure> {
+    let text = query.label_selector.unwrap_or_default();
+    let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
+    let service = query.port.map(|text| parse_service(&text)).transpose().map_err(|e| Failure::bad(e.to_string()))?;
+    blocking(move || {
+        let names: Vec<Name> = backend.read(|state| {
+            state.workloads.values().filter(|w| selector.matches(&w.labels)).map(|w| w.name.clone()).collect()
+        });
+        let services: Vec<ServiceText> = match service {
+            Some(service) => vec![service],
+            None => backend.read(flow::known_services).into_iter().collect(),
+        };
+        if services.len() > MAX_SERVICES {
+            let detail = format!("policies and workloads name {} services; ask for one with `port`", services.len());
+            return Err(Failure::question(detail));
+        }
+        let cells = names.len().saturating_mul(names.len()).saturating_mul(services.len());
+        if cells > MAX_CELLS {
+            let detail = format!(
+                "{} workloads and {} services are {cells} cells, more than {MAX_CELLS}; narrow it with `labelSelector` \
+                 or `port`",
+                names.len(),
+                services.len()
+            );
+            return Err(Failure::question(detail));
+        }
+        let began = Instant::now();
+        let mut rows = Vec::new();
+        for from in &names {
+            if began.elapsed() > MAX_TIME {
+                let detail = format!("it takes longer than {} s; narrow it with `labelSelector`", MAX_TIME.as_secs());
+                return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail));
+            }
+            // A row at a time, so that changes never wait for a whole matrix.
+            rows.extend(backend.read(|state| flow::matrix_row(state, from, &names, &services)));
+        }
+        Ok(Json(rows))
+    })
+    .await
+}

@@ -1,0 +1,85 @@
+//! Errors as problem documents (RFC 9457).
+
+use crate::backend::ApplyError;
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bulkhead_types::{Diagnostic, Problem};
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    detail: String,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Failure {
+    /// An error of `kind`, a word that stays the same, with what happened and what to do.
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, detail: detail.into(), diagnostics: Vec::new() }
+    }
+
+    /// The request itself makes no sense.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    /// Nothing has this name.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    /// The documents are refused.
+    pub fn refused(diagnostics: Vec<Diagnostic>) -> Self {
+        let detail = "nothing was changed; the diagnostics say what to mend";
+        Self { diagnostics, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", detail) }
+    }
+
+    /// Gives its findings the place of their field in the request.
+    pub fn locate(&mut self, parsed: &bulkhead_types::Parsed) {
+        self.diagnostics = parsed.locate(std::mem::take(&mut self.diagnostics));
+    }
+
+    /// The question cannot be answered as it is put.
+    pub fn question(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "question", detail)
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ApplyError::Rejected(found) => Self::refused(found.into_iter().map(Diagnostic::from).collect()),
+            ApplyError::Conflict { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", format!("{detail}; read it again and repeat the change"))
+            }
+            ApplyError::TooLarge(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-large", detail),
+            ApplyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let title = match self.kind {
+            "refused" => "The documents are refused",
+            "conflict" => "The resource has changed in the meantime",
+            "too-large" => "The change does not fit",
+            "question" => "The question cannot be answered",
+            _ => self.status.canonical_reason().unwrap_or("Error"),
+        };
+        let problem = Problem {
+            kind: format!("urn:bulkhead:problem:{}", self.kind),
+            title: title.into(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            diagnostics: self.diagnostics,
+        };
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+    }
+}

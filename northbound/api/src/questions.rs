@@ -1,0 +1,132 @@
+//! Questions: reach, trace, status, hits, realization, health.
+
+use crate::{
+    Backend, Params, flow,
+    problem::Failure,
+    serve::{blocking, body},
+};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use bulkhead_types::{FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TraceAnswer};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Longest that a client may wait for a realization in one request.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+async fn question(request: Request) -> Result<FlowQuestion, Failure> {
+    let content = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !content.to_ascii_lowercase().starts_with("application/json") {
+        let detail = "send `Content-Type: application/json`";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
+    }
+    let body = body(request).await?;
+    serde_json::from_slice(&body).map_err(|e| Failure::bad(e.to_string()))
+}
+
+pub(crate) async fn reach<B: Backend>(
+    State(backend): State<B>,
+    request: Request,
+) -> Result<Json<ReachAnswer>, Failure> {
+    let question = question(request).await?;
+    blocking(move || backend.read(|state| flow::reach(state, &question)).map(Json).map_err(Failure::question)).await
+}
+
+pub(crate) async fn trace<B: Backend>(
+    State(backend): State<B>,
+    request: Request,
+) -> Result<Json<TraceAnswer>, Failure> {
+    let question = question(request).await?;
+    backend.trace(question).await.map(Json).map_err(Failure::question)
+}
+
+pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusAnswer> {
+    Json(backend.status().await)
+}
+
+/// The query of `/v1/hits`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HitsQuery {
+    policy: Option<String>,
+}
+
+pub(crate) async fn hits<B: Backend>(
+    State(backend): State<B>,
+    Params(query): Params<HitsQuery>,
+) -> Result<Json<Vec<RuleHits>>, Failure> {
+    if let Some(name) = &query.policy
+        && !backend.read(|state| state.policies.contains_key(name.as_str()))
+    {
+        return Err(Failure::not_found("there is no policy of this name"));
+    }
+    Ok(Json(backend.hits(query.policy.as_deref()).await))
+}
+
+/// The query of `/v1/realization`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RealizationQuery {
+    revision: Option<u64>,
+    wait: Option<String>,
+}
+
+/// `5s`, `500ms`, `1m`, or seconds.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u32 = text.get(..digits)?.parse().ok()?;
+    let one = match text.get(digits..)? {
+        "ms" => Duration::from_millis(1),
+        "s" | "" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        _ => return None,
+    };
+    one.checked_mul(number)
+}
+
+pub(crate) async fn realization<B: Backend>(
+    State(backend): State<B>,
+    Params(query): Params<RealizationQuery>,
+) -> Result<Json<Realization>, Failure> {
+    let newest = backend.revision();
+    let revision = query.revision.unwrap_or(newest);
+    if revision > newest {
+        return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));
+    }
+    let wait = match query.wait.as_deref().map(duration) {
+        None => Duration::ZERO,
+        Some(Some(wait)) => wait.min(MAX_WAIT),
+        Some(None) => return Err(Failure::bad("`wait` is a time such as 5s or 500ms")),
+    };
+    Ok(Json(backend.realization(revision, wait).await))
+}
+
+pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
+    match backend.ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
+    }
+}
+
+pub(crate) async fn metrics<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], backend.metrics())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read() {
+        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("3"), Some(Duration::from_secs(3)));
+        for bad in ["", "s", "-1s", "5h", "99999999999s", "5 s"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}
