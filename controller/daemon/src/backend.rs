@@ -1,0 +1,150 @@
+//! The controller, as the API sees it: its questions and the runtime's answers, translated.
+
+use crate::{hits::hits, trace::trace};
+use bulkhead_api::{Applied, ApplyError, Backend, Edit};
+use bulkhead_policy::{Key, State, model::Driver};
+use bulkhead_runtime::{Gone, Handle, Outcome, Refusal, Request, SwitchView, What};
+use bulkhead_topology::Name;
+use bulkhead_types::{
+    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, SwitchStatus, TraceAnswer,
+};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A way to the running controller.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    handle: Handle,
+}
+
+impl Controller {
+    /// The controller behind a handle.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle }
+    }
+}
+
+/// Who makes changes: the API does not tell its clients apart yet.
+const AUTHOR: &str = "api";
+
+impl Backend for Controller {
+    async fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> Result<Applied, ApplyError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let edit = |edit: Edit| bulkhead_runtime::Edit {
+            change: edit.change,
+            document: edit.document,
+            expected: edit.expected,
+        };
+        let request = Request {
+            edits: edits.into_iter().map(edit).collect(),
+            dry_run,
+            author: AUTHOR.into(),
+            time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.handle.apply(request).await {
+            Ok(Ok(outcome)) => Ok(applied(outcome, dry_run)),
+            Ok(Err(refusal)) => Err(match refusal {
+                Refusal::Rejected(found) => ApplyError::Rejected(found),
+                Refusal::Conflict { key, expected, actual } => ApplyError::Conflict { key, expected, actual },
+                Refusal::TooLarge(why) => ApplyError::TooLarge(why),
+                refusal @ Refusal::Unavailable(_) => ApplyError::Unavailable(refusal.to_string()),
+            }),
+            Err(gone @ Gone) => Err(ApplyError::Unavailable(gone.to_string())),
+        }
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        self.handle.read(|accepted| look(&accepted.state))
+    }
+
+    fn revision(&self) -> u64 {
+        self.handle.read(|accepted| accepted.revision)
+    }
+
+    fn resource_versions(&self, keys: &[Key]) -> Vec<u64> {
+        let version = |accepted: &bulkhead_runtime::Accepted, key| accepted.versions.get(key).copied().unwrap_or(0);
+        self.handle.read(|accepted| keys.iter().map(|key| version(accepted, key)).collect())
+    }
+
+    async fn realization(&self, revision: u64, wait: Duration) -> Realization {
+        let text = |names: Vec<Name>| names.iter().map(Name::to_string).collect();
+        match self.handle.realization(revision, wait).await {
+            Ok(answer) => Realization {
+                revision,
+                realized: answer.realized,
+                waiting: text(answer.waiting),
+                disconnected: text(answer.disconnected),
+                failed: answer.failed.into_iter().map(|(name, why)| (name.to_string(), why)).collect(),
+            },
+            Err(Gone) => Realization { revision, ..Realization::default() },
+        }
+    }
+
+    async fn status(&self) -> StatusAnswer {
+        let switches = self.handle.switches().into_iter().map(|(name, view)| status(&name, view)).collect();
+        StatusAnswer { revision: self.revision(), ready: self.ready(), compile_error: String::new(), switches }
+    }
+
+    async fn hits(&self, policy: Option<&str>) -> Vec<RuleHits> {
+        let policy = policy.map(str::to_owned);
+        // Counted anew where switches answer in time, else as of before.
+        let counted = self.handle.count().await;
+        let looked = self.handle.look(move |core| hits(core, policy.as_deref())).await;
+        counted.and(looked).unwrap_or_default()
+    }
+
+    async fn trace(&self, question: FlowQuestion) -> Result<TraceAnswer, String> {
+        self.handle.look(move |core| trace(core, &question)).await.map_err(|gone| gone.to_string())?
+    }
+
+    fn metrics(&self) -> String {
+        self.handle.metrics()
+    }
+
+    fn ready(&self) -> bool {
+        // There is no handle before the state is loaded.
+        true
+    }
+}
+
+fn applied(outcome: Outcome, dry_run: bool) -> Applied {
+    let kind = |what| match what {
+        What::Created => ChangeKind::Created,
+        What::Updated => ChangeKind::Updated,
+        What::Deleted => ChangeKind::Deleted,
+        What::Unchanged => ChangeKind::Unchanged,
+    };
+    let counts = |counts: bulkhead_runtime::EntryCounts| EntryCounts {
+        added: counts.added,
+        removed: counts.removed,
+        modified: counts.modified,
+    };
+    let entries = outcome.entries.into_iter().map(|(name, entries)| (name.to_string(), counts(entries)));
+    Applied {
+        revision: outcome.revision,
+        changes: outcome.changes.into_iter().map(|(key, what)| (key, kind(what))).collect(),
+        diagnostics: outcome.diagnostics,
+        entries: dry_run.then(|| entries.collect()),
+    }
+}
+
+fn status(name: &Name, view: SwitchView) -> SwitchStatus {
+    let progress = view.progress;
+    let (driver, unsupported) = match view.driver {
+        Driver::Openflow(_) => ("openflow", ""),
+        Driver::P4runtime { .. } => ("p4runtime", "this bulkheadd has no driver for p4runtime"),
+        Driver::Sim => ("sim", ""),
+    };
+    SwitchStatus {
+        name: name.to_string(),
+        driver: driver.into(),
+        connected: progress.connected,
+        desired: progress.desired,
+        sent: progress.sent,
+        acknowledged: progress.acknowledged,
+        entries: progress.entries as u64,
+        pending: (progress.unconfirmed + progress.waiting) as u64,
+        drift: progress.drift as u64,
+        last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
+        masks: None,
+    }
+}

@@ -1,0 +1,144 @@
+//! What the controller is told at its start: flags, then `BULKHEAD_*`, then a TOML file, then defaults.
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use serde::Deserialize;
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Where REST and the web page are, if nobody says otherwise: this host alone.
+const LISTEN: &str = "127.0.0.1:7480";
+/// Where OpenFlow switches connect, if nobody says otherwise.
+const OPENFLOW_LISTEN: &str = "0.0.0.0:6653";
+
+/// Bulkhead's controller: label policy, enforced by the switches.
+///
+/// It needs no configuration to start. Flags are stronger than BULKHEAD_* variables, and these than the
+/// configuration file.
+#[derive(Debug, Default, Parser)]
+#[command(name = "bulkheadd", version)]
+pub struct Args {
+    /// A TOML file with any of the settings below, named as the flags are
+    #[arg(long, env = "BULKHEAD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port of the API [default: 127.0.0.1:7480]
+    #[arg(long, env = "BULKHEAD_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Address and port that OpenFlow switches connect to [default: 0.0.0.0:6653]
+    #[arg(long, env = "BULKHEAD_OPENFLOW_LISTEN", value_name = "ADDR")]
+    pub openflow_listen: Option<SocketAddr>,
+    /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
+    #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Record every event to this file, as JSON lines
+    #[arg(long, env = "BULKHEAD_RECORD", value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// What to log: a level, or levels by module [default: info]
+    #[arg(long, env = "BULKHEAD_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    openflow_listen: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    record: Option<PathBuf>,
+    log: Option<String>,
+}
+
+/// Every setting, decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Address of the API.
+    pub listen: SocketAddr,
+    /// Address for OpenFlow switches.
+    pub openflow_listen: SocketAddr,
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// File of the recording.
+    pub record: Option<PathBuf>,
+    /// The log filter.
+    pub log: String,
+}
+
+impl Config {
+    /// Decides every setting; reads the configuration file if there is one.
+    pub fn from(args: Args) -> anyhow::Result<Self> {
+        let file = match &args.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let default = |text: &str| text.parse().with_context(|| format!("`{text}` is no address"));
+        Ok(Self {
+            listen: args.listen.or(file.listen).map_or_else(|| default(LISTEN), Ok)?,
+            openflow_listen: args
+                .openflow_listen
+                .or(file.openflow_listen)
+                .map_or_else(|| default(OPENFLOW_LISTEN), Ok)?,
+            data_dir: args.data_dir.or(file.data_dir).map_or_else(data_dir, Ok)?,
+            record: args.record.or(file.record),
+            log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
+        })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("the configuration {} is wrong", path.display()))
+}
+
+/// Where revisions are kept if nobody says otherwise: the system's place for root, the user's for others.
+fn data_dir() -> anyhow::Result<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok("/var/lib/bulkhead".into());
+    }
+    // XDG Base Directory Specification 0.8: state that should persist, but is not important to move.
+    let absolute = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let state =
+        state.ok_or_else(|| anyhow!("there is no home directory; say with --data-dir where to keep revisions"))?;
+    Ok(state.join("bulkhead"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str, args: Args) -> anyhow::Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bulkhead.toml");
+        fs::write(&path, text).unwrap();
+        Config::from(Args { config: Some(path), ..args })
+    }
+
+    #[test]
+    fn it_needs_no_configuration() {
+        let config = Config::from(Args::default()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7480");
+        assert_eq!(config.openflow_listen.to_string(), "0.0.0.0:6653");
+        assert!(config.data_dir.is_absolute() && config.record.is_none());
+    }
+
+    #[test]
+    fn flags_are_stronger_than_the_file() {
+        let text =
+            "listen = \"127.0.0.1:1\"\nopenflow-listen = \"127.0.0.1:2\"\ndata-dir = \"/file\"\nlog = \"warn\"\n";
+        let args = Args { listen: Some("127.0.0.1:9".parse().unwrap()), ..Args::default() };
+        let config = with_file(text, args).unwrap();
+        assert_eq!((config.listen.port(), config.openflow_listen.port()), (9, 2));
+        assert_eq!((config.data_dir.to_str(), config.log.as_str()), (Some("/file"), "warn"));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_an_error() {
+        let error = with_file("lisen = \"127.0.0.1:1\"\n", Args::default()).unwrap_err();
+        assert!(format!("{error:#}").contains("lisen"), "{error:#}");
+    }
+}

@@ -1,0 +1,130 @@
+//! A packet's way through a compiled program.
+
+use crate::hits::Rule;
+use bulkhead_api::{Resolved, resolve};
+use bulkhead_driver_sim::Tracker;
+use bulkhead_pipeline::{Cause, Field, Outcome, Packet, Walk, ethertype, render_entry, walk};
+use bulkhead_policy::{
+    Flow, Service, State,
+    model::{Attachment, Interface},
+};
+use bulkhead_runtime::Core;
+use bulkhead_topology::{Mac, Port};
+use bulkhead_types::{FlowQuestion, TraceAnswer, TraceHop, TraceStep, Verdict};
+use std::net::IpAddr;
+
+/// Source port of the traced packet: an ephemeral one (RFC 6335 §6).
+const SOURCE_PORT: u16 = 49_152;
+/// MAC address of ends whose own is not known: a locally administered one.
+const SOME_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+/// Bit of [`Field::Vlan`] that says that there is a tag.
+const TAGGED: u128 = 0x1000;
+
+/// Answers a trace: the first packet of a new connection, walked through the program that the source's
+/// switch should have.
+pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer, String> {
+    let accepted = core.accepted();
+    let state = &accepted.state;
+    let flow = match resolve(state, question)? {
+        Resolved::Flow(flow) => flow,
+        Resolved::Apart => return Err("the two workloads are in different networks: no packet leads there".into()),
+    };
+    let start = entrance(state, &flow)?;
+    let switch = &start.at.switch;
+    let program = core.program(switch).ok_or_else(|| format!("there is no switch {switch}"))?;
+    let packet = packet(state, &flow, &start);
+    let walk = walk(program, &mut Tracker::default(), packet);
+    let (verdict, outcome) = end(core, state, &start.at, &walk);
+    let step = |step: &bulkhead_pipeline::Step<'_>| {
+        let cause = step.entry.map_or(Cause::Miss(step.stage), |entry| entry.cause);
+        TraceStep {
+            stage: step.stage.spec().name.into(),
+            entry: step.entry.map(render_entry).unwrap_or_default(),
+            rule: Rule::of(core, state, cause).full(),
+        }
+    };
+    let steps = walk.steps.iter().map(step).collect();
+    Ok(TraceAnswer {
+        verdict,
+        outcome,
+        hops: vec![TraceHop { switch: switch.to_string(), steps, device: String::new() }],
+    })
+}
+
+/// Where a packet enters the fabric, and with which MAC address and VLAN.
+struct Entrance {
+    at: Attachment,
+    mac: Mac,
+    vlan: u16,
+}
+
+fn entrance(state: &State, flow: &Flow) -> Result<Entrance, String> {
+    let ip = flow.from.ip;
+    if let Some(workload) = &flow.from.workload {
+        let interface = interface(state, flow, ip).ok_or_else(|| format!("{workload} has no interface with {ip}"))?;
+        let at = interface.attachment.clone();
+        let at =
+            at.ok_or_else(|| format!("{workload} is not plugged in anywhere yet: its interface has no attachment"))?;
+        return Ok(Entrance { at, mac: interface.mac, vlan: 0 });
+    }
+    let network = state.networks.get(&flow.network).ok_or("the network is gone")?;
+    // The uplink nearest to the destination, if it has one; else the first.
+    let switch = interface(state, flow, flow.to.ip).and_then(|interface| interface.attachment.as_ref());
+    let near = network.uplinks.iter().find(|uplink| switch.is_some_and(|at| at.switch == uplink.at.switch));
+    let uplink = near.or(network.uplinks.first());
+    let uplink = uplink.ok_or_else(|| format!("network {} has no uplink that {ip} could come in by", flow.network))?;
+    Ok(Entrance { at: uplink.at.clone(), mac: SOME_MAC, vlan: uplink.vlan })
+}
+
+fn interface<'a>(state: &'a State, flow: &Flow, ip: IpAddr) -> Option<&'a Interface> {
+    state.workload_at(&flow.network, ip)?.interfaces.iter().find(|interface| interface.ips.contains(&ip))
+}
+
+fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
+    let to = interface(state, flow, flow.to.ip).map_or(SOME_MAC, |interface| interface.mac);
+    let vlan = if start.vlan == 0 { 0 } else { TAGGED | u128::from(start.vlan) };
+    let mut packet = Packet::new(start.at.port.clone())
+        .with(Field::EthSrc, start.mac.to_bits())
+        .with(Field::EthDst, to.to_bits())
+        .with(Field::Vlan, vlan)
+        .with(Field::IpProto, flow.service.protocol())
+        .with(Field::IpFrag, 0u8);
+    packet = match (flow.from.ip, flow.to.ip) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => packet
+            .with(Field::EthType, ethertype::IPV4)
+            .with(Field::Ipv4Src, from.to_bits())
+            .with(Field::Ipv4Dst, to.to_bits()),
+        (from, to) => {
+            let bits = |ip| match ip {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+                IpAddr::V6(v6) => v6.to_bits(),
+            };
+            packet.with(Field::EthType, ethertype::IPV6).with(Field::Ipv6Src, bits(from)).with(Field::Ipv6Dst, bits(to))
+        }
+    };
+    match flow.service {
+        Service::Port { port, .. } => packet.with(Field::L4Src, SOURCE_PORT).with(Field::L4Dst, port),
+        Service::Icmp { icmp_type, code, .. } => packet.with(Field::IcmpType, icmp_type).with(Field::IcmpCode, code),
+        Service::Protocol(_) => packet,
+    }
+}
+
+/// The verdict, and where the packet ended, in words.
+fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdict, String) {
+    let by = |cause| Rule::of(core, state, cause).full();
+    match &walk.outcome {
+        Outcome::Delivered { port, .. } => (Verdict::Allow, format!("delivered {}", destination(state, from, port))),
+        Outcome::Answered(_) => (Verdict::Allow, "answered by the switch".into()),
+        Outcome::Dropped(cause) => (Verdict::Deny, format!("dropped by {}", by(*cause))),
+        Outcome::Rejected(cause) => (Verdict::Reject, format!("rejected by {}", by(*cause))),
+    }
+}
+
+fn destination(state: &State, from: &Attachment, port: &Port) -> String {
+    let at = Attachment { switch: from.switch.clone(), port: port.clone() };
+    match state.workload_on(&at) {
+        Some(workload) => format!("to {} at {}:{port}", workload.name, at.switch),
+        None if state.uplinks_at(&at).next().is_some() => format!("to the uplink {}:{port}", at.switch),
+        None => format!("to {}:{port}", at.switch),
+    }
+}

@@ -1,0 +1,164 @@
+//! The three-tier shop over HTTP on the simulated switch, and over a restart.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use bulkhead_daemon::{Config, Daemon, start};
+use bulkhead_driver_sim::Fabric;
+use bulkhead_topology::Name;
+use serde_json::{Value, json};
+use std::{fs, path::Path};
+
+fn config(directory: &Path) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        openflow_listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: directory.join("data"),
+        record: Some(directory.join("events.jsonl")),
+        log: "info".into(),
+    }
+}
+
+/// The shop's documents, on a simulated switch.
+fn shop() -> String {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/three-tier");
+    let mut files: Vec<_> = fs::read_dir(examples).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.retain(|file| !file.ends_with("switch.yaml"));
+    let mut documents: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    documents.push("kind: Switch\nmetadata: {name: hv1}\nspec: {driver: sim}\n".into());
+    documents.join("\n---\n")
+}
+
+/// A client of one daemon.
+#[derive(Clone)]
+struct Client(String);
+
+impl Client {
+    fn of(daemon: &Daemon) -> Self {
+        Self(format!("http://{}", daemon.listen))
+    }
+
+    /// Sends a request off the test's own thread, and gives status and body.
+    async fn send(&self, method: &'static str, path: &str, body: Option<String>) -> (u16, Value) {
+        let (url, body) = (format!("{}{path}", self.0), body.unwrap_or_default());
+        tokio::task::spawn_blocking(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let yaml = "application/yaml";
+            let mut answer = match method {
+                "GET" => agent.get(&url).call(),
+                "DELETE" => agent.delete(&url).call(),
+                _ if body.starts_with('{') => agent.post(&url).content_type("application/json").send(&body),
+                _ => agent.post(&url).content_type(yaml).send(&body),
+            }
+            .unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            (answer.status().as_u16(), value)
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.send("GET", path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    async fn ask(&self, path: &str, from: &str, to: &str, port: u16) -> Value {
+        let question = json!({"from": from, "to": to, "protocol": "tcp", "port": port});
+        let (status, body) = self.send("POST", path, Some(question.to_string())).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_is_applied_realized_asked_about_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let fabric = Fabric::default();
+    let hv1: Name = "hv1".parse().unwrap();
+    let daemon = start(&config(directory.path()), fabric.clone()).await.unwrap();
+    let client = Client::of(&daemon);
+
+    let (status, answer) = client.send("POST", "/v1/apply", Some(shop())).await;
+    assert_eq!((status, &answer["revision"]), (200, &json!(1)), "{answer}");
+    let realized = client.get("/v1/realization?revision=1&wait=10s").await;
+    assert_eq!(realized["realized"], json!(true), "{realized}");
+    let program = fabric.with(&hv1, |switch| switch.program().clone());
+    assert!(!program.is_empty());
+
+    // The reference, and the compiled program walked, say the same.
+    for (from, to, port) in [
+        ("lb", "web-1", 443),
+        ("web-1", "app-2", 8080),
+        ("app-1", "db", 5432),
+        ("lb", "db", 5432),
+        ("web-1", "web-2", 443),
+        ("db", "lb", 22),
+        ("ip:198.51.100.7", "db", 5432),
+    ] {
+        let reach = client.ask("/v1/reach", from, to, port).await;
+        let trace = client.ask("/v1/trace", from, to, port).await;
+        assert_eq!(trace["verdict"], reach["verdict"], "{from} {to} {port}: {reach:#} {trace:#}");
+    }
+    let trace = client.ask("/v1/trace", "web-1", "app-1", 8080).await;
+    assert_eq!(trace["outcome"], json!("delivered to app-1 at hv1:app-1"), "{trace:#}");
+    let rules: Vec<&str> =
+        trace["hops"][0]["steps"].as_array().unwrap().iter().map(|s| s["rule"].as_str().unwrap()).collect();
+    assert!(rules.contains(&"web-to-app/http"), "{rules:?}");
+
+    // A wrong change is refused as a whole, and says where.
+    let bad = "kind: Policy\nmetadata: {name: bad}\nspec:\n  subject: {zone: nowhere}\n";
+    let (status, problem) = client.send("POST", "/v1/apply", Some(bad.into())).await;
+    assert!(status == 422 || status == 400, "{problem}");
+    assert!(problem["diagnostics"][0]["line"].is_number(), "{problem}");
+    assert_eq!(client.get("/v1/status").await["revision"], json!(1));
+
+    // A dry run counts entries and changes nothing.
+    let edit = "kind: Workload\nmetadata: {name: app-9, labels: {app: shop, tier: app, env: prod}}\nspec: {network: shop, \
+                interfaces: [{mac: \"02:00:00:00:00:99\", ips: [10.1.0.99], attachment: {switch: hv1, port: app-9}}]}\n";
+    let (status, plan) = client.send("POST", "/v1/apply?dryRun=true", Some(edit.into())).await;
+    assert_eq!(status, 200, "{plan}");
+    assert!(plan["plan"]["switches"]["hv1"]["added"].as_u64().unwrap() > 0, "{plan}");
+    assert_eq!(fabric.with(&hv1, |switch| switch.program().clone()), program);
+
+    let changes = fabric.with(&hv1, |switch| switch.changes());
+    daemon.stop().await.unwrap();
+
+    // The same switch, another controller.
+    let daemon = start(&config(directory.path()), fabric.clone()).await.unwrap();
+    let client = Client::of(&daemon);
+    let realized = client.get("/v1/realization?revision=1&wait=10s").await;
+    assert_eq!(realized["realized"], json!(true), "{realized}");
+    let status = client.get("/v1/status").await;
+    let switch = &status["switches"][0];
+    assert_eq!((&switch["acknowledged"], &switch["drift"], &switch["connected"]), (&json!(1), &json!(0), &json!(true)));
+    assert_eq!(fabric.with(&hv1, |switch| switch.changes()), changes, "an identical switch was written to");
+    assert_eq!(fabric.with(&hv1, |switch| switch.program().clone()), program);
+    let web = client.get("/v1/workloads/web-1").await;
+    assert_eq!(
+        web["metadata"]["resourceVersion"]
+            .as_str()
+            .map_or(web["metadata"]["resourceVersion"].as_u64(), |v| v.parse().ok()),
+        Some(1)
+    );
+    let metrics = client.get("/metrics").await;
+    assert!(metrics.as_str().unwrap().contains("bulkhead_switch_connected{switch=\"hv1\"} 1"), "{metrics}");
+
+    // Taking everything away leaves an empty program.
+    let (status, _) = client.send("DELETE", "/v1/workloads/db", None).await;
+    assert_eq!(status, 200);
+    client.get("/v1/realization?revision=2&wait=10s").await;
+    let left = fabric.with(&hv1, |switch| switch.program().len());
+    assert!(left < program.len(), "{left}");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_controller_on_the_same_data_is_told_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = start(&config(directory.path()), Fabric::default()).await.unwrap();
+    let error = start(&config(directory.path()), Fabric::default()).await.err().unwrap();
+    assert!(format!("{error:#}").contains("--data-dir"), "{error:#}");
+    daemon.stop().await.unwrap();
+}
