@@ -1,1 +1,21 @@
-//! placeholder
+//! Drives Open vSwitch: entries become OpenFlow 1.3 flows and come back as the same entries.
+//!
+//! [`lower`] and [`lift`] are pure, and `lift(lower(e)) == e` for every entry that can be lowered. Entries
+//! name ports by name or by number; the cookie remembers which, so nobody has to bring programs into another
+//! form before comparing them.
+
+pub mod error;
+pub mod flow;
+pub mod layout;
+mod lift;
+mod lower;
+pub mod ports;
+
+pub use error::{LiftError, LowerError};
+pub use flow::{Flow, FlowKey};
+pub use lift::lift;
+pub use lower::{lower, lower_key};
+pub use ports::PortMap;
+
+#[cfg(test)]
+mod tests;

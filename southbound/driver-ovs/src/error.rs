@@ -1,0 +1,77 @@
+//! Why an entry has no form in Open vSwitch, and why a flow is no entry.
+
+use bulkhead_pipeline::{Field, Stage};
+use bulkhead_topology::Port;
+use thiserror::Error;
+
+/// An entry that cannot be written to the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LowerError {
+    /// It names a port that the switch does not have.
+    #[error("the switch has no port {0}")]
+    Port(Port),
+    /// Its actions name ports both by name and by number; the cookie can remember only one way.
+    #[error("names some out-ports by name and some by number")]
+    MixedPorts,
+    /// It uses a field without matching the header that has it (OF 1.3.5 §7.2.3.6).
+    #[error("uses {} without matching what comes before it: {needs}", field.as_str())]
+    Prerequisite {
+        /// The field.
+        field: Field,
+        /// What the match has to say.
+        needs: &'static str,
+    },
+    /// It masks a field that can only be matched exactly.
+    #[error("matches {} under a mask", .0.as_str())]
+    Mask(Field),
+    /// It sets a field that no action can set.
+    #[error("sets {}, which cannot be set", .0.as_str())]
+    NotSettable(Field),
+    /// It sets a field to more than it holds.
+    #[error("sets {} to {value:#x}, which does not fit", field.as_str())]
+    TooWide {
+        /// The field.
+        field: Field,
+        /// The value.
+        value: u128,
+    },
+    /// It copies between fields of different widths.
+    #[error("copies {} into {} of another width", from.as_str(), to.as_str())]
+    Widths {
+        /// Read from.
+        from: Field,
+        /// Written to.
+        to: Field,
+    },
+    /// It goes to a stage that is not a later one.
+    #[error("goes back to {}", .0.spec().name)]
+    Backwards(Stage),
+    /// The tracker takes the packet, yet an action or no stage follows.
+    #[error("does something after the tracker took the packet")]
+    AfterTracker,
+    /// A clause whose numbers do not make a conjunction, or that comes with something else.
+    #[error("is clause {k} of {n}, or does more than that")]
+    Clause {
+        /// Which.
+        k: u8,
+        /// Of how many.
+        n: u8,
+    },
+}
+
+/// A flow with our cookie that is no entry of this pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LiftError {
+    /// The cookie is not one that this version writes.
+    #[error("cookie {0:#018x} is of another layout or means nothing")]
+    Cookie(u64),
+    /// The table is no stage.
+    #[error("table {0} is no stage")]
+    Table(u8),
+    /// It matches what no entry matches.
+    #[error("matches {0}")]
+    Match(String),
+    /// It does what no entry does.
+    #[error("does {0}")]
+    Action(String),
+}

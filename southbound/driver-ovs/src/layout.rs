@@ -1,0 +1,223 @@
+//! Where the pipeline lives in Open vSwitch: tables, registers, cookies, and the actions that take several
+//! OpenFlow actions. One place for both directions; `lower` and `lift` only use it.
+//!
+//! | what | where |
+//! |---|---|
+//! | stage | the table with its number |
+//! | network, src_local, dst_local | `reg0[0..15]`, `reg0[16]`, `reg0[17]` |
+//! | src_id, dst_id | `reg1`, `reg2` |
+//! | service | `reg3[0..23]` |
+//! | src_class, dst_class | `reg4`, `reg5` |
+//! | chosen out-port | `reg6` |
+//! | scratch of swap-ends | `reg7` |
+//! | a connection's service, ids, classes | `ct_mark`, `ct_label[0..31]` to `ct_label[96..127]` |
+
+use bulkhead_openflow::wire::{
+    action::{Action, Controller, Subfield},
+    field::OxmField,
+};
+use bulkhead_pipeline::{Cause, Field, ip_proto};
+
+/// Top byte of the cookies of our entries.
+pub const COOKIE_OWNER: u64 = 0xb1 << 56;
+/// The bits by which entries are known as ours; all others are foreign, and never touched or reported.
+pub const COOKIE_MASK: u64 = 0xff << 56;
+/// Number of this page: entries written under another layout mean something else, and are not lifted.
+const LAYOUT: u8 = 1;
+
+/// The register that holds the chosen out-port.
+pub(crate) const OUT_PORT: OxmField = OxmField::Reg6;
+/// The register that [`swap_ends`] goes through; nothing matches it.
+const SCRATCH: OxmField = OxmField::Reg7;
+/// The register of the service.
+const SERVICE: OxmField = OxmField::Reg3;
+/// Lowest bit of the service's protocol.
+const SERVICE_PROTOCOL: u16 = 16;
+
+/// The meter that limits rejected packets on their way to the controller (A19: a flood of them must not load
+/// the switch's connection). Open vSwitch accepts entries that name a meter which is not there.
+pub const REJECT_METER: u32 = 0xb1;
+/// Bytes of a rejected packet that the answer quotes: link header, IP with options, and enough beyond.
+pub const REJECT_BYTES: u16 = 256;
+
+/// What a cookie says besides whose it is: layout in bits 48-55, flags in 40-47, cause below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cookie {
+    /// The rule that the entry stands for.
+    pub cause: Cause,
+    /// [`Cookie::DONE`] and so on.
+    pub flags: u8,
+}
+
+impl Cookie {
+    /// The entry ends in `Done`; without this and a next table, in `Drop`. They forward alike.
+    pub const DONE: u8 = 1;
+    /// Packets of the entry count as dropped.
+    pub const DROPPED: u8 = 2;
+    /// The program names the in-port by number.
+    pub const IN_PORT_NUMBER: u8 = 4;
+    /// The program names the ports in the actions by number.
+    pub const OUT_PORT_NUMBER: u8 = 8;
+
+    /// The cookie of an entry.
+    pub fn to_bits(self) -> u64 {
+        COOKIE_OWNER | u64::from(LAYOUT) << 48 | u64::from(self.flags) << 40 | self.cause.to_bits()
+    }
+
+    /// What a cookie of this layout says; `None` for foreign ones and for other layouts.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let [owner, layout, flags, ..] = bits.to_be_bytes();
+        let ours = [owner, layout] == [COOKIE_OWNER.to_be_bytes()[0], LAYOUT];
+        let cause = Cause::from_bits(bits & 0xff_ffff_ffff)?;
+        ours.then_some(Self { cause, flags })
+    }
+}
+
+/// Our metadata and where it is: field, register, lowest bit.
+pub(crate) const METADATA: [(Field, OxmField, u16); 8] = [
+    (Field::Network, OxmField::Reg0, 0),
+    (Field::SrcLocal, OxmField::Reg0, 16),
+    (Field::DstLocal, OxmField::Reg0, 17),
+    (Field::SrcId, OxmField::Reg1, 0),
+    (Field::DstId, OxmField::Reg2, 0),
+    (Field::Service, SERVICE, 0),
+    (Field::SrcClass, OxmField::Reg4, 0),
+    (Field::DstClass, OxmField::Reg5, 0),
+];
+
+/// The bits that hold a metadata field; `None` for a packet's field.
+pub(crate) fn metadata(field: Field) -> Option<Subfield> {
+    let (field, register, offset) = METADATA.into_iter().find(|place| place.0 == field)?;
+    Some(Subfield::new(register, offset, field.width() as u16))
+}
+
+/// The metadata field that exactly these bits hold.
+pub(crate) fn metadata_at(bits: Subfield) -> Option<Field> {
+    METADATA.into_iter().map(|place| place.0).find(|field| metadata(*field) == Some(bits))
+}
+
+/// Fields of packets that have one place whatever the packet is. The bits of `ct_state` and `nw_frag` are those
+/// of [`bulkhead_pipeline::conn`] and [`bulkhead_pipeline::frag`]; `vlan_vid` has its present bit (OF 1.3.5 §7.2.3.7).
+pub(crate) const PACKET: [(Field, OxmField); 22] = [
+    (Field::Conjunction, OxmField::ConjId),
+    (Field::Conn, OxmField::CtState),
+    (Field::EthSrc, OxmField::EthSrc),
+    (Field::EthDst, OxmField::EthDst),
+    (Field::EthType, OxmField::EthType),
+    (Field::Vlan, OxmField::VlanVid),
+    (Field::IpProto, OxmField::IpProto),
+    (Field::IpFrag, OxmField::IpFrag),
+    (Field::Ipv4Src, OxmField::Ipv4Src),
+    (Field::Ipv4Dst, OxmField::Ipv4Dst),
+    (Field::Ipv6Src, OxmField::Ipv6Src),
+    (Field::Ipv6Dst, OxmField::Ipv6Dst),
+    (Field::ArpOp, OxmField::ArpOp),
+    (Field::ArpSpa, OxmField::ArpSpa),
+    (Field::ArpTpa, OxmField::ArpTpa),
+    (Field::ArpSha, OxmField::ArpSha),
+    (Field::ArpTha, OxmField::ArpTha),
+    (Field::NdTarget, OxmField::NdTarget),
+    (Field::NdSll, OxmField::NdSll),
+    (Field::NdTll, OxmField::NdTll),
+    (Field::NdReserved, OxmField::NdReserved),
+    (Field::NdOption, OxmField::NdOptionsType),
+];
+
+/// Fields whose place depends on the protocol: field, protocol, place.
+pub(crate) const BY_PROTOCOL: [(Field, u128, OxmField); 10] = [
+    (Field::L4Src, ip_proto::TCP, OxmField::TcpSrc),
+    (Field::L4Dst, ip_proto::TCP, OxmField::TcpDst),
+    (Field::L4Src, ip_proto::UDP, OxmField::UdpSrc),
+    (Field::L4Dst, ip_proto::UDP, OxmField::UdpDst),
+    (Field::L4Src, ip_proto::SCTP, OxmField::SctpSrc),
+    (Field::L4Dst, ip_proto::SCTP, OxmField::SctpDst),
+    (Field::IcmpType, ip_proto::ICMP, OxmField::Icmpv4Type),
+    (Field::IcmpCode, ip_proto::ICMP, OxmField::Icmpv4Code),
+    (Field::IcmpType, ip_proto::ICMPV6, OxmField::Icmpv6Type),
+    (Field::IcmpCode, ip_proto::ICMPV6, OxmField::Icmpv6Code),
+];
+
+/// The pipeline's field of a packet's field.
+pub(crate) fn packet_field(place: OxmField) -> Option<Field> {
+    let fixed = PACKET.into_iter().find(|entry| entry.1 == place).map(|entry| entry.0);
+    fixed.or_else(|| BY_PROTOCOL.into_iter().find(|entry| entry.2 == place).map(|entry| entry.0))
+}
+
+/// The zone of the tracker: the network's number.
+pub(crate) const fn zone() -> Subfield {
+    Subfield::new(OxmField::Reg0, 0, 16)
+}
+
+/// The bits that hold the service's protocol.
+const fn protocol() -> Action {
+    Action::Move { src: Subfield::whole(OxmField::IpProto), dst: SERVICE, dst_offset: SERVICE_PROTOCOL }
+}
+
+/// Service := protocol and this port.
+pub(crate) const fn service_from_port(port: OxmField) -> [Action; 2] {
+    [Action::Move { src: Subfield::whole(port), dst: SERVICE, dst_offset: 0 }, protocol()]
+}
+
+/// Service := protocol, type, code.
+pub(crate) const fn service_from_icmp(kind: OxmField, code: OxmField) -> [Action; 3] {
+    [
+        Action::Move { src: Subfield::whole(kind), dst: SERVICE, dst_offset: 8 },
+        Action::Move { src: Subfield::whole(code), dst: SERVICE, dst_offset: 0 },
+        protocol(),
+    ]
+}
+
+/// Service := protocol alone.
+pub(crate) const fn service_from_protocol() -> [Action; 2] {
+    [Action::Load { dst: Subfield::new(SERVICE, 0, SERVICE_PROTOCOL), value: 0 }, protocol()]
+}
+
+/// Where a connection keeps what is remembered: register, connection's field, lowest bit.
+const REMEMBERED: [(OxmField, OxmField, u16); 5] = [
+    (SERVICE, OxmField::CtMark, 0),
+    (OxmField::Reg1, OxmField::CtLabel, 0),
+    (OxmField::Reg2, OxmField::CtLabel, 32),
+    (OxmField::Reg4, OxmField::CtLabel, 64),
+    (OxmField::Reg5, OxmField::CtLabel, 96),
+];
+
+/// The metadata into the connection.
+pub(crate) const fn remember() -> [Action; 5] {
+    const fn one((register, place, offset): (OxmField, OxmField, u16)) -> Action {
+        Action::Move { src: Subfield::whole(register), dst: place, dst_offset: offset }
+    }
+    let [a, b, c, d, e] = REMEMBERED;
+    [one(a), one(b), one(c), one(d), one(e)]
+}
+
+/// The connection's memory into the metadata.
+pub(crate) const fn recall() -> [Action; 5] {
+    const fn one((register, place, offset): (OxmField, OxmField, u16)) -> Action {
+        Action::Move { src: Subfield::new(place, offset, 32), dst: register, dst_offset: 0 }
+    }
+    let [a, b, c, d, e] = REMEMBERED;
+    [one(a), one(b), one(c), one(d), one(e)]
+}
+
+/// Exchanges ids, classes and the two local bits.
+pub(crate) const fn swap_ends() -> [Action; 9] {
+    const fn bit(from: OxmField, at: u16, to: OxmField, dst_offset: u16) -> Action {
+        Action::Move { src: Subfield::new(from, at, 1), dst: to, dst_offset }
+    }
+    [
+        Action::copy(OxmField::Reg1, SCRATCH),
+        Action::copy(OxmField::Reg2, OxmField::Reg1),
+        Action::copy(SCRATCH, OxmField::Reg2),
+        Action::copy(OxmField::Reg4, SCRATCH),
+        Action::copy(OxmField::Reg5, OxmField::Reg4),
+        Action::copy(SCRATCH, OxmField::Reg5),
+        bit(OxmField::Reg0, 16, SCRATCH, 0),
+        bit(OxmField::Reg0, 17, OxmField::Reg0, 16),
+        bit(SCRATCH, 0, OxmField::Reg0, 17),
+    ]
+}
+
+/// To the controller, which answers the sender.
+pub(crate) fn reject() -> Action {
+    Action::Controller(Controller { max_len: REJECT_BYTES, meter: Some(REJECT_METER), ..Controller::default() })
+}

@@ -1,0 +1,4 @@
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod generate;
+mod round_trip;

@@ -1,0 +1,184 @@
+//! Random entries that Open vSwitch can hold.
+
+use crate::ports::PortMap;
+use bulkhead_pipeline::{
+    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype as eth, ip_proto as ip,
+};
+use bulkhead_topology::Port;
+use proptest::{collection::vec, prelude::*, sample::select};
+
+pub fn ports() -> PortMap {
+    let mut ports = PortMap::default();
+    for (number, name) in [(1, "web-1"), (2, "db-1"), (300, "uplink0"), (0xffff_fffe, "br-int")] {
+        ports.insert(number, name);
+    }
+    ports
+}
+
+/// The headers of a packet, which say which fields an entry may use.
+fn headers() -> impl Strategy<Value = Vec<(Field, u128)>> {
+    let (v4, v6) = ((Field::EthType, eth::IPV4), (Field::EthType, eth::IPV6));
+    let proto = |number| (Field::IpProto, number);
+    select(vec![
+        vec![],
+        vec![(Field::EthType, eth::ARP)],
+        vec![v4],
+        vec![v6],
+        vec![v4, proto(ip::TCP)],
+        vec![v4, proto(ip::UDP)],
+        vec![v6, proto(ip::SCTP)],
+        vec![v6, proto(ip::TCP)],
+        vec![v4, proto(ip::ICMP)],
+        vec![v6, proto(ip::ICMPV6)],
+        vec![v6, proto(47)],
+        vec![v6, proto(ip::ICMPV6), (Field::IcmpType, 135)],
+        vec![v6, proto(ip::ICMPV6), (Field::IcmpType, 136)],
+    ])
+}
+
+fn usable(field: Field, headers: &[(Field, u128)]) -> bool {
+    let has = |wanted: Field| headers.iter().find(|header| header.0 == wanted).map(|header| header.1);
+    let (kind, proto, icmp) = (has(Field::EthType), has(Field::IpProto), has(Field::IcmpType));
+    match field {
+        Field::EthType | Field::IpProto => false,
+        Field::IpFrag => matches!(kind, Some(eth::IPV4 | eth::IPV6)),
+        Field::Ipv4Src | Field::Ipv4Dst => kind == Some(eth::IPV4),
+        Field::Ipv6Src | Field::Ipv6Dst => kind == Some(eth::IPV6),
+        Field::L4Src | Field::L4Dst => matches!(proto, Some(ip::TCP | ip::UDP | ip::SCTP)),
+        Field::IcmpType | Field::IcmpCode => matches!(proto, Some(ip::ICMP | ip::ICMPV6)) && icmp.is_none(),
+        Field::ArpOp | Field::ArpSpa | Field::ArpTpa | Field::ArpSha | Field::ArpTha => kind == Some(eth::ARP),
+        Field::NdTarget => icmp.is_some(),
+        Field::NdSll => icmp == Some(135),
+        Field::NdTll => icmp == Some(136),
+        Field::NdReserved | Field::NdOption => icmp.is_some(),
+        _ => true,
+    }
+}
+
+fn settable(field: Field) -> bool {
+    !matches!(field, Field::Conjunction | Field::Conn | Field::Vlan | Field::IpFrag)
+}
+
+fn maskable(field: Field) -> bool {
+    !matches!(
+        field,
+        Field::Conjunction | Field::IcmpType | Field::IcmpCode | Field::ArpOp | Field::NdReserved | Field::NdOption
+    )
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    select(ports().all().into_iter().collect::<Vec<_>>())
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![
+        select(Builtin::ALL).prop_map(Cause::Builtin),
+        any::<u32>().prop_map(Cause::Rule),
+        any::<u32>().prop_map(Cause::Isolation),
+        any::<u32>().prop_map(Cause::Zone),
+        any::<u32>().prop_map(Cause::Default),
+        (0..Stage::ALL.len()).prop_map(|at| Cause::Miss(Stage::ALL[at].stage)),
+    ]
+}
+
+fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
+    let fields: Vec<Field> = Field::ALL.into_iter().filter(|f| usable(*f, &headers) && settable(*f)).collect();
+    let pairs: Vec<(Field, Field)> = fields
+        .iter()
+        .flat_map(|from| fields.iter().map(|to| (*from, *to)))
+        .filter(|(from, to)| from.width() == to.width())
+        .collect();
+    let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
+    let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Output(Output::InPort)];
+    plain.push(Action::Output(Output::Chosen));
+    if ip {
+        plain.extend([Action::Commit, Action::ServiceFromProto]);
+    }
+    if usable(Field::L4Dst, &headers) {
+        plain.extend([Action::ServiceFromDst, Action::ServiceFromSrc]);
+    }
+    if headers.iter().any(|h| *h == (Field::IpProto, ip::ICMP) || *h == (Field::IpProto, ip::ICMPV6)) {
+        plain.push(Action::ServiceFromIcmp);
+    }
+    prop_oneof![
+        (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, value & field.full_mask())),
+        select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
+        port().prop_map(Action::SetOut),
+        port().prop_map(|port| Action::Output(Output::Port(port))),
+        select(plain),
+    ]
+    .boxed()
+}
+
+fn matches(headers: Vec<(Field, u128)>) -> impl Strategy<Value = Match> {
+    let fields: Vec<Field> = Field::ALL.into_iter().filter(|field| usable(*field, &headers)).collect();
+    let terms = vec((select(fields), any::<u128>(), prop_oneof![Just(u128::MAX), any::<u128>()]), 0..5);
+    (proptest::option::of(port()), terms).prop_map(move |(in_port, terms)| {
+        let mut matches = in_port.into_iter().fold(Match::any(), Match::port);
+        for (field, value) in &headers {
+            matches = matches.with(*field, *value);
+        }
+        terms.into_iter().fold(matches, |matches, (field, value, mask)| match matches.get(field) {
+            Some(_) => matches,
+            None => matches.masked(field, value, if maskable(field) { mask } else { u128::MAX }),
+        })
+    })
+}
+
+/// What an entry does in the end.
+#[derive(Debug, Clone)]
+enum Last {
+    Go,
+    Tracker(Action),
+    End(Next),
+}
+
+fn ordinary() -> impl Strategy<Value = Entry> {
+    let stages = 0..Stage::ALL.len() - 1;
+    (headers(), stages).prop_flat_map(|(headers, at)| {
+        let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
+        let mut ends = vec![Last::Go, Last::End(Next::Drop), Last::End(Next::Done)];
+        if ip {
+            ends.extend([Last::Tracker(Action::Track), Last::Tracker(Action::Gate)]);
+        }
+        let parts = (matches(headers.clone()), vec(action(headers), 0..6), select(ends));
+        let place = (Just(Stage::ALL[at].stage), at + 1..Stage::ALL.len(), any::<u16>(), cause());
+        (place, parts).prop_map(|((stage, next, priority, cause), (matches, mut actions, last))| {
+            let later = Next::Stage(Stage::ALL[next].stage);
+            let next = match last {
+                Last::Go => later,
+                Last::End(end) => end,
+                Last::Tracker(action) => {
+                    actions.push(action);
+                    later
+                }
+            };
+            // The cookie remembers one way of naming out-ports.
+            let first = actions.iter().find_map(|action| match action {
+                Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port.clone()),
+                _ => None,
+            });
+            for action in &mut actions {
+                if let (Action::SetOut(port) | Action::Output(Output::Port(port)), Some(first)) = (action, &first) {
+                    if matches!(port, Port::Number(_)) != matches!(first, Port::Number(_)) {
+                        *port = first.clone();
+                    }
+                }
+            }
+            Entry::new(stage, priority, matches, actions, next, cause)
+        })
+    })
+}
+
+fn clause() -> impl Strategy<Value = Entry> {
+    let one = (any::<u32>(), 2u8..=3)
+        .prop_flat_map(|(conjunction, n)| (1..=n).prop_map(move |k| Action::Clause { conjunction, k, n }));
+    let parts = (matches(Vec::new()), vec(one, 1..4), any::<u16>(), cause());
+    parts.prop_map(|(matches, clauses, priority, cause)| {
+        Entry::new(Stage::EgressApplication, priority, matches, clauses, Next::Done, cause)
+    })
+}
+
+pub fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![8 => ordinary(), 1 => clause()]
+}

@@ -1,0 +1,134 @@
+//! `lift(lower(e)) == e`, in memory and over the wire; and what is refused.
+
+use super::generate::{entry, ports};
+use crate::{
+    error::{LiftError, LowerError},
+    flow::{Flow, FlowKey},
+    layout::{COOKIE_MASK, COOKIE_OWNER, Cookie},
+    lift, lower, lower_key,
+};
+use bulkhead_openflow::{FlowCommand, FlowMod, Msg};
+use bulkhead_pipeline::{Action, Cause, Entry, Field, Match, Next, Output, Stage, ethertype};
+use bulkhead_topology::Port;
+use proptest::prelude::*;
+
+/// The flow as a switch would have it from its message.
+fn over_the_wire(flow: &Flow) -> Flow {
+    let mut message = FlowMod::new(FlowCommand::Add);
+    message.table = flow.key.table;
+    message.priority = flow.key.priority;
+    message.cookie = flow.cookie;
+    message.matching = flow.key.matches.clone();
+    message.instructions = flow.instructions.clone();
+    let mut bytes = Vec::new();
+    Msg::FlowMod(message).encode(1, &mut bytes);
+    let Ok((_, Msg::FlowMod(got))) = Msg::decode(&bytes) else { panic!("not read back") };
+    let key = FlowKey { table: got.table, priority: got.priority, matches: got.matching };
+    Flow { key, cookie: got.cookie, instructions: got.instructions }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn an_entry_comes_back_as_it_went(entry in entry()) {
+        let ports = ports();
+        let flow = lower(&entry, &ports).unwrap();
+        prop_assert_eq!(flow.cookie & COOKIE_MASK, COOKIE_OWNER);
+        prop_assert_eq!(&lower_key(&entry.key, &ports).unwrap(), &flow.key);
+        prop_assert_eq!(&lift(&flow, &ports).unwrap(), &entry);
+        prop_assert_eq!(&lift(&over_the_wire(&flow), &ports).unwrap(), &entry);
+    }
+
+    #[test]
+    fn lifting_never_fails_badly(entry in entry(), cookie: u64, table: u8, dropped in 0usize..12) {
+        let mut flow = lower(&entry, &ports()).unwrap();
+        flow.cookie = cookie ^ flow.cookie;
+        flow.key.table = table;
+        for instruction in &mut flow.instructions {
+            if let bulkhead_openflow::Instruction::ApplyActions(actions) = instruction
+                && dropped < actions.len()
+            {
+                actions.remove(dropped);
+            }
+        }
+        let _ = lift(&flow, &ports());
+    }
+}
+
+fn simple(matches: Match, actions: Vec<Action>, next: Next) -> Entry {
+    Entry::new(Stage::Classify, 7, matches, actions, next, Cause::Rule(9))
+}
+
+fn refused(entry: &Entry) -> LowerError {
+    lower(entry, &ports()).unwrap_err()
+}
+
+#[test]
+fn a_sequence_that_lost_an_action_is_not_lifted() {
+    for action in [Action::SwapEnds, Action::Recall, Action::Reject] {
+        let flow = lower(&simple(Match::any(), vec![action.clone()], Next::Drop), &ports()).unwrap();
+        let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
+            panic!("one instruction")
+        };
+        for at in 0..actions.len().saturating_sub(1) {
+            let mut broken = actions.clone();
+            broken.remove(at);
+            let instructions = vec![bulkhead_openflow::Instruction::ApplyActions(broken)];
+            let lifted = lift(&Flow { instructions, ..flow.clone() }, &ports());
+            assert!(lifted.is_err_and(|error| matches!(error, LiftError::Action(_))), "{action:?} without {at}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_with_its_reason() {
+    let v4 = || Match::any().with(Field::EthType, ethertype::IPV4);
+    let name = |name: &str| Port::Name(name.into());
+    let gone = simple(Match::any().port(name("gone")), vec![], Next::Drop);
+    assert_eq!(refused(&gone), LowerError::Port(name("gone")));
+    let gone = simple(Match::any(), vec![Action::SetOut(Port::Number(77))], Next::Drop);
+    assert_eq!(refused(&gone), LowerError::Port(Port::Number(77)));
+    let mixed = vec![Action::SetOut(Port::Number(1)), Action::Output(Output::Port(name("db-1")))];
+    assert_eq!(refused(&simple(Match::any(), mixed, Next::Done)), LowerError::MixedPorts);
+    let bare = simple(Match::any().with(Field::Ipv4Src, 1u32), vec![], Next::Drop);
+    assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::Ipv4Src, .. }));
+    let bare = simple(v4(), vec![Action::ServiceFromDst], Next::Drop);
+    assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::L4Dst, .. }));
+    let bare = simple(Match::any(), vec![Action::Commit], Next::Drop);
+    assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::Conn, .. }));
+    let masked = simple(v4().masked(Field::IpProto, 6u8, 0xf), vec![], Next::Drop);
+    assert_eq!(refused(&masked), LowerError::Mask(Field::IpProto));
+    let fixed = simple(v4(), vec![Action::Set(Field::IpProto, 6)], Next::Drop);
+    assert_eq!(refused(&fixed), LowerError::NotSettable(Field::IpProto));
+    let wide = simple(v4(), vec![Action::Set(Field::SrcLocal, 2)], Next::Drop);
+    assert_eq!(refused(&wide), LowerError::TooWide { field: Field::SrcLocal, value: 2 });
+    let back = simple(v4(), vec![Action::Track], Next::Stage(Stage::Classify));
+    assert_eq!(refused(&back), LowerError::Backwards(Stage::Classify));
+    let after = simple(v4(), vec![Action::Track, Action::Commit], Next::Stage(Stage::Connection));
+    assert_eq!(refused(&after), LowerError::AfterTracker);
+    let clause = |k, n| simple(v4(), vec![Action::Clause { conjunction: 1, k, n }], Next::Done);
+    assert_eq!(refused(&clause(4, 3)), LowerError::Clause { k: 4, n: 3 });
+    assert_eq!(refused(&clause(1, 1)), LowerError::Clause { k: 1, n: 1 });
+}
+
+#[test]
+fn a_port_without_its_name_comes_back_as_a_number_and_can_be_removed() {
+    let mut ports = ports();
+    let entry = simple(Match::any().port(Port::Name("web-1".into())), vec![], Next::Drop);
+    let flow = lower(&entry, &ports).unwrap();
+    ports.remove(1);
+    let lifted = lift(&flow, &ports).unwrap();
+    assert_eq!(lifted.key.matches.in_port, Some(Port::Number(1)));
+    assert_eq!(lower_key(&lifted.key, &ports).unwrap(), flow.key);
+    assert_eq!(lower_key(&entry.key, &ports).unwrap(), flow.key);
+}
+
+#[test]
+fn cookies_of_others_say_nothing() {
+    let ours = Cookie { cause: Cause::Rule(5), flags: Cookie::DONE };
+    assert_eq!(Cookie::from_bits(ours.to_bits()), Some(ours));
+    assert_eq!(Cookie::from_bits(ours.to_bits() ^ 1 << 56), None);
+    assert_eq!(Cookie::from_bits(ours.to_bits() ^ 1 << 48), None, "another layout");
+    assert_eq!(Cookie::from_bits(ours.to_bits() | 0xff << 32), None, "no such cause");
+}
