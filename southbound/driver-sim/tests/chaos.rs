@@ -120,6 +120,47 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn what_is_acknowledged_is_there(seed: u64, edits in proptest::collection::vec(edit(), 1..60)) {
+        // Without late answers: a late read-back cannot be told from a fresh one.
+        let mut rig = Rig::new(seed, Odds { delay: 0, ..Odds::STORM }, Program::new());
+        for (remove, source, cause, turns) in edits {
+            let entry = entry(source, cause);
+            rig.change(&match remove {
+                true => Delta { remove: vec![entry.key], add: Vec::new() },
+                false => Delta { remove: Vec::new(), add: vec![entry] },
+            });
+            for _ in 0..turns {
+                rig.turn();
+                if rig.machine.progress().acknowledged == rig.revision {
+                    prop_assert_eq!(rig.switch.program(), &rig.desired);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_trouble_no_time_passes(edits in proptest::collection::vec(edit(), 1..60)) {
+        let mut rig = Rig::new(0, Odds::CALM, Program::new());
+        for (remove, source, cause, turns) in edits {
+            let entry = entry(source, cause);
+            rig.change(&match remove {
+                true => Delta { remove: vec![entry.key], add: Vec::new() },
+                false => Delta { remove: Vec::new(), add: vec![entry] },
+            });
+            for _ in 0..turns.min(rig.inbox.len()) {
+                rig.turn();
+            }
+        }
+        while !rig.inbox.is_empty() {
+            rig.turn();
+        }
+        prop_assert_eq!(rig.switch.program(), &rig.desired);
+        prop_assert_eq!((rig.machine.progress().acknowledged, rig.now), (rig.revision, Duration::ZERO));
+    }
+}
+
 #[test]
 fn the_same_seed_makes_the_same_trouble() {
     let run = |seed| {
