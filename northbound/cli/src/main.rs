@@ -1,2 +1,98 @@
-//! placeholder
-fn main() {}
+//! `bulkhead`: the operator's command line, a client of the public API only.
+
+mod args;
+mod change;
+mod describe;
+mod input;
+mod print;
+mod question;
+mod show;
+mod tables;
+mod yaml;
+mod zone;
+
+use args::{Cli, Command};
+use bulkhead_client::{Client, Error};
+use clap::{CommandFactory, Parser};
+use print::{Out, Tone};
+use std::process::ExitCode;
+
+/// What a command ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Yes, or done.
+    Yes,
+    /// It failed, and has said why.
+    Failed,
+    /// The answer is no.
+    No,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = Out::new();
+    let outcome = run(&cli, &mut out);
+    // What there is to say is said even if the end was bad.
+    let written = out.flush();
+    match outcome {
+        Err(error) => {
+            report(&error);
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+        Ok(_) if written.is_err() => ExitCode::from(1),
+        Ok(Outcome::Yes) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::No) => ExitCode::from(3),
+    }
+}
+
+/// Wrong usage that clap cannot see.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn report(error: &anyhow::Error) {
+    if let Some(Error::Problem(problem)) = error.downcast_ref::<Error>() {
+        print::findings(&problem.diagnostics, &Default::default());
+    }
+    let text: Vec<String> = format!("{error:#}").lines().map(print::clean).collect();
+    print::note(&format!("error: {}", text.join("\n")));
+}
+
+fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
+    let client = || Client::new(&cli.server);
+    match &cli.command {
+        Command::Apply { files, dry_run, wait } => change::apply(&client()?, cli.output, out, files, *dry_run, *wait),
+        Command::Plan { files } => change::plan(&client()?, cli.output, out, files),
+        Command::Validate { files } => change::validate(cli.output, out, files),
+        Command::Get(target) => show::get(&client()?, cli.output, out, target),
+        Command::Describe(target) => describe::describe(&client()?, cli.output, out, target),
+        Command::Edit { kind, name } => change::edit(&client()?, cli.output, out, kind, name.as_deref()),
+        Command::Delete { target, files } => change::delete(&client()?, cli.output, out, target, files),
+        Command::Reach(question) => question::reach(&client()?, cli.output, out, question),
+        Command::Matrix { selector, port } => {
+            question::matrix(&client()?, cli.output, out, selector.as_deref(), port.as_deref())
+        }
+        Command::Trace(question) => question::trace(&client()?, cli.output, out, question),
+        Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
+        Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut script);
+            out.raw(&String::from_utf8_lossy(&script));
+            Ok(Outcome::Yes)
+        }
+    }
+}
+
+/// `yes` and `no` in their colours.
+fn yes_no(out: &Out, yes: bool) -> String {
+    if yes { out.tint(Tone::Good, "yes") } else { out.tint(Tone::Bad, "no") }
+}

@@ -18,9 +18,11 @@ pub mod v1;
 mod yaml;
 
 pub use answer::*;
+pub use bulkhead_policy::{Kind, Resource, model};
+pub use bulkhead_topology::Selector;
 pub use canonical::{canonical, object};
 pub use convert::convert;
-pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES};
+pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES, ReadError};
 pub use parse::{Document, Format, Parsed, key_of, load, read, validate};
 pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};

@@ -116,3 +116,8 @@ impl Node {
         }
     }
 }
+
+/// Reads YAML of any shape, without the places: for what is not a resource.
+pub fn read_yaml(text: &str) -> Result<Vec<Value>, crate::limits::ReadError> {
+    Ok(crate::yaml::read(text)?.iter().map(Node::to_value).collect())
+}

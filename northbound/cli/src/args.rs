@@ -1,0 +1,315 @@
+//! The command line.
+
+use bulkhead_client::DEFAULT_SERVER;
+use bulkhead_types::{Kind, nearest, v1};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, time::Duration};
+
+/// Who may talk to whom, in labels, enforced by the network.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The controller's address.
+    #[arg(long, global = true, env = "BULKHEAD_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
+    pub server: String,
+    /// How to print the answer.
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bulkhead apply -f examples/three-tier --wait   apply a folder as one change, wait until switches have it
+  bulkhead plan -f policies.yaml                 what would change, and who would gain or lose whom
+  bulkhead reach web-1 app-1 tcp/8080            may it, and which rule says so
+  bulkhead matrix -l app=shop --port 443/tcp     who reaches whom on a port
+  bulkhead get policies -o yaml                  everything printed can be applied again
+
+Exit codes: 0 yes or done; 1 failed; 2 wrong usage; 3 the answer is no (denied, drift found).";
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns.
+    Table,
+    /// More columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Apply documents as one atomic change and print the revision.
+    #[command(
+        after_help = "Examples:\n  bulkhead apply -f shop.yaml\n  bulkhead apply -f shop/ -f extra.yaml --wait=30s\n  \
+                            generate | bulkhead apply -f - --dry-run"
+    )]
+    Apply {
+        #[command(flatten)]
+        files: Files,
+        /// Check everything, change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait until every affected, connected switch has acknowledged the change.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
+              value_parser = duration)]
+        wait: Option<Duration>,
+    },
+    /// Say what documents would change: resources, entries by switch, reachability gained and lost.
+    Plan {
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Check documents without a controller: shape, references, conflicts, with line and column.
+    Validate {
+        #[command(flatten)]
+        files: Files,
+    },
+    /// List resources of a kind, or print one.
+    #[command(after_help = KINDS)]
+    Get(Target),
+    /// Show everything about resources: rules with their hits, members, attachments.
+    #[command(after_help = KINDS)]
+    Describe(Target),
+    /// Change a resource in $EDITOR.
+    #[command(after_help = KINDS)]
+    Edit {
+        /// Kind, or KIND/NAME.
+        kind: String,
+        /// Its name.
+        name: Option<String>,
+    },
+    /// Remove resources by name, by label, or those that documents name.
+    #[command(after_help = KINDS)]
+    Delete {
+        #[command(flatten)]
+        target: OptionalTarget,
+        /// Documents whose resources are removed: a file, a folder, or - for standard input.
+        #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+        files: Vec<PathBuf>,
+    },
+    /// Say whether a connection passes, and which rule decides on either side. Exit code 3: it does not.
+    #[command(
+        after_help = "Examples:\n  bulkhead reach web-1 app-1 tcp/8080\n  bulkhead reach ip:198.51.100.7 lb tcp/443\n  \
+                            bulkhead reach web-1 db icmp/8/0\n  bulkhead reach web-1 db 47"
+    )]
+    Reach(Question),
+    /// Print who reaches whom.
+    Matrix {
+        /// Only workloads with these labels, as in app=shop,tier in (web,app).
+        #[arg(short = 'l', long = "selector")]
+        selector: Option<String>,
+        /// Only this service, as 443/tcp or icmp; all that policies speak of if left out.
+        #[arg(long, value_parser = service)]
+        port: Option<String>,
+    },
+    /// Follow a packet through the compiled stages of every switch on its way. Exit code 3: it is dropped.
+    Trace(Question),
+    /// Show switches: connection, revisions, entries, drift. Exit code 3: drift was found.
+    Status {
+        /// Only this switch.
+        switch: Option<String>,
+    },
+    /// Work with zones without writing YAML.
+    #[command(subcommand)]
+    Zone(Zone),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  source <(bulkhead completions bash)")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+const KINDS: &str = "\
+Kinds: network (net), workload (wl), zone (zn), policy (pol), switch (sw), addressset (as), link (ln);
+       singular or plural, or as KIND/NAME.";
+
+/// Documents.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// A file, a folder (its .yaml, .yml and .json files), or - for standard input. May be repeated.
+    #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Resources that a command is about.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Kind, or KIND/NAME.
+    pub kind: String,
+    /// Names; all of the kind if left out.
+    pub names: Vec<String>,
+    /// Only workloads with these labels, as in app=shop,tier in (web,app).
+    #[arg(short = 'l', long = "selector")]
+    pub selector: Option<String>,
+}
+
+/// The same where documents may say it instead.
+#[derive(Debug, Args)]
+pub struct OptionalTarget {
+    /// Kind, or KIND/NAME.
+    #[arg(required_unless_present = "files")]
+    pub kind: Option<String>,
+    /// Names.
+    pub names: Vec<String>,
+    /// Every workload with these labels, as in app=shop,tier in (web,app).
+    #[arg(short = 'l', long = "selector")]
+    pub selector: Option<String>,
+}
+
+/// A question about one connection.
+#[derive(Debug, Args)]
+pub struct Question {
+    /// A workload, or an address as ip:198.51.100.7.
+    pub from: String,
+    /// The same.
+    pub to: String,
+    /// tcp/443, udp/53, sctp/3868, icmp[/TYPE[/CODE]], icmpv6, or a protocol number.
+    #[arg(value_name = "PROTO[/PORT]", value_parser = service)]
+    pub service: String,
+    /// 4 or 6; the first family that both ends have if left out.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(4..=6))]
+    pub family: Option<u8>,
+    /// The network, where both ends are addresses.
+    #[arg(long)]
+    pub network: Option<String>,
+}
+
+/// Zones.
+#[derive(Debug, Subcommand)]
+pub enum Zone {
+    /// List zones.
+    List,
+    /// Create a zone.
+    #[command(after_help = "Example:\n  bulkhead zone create shop --network prod -l app=shop --isolate ingress,egress")]
+    Create {
+        /// Its name.
+        name: String,
+        /// The network whose workloads it selects from.
+        #[arg(long)]
+        network: String,
+        /// Its members, as in app=shop,env in (prod,test).
+        #[arg(short = 'l', long = "selector")]
+        selector: String,
+        /// Directions that are denied where no policy decides.
+        #[arg(long, value_delimiter = ',', value_parser = ["ingress", "egress"])]
+        isolate: Vec<String>,
+        /// Whether denials are enforced.
+        #[arg(long, default_value = "enforce", value_parser = MODES)]
+        mode: String,
+    },
+    /// Change the labels that a zone selects by: KEY=VALUE sets one, KEY- removes one.
+    #[command(after_help = "Example:\n  bulkhead zone label shop env=prod tier-")]
+    Label {
+        /// The zone.
+        name: String,
+        /// KEY=VALUE or KEY-.
+        #[arg(required = true)]
+        labels: Vec<String>,
+    },
+    /// Change whether a zone's denials are enforced.
+    Mode {
+        /// The zone.
+        name: String,
+        /// monitor: report only; canary: some workloads enforce; enforce: all do.
+        #[arg(value_parser = MODES)]
+        mode: String,
+    },
+    /// List a zone's members.
+    Members {
+        /// The zone.
+        name: String,
+    },
+}
+
+const MODES: [&str; 3] = ["monitor", "canary", "enforce"];
+
+/// `10s`, `500ms`, `2m`, or seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let error = || "write a time as 10s, 500ms or 2m".to_string();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(error)?;
+    let one = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" | "" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        _ => return Err(error()),
+    };
+    number.parse().ok().and_then(|n| one.checked_mul(n)).ok_or_else(error)
+}
+
+fn service(text: &str) -> Result<String, String> {
+    bulkhead_types::parse_service(text).map(|_| text.to_string()).map_err(|e| e.why)
+}
+
+/// The kind that a user names: singular, plural or short, in any letter case.
+pub fn kind(text: &str) -> Result<Kind, String> {
+    let lower = text.to_ascii_lowercase();
+    let short = match lower.as_str() {
+        "net" | "nets" => Some(Kind::Network),
+        "wl" => Some(Kind::Workload),
+        "zn" => Some(Kind::Zone),
+        "pol" => Some(Kind::Policy),
+        "sw" => Some(Kind::Switch),
+        "as" => Some(Kind::AddressSet),
+        "ln" => Some(Kind::Link),
+        _ => None,
+    };
+    let long =
+        || v1::KINDS.into_iter().find(|k| v1::kind_plural(*k) == lower || v1::kind_name(*k).to_lowercase() == lower);
+    short.or_else(long).ok_or_else(|| {
+        let hint = match nearest(&lower, v1::KINDS.map(v1::kind_plural)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known are {}", v1::KINDS.map(v1::kind_plural).join(", ")),
+        };
+        format!("there is no kind `{text}`; {hint}")
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+        let wait = |args: &[&str]| match Cli::try_parse_from(args).unwrap().command {
+            Command::Apply { wait, .. } => wait,
+            other => unreachable!("{other:?}"),
+        };
+        assert_eq!(wait(&["bulkhead", "apply", "-f", "a"]), None);
+        assert_eq!(wait(&["bulkhead", "apply", "-f", "a", "--wait"]), Some(Duration::from_secs(10)));
+        assert_eq!(
+            wait(&["bulkhead", "apply", "--wait=500ms", "-f", "a", "-f", "b"]),
+            Some(Duration::from_millis(500))
+        );
+        for bad in [
+            &["apply"][..],
+            &["delete"],
+            &["reach", "a", "b"],
+            &["reach", "a", "b", "tcp"],
+            &["zone", "mode", "z", "off"],
+        ] {
+            assert!(Cli::try_parse_from(["bulkhead"].iter().chain(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_have_kubectls_spellings() {
+        for text in ["policy", "policies", "pol", "Policy", "POLICIES"] {
+            assert_eq!(kind(text), Ok(Kind::Policy), "{text}");
+        }
+        assert_eq!(kind("as"), Ok(Kind::AddressSet));
+        assert!(kind("polices").unwrap_err().contains("policies"));
+    }
+}

@@ -1,0 +1,332 @@
+//! apply, plan, validate, edit, delete.
+
+use crate::{
+    Outcome, Usage,
+    args::{Files, OptionalTarget, Output, kind},
+    input::{self, Input},
+    print::{self, Out, Tone},
+    show, yaml,
+};
+use anyhow::{Context, bail};
+use bulkhead_client::{Client, Error};
+use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, Severity, v1};
+use serde_json::Value;
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// How long one request waits for a realization: often enough that the progress moves.
+const STEP: Duration = Duration::from_secs(1);
+
+/// What sending documents came to.
+enum Sent {
+    Accepted(ApplyAnswer),
+    /// And why has been said.
+    Refused,
+}
+
+/// Sends documents; findings are shown in the operator's own files.
+fn send(client: &Client, input: &Input, dry_run: bool) -> anyhow::Result<Sent> {
+    if input.has_errors() {
+        print::findings(&input.parsed.diagnostics, &input.sources);
+        return Ok(Sent::Refused);
+    }
+    if input.parsed.documents.is_empty() {
+        bail!("there is no document in the input");
+    }
+    match client.apply(&input.values(), dry_run) {
+        Ok(answer) => {
+            print::findings(&input.locate(&answer.diagnostics), &input.sources);
+            Ok(Sent::Accepted(answer))
+        }
+        Err(Error::Problem(problem)) if !problem.diagnostics.is_empty() => {
+            print::findings(&input.locate(&problem.diagnostics), &input.sources);
+            Ok(Sent::Refused)
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn refused() -> anyhow::Result<Outcome> {
+    print::note("nothing was changed");
+    Ok(Outcome::Failed)
+}
+
+/// `bulkhead apply`
+pub fn apply(
+    client: &Client,
+    output: Output,
+    out: &mut Out,
+    files: &Files,
+    dry_run: bool,
+    wait: Option<Duration>,
+) -> anyhow::Result<Outcome> {
+    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, dry_run)? else { return refused() };
+    accepted(client, output, out, &answer, dry_run, wait)
+}
+
+fn accepted(
+    client: &Client,
+    output: Output,
+    out: &mut Out,
+    answer: &ApplyAnswer,
+    dry_run: bool,
+    wait: Option<Duration>,
+) -> anyhow::Result<Outcome> {
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, answer)?;
+    } else {
+        lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
+        match dry_run {
+            true => out.line(format!("dry run against revision {}: nothing was changed", answer.revision)),
+            false => out.line(format!("revision {}", answer.revision)),
+        }
+    }
+    match wait {
+        Some(wait) if !dry_run => {
+            // What was done is shown before the waiting begins.
+            out.flush()?;
+            realized(client, answer.revision, wait)
+        }
+        _ => Ok(Outcome::Yes),
+    }
+}
+
+/// Most resources that a change lists one by one; `-o wide` lists any number.
+const MAX_LINES: usize = 200;
+
+fn lines(out: &mut Out, changes: &[ChangeLine], every: bool) {
+    for line in changes.iter().filter(|_| every) {
+        let text = format!("{}/{} {}", line.kind.to_lowercase(), line.name, line.change.as_str());
+        out.line(text);
+    }
+    if !every {
+        let count = |kind| changes.iter().filter(|l| l.change == kind).count();
+        let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted, ChangeKind::Unchanged];
+        let counts: Vec<String> =
+            kinds.into_iter().filter(|k| count(*k) > 0).map(|k| format!("{} {}", count(k), k.as_str())).collect();
+        out.line(format!("{} (-o wide lists them)", counts.join(", ")));
+    }
+}
+
+/// Waits until `revision` is on every affected, connected switch.
+fn realized(client: &Client, revision: u64, wait: Duration) -> anyhow::Result<Outcome> {
+    let end = Instant::now() + wait;
+    let mut said = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let now = client.realization(revision, left.min(STEP))?;
+        for (switch, why) in &now.failed {
+            print::note(&format!(
+                "error: {switch} refused it: {}; the older revision is in force there",
+                print::clean(why)
+            ));
+        }
+        if !now.failed.is_empty() {
+            return Ok(Outcome::Failed);
+        }
+        if now.realized {
+            let away = &now.disconnected;
+            print::note(&match away.is_empty() {
+                true => "realized".to_string(),
+                false => format!("realized, but for switches that are not connected: {}", away.join(", ")),
+            });
+            return Ok(Outcome::Yes);
+        }
+        if Instant::now() >= end {
+            print::note(&format!(
+                "error: not realized within {} ms; waiting for: {}",
+                wait.as_millis(),
+                if now.waiting.is_empty() { "the controller".into() } else { now.waiting.join(", ") }
+            ));
+            return Ok(Outcome::Failed);
+        }
+        if said != now.waiting && !now.waiting.is_empty() {
+            print::note(&format!("waiting for {}", now.waiting.join(", ")));
+            said = now.waiting;
+        }
+    }
+}
+
+/// `bulkhead plan`
+pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
+    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, true)? else { return refused() };
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, &answer)?;
+        return Ok(Outcome::Yes);
+    }
+    lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
+    let plan = answer.plan.unwrap_or_default();
+    out.line("");
+    let rows: Vec<_> = plan
+        .switches
+        .iter()
+        .map(|(name, n)| {
+            vec![name.clone(), format!("+{}", n.added), format!("-{}", n.removed), format!("~{}", n.modified)]
+        })
+        .collect();
+    if rows.is_empty() {
+        out.line("No switch has entries to change.");
+    }
+    out.table(&["SWITCH", "ADDED", "REMOVED", "MODIFIED"], &rows);
+    out.line("");
+    for (word, tone, rows) in [("gains", Tone::Good, &plan.gained), ("loses", Tone::Bad, &plan.lost)] {
+        for row in rows {
+            let port = row.port.map(|p| format!("/{p}")).unwrap_or_default();
+            let word = out.tint(tone, word);
+            out.line(format!("{} {word} {} {}{port}", row.from, row.to, row.protocol));
+        }
+    }
+    if plan.gained.is_empty() && plan.lost.is_empty() && plan.incomplete.is_empty() {
+        out.line("Nobody gains or loses anybody.");
+    }
+    if !plan.incomplete.is_empty() {
+        print::note(&format!("note: {}", plan.incomplete));
+    }
+    Ok(Outcome::Yes)
+}
+
+/// `bulkhead validate`
+pub fn validate(output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
+    let input = input::load(&files.files)?;
+    let contents = input.sources.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
+    let found = match input.has_errors() {
+        // Bytes that are not UTF-8 have been replaced in the sources; the first reading knows better.
+        true => input.parsed.diagnostics.clone(),
+        false => bulkhead_types::validate(contents),
+    };
+    let errors = found.iter().filter(|d| d.severity == Severity::Error).count();
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, &found)?;
+    } else {
+        print::findings(&found, &input.sources);
+        let documents = input.parsed.documents.len();
+        match errors {
+            0 => out.line(format!("{documents} documents are valid")),
+            _ => print::note(&format!("{errors} errors")),
+        }
+    }
+    Ok(if errors == 0 { Outcome::Yes } else { Outcome::Failed })
+}
+
+/// `bulkhead edit`
+pub fn edit(
+    client: &Client,
+    output: Output,
+    out: &mut Out,
+    kind_text: &str,
+    name: Option<&str>,
+) -> anyhow::Result<Outcome> {
+    let names: Vec<String> = name.map(String::from).into_iter().collect();
+    let (kind, names) = show::target(kind_text, &names)?;
+    let [name] = names.as_slice() else { return Err(Usage("name one resource to edit".into()).into()) };
+    let before = yaml::documents([&client.get(v1::kind_plural(kind), name)?]);
+    let file =
+        std::env::temp_dir().join(format!("bulkhead-{}-{name}-{}.yaml", v1::kind_plural(kind), std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    // A file of that name that somebody else has put there is not written to.
+    let mut opened = options.write(true).create_new(true).open(&file).context("cannot write a temporary file")?;
+    std::io::Write::write_all(&mut opened, before.as_bytes())?;
+    drop(opened);
+    let editor = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR")).unwrap_or_else(|_| "vi".into());
+    let mut words = editor.split_whitespace();
+    let status = Command::new(words.next().unwrap_or("vi")).args(words).arg(&file).status();
+    let status = status.with_context(|| format!("cannot start the editor `{editor}`; set EDITOR"))?;
+    let after = std::fs::read_to_string(&file)?;
+    if !status.success() || after == before {
+        std::fs::remove_file(&file)?;
+        out.line("nothing was changed");
+        return Ok(Outcome::Yes);
+    }
+    // The document has its resourceVersion in it, so a change made meanwhile is not overwritten.
+    match send(client, &input::load(std::slice::from_ref(&file))?, false) {
+        Ok(Sent::Accepted(answer)) => {
+            std::fs::remove_file(&file)?;
+            accepted(client, output, out, &answer, false, None)
+        }
+        other => {
+            print::note(&format!("your edit is kept in {}", file.display()));
+            other.and_then(|_| refused())
+        }
+    }
+}
+
+/// The order in which resources can be removed: what refers to others first.
+const REMOVAL: [Kind; 7] =
+    [Kind::Policy, Kind::Zone, Kind::Workload, Kind::Link, Kind::AddressSet, Kind::Network, Kind::Switch];
+
+/// `bulkhead delete`
+pub fn delete(
+    client: &Client,
+    output: Output,
+    out: &mut Out,
+    target: &OptionalTarget,
+    files: &[PathBuf],
+) -> anyhow::Result<Outcome> {
+    let mut keys: Vec<(Kind, String)> = Vec::new();
+    if let Some(kind_text) = &target.kind {
+        if !files.is_empty() {
+            return Err(Usage("give a kind and names, or -f".into()).into());
+        }
+        let (kind, names) = show::target(kind_text, &target.names)?;
+        match (&target.selector, names.is_empty()) {
+            (Some(_), false) => return Err(Usage("give names or -l, not both".into()).into()),
+            (None, true) => return Err(Usage("name what is to be removed, or select it with -l".into()).into()),
+            (None, false) => keys.extend(names.into_iter().map(|name| (kind, name))),
+            (Some(selector), true) => {
+                let list = client.list(v1::kind_plural(kind), Some(selector))?;
+                keys.extend(list.items.iter().filter_map(show::name_of).map(|name| (kind, name.to_string())));
+            }
+        }
+    } else {
+        for (file, content) in input::contents(files)? {
+            let parsed = bulkhead_types::read(Some(&file), &content, bulkhead_types::Format::Any);
+            if parsed.has_errors() {
+                print::findings(&parsed.diagnostics, &[(file, String::from_utf8_lossy(&content).into_owned())].into());
+                return refused();
+            }
+            keys.extend(parsed.documents.iter().map(|d| (d.key.kind, d.key.name.to_string())));
+        }
+    }
+    keys.sort_by_key(|(kind, _)| REMOVAL.iter().position(|k| k == kind));
+    keys.dedup();
+    let mut answers: Vec<ApplyAnswer> = Vec::new();
+    let mut outcome = Outcome::Yes;
+    for (kind, name) in &keys {
+        match client.delete(v1::kind_plural(*kind), name) {
+            Ok(answer) => {
+                if output == Output::Table || output == Output::Wide {
+                    lines(out, &answer.changes, true);
+                }
+                answers.push(answer);
+            }
+            Err(Error::Problem(problem)) => {
+                print::findings(&problem.diagnostics, &Default::default());
+                print::note(&format!(
+                    "error: {}/{name}: {}",
+                    v1::kind_name(*kind).to_lowercase(),
+                    Error::Problem(problem)
+                ));
+                outcome = Outcome::Failed;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    if matches!(output, Output::Json | Output::Yaml) {
+        let revision = answers.last().map_or(Value::Null, |a| a.revision.into());
+        let changes: Vec<_> = answers.into_iter().flat_map(|a| a.changes).collect();
+        out.value(output, &serde_json::json!({"revision": revision, "changes": changes}))?;
+    } else if keys.is_empty() {
+        out.line("nothing is selected");
+    } else if let Some(last) = answers.last() {
+        out.line(format!("revision {}", last.revision));
+    }
+    Ok(outcome)
+}
+
+/// The kind of a text that a user typed, as wrong usage if there is none.
+pub fn known_kind(text: &str) -> anyhow::Result<Kind> {
+    kind(text).map_err(|e| Usage(e).into())
+}

@@ -1,0 +1,152 @@
+//! describe: everything about a resource, with what only the controller knows.
+
+use crate::{
+    Outcome,
+    args::{Output, Target},
+    print::Out,
+    show,
+    tables::{self, join},
+};
+use bulkhead_client::Client;
+use bulkhead_types::{Kind, Resource, RuleHits, model::*, v1};
+use serde_json::{Value, json};
+
+/// `bulkhead describe`
+pub fn describe(client: &Client, output: Output, out: &mut Out, args: &Target) -> anyhow::Result<Outcome> {
+    let (kind, documents) = show::fetch(client, args)?;
+    let mut described = Vec::new();
+    for (i, document) in documents.iter().enumerate() {
+        let resource = show::resource(document)?;
+        let hits = match &resource {
+            Resource::Policy(policy) => client.hits(Some(policy.name.as_str()))?,
+            _ => Vec::new(),
+        };
+        if matches!(output, Output::Json | Output::Yaml) {
+            let mut document = document.clone();
+            if let (Value::Object(fields), Kind::Policy) = (&mut document, kind) {
+                fields.insert("hits".into(), json!(hits));
+            }
+            described.push(document);
+            continue;
+        }
+        if i > 0 {
+            out.line("");
+        }
+        head(out, kind, &resource);
+        match &resource {
+            Resource::Policy(policy) => rules(out, policy, &hits),
+            Resource::Workload(workload) => attachments(client, out, workload)?,
+            Resource::Zone(zone) => members(client, out, zone)?,
+            Resource::Switch(switch) => status(client, out, switch)?,
+            _ => {}
+        }
+    }
+    match described.as_slice() {
+        [one] => out.value(output, one)?,
+        [] if documents.is_empty() => out.line(format!("no {} found", v1::kind_plural(kind))),
+        [] => {}
+        many => out.value(output, &many)?,
+    }
+    Ok(Outcome::Yes)
+}
+
+fn head(out: &mut Out, kind: Kind, resource: &Resource) {
+    out.line(format!("{:<12} {}", "Kind:", v1::kind_name(kind)));
+    for (name, value) in tables::head(kind, true).iter().zip(tables::row(resource, true)) {
+        let word = name.get(1..).unwrap_or_default().to_lowercase();
+        out.line(format!("{:<12} {value}", format!("{}{word}:", name.get(..1).unwrap_or_default())));
+    }
+}
+
+fn counted(hits: Option<&RuleHits>) -> (String, String) {
+    let total = hits.map(|h| h.total).unwrap_or_default();
+    (total.packets.to_string(), total.bytes.to_string())
+}
+
+fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
+    let mut rows = Vec::new();
+    for direction in Direction::BOTH {
+        for (i, rule) in policy.rules(direction).iter().enumerate() {
+            let hit = hits.iter().find(|h| h.direction.as_deref() == Some(direction.as_str()) && h.index == Some(i));
+            let (packets, bytes) = counted(hit);
+            let name = if rule.name.is_empty() { "-".into() } else { rule.name.to_string() };
+            rows.push(vec![
+                format!("{}[{i}]", direction.as_str()),
+                name,
+                rule.action.as_str().into(),
+                match &rule.peers {
+                    None => "any".into(),
+                    Some(peers) if peers.is_empty() => "none".into(),
+                    Some(peers) => peers.iter().map(tables::peer).collect::<Vec<_>>().join(" or "),
+                },
+                match &rule.ports {
+                    None => "any".into(),
+                    Some(ports) if ports.is_empty() => "none".into(),
+                    Some(ports) => join(ports.iter().map(tables::port)),
+                },
+                packets,
+                bytes,
+            ]);
+        }
+    }
+    // Isolation and whatever else counts under the policy's name without being one of its rules.
+    for hit in hits.iter().filter(|h| h.index.is_none()) {
+        let (packets, bytes) = counted(Some(hit));
+        let direction = hit.direction.clone().unwrap_or_else(|| "-".into());
+        rows.push(vec![direction, hit.rule.clone(), "deny".into(), "-".into(), "-".into(), packets, bytes]);
+    }
+    out.line("");
+    if rows.is_empty() {
+        out.line("No rules.");
+    }
+    out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "PACKETS", "BYTES"], &rows);
+}
+
+fn attachments(client: &Client, out: &mut Out, workload: &Workload) -> anyhow::Result<()> {
+    let interface = |i: &Interface| {
+        let at = i.attachment.as_ref().map_or_else(|| "not attached".into(), tables::place);
+        vec![i.mac.to_string(), join(&i.ips), at]
+    };
+    out.line("");
+    out.table(&["INTERFACE", "IPS", "ATTACHED"], &workload.interfaces.iter().map(interface).collect::<Vec<_>>());
+    let mut zones = Vec::new();
+    for document in client.list("zones", None)?.items {
+        if let Resource::Zone(zone) = show::resource(&document)?
+            && zone.network == workload.network
+            && zone.selector.matches(&workload.labels)
+        {
+            zones.push(format!("{} ({})", zone.name, tables::mode(zone.mode)));
+        }
+    }
+    out.line("");
+    out.line(format!("{:<12} {}", "Zones:", join(zones)));
+    Ok(())
+}
+
+/// The workloads of a zone, as documents.
+pub fn zone_members(client: &Client, zone: &Zone) -> anyhow::Result<Vec<Value>> {
+    let mut members = Vec::new();
+    for document in client.list("workloads", None)?.items {
+        if let Resource::Workload(workload) = show::resource(&document)?
+            && workload.network == zone.network
+            && zone.selector.matches(&workload.labels)
+        {
+            members.push(document);
+        }
+    }
+    Ok(members)
+}
+
+fn members(client: &Client, out: &mut Out, zone: &Zone) -> anyhow::Result<()> {
+    let members = zone_members(client, zone)?;
+    out.line(format!("{:<12} {}", "Members:", join(members.iter().filter_map(show::name_of))));
+    Ok(())
+}
+
+fn status(client: &Client, out: &mut Out, switch: &Switch) -> anyhow::Result<()> {
+    let status = client.status()?;
+    let Some(found) = status.switches.iter().find(|s| s.name == switch.name.as_str()) else { return Ok(()) };
+    out.line("");
+    crate::question::status_table(out, std::slice::from_ref(found), true);
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Documents from files, folders and standard input.
+
+use anyhow::{Context, bail};
+use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Severity, read};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// What standard input is called in findings.
+const STDIN: &str = "<stdin>";
+
+/// Documents and the texts they were read from.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// The documents.
+    pub parsed: Parsed,
+    /// The files' texts, for showing lines of them.
+    pub sources: BTreeMap<String, String>,
+}
+
+impl Input {
+    /// What goes to the server.
+    pub fn values(&self) -> Vec<serde_json::Value> {
+        self.parsed.documents.iter().map(|d| d.to_value()).collect()
+    }
+
+    /// Findings of the server, with the place in the operator's own files.
+    pub fn locate(&self, found: &[Diagnostic]) -> Vec<Diagnostic> {
+        // Lines and columns of the request mean nothing to who wrote the files.
+        let bare = found.iter().map(|d| Diagnostic { line: None, column: None, ..d.clone() });
+        self.parsed.locate(bare)
+    }
+
+    /// Whether anything refuses the documents.
+    pub fn has_errors(&self) -> bool {
+        self.parsed.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+}
+
+/// Reads all `paths`; what is wrong inside of them is in the result.
+pub fn load(paths: &[PathBuf]) -> anyhow::Result<Input> {
+    let mut input = Input::default();
+    let mut found = false;
+    for (name, content) in contents(paths)? {
+        found = true;
+        input.parsed.extend(read(Some(&name), &content, format(&name)));
+        input.sources.insert(name, String::from_utf8_lossy(&content).into_owned());
+    }
+    if !input.has_errors() {
+        input.parsed.check_unique();
+    }
+    if !found {
+        bail!(
+            "no .yaml, .yml or .json file in {}",
+            paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+        );
+    }
+    Ok(input)
+}
+
+fn format(name: &str) -> Format {
+    if name.ends_with(".json") { Format::Json } else { Format::Any }
+}
+
+/// Every file's name and content, folders opened.
+pub fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            files.push((STDIN.into(), limited(std::io::stdin().lock(), STDIN)?));
+        } else if path.is_dir() {
+            let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+            let mut found = Vec::new();
+            for entry in entries {
+                let file = entry.with_context(|| format!("cannot list {}", path.display()))?.path();
+                let known = file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+                if known && !file.is_dir() {
+                    found.push(file);
+                }
+            }
+            found.sort();
+            for file in found {
+                files.push(open(&file)?);
+            }
+        } else {
+            files.push(open(path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn open(path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+    let name = path.display().to_string();
+    let file = fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
+    let content = limited(file, &name)?;
+    Ok((name, content))
+}
+
+/// Reads at most a little more than is allowed, so that the reader can say that it is too much.
+fn limited(source: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    source.take(MAX_INPUT as u64 + 1).read_to_end(&mut content).with_context(|| format!("cannot read {name}"))?;
+    Ok(content)
+}

@@ -1,0 +1,98 @@
+//! zone: definitions of zones without YAML.
+
+use crate::{
+    Outcome, Usage,
+    args::{Output, Zone},
+    describe::zone_members,
+    print::Out,
+    show,
+};
+use anyhow::{Context, anyhow};
+use bulkhead_client::Client;
+use bulkhead_types::{ApplyAnswer, Kind, Resource, parse_selector};
+use serde_json::{Map, Value, json};
+
+/// `bulkhead zone ...`
+pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> anyhow::Result<Outcome> {
+    match command {
+        Zone::List => {
+            show::print(Kind::Zone, output, out, &client.list("zones", None)?.items, false)?;
+            Ok(Outcome::Yes)
+        }
+        Zone::Create { name, network, selector, isolate, mode } => {
+            let parsed = parse_selector(selector).map_err(|e| Usage(e.to_string()))?;
+            let document = json!({
+                "kind": "Zone",
+                // 0: it must not exist yet.
+                "metadata": {"name": name, "resourceVersion": 0},
+                "spec": {"network": network, "selector": selector_document(&parsed), "isolate": isolate, "mode": mode}
+            });
+            changed(output, out, &client.put("zones", name, &document)?)
+        }
+        Zone::Label { name, labels } => {
+            let mut document = client.get("zones", name)?;
+            let selector = document.pointer_mut("/spec/selector").and_then(Value::as_object_mut);
+            let selector = selector.context("the server's answer has no selector")?;
+            let matched = selector.entry("matchLabels").or_insert_with(|| Map::new().into());
+            let matched = matched.as_object_mut().context("the server's answer has no labels")?;
+            for label in labels {
+                set(matched, label)?;
+            }
+            if matched.is_empty() && !selector.contains_key("matchExpressions") {
+                return Err(anyhow!("without this label the zone would select every workload; give it another one first"));
+            }
+            changed(output, out, &client.put("zones", name, &document)?)
+        }
+        Zone::Mode { name, mode } => {
+            let mut document = client.get("zones", name)?;
+            let spec = document.pointer_mut("/spec").and_then(Value::as_object_mut);
+            spec.context("the server's answer has no spec")?.insert("mode".into(), mode.as_str().into());
+            changed(output, out, &client.put("zones", name, &document)?)
+        }
+        Zone::Members { name } => {
+            let Resource::Zone(zone) = show::resource(&client.get("zones", name)?)? else {
+                return Err(anyhow!("the server's answer is no zone"));
+            };
+            show::print(Kind::Workload, output, out, &zone_members(client, &zone)?, false)?;
+            Ok(Outcome::Yes)
+        }
+    }
+}
+
+/// One `KEY=VALUE` or `KEY-`.
+fn set(labels: &mut Map<String, Value>, label: &str) -> anyhow::Result<()> {
+    match (label.split_once('='), label.strip_suffix('-')) {
+        (Some((key, value)), _) => drop(labels.insert(key.into(), value.into())),
+        (None, Some(key)) if labels.remove(key).is_some() => {}
+        (None, Some(key)) => return Err(anyhow!("the zone does not select by the label `{key}`")),
+        (None, None) => return Err(Usage(format!("`{label}`: write KEY=VALUE or KEY-")).into()),
+    }
+    Ok(())
+}
+
+fn selector_document(selector: &bulkhead_types::Selector) -> Value {
+    let expressions: Vec<Value> = selector
+        .requirements()
+        .iter()
+        .map(|r| {
+            let mut expression = json!({"key": &*r.key, "operator": r.operator});
+            if let (false, Some(fields)) = (r.values.is_empty(), expression.as_object_mut()) {
+                fields.insert("values".into(), r.values.iter().map(|v| Value::from(&**v)).collect());
+            }
+            expression
+        })
+        .collect();
+    json!({"matchExpressions": expressions})
+}
+
+fn changed(output: Output, out: &mut Out, answer: &ApplyAnswer) -> anyhow::Result<Outcome> {
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, answer)?;
+        return Ok(Outcome::Yes);
+    }
+    for line in &answer.changes {
+        out.line(format!("{}/{} {}", line.kind.to_lowercase(), line.name, line.change.as_str()));
+    }
+    out.line(format!("revision {}", answer.revision));
+    Ok(Outcome::Yes)
+}
