@@ -27,6 +27,9 @@ pub struct Code {
     pub experimenter: Option<u32>,
 }
 
+/// The length by which an action names a tunnel's option, whatever its mapped length is: the longest.
+const TUNNEL_OPTION_BYTES: u8 = 124;
+
 /// How a field's value is written in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -294,7 +297,8 @@ impl OxmField {
     /// The header that names it in an action, four bytes; experimenter fields have none and are named by
     /// their older code.
     pub(crate) fn encode_reference(self, out: &mut Vec<u8>) {
-        self.reference().encode(false, self.spec().bytes, out);
+        let bytes = if self.is_tunnel_option() { TUNNEL_OPTION_BYTES } else { self.spec().bytes };
+        self.reference().encode(false, bytes, out);
     }
 
     /// A field named in an action. An option of a tunnel may be named with another length than its mapped one.

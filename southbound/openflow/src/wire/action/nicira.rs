@@ -99,7 +99,6 @@ pub(super) fn encode(action: &Action, start: usize, out: &mut Vec<u8>) {
 
 fn load2(oxm: &Oxm, out: &mut Vec<u8>) {
     out.put_u16(REG_LOAD2);
-    out.put_zeros(6);
     oxm.encode(out);
 }
 
@@ -116,13 +115,13 @@ fn encode_controller(c: &Controller, out: &mut Vec<u8>) {
     out.put_u16(CONTROLLER2);
     out.put_zeros(6);
     if c.max_len != u16::MAX {
-        put_property(out, property::MAX_LEN, &c.max_len.to_be_bytes());
+        put_property(out, property::MAX_LEN, &number(c.max_len));
     }
     if c.id != 0 {
-        put_property(out, property::CONTROLLER_ID, &c.id.to_be_bytes());
+        put_property(out, property::CONTROLLER_ID, &number(c.id));
     }
     if c.reason != super::super::packet::reason::ACTION {
-        put_property(out, property::REASON, &[c.reason]);
+        put_property(out, property::REASON, &[c.reason, 0, 0, 0]);
     }
     if !c.userdata.is_empty() {
         put_property(out, property::USERDATA, &c.userdata);
@@ -133,6 +132,12 @@ fn encode_controller(c: &Controller, out: &mut Vec<u8>) {
     if let Some(meter) = c.meter {
         put_property(out, property::METER_ID, &meter.to_be_bytes());
     }
+}
+
+/// Open vSwitch counts a small number's padding to four bytes in the property's length.
+fn number(value: u16) -> [u8; 4] {
+    let [high, low] = value.to_be_bytes();
+    [high, low, 0, 0]
 }
 
 fn put_property(out: &mut Vec<u8>, kind: u16, data: &[u8]) {
@@ -164,13 +169,7 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>,
                 _ => None,
             }
         }
-        REG_LOAD2 => {
-            r.skip(6)?;
-            match Match::decode_one(r)? {
-                Some(oxm) => Some(Action::SetMasked(oxm)),
-                None => None,
-            }
-        }
+        REG_LOAD2 => Match::decode_one(r)?.map(Action::SetMasked),
         NOTE => Some(Action::Note(r.rest().to_vec())),
         RESUBMIT_TABLE => Some(Action::Resubmit { in_port: r.u16()?, table: r.u8()? }),
         OUTPUT_REG => {
