@@ -65,9 +65,11 @@ fn shown(resource: &Resource, version: u64) -> Object {
 pub(crate) async fn list<B: Backend>(
     State(backend): State<B>,
     Path(kind): Path<String>,
-    Params(query): Params<ListQuery>,
+    query: Result<Params<ListQuery>, Failure>,
 ) -> Result<Json<List>, Failure> {
+    // An address that does not exist is worse than a parameter that does not.
     let kind = kind_of(&kind)?;
+    let Params(query) = query?;
     let text = query.label_selector.unwrap_or_default();
     let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
     if kind != Kind::Workload && !selector.requirements().is_empty() {

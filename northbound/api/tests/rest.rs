@@ -1,0 +1,382 @@
+//! The API as clients see it, on a controller that is nothing but a state.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, StatusCode},
+};
+use bulkhead_api::{Applied, ApplyError, Backend, Edit, router, serve};
+use bulkhead_client::Client;
+use bulkhead_policy::{Change, Key, Severity, State};
+use bulkhead_types::{
+    ApplyAnswer, ChangeKind, FlowQuestion, MAX_INPUT, MatrixRow, Problem, Realization, RuleHits, StatusAnswer,
+    TraceAnswer, Verdict,
+};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tower::ServiceExt;
+
+#[derive(Default)]
+struct Memory {
+    state: State,
+    revision: u64,
+    versions: BTreeMap<Key, u64>,
+    loading: bool,
+}
+
+/// A controller without switches.
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Memory>>);
+
+impl Backend for Fake {
+    async fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> Result<Applied, ApplyError> {
+        let mut memory = self.0.lock().unwrap();
+        for edit in &edits {
+            assert_eq!(edit.document.is_some(), edit.change.value.is_some());
+            let actual = memory.versions.get(&edit.change.key).copied().unwrap_or(0);
+            if let Some(expected) = edit.expected.filter(|e| *e != actual) {
+                return Err(ApplyError::Conflict { key: edit.change.key.clone(), expected, actual });
+            }
+        }
+        let changes: Vec<Change> = edits.into_iter().map(|e| e.change).collect();
+        let found = memory.state.check(&changes);
+        if found.iter().any(|d| d.severity == Severity::Error) {
+            return Err(ApplyError::Rejected(found));
+        }
+        let kind = |c: &Change| match (memory.state.get(&c.key), &c.value) {
+            (old, new) if old == *new => ChangeKind::Unchanged,
+            (None, _) => ChangeKind::Created,
+            (_, None) => ChangeKind::Deleted,
+            _ => ChangeKind::Updated,
+        };
+        let lines: Vec<_> = changes.iter().map(|c| (c.key.clone(), kind(c))).collect();
+        if !dry_run {
+            memory.state.apply(&changes);
+            memory.revision += 1;
+            let revision = memory.revision;
+            for change in changes {
+                match change.value {
+                    Some(_) => memory.versions.insert(change.key, revision),
+                    None => memory.versions.remove(&change.key),
+                };
+            }
+        }
+        Ok(Applied { revision: memory.revision, changes: lines, diagnostics: found, entries: None })
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.0.lock().unwrap().state)
+    }
+
+    fn revision(&self) -> u64 {
+        self.0.lock().unwrap().revision
+    }
+
+    fn resource_versions(&self, keys: &[Key]) -> Vec<u64> {
+        let memory = self.0.lock().unwrap();
+        keys.iter().map(|k| memory.versions.get(k).copied().unwrap_or(0)).collect()
+    }
+
+    async fn realization(&self, revision: u64, wait: Duration) -> Realization {
+        assert!(wait <= Duration::from_secs(60));
+        Realization { revision, realized: true, ..Realization::default() }
+    }
+
+    async fn status(&self) -> StatusAnswer {
+        StatusAnswer { revision: self.revision(), ready: self.ready(), ..StatusAnswer::default() }
+    }
+
+    async fn hits(&self, _: Option<&str>) -> Vec<RuleHits> {
+        Vec::new()
+    }
+
+    async fn trace(&self, _: FlowQuestion) -> Result<TraceAnswer, String> {
+        Err("nothing is compiled".into())
+    }
+
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+
+    fn ready(&self) -> bool {
+        !self.0.lock().unwrap().loading
+    }
+}
+
+const YAML: &str = "application/yaml";
+
+async fn call(app: &Router, method: &str, path: &str, content: &str, body: impl Into<Body>) -> (StatusCode, String) {
+    let mut request = Request::builder().method(method).uri(path);
+    if !content.is_empty() {
+        request = request.header("content-type", content);
+    }
+    let response = app.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        assert_eq!(parts.headers["content-type"], "application/problem+json", "{method} {path}");
+    }
+    (parts.status, String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap())
+}
+
+async fn problem(app: &Router, method: &str, path: &str, content: &str, body: impl Into<Body>) -> Problem {
+    let (status, text) = call(app, method, path, content, body).await;
+    let problem: Problem = serde_json::from_str(&text).unwrap();
+    assert_eq!(problem.status, status.as_u16());
+    assert!(problem.kind.starts_with("urn:bulkhead:problem:") && !problem.detail.is_empty(), "{text}");
+    problem
+}
+
+fn shop() -> String {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/three-tier");
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    files.iter().map(|f| std::fs::read_to_string(f).unwrap()).collect::<Vec<_>>().join("---\n")
+}
+
+async fn with_shop() -> Router {
+    let app = router(Fake::default());
+    let (status, text) = call(&app, "POST", "/v1/apply", YAML, shop()).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    app
+}
+
+#[tokio::test]
+async fn a_change_is_all_or_nothing() {
+    let app = router(Fake::default());
+    let answer: ApplyAnswer =
+        serde_json::from_str(&call(&app, "POST", "/v1/apply?dryRun=true", YAML, shop()).await.1).unwrap();
+    assert_eq!((answer.revision, answer.changes.len()), (0, 18));
+    assert!(answer.changes.iter().all(|c| c.change == ChangeKind::Created));
+    let plan = answer.plan.unwrap();
+    // lb->web x2, web->app x4, app->db x2, all six others -> dns.
+    assert_eq!((plan.gained.len(), plan.lost.len(), plan.incomplete.as_str()), (14, 0, ""));
+    assert_eq!(call(&app, "GET", "/v1/workloads", "", "").await.1, r#"{"revision":0,"items":[]}"#);
+
+    let app = with_shop().await;
+    let again: ApplyAnswer = serde_json::from_str(&call(&app, "POST", "/v1/apply", YAML, shop()).await.1).unwrap();
+    assert!(again.changes.iter().all(|c| c.change == ChangeKind::Unchanged));
+    // One bad document of two: the good one is not applied either.
+    let text = "kind: AddressSet\nmetadata: {name: corp}\nspec: {cidrs: [198.51.100.0/24]}\n---\nkind: Policy\n\
+                metadata: {name: p}\nspec:\n  subject: {zone: nowhere}\n  ingress: []\n";
+    let refused = problem(&app, "POST", "/v1/apply", YAML, text).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!((refused.diagnostics[0].line, refused.diagnostics[0].path.as_str()), (Some(8), "spec.subject.zone"));
+    assert_eq!(call(&app, "GET", "/v1/addresssets/corp", "", "").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn resources_come_and_go_one_by_one() {
+    let app = with_shop().await;
+    let (_, text) = call(&app, "GET", "/v1/zones/shop", "", "").await;
+    let mut zone: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(zone["apiVersion"], "bulkhead/v1");
+    assert_eq!(zone["metadata"]["resourceVersion"], 1);
+    assert_eq!(zone["spec"]["mode"], "enforce");
+    zone["spec"]["mode"] = "monitor".into();
+    let path = "/v1/zones/shop";
+    let (status, _) = call(&app, "PUT", path, "application/json", zone.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    // The same again is stale now.
+    let stale = problem(&app, "PUT", path, "application/json", zone.to_string()).await;
+    assert_eq!(stale.status, 409);
+    assert_eq!(problem(&app, "PUT", "/v1/zones/other", "application/json", zone.to_string()).await.status, 400);
+    assert_eq!(problem(&app, "PUT", path, YAML, shop()).await.status, 400);
+    // It is referred to.
+    let referred = problem(&app, "DELETE", path, "", "").await;
+    assert_eq!(referred.status, 422);
+    assert!(!referred.diagnostics.is_empty());
+    assert_eq!(problem(&app, "DELETE", "/v1/policies/lb-to-web?resourceVersion=9", "", "").await.status, 409);
+    assert_eq!(call(&app, "DELETE", "/v1/policies/lb-to-web", "", "").await.0, StatusCode::OK);
+    assert_eq!(problem(&app, "DELETE", "/v1/policies/lb-to-web", "", "").await.status, 404);
+    let (_, text) = call(&app, "GET", "/v1/workloads?labelSelector=tier%20in%20(web,db)", "", "").await;
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].clone()).collect();
+    assert_eq!(names, ["db", "web-1", "web-2"]);
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_document() {
+    let app = with_shop().await;
+    for (method, path, content, body, status) in [
+        ("GET", "/nothing", "", "", 404),
+        ("GET", "/v1/polices", "", "", 404),
+        ("GET", "/v1/policies/none", "", "", 404),
+        ("GET", "/v1/policies/NONE", "", "", 400),
+        ("GET", "/v1/apply", "", "", 405),
+        ("DELETE", "/v1/reach", "", "", 405),
+        ("POST", "/healthz", "", "", 405),
+        ("POST", "/v1/apply", "", "kind: Zone", 415),
+        ("POST", "/v1/apply", "text/plain", "kind: Zone", 415),
+        ("POST", "/v1/apply", "application/x-www-form-urlencoded", "kind: Zone", 415),
+        ("POST", "/v1/reach", "", "{}", 415),
+        ("POST", "/v1/reach", "application/json", "{}", 400),
+        ("POST", "/v1/apply?dry=true", YAML, "", 400),
+        ("POST", "/v1/apply?dryRun=perhaps", YAML, "", 400),
+        ("POST", "/v1/apply", YAML, "kind: Zone\nkind: Zone\n", 422),
+        ("POST", "/v1/apply", "application/json", "kind: Zone\n", 422),
+        ("GET", "/v1/workloads?labelSelector=a%20b", "", "", 400),
+        ("GET", "/v1/policies?labelSelector=a", "", "", 400),
+        ("GET", "/v1/matrix?port=99999/tcp", "", "", 400),
+        ("GET", "/v1/realization?revision=99", "", "", 422),
+        ("GET", "/v1/realization?wait=long", "", "", 400),
+        ("GET", "/v1/hits?policy=none", "", "", 404),
+        ("GET", "/v1/watch?since=0", "", "", 404),
+    ] {
+        assert_eq!(problem(&app, method, path, content, body).await.status, status, "{method} {path} {body}");
+    }
+    assert!(problem(&app, "GET", "/v1/polices", "", "").await.detail.contains("policies"));
+    let unknown = "kind: Zone\nmetadata: {name: z}\nspec: {network: shop, selectr: {}}";
+    let refused = problem(&app, "POST", "/v1/apply", YAML, unknown).await;
+    assert_eq!(refused.diagnostics[0].hint, "did you mean `selector`?");
+    assert_eq!(refused.diagnostics[0].line, Some(3));
+}
+
+#[tokio::test]
+async fn a37_bombs_and_floods_change_nothing() {
+    let app = with_shop().await;
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_string();
+    for (name, of) in ('b'..='i').zip('a'..) {
+        bomb += &format!("{name}: &{name} [*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of}]\n");
+    }
+    assert_eq!(problem(&app, "POST", "/v1/apply", YAML, bomb).await.status, 422);
+    // Too much, declared or not.
+    let declared = Request::builder()
+        .method("POST")
+        .uri("/v1/apply")
+        .header("content-type", YAML)
+        .header("content-length", "104857600")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(app.clone().oneshot(declared).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let flood = vec![b'#'; MAX_INPUT + 1];
+    assert_eq!(problem(&app, "POST", "/v1/apply", YAML, flood).await.status, 413);
+}
+
+fn ask(from: &str, to: &str, protocol: &str, port: Option<u16>) -> String {
+    let question =
+        FlowQuestion { from: from.into(), to: to.into(), protocol: protocol.into(), port, ..FlowQuestion::default() };
+    serde_json::to_string(&question).unwrap()
+}
+
+#[tokio::test]
+async fn reach_answers_in_the_contracts_form() {
+    let app = with_shop().await;
+    let reach = async |body: String| -> serde_json::Value {
+        let (status, text) = call(&app, "POST", "/v1/reach", "application/json", body).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(
+        reach(ask("web-1", "app-2", "tcp", Some(8080))).await,
+        serde_json::json!({
+            "verdict": "allow", "from": "web-1", "to": "app-2", "protocol": "tcp", "port": 8080,
+            "egress": {"verdict": "allow", "policy": "web-to-app-egress", "rule": "http", "tier": "application"},
+            "ingress": {"verdict": "allow", "policy": "web-to-app", "rule": "http", "tier": "application"},
+        })
+    );
+    // Isolated by a policy; an address that is a workload's; outside addresses.
+    let denied = reach(ask("web-1", "db", "tcp", Some(5432))).await;
+    assert_eq!((&denied["verdict"], &denied["ingress"]["rule"]), (&"deny".into(), &"builtin/isolation".into()));
+    assert_eq!(reach(ask("ip:10.1.0.21", "app-1", "tcp", Some(8080))).await["verdict"], "allow");
+    let outside = reach(ask("ip:198.51.100.7", "lb", "tcp", Some(443))).await;
+    assert_eq!((&outside["verdict"], &outside["egress"]["verdict"]), (&"deny".into(), &"allow".into()));
+    assert_eq!(outside["ingress"]["zone"], "shop");
+    let ping = reach(ask("web-1", "app-1", "icmp", None)).await;
+    assert_eq!(
+        (&ping["verdict"], &ping["icmpType"], &ping["port"]),
+        (&"deny".into(), &8.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(reach(ask("web-1", "app-1", "icmpv6", None)).await["icmpType"], 128);
+    for (bad, word) in [
+        (ask("web-9", "app-1", "tcp", Some(1)), "web-"),
+        (ask("10.1.0.21", "app-1", "tcp", Some(1)), "ip:"),
+        (ask("web-1", "app-1", "tcp", None), "port"),
+        (ask("web-1", "app-1", "icmp", Some(1)), "port"),
+        (ask("web-1", "ip:fd00:1::99", "icmp", None), "IPv4"),
+        (ask("web-1", "ip:x", "tcp", Some(1)), "IP address"),
+        (ask("web-1", "app-1", "quic", Some(1)), "tcp/443"),
+    ] {
+        let refused = problem(&app, "POST", "/v1/reach", "application/json", bad).await;
+        assert!(refused.status == 422 && refused.detail.contains(word), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_matrix_is_the_shops_and_bounded() {
+    let app = with_shop().await;
+    let matrix = async |query: &str| -> Vec<MatrixRow> {
+        serde_json::from_str(&call(&app, "GET", &format!("/v1/matrix{query}"), "", "").await.1).unwrap()
+    };
+    let allowed = |rows: Vec<MatrixRow>| rows.into_iter().filter(|r| r.verdict == Verdict::Allow).count();
+    assert_eq!(matrix("?port=8080/tcp").await.len(), 42);
+    assert_eq!(allowed(matrix("?port=8080/tcp").await), 4);
+    assert_eq!(allowed(matrix("?port=443/tcp&labelSelector=tier%3Dweb").await), 0);
+    assert_eq!(allowed(matrix("").await), 14);
+    let many: String = (0..501)
+        .map(|i| {
+            let (high, low) = (i / 256, i % 256);
+            format!(
+                "---\nkind: Workload\nmetadata: {{name: w{i}, labels: {{app: many}}}}\nspec: {{network: shop, interfaces: \
+                 [{{mac: \"02:00:00:01:{high:02x}:{low:02x}\", ips: [10.1.{}.{low}]}}]}}\n",
+                high + 10
+            )
+        })
+        .collect();
+    let (status, text) = call(&app, "POST", "/v1/apply", YAML, many).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let refused = problem(&app, "GET", "/v1/matrix?port=443/tcp", "", "").await;
+    assert!(refused.status == 422 && refused.detail.contains("250000"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_the_state_is_loaded() {
+    let fake = Fake::default();
+    fake.0.lock().unwrap().loading = true;
+    let app = router(fake.clone());
+    assert_eq!(problem(&app, "POST", "/v1/apply", YAML, shop()).await.status, 503);
+    assert_eq!(problem(&app, "GET", "/v1/policies", "", "").await.status, 503);
+    assert_eq!(call(&app, "GET", "/healthz", "", "").await.0, StatusCode::OK);
+    let ready = Request::builder().uri("/readyz").body(Body::empty()).unwrap();
+    assert_eq!(app.clone().oneshot(ready).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call(&app, "GET", "/v1/status", "", "").await.0, StatusCode::OK);
+    fake.0.lock().unwrap().loading = false;
+    assert_eq!(call(&app, "GET", "/readyz", "", "").await.0, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_serves_over_a_socket_beside_a_hostile_client() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(listener, Fake::default(), async { drop(stopped.await) }));
+    let done = tokio::task::spawn_blocking(move || {
+        // One that says nothing, one that sends garbage, one that promises 100 MB.
+        let silent = std::net::TcpStream::connect(addr).unwrap();
+        let mut garbage = std::net::TcpStream::connect(addr).unwrap();
+        garbage.write_all(&[0xff; 4096]).unwrap();
+        let mut flood = std::net::TcpStream::connect(addr).unwrap();
+        flood
+            .write_all(b"POST /v1/apply HTTP/1.1\r\nhost: a\r\ncontent-type: application/yaml\r\ncontent-length: 104857600\r\n\r\n")
+            .unwrap();
+        let mut answer = [0; 12];
+        flood.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413");
+        let client = Client::new(&format!("http://{addr}")).unwrap();
+        let parsed = bulkhead_types::read(None, shop().as_bytes(), bulkhead_types::Format::Any);
+        let documents: Vec<_> = parsed.documents.iter().map(|d| d.to_value()).collect();
+        assert_eq!(client.apply(&documents, false).unwrap().revision, 1);
+        assert_eq!(client.list("workloads", Some("tier=web")).unwrap().items.len(), 2);
+        assert!(client.realization(1, Duration::from_millis(10)).unwrap().realized);
+        assert_eq!(client.get("zones", "none").unwrap_err().problem().unwrap().status, 404);
+        drop(silent);
+    });
+    done.await.unwrap();
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+}
