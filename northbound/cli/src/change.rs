@@ -204,7 +204,9 @@ pub fn validate(output: Output, out: &mut Out, files: &Files) -> anyhow::Result<
         print::findings(&found, &input.sources);
         let documents = input.parsed.documents.len();
         match errors {
+            0 if documents == 1 => out.line("1 document is valid"),
             0 => out.line(format!("{documents} documents are valid")),
+            1 => print::note("1 error"),
             _ => print::note(&format!("{errors} errors")),
         }
     }

@@ -39,7 +39,9 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
                 set(matched, label)?;
             }
             if matched.is_empty() && !selector.contains_key("matchExpressions") {
-                return Err(anyhow!("without this label the zone would select every workload; give it another one first"));
+                return Err(anyhow!(
+                    "without this label the zone would select every workload; give it another one first"
+                ));
             }
             changed(output, out, &client.put("zones", name, &document)?)
         }

@@ -31,14 +31,14 @@ pub enum Error {
     },
     /// Nobody answers there.
     #[error(
-        "no answer from {url}: {source}\nIs bulkheadd running there? Another address is given with --server or \
+        "no answer from {url}: {why}\nIs bulkheadd running there? Another address is given with --server or \
          BULKHEAD_SERVER."
     )]
     Unreachable {
         /// The server's address.
         url: String,
         /// What the attempt ended with.
-        source: Box<ureq::Error>,
+        why: Box<ureq::Error>,
     },
     /// The server said no, and why.
     #[error("{}", describe(.0))]
@@ -136,7 +136,7 @@ impl Client {
         url: &str,
         sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<(u16, String), Error> {
-        let unreachable = |source| Error::Unreachable { url: self.base.clone(), source: Box::new(source) };
+        let unreachable = |why| Error::Unreachable { url: self.base.clone(), why: Box::new(why) };
         let mut response = sent.map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(unreachable)?;

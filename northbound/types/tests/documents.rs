@@ -366,7 +366,6 @@ fn interfaces_are_checked() {
         ("{mac: \"02:00:00:00:00:01\", ips: [10.0.0.1, 10.0.0.1]}", "spec.interfaces[0].ips[1]"),
         ("{mac: \"02:00:00:00:00:01\", ips: [224.0.0.1]}", "spec.interfaces[0].ips[0]"),
         ("{mac: \"02:00:00:00:00:01\", ips: [\"::ffff:1.2.3.4\"]}", "spec.interfaces[0].ips[0]"),
-        ("", "spec.interfaces"),
         (
             "{mac: \"02:00:00:00:00:01\", ips: [], attachment: {switch: hv1, port: 0}}",
             "spec.interfaces[0].attachment.port",
