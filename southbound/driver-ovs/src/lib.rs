@@ -4,12 +4,16 @@
 //! name ports by name or by number; the cookie remembers which, so nobody has to bring programs into another
 //! form before comparing them.
 
+mod connection;
+pub mod driver;
 pub mod error;
 pub mod flow;
 pub mod layout;
 mod lift;
 mod lower;
 pub mod ports;
+pub mod reject;
+pub mod switch;
 
 pub use error::{LiftError, LowerError};
 pub use flow::{Flow, FlowKey};

@@ -1,0 +1,291 @@
+//! The task of one connection: bytes between the socket and the session, reports to the controller.
+
+use crate::{
+    driver::{Admission, Question},
+    switch::Switch,
+};
+use bulkhead_dataplane::{Command, FromSwitch, Report};
+use bulkhead_openflow::{Config, Event, Session};
+use std::{net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+/// Bytes taken from the socket at once: a full OpenFlow message.
+const READ: usize = 64 << 10;
+/// Bytes that a peer may send before it is known to be one of our switches: a handshake with 65,000 ports has 4 MiB.
+const MAX_UNKNOWN: usize = 8 << 20;
+/// How long a switch that nobody attached is kept waiting; it comes again by itself.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// How long a peer may take nothing of what is to be sent.
+const MAX_STALL: Duration = Duration::from_secs(20);
+/// How long a command may be under way: far above what reading a million entries takes (some 20 s).
+const MAX_COMMAND: Duration = Duration::from_secs(120);
+/// How long the last words of a session may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Bytes that may wait to be sent to a switch of ours: one step of a million entries.
+const MAX_OUTPUT: usize = 512 << 20;
+
+/// A connection of ours to nobody in particular, until it is admitted.
+pub(crate) struct Connection {
+    pub number: u64,
+    pub peer: SocketAddr,
+    pub stream: TcpStream,
+    pub questions: mpsc::Sender<Question>,
+    pub reports: mpsc::Sender<FromSwitch>,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What the peer is to us.
+enum Stage {
+    /// In its handshake.
+    Unknown,
+    /// It said who it is; the driver has not answered.
+    Asked { since: Instant, answer: oneshot::Receiver<Admission>, ports: Vec<bulkhead_openflow::wire::port::Port> },
+    /// A switch of ours.
+    Driven(Box<Driven>),
+}
+
+struct Driven {
+    switch: Switch,
+    admission: Admission,
+    /// Since when a command is under way.
+    since: Instant,
+}
+
+impl Connection {
+    /// Until the connection is over.
+    pub(crate) async fn serve(self) {
+        let Self { number, peer, mut stream, questions, reports, permit } = self;
+        let config = Config { max_output: MAX_OUTPUT, ..Config::default() };
+        let task = Task {
+            number,
+            questions: questions.clone(),
+            reports: reports.clone(),
+            session: Session::new(config),
+            began: Instant::now(),
+            stage: Stage::Unknown,
+            permit: Some(permit),
+            received: 0,
+        };
+        // The driver forgets this connection however its task ends.
+        if let Err(end) = task.run(&mut stream, peer).await {
+            debug!(%peer, reason = end, "connection over");
+        }
+        let _ = questions.send(Question::Gone { number }).await;
+    }
+}
+
+struct Task {
+    number: u64,
+    questions: mpsc::Sender<Question>,
+    reports: mpsc::Sender<FromSwitch>,
+    session: Session,
+    began: Instant,
+    stage: Stage,
+    /// Held while the peer is not known to be a switch of ours.
+    permit: Option<OwnedSemaphorePermit>,
+    received: usize,
+}
+
+impl Task {
+    async fn run(mut self, stream: &mut TcpStream, peer: SocketAddr) -> Result<(), String> {
+        // Small messages that answer each other; waiting to fill segments would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        let end = self.exchange(stream).await;
+        let reason = match end {
+            Ok(()) => "detached".to_owned(),
+            Err(reason) => reason,
+        };
+        let last = self.session.take_output();
+        // What the peer does not take now is lost.
+        let _ = timeout(FAREWELL, stream.write_all(&last)).await;
+        match &self.stage {
+            Stage::Driven(driven) => {
+                info!(%peer, switch = %driven.admission.switch, %reason, "switch gone");
+                let report = Report::Disconnected(reason.clone());
+                let (switch, attachment) = (driven.admission.switch.clone(), driven.admission.attachment);
+                // The controller is ending if nobody listens.
+                let _ = self.reports.send(FromSwitch { switch, attachment, report }).await;
+            }
+            _ => info!(%peer, %reason, "connection refused"),
+        }
+        Err(reason)
+    }
+
+    /// Moves bytes, commands and time until the end; `Ok` if the driver ended it.
+    async fn exchange(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+        let (mut reader, mut writer) = stream.split();
+        let mut buffer = vec![0; READ];
+        let mut output: Vec<u8> = Vec::new();
+        let mut written = 0;
+        let mut progress = Instant::now();
+        loop {
+            if written == output.len() {
+                output = self.session.take_output();
+                written = 0;
+                progress = Instant::now();
+            }
+            let mut deadline = self.deadline();
+            if written < output.len() {
+                deadline = deadline.min(progress + MAX_STALL);
+            }
+            let rest = output.get(written..).unwrap_or_default();
+            // All of these may be dropped half-way without losing anything.
+            tokio::select! {
+                got = reader.read(&mut buffer) => {
+                    let length = got.map_err(|error| error.to_string())?;
+                    if length == 0 {
+                        return Err("the peer closed the connection".into());
+                    }
+                    self.received(buffer.get(..length).unwrap_or_default()).await?;
+                }
+                taken = writer.write(rest), if !rest.is_empty() => {
+                    written += taken.map_err(|error| error.to_string())?;
+                    progress = Instant::now();
+                }
+                order = next_order(&mut self.stage) => match order {
+                    Some(Order::Admission(admission)) => self.admit(admission).await?,
+                    Some(Order::Command(command)) => self.command(command).await?,
+                    None if matches!(self.stage, Stage::Driven(_)) => return Ok(()),
+                    None => return Err("refused".into()),
+                },
+                () = sleep_until(deadline) => {
+                    if written < output.len() && progress.elapsed() >= MAX_STALL {
+                        return Err(format!("took nothing for {} s", MAX_STALL.as_secs()));
+                    }
+                    self.tick().await?;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let now = self.now();
+        let session = self.session.next_deadline(now).unwrap_or(now);
+        let session = self.began + session;
+        match &self.stage {
+            Stage::Unknown => session,
+            Stage::Asked { since, .. } => session.min(*since + MAX_WAIT),
+            Stage::Driven(driven) if driven.switch.is_idle() => session,
+            Stage::Driven(driven) => session.min(driven.since + MAX_COMMAND),
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), String> {
+        match &self.stage {
+            Stage::Asked { since, .. } if since.elapsed() >= MAX_WAIT => {
+                return Err("a switch that nobody attached".into());
+            }
+            Stage::Driven(driven) if !driven.switch.is_idle() && driven.since.elapsed() >= MAX_COMMAND => {
+                return Err(format!("a command was not answered for {} s", MAX_COMMAND.as_secs()));
+            }
+            _ => {}
+        }
+        self.session.tick(self.now());
+        self.events().await
+    }
+
+    async fn received(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if !matches!(self.stage, Stage::Driven(_)) {
+            self.received = self.received.saturating_add(bytes.len());
+            if self.received > MAX_UNKNOWN {
+                return Err(format!("{} bytes from a peer that is not a switch of ours", self.received));
+            }
+        }
+        // Its error comes again as the last event.
+        let _ = self.session.received(bytes, self.now());
+        self.events().await
+    }
+
+    async fn events(&mut self) -> Result<(), String> {
+        while let Some(event) = self.session.poll_event() {
+            match (&mut self.stage, event) {
+                (_, Event::Dead(error)) => return Err(error.to_string()),
+                (Stage::Unknown, Event::Connected { features, ports }) => {
+                    if features.auxiliary != 0 {
+                        return Err("an auxiliary connection, which we never ask for".into());
+                    }
+                    let (reply, answer) = oneshot::channel();
+                    let question = Question::Admit { number: self.number, datapath: features.datapath_id, reply };
+                    let gone = "the driver has ended";
+                    self.questions.send(question).await.map_err(|_| gone.to_owned())?;
+                    self.stage = Stage::Asked { since: Instant::now(), answer, ports };
+                }
+                (Stage::Driven(driven), event) => {
+                    let now = self.began.elapsed();
+                    let reports = driven.switch.event(&mut self.session, event, now).map_err(|e| e.to_string())?;
+                    for report in reports {
+                        send(&self.reports, driven, report).await?;
+                    }
+                }
+                // A change of its ports before it is admitted.
+                (Stage::Asked { ports, .. }, Event::Message(_, bulkhead_openflow::Msg::PortStatus(status))) => {
+                    ports.retain(|port| port.number != status.port.number);
+                    if status.reason != bulkhead_openflow::wire::port::PortReason::Delete {
+                        ports.push(status.port);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn admit(&mut self, admission: Admission) -> Result<(), String> {
+        let Stage::Asked { ports, .. } = &self.stage else { return Ok(()) };
+        let mut switch = Switch::new(ports);
+        let connected = switch.begin(&mut self.session).map_err(|error| error.to_string())?;
+        let driven = Box::new(Driven { switch, admission, since: Instant::now() });
+        info!(switch = %driven.admission.switch, "switch connected");
+        self.permit = None;
+        send(&self.reports, &driven, connected).await?;
+        self.stage = Stage::Driven(driven);
+        Ok(())
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), String> {
+        let Stage::Driven(driven) = &mut self.stage else { return Ok(()) };
+        driven.since = Instant::now();
+        let report = driven.switch.command(&mut self.session, command).map_err(|error| error.to_string())?;
+        if let Some(report) = report {
+            send(&self.reports, driven, report).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn send(reports: &mpsc::Sender<FromSwitch>, driven: &Driven, report: Report) -> Result<(), String> {
+    if let Report::Refused { step, reason } = &report {
+        warn!(switch = %driven.admission.switch, step, %reason, "step refused");
+    }
+    let (switch, attachment) = (driven.admission.switch.clone(), driven.admission.attachment);
+    let sent = reports.send(FromSwitch { switch, attachment, report }).await;
+    sent.map_err(|_| "the controller has ended".to_owned())
+}
+
+/// What the driver wants of this connection.
+enum Order {
+    Admission(Admission),
+    Command(Command),
+}
+
+/// The next thing that the driver wants, which takes commands one by one; `None` once it has let go of the
+/// connection.
+async fn next_order(stage: &mut Stage) -> Option<Order> {
+    match stage {
+        Stage::Asked { answer, .. } => answer.await.ok().map(Order::Admission),
+        Stage::Driven(driven) if driven.switch.is_idle() => driven.admission.commands.recv().await.map(Order::Command),
+        _ => std::future::pending().await,
+    }
+}

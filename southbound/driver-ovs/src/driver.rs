@@ -1,0 +1,195 @@
+//! The driver's task: takes connections, knows which datapath id is which switch, hands commands on.
+//!
+//! ```text
+//!   controller -- ToDrivers --> run --- Command (per connection, bounded) --> Connection <--> switch
+//!        ^                       ^ |                                              |
+//!        |                       | +-- Admission ------------------------------>  |
+//!        |                       +---- Question: who am I, I am gone ------------ +
+//!        +------------------------------- FromSwitch -----------------------------+
+//! ```
+//!
+//! Each connection has a task and a queue of its own, so that a slow switch makes no other one wait.
+
+use crate::connection::Connection;
+use bulkhead_dataplane::{Address, Command, FromSwitch, ToDrivers};
+use bulkhead_topology::{DatapathId, Name};
+use std::{
+    collections::{BTreeMap, btree_map},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, oneshot},
+    time::sleep,
+};
+use tracing::{info, warn};
+
+/// Connections whose peer is not known to be a switch of ours. More are closed at once (R25); each of these
+/// ends within seconds, or a minute if it is a switch that nobody attached.
+const MAX_UNKNOWN: usize = 256;
+/// Switches that nobody attached which are kept waiting; the others come again by themselves.
+const MAX_WAITING: usize = 64;
+/// Commands that may wait for a connection; the controller has one or two under way.
+const COMMANDS: usize = 64;
+/// Questions of connections that may wait; each asks twice in its life.
+const QUESTIONS: usize = 256;
+/// Pause after a failed accept: the process is out of descriptors, and trying on would only burn time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a connection is told once it is to drive a switch. If the sender of the commands goes, so must it.
+pub(crate) struct Admission {
+    /// The switch.
+    pub switch: Name,
+    /// Number of the attachment, echoed in reports.
+    pub attachment: u64,
+    /// What the controller asks.
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// What a connection asks and tells the driver.
+pub(crate) enum Question {
+    /// Its peer says that it is this datapath. No answer but a dropped sender: refused.
+    Admit { number: u64, datapath: u64, reply: oneshot::Sender<Admission> },
+    /// It is over.
+    Gone { number: u64 },
+}
+
+/// A switch that is to be driven.
+struct Attached {
+    datapath: u64,
+    attachment: u64,
+}
+
+/// A connection that drives, or waits to.
+enum Live {
+    /// Waits for its datapath to be attached.
+    Waiting(oneshot::Sender<Admission>),
+    /// Drives a switch.
+    Driving(mpsc::Sender<Command>),
+    /// Was told to end, and has not done so yet.
+    Ending,
+}
+
+#[derive(Default)]
+struct Driver {
+    attached: BTreeMap<Name, Attached>,
+    /// By datapath id: the connection that speaks for it.
+    live: BTreeMap<u64, (u64, Live)>,
+}
+
+/// Drives the switches that connect to `listener`, until the controller's end of `commands` is gone.
+pub async fn run(listener: TcpListener, mut commands: mpsc::Receiver<ToDrivers>, reports: mpsc::Sender<FromSwitch>) {
+    let (ask, mut questions) = mpsc::channel(QUESTIONS);
+    let unknown = Arc::new(Semaphore::new(MAX_UNKNOWN));
+    let mut driver = Driver::default();
+    let mut number = 0;
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => driver.take(command),
+                // Connections end with the channels that `driver` holds.
+                None => return,
+            },
+            Some(question) = questions.recv() => driver.answer(question),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(permit) = Arc::clone(&unknown).try_acquire_owned() else {
+                        warn!(%peer, "too many unknown peers; connection closed");
+                        continue;
+                    };
+                    number += 1;
+                    let (questions, reports) = (ask.clone(), reports.clone());
+                    tokio::spawn(Connection { number, peer, stream, questions, reports, permit }.serve());
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept connections");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+impl Driver {
+    fn take(&mut self, command: ToDrivers) {
+        match command {
+            ToDrivers::Attach { switch, address: Address::Datapath(DatapathId(datapath)), attachment } => {
+                self.detach(&switch);
+                if let Some(other) = self.name(datapath) {
+                    warn!(%switch, %other, datapath = %DatapathId(datapath), "two switches with one datapath id; the second is left alone");
+                    return;
+                }
+                self.attached.insert(switch, Attached { datapath, attachment });
+                if let Some((number, Live::Waiting(_))) = self.live.get(&datapath)
+                    && let number = *number
+                    && let Some((_, Live::Waiting(reply))) = self.live.remove(&datapath)
+                {
+                    self.admit(number, datapath, reply);
+                }
+            }
+            ToDrivers::Attach { switch, address: Address::Sim, .. } => {
+                warn!(%switch, "asked to drive a simulated switch by OpenFlow; left alone");
+            }
+            ToDrivers::Detach { switch } => self.detach(&switch),
+            ToDrivers::Command { switch, command } => self.command(&switch, command),
+        }
+    }
+
+    fn name(&self, datapath: u64) -> Option<&Name> {
+        self.attached.iter().find(|(_, attached)| attached.datapath == datapath).map(|(name, _)| name)
+    }
+
+    /// The switch is no longer ours: its session ends, and what is installed stays.
+    fn detach(&mut self, switch: &Name) {
+        let Some(attached) = self.attached.remove(switch) else { return };
+        if let Some((_, live)) = self.live.get_mut(&attached.datapath) {
+            *live = Live::Ending;
+        }
+    }
+
+    fn command(&mut self, switch: &Name, command: Command) {
+        let Some(attached) = self.attached.get(switch) else { return };
+        // A switch that is not connected is read back when it is.
+        let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
+        let Live::Driving(commands) = live else { return };
+        if commands.try_send(command).is_err() {
+            warn!(%switch, "does not keep up with its commands; session ended");
+            *live = Live::Ending;
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Admit { number, datapath, reply } => {
+                let waiting = self.live.values().filter(|live| matches!(live.1, Live::Waiting(_))).count();
+                let id = DatapathId(datapath);
+                let known = self.name(datapath).is_some();
+                match self.live.entry(datapath) {
+                    // A10: the switch that is there stays; an impostor or a half-dead session's successor
+                    // comes again, and gets in once the first one is silent.
+                    btree_map::Entry::Occupied(_) => {
+                        warn!(%id, "a second switch with this datapath id is refused");
+                    }
+                    btree_map::Entry::Vacant(_) if known => self.admit(number, datapath, reply),
+                    btree_map::Entry::Vacant(place) if waiting < MAX_WAITING => {
+                        info!(%id, "a switch that nobody attached; it waits");
+                        place.insert((number, Live::Waiting(reply)));
+                    }
+                    btree_map::Entry::Vacant(_) => warn!(%id, "too many switches that nobody attached; refused"),
+                }
+            }
+            Question::Gone { number } => self.live.retain(|_, live| live.0 != number),
+        }
+    }
+
+    fn admit(&mut self, number: u64, datapath: u64, reply: oneshot::Sender<Admission>) {
+        let found = self.attached.iter().find(|(_, attached)| attached.datapath == datapath);
+        let Some((switch, attached)) = found else { return };
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands };
+        // If it has gone meanwhile, it says so in its next question.
+        let _ = reply.send(admission);
+        self.live.insert(datapath, (number, Live::Driving(sender)));
+    }
+}

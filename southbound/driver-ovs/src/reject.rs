@@ -1,0 +1,188 @@
+//! What the sender of a rejected packet is told: a TCP reset, or ICMP unreachable.
+//!
+//! Pure: a frame in, a frame out. No answer to what must not be answered (RFC 1122 §3.2.2, RFC 4443 §2.4 e):
+//! errors, resets, later fragments, and whatever was not sent from one host to one other.
+
+/// TTL and hop limit of answers.
+const TTL: u8 = 64;
+/// Bytes of the offending packet that are quoted at most: RFC 1812 §4.3.2.3 allows 548, and the switch sends
+/// [`crate::layout::REJECT_BYTES`].
+const QUOTE: usize = 512;
+/// IPv6 extension headers that are read past.
+const MAX_EXTENSIONS: usize = 8;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// The frame that answers a rejected one, to be sent back where it came from; `None` if nothing may be said.
+pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+    let (to, rest) = frame.split_first_chunk::<6>()?;
+    let (from, rest) = rest.split_first_chunk::<6>()?;
+    // The group bit (IEEE 802): not from one station to one station.
+    if to[0] & 1 == 1 || from[0] & 1 == 1 {
+        return None;
+    }
+    let mut out = [from.as_slice(), to.as_slice()].concat();
+    let (mut kind, mut rest) = number(rest)?;
+    if kind == 0x8100 {
+        let (tag, after) = number(rest)?;
+        out.extend([0x81, 0]);
+        out.extend(tag.to_be_bytes());
+        (kind, rest) = number(after)?;
+    }
+    out.extend(kind.to_be_bytes());
+    match kind {
+        0x0800 => ipv4(rest, out),
+        0x86dd => ipv6(rest, out),
+        _ => None,
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    bytes.split_first_chunk::<2>().map(|(head, tail)| (u16::from_be_bytes(*head), tail))
+}
+
+/// `N` bytes at `at`.
+fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+fn ipv4(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
+    let [version] = at(packet, 0)?;
+    let header = usize::from(version & 0xf) * 4;
+    let total = usize::from(u16::from_be_bytes(at(packet, 2)?));
+    let [protocol] = at(packet, 9)?;
+    let (src, dst): ([u8; 4], [u8; 4]) = (at(packet, 12)?, at(packet, 16)?);
+    let later = u16::from_be_bytes(at(packet, 6)?) & 0x1fff != 0;
+    // 224.0.0.0 and above: multicast, reserved, broadcast. 0 and 127: no sender.
+    let one_to_one = src[0] != 0 && src[0] != 127 && src[0] < 224 && dst[0] < 224;
+    if version >> 4 != 4 || header < 20 || total < header || later || !one_to_one {
+        return None;
+    }
+    let payload = packet.get(header..)?;
+    let pseudo = |protocol: u8, length: u16| [&dst[..], &src[..], &[0, protocol], &length.to_be_bytes()[..]].concat();
+    let (protocol, message) = if protocol == TCP {
+        (TCP, reset(payload, total - header, |length| pseudo(TCP, length))?)
+    } else {
+        // Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
+        if protocol == ICMP && matches!(payload.first()?, 3 | 4 | 5 | 11 | 12) {
+            return None;
+        }
+        // Port unreachable; communication administratively prohibited (RFC 1812 §5.2.7.1).
+        let code = if protocol == UDP { 3 } else { 13 };
+        (ICMP, unreachable([3, code], packet.get(..total).unwrap_or(packet), &[]))
+    };
+    let start = out.len();
+    out.extend([0x45, 0]);
+    out.extend(u16::try_from(20 + message.len()).ok()?.to_be_bytes());
+    // Do not fragment, identification 0 (RFC 6864 §4.1).
+    out.extend([0, 0, 0x40, 0, TTL, protocol, 0, 0]);
+    out.extend(dst);
+    out.extend(src);
+    let sum = checksum(&[out.get(start..)?]).to_be_bytes();
+    out.get_mut(start + 10..start + 12)?.copy_from_slice(&sum);
+    out.extend(message);
+    Some(out)
+}
+
+fn ipv6(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
+    let [version] = at(packet, 0)?;
+    let length = usize::from(u16::from_be_bytes(at(packet, 4)?));
+    let [mut protocol] = at(packet, 6)?;
+    let (src, dst): ([u8; 16], [u8; 16]) = (at(packet, 8)?, at(packet, 24)?);
+    if version >> 4 != 6 || src[0] == 0xff || dst[0] == 0xff || src == [0; 16] {
+        return None;
+    }
+    let mut header = 40;
+    for _ in 0..MAX_EXTENSIONS {
+        let skip = match protocol {
+            // Hop-by-hop, routing, destination options (RFC 8200 §4).
+            0 | 43 | 60 => (usize::from(at::<1>(packet, header + 1)?[0]) + 1) * 8,
+            44 if u16::from_be_bytes(at(packet, header + 2)?) & 0xfff8 == 0 => 8,
+            44 => return None,
+            _ => break,
+        };
+        [protocol] = at(packet, header)?;
+        header += skip;
+    }
+    let payload = packet.get(header..)?;
+    let whole = (40 + length).checked_sub(header)?;
+    let pseudo = |protocol: u8, length: u16| {
+        [&dst[..], &src[..], &[0, 0], &length.to_be_bytes()[..], &[0, 0, 0, protocol]].concat()
+    };
+    let (protocol, message) = if protocol == TCP {
+        (TCP, reset(payload, whole, |length| pseudo(TCP, length))?)
+    } else {
+        // Errors are below 128 (RFC 4443 §2.1); 130 to 137 and 143 are the link's own business (RFC 2710,
+        // RFC 4861, RFC 3810).
+        if protocol == ICMPV6 && matches!(payload.first()?, 0..=127 | 130..=137 | 143) {
+            return None;
+        }
+        // Port unreachable; administratively prohibited (RFC 4443 §3.1).
+        let code = if protocol == UDP { 4 } else { 1 };
+        let quote = packet.get(..40 + length).unwrap_or(packet);
+        let size = u16::try_from(8 + quote.len().min(QUOTE)).ok()?;
+        (ICMPV6, unreachable([1, code], quote, &pseudo(ICMPV6, size)))
+    };
+    out.extend([0x60, 0, 0, 0]);
+    out.extend(u16::try_from(message.len()).ok()?.to_be_bytes());
+    out.extend([protocol, TTL]);
+    out.extend(dst);
+    out.extend(src);
+    out.extend(message);
+    Some(out)
+}
+
+/// The reset that answers a TCP segment of `length` bytes, header included (RFC 9293 §3.10.7.1).
+fn reset(segment: &[u8], length: usize, pseudo: impl FnOnce(u16) -> Vec<u8>) -> Option<Vec<u8>> {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    let (src, dst): ([u8; 2], [u8; 2]) = (at(segment, 0)?, at(segment, 2)?);
+    let sequence = u32::from_be_bytes(at(segment, 4)?);
+    let acknowledged: [u8; 4] = at(segment, 8)?;
+    let [offset, flags] = at(segment, 12)?;
+    if flags & RST != 0 {
+        return None;
+    }
+    let data = length.checked_sub(usize::from(offset >> 4) * 4)?;
+    let taken = data + usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
+    let next = sequence.wrapping_add(taken as u32).to_be_bytes();
+    let (sequence, next, flags) = match flags & ACK {
+        0 => ([0; 4], next, RST | ACK),
+        _ => (acknowledged, [0; 4], RST),
+    };
+    let mut out = [&dst[..], &src, &sequence, &next, &[0x50, flags], &[0; 6]].concat();
+    let sum = checksum(&[&pseudo(20), &out]).to_be_bytes();
+    out.get_mut(16..18)?.copy_from_slice(&sum);
+    Some(out)
+}
+
+/// An ICMP message of this type and code that quotes the packet.
+fn unreachable(kind: [u8; 2], packet: &[u8], pseudo: &[u8]) -> Vec<u8> {
+    let quote = packet.get(..QUOTE).unwrap_or(packet);
+    let sum = checksum(&[pseudo, &kind, quote]).to_be_bytes();
+    [&kind[..], &sum, &[0; 4], quote].concat()
+}
+
+/// The Internet checksum (RFC 1071) over parts, all but the last of which have an even length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let sum = words.fold(0u64, |sum, word| match *word {
+        [high, low] => sum + u64::from(u16::from_be_bytes([high, low])),
+        [high] => sum + u64::from(u16::from_be_bytes([high, 0])),
+        _ => sum,
+    });
+    let mut folded = sum;
+    while folded >> 16 != 0 {
+        folded = (folded & 0xffff) + (folded >> 16);
+    }
+    !(folded as u16)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

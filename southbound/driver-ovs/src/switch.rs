@@ -1,0 +1,441 @@
+//! One switch in one session: commands and session events in, reports out. No socket, no clock.
+//!
+//! Commands are carried out one after the other. A step is one bundle, with a barrier behind its commit, all
+//! sent at once; what the switch refuses is named by the transaction ids of its errors.
+
+use crate::{
+    error::LowerError,
+    flow::{Flow, FlowKey},
+    layout::{COOKIE_MASK, COOKIE_OWNER, Cookie, REJECT_METER},
+    lift::lift,
+    lower::{lower, lower_key},
+    ports::{PortMap, Renumbered},
+    reject,
+};
+use bulkhead_dataplane::{Capabilities, Command, Counter, Report};
+use bulkhead_openflow::{
+    Action as OfAction, BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody,
+    MultipartRequest, OxmField, Session, SessionError,
+    wire::{
+        bundle::flags::{ATOMIC, ORDERED},
+        flow::NO_BUFFER,
+        hello::{ErrorMsg, error_type},
+        meter::{Band, Meter, MeterCommand, MeterMod, flags as meter_flags},
+        packet::{PacketIn, PacketOut, reason},
+        port::{Port as OfPort, PortReason, PortStatus, reserved},
+    },
+};
+use bulkhead_pipeline::{Delta, Program, render_entry};
+use bulkhead_topology::Port;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::Duration,
+};
+use tracing::{debug, warn};
+
+/// Entries that a switch is sent at most. Open vSwitch has no limit of its own; a million take 1.2 GB there.
+const MAX_ENTRIES: u32 = 1_000_000;
+/// Rejected packets per second that are answered, by the switch's meter and by us: a switch may have no
+/// meters. A sender that keeps asking gets its answers from its own timeouts (A19).
+const REJECTS_PER_SECOND: u32 = 1000;
+
+/// What was put into a bundle, to name it when the switch refuses it.
+#[derive(Debug, Clone, Copy)]
+enum Item {
+    Stray,
+    Remove(usize),
+    Add(usize),
+}
+
+/// A step on its way.
+#[derive(Debug)]
+struct Step {
+    number: u64,
+    delta: Delta,
+    bundle: u32,
+    /// By transaction id, in the order of sending.
+    items: Vec<(u32, Item)>,
+    open: u32,
+    commit: u32,
+    barrier: u32,
+    committed: bool,
+    /// Why it is refused: the first complaint about an entry, or else about the bundle.
+    complaint: Option<String>,
+    /// Whether the complaint names an entry.
+    named: bool,
+}
+
+/// The command under way.
+#[derive(Debug)]
+enum Pending {
+    Nothing,
+    Read(u32),
+    Count(u32),
+    Step(Box<Step>),
+}
+
+/// A switch whose session is up.
+#[derive(Debug)]
+pub struct Switch {
+    ports: PortMap,
+    /// The ports that were reported last.
+    reported: BTreeSet<Port>,
+    /// A port's number changed: what is installed must be read back, as after a new connection.
+    renumbered: bool,
+    /// Entries with our cookie that mean nothing, to be removed with the next step; with their cookies.
+    strays: Vec<(FlowKey, u64)>,
+    pending: Pending,
+    bundle: u32,
+    meter: Option<u32>,
+    rejects: Allowance,
+}
+
+impl Switch {
+    /// The switch with the ports that its handshake told.
+    pub fn new(ports: &[OfPort]) -> Self {
+        let mut map = PortMap::default();
+        for port in ports {
+            let _ = map.insert(port.number, &port.name);
+        }
+        Self {
+            reported: map.all(),
+            ports: map,
+            renumbered: false,
+            strays: Vec::new(),
+            pending: Pending::Nothing,
+            bundle: 0,
+            meter: None,
+            rejects: Allowance::default(),
+        }
+    }
+
+    /// Prepares the switch; what it is and has.
+    pub fn begin(&mut self, session: &mut Session) -> Result<Report, SessionError> {
+        let meter = Meter {
+            flags: meter_flags::PKTPS | meter_flags::BURST,
+            id: REJECT_METER,
+            bands: vec![Band::drop(REJECTS_PER_SECOND, REJECTS_PER_SECOND)],
+        };
+        self.meter = Some(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter }))?);
+        Ok(self.connected())
+    }
+
+    fn connected(&mut self) -> Report {
+        self.reported = self.ports.all();
+        let capabilities =
+            Capabilities { conntrack: true, conjunction: true, max_entries: MAX_ENTRIES, any_port: false };
+        Report::Connected { capabilities, ports: self.reported.clone() }
+    }
+
+    /// Whether a command can be taken now.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.pending, Pending::Nothing)
+    }
+
+    /// Begins a command; only when [`Self::is_idle`]. What it says at once is reported.
+    pub fn command(&mut self, session: &mut Session, command: Command) -> Result<Option<Report>, SessionError> {
+        let ours = || Msg::MultipartRequest(MultipartRequest::Flow(request()));
+        match command {
+            Command::Read => self.pending = Pending::Read(session.send(&ours())?),
+            Command::Count => self.pending = Pending::Count(session.send(&ours())?),
+            Command::Apply { step, delta } => return self.apply(session, step, delta),
+        }
+        Ok(None)
+    }
+
+    fn apply(&mut self, session: &mut Session, step: u64, delta: Delta) -> Result<Option<Report>, SessionError> {
+        let refused = |reason| Ok(Some(Report::Refused { step, reason }));
+        // Everything is lowered before anything is sent.
+        let mut changes = Vec::with_capacity(self.strays.len() + delta.remove.len() + delta.add.len());
+        for (key, cookie) in &self.strays {
+            changes.push((Item::Stray, removal(key.clone(), *cookie, u64::MAX)));
+        }
+        for (at, key) in delta.remove.iter().enumerate() {
+            match lower_key(key, &self.ports) {
+                Ok(key) => changes.push((Item::Remove(at), removal(key, COOKIE_OWNER, COOKIE_MASK))),
+                // Lifting never told of it in this session, and lowering never installed it.
+                Err(LowerError::Port(port)) => debug!(%port, "an entry that names an unknown port is not there"),
+                Err(error) => return refused(format!("{error}: {key:?}")),
+            }
+        }
+        for (at, entry) in delta.add.iter().enumerate() {
+            match lower(entry, &self.ports) {
+                Ok(flow) => changes.push((Item::Add(at), addition(flow))),
+                Err(error) => return refused(format!("{error}: {}", render_entry(entry))),
+            }
+        }
+        self.bundle = self.bundle.wrapping_add(1);
+        match self.send_bundle(session, step, delta, &changes) {
+            Ok(step) => {
+                self.pending = Pending::Step(Box::new(step));
+                Ok(None)
+            }
+            Err(error @ (SessionError::OutputFull(_) | SessionError::TooLong(_))) => {
+                // If there is no room to discard it, the switch does so by itself when it lies idle.
+                let _ = session.send_bundle(self.bundle, BundleStep::DiscardRequest, ATOMIC | ORDERED);
+                refused(error.to_string())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_bundle(
+        &self,
+        session: &mut Session,
+        number: u64,
+        delta: Delta,
+        changes: &[(Item, FlowMod)],
+    ) -> Result<Step, SessionError> {
+        let (bundle, flags) = (self.bundle, ATOMIC | ORDERED);
+        let open = session.send_bundle(bundle, BundleStep::OpenRequest, flags)?;
+        let mut items = Vec::with_capacity(changes.len());
+        for (item, change) in changes {
+            items.push((session.add_flow_mod_to_bundle(bundle, flags, change)?, *item));
+        }
+        let commit = session.send_bundle(bundle, BundleStep::CommitRequest, flags)?;
+        let barrier = session.send(&Msg::BarrierRequest)?;
+        let (committed, complaint, named) = (false, None, false);
+        Ok(Step { number, delta, bundle, items, open, commit, barrier, committed, complaint, named })
+    }
+
+    /// Takes in an event of the session that is up. `now` is the time since any one moment.
+    pub fn event(&mut self, session: &mut Session, event: Event, now: Duration) -> Result<Vec<Report>, SessionError> {
+        let mut reports = Vec::new();
+        match event {
+            Event::Error(xid, error) => reports.extend(self.error(xid, &error)),
+            Event::Message(xid, Msg::MultipartReply(reply)) => {
+                if let MultipartBody::Flow(flows) = reply.body {
+                    reports.extend(self.flows(xid, flows));
+                }
+            }
+            Event::Message(_, Msg::BundleControl(control)) => {
+                if let Pending::Step(step) = &mut self.pending
+                    && (control.id, control.step) == (step.bundle, BundleStep::CommitReply)
+                {
+                    step.committed = true;
+                }
+            }
+            Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(xid)),
+            Event::Message(_, Msg::PortStatus(status)) => reports.extend(self.port(&status)),
+            Event::Message(_, Msg::PacketIn(packet)) => self.packet(session, &packet, now)?,
+            Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
+            Event::Dead(error) => return Err(error),
+            Event::Connected { .. } => {}
+        }
+        if self.renumbered && self.is_idle() {
+            self.renumbered = false;
+            reports.push(Report::Disconnected("a port got another number; reading back".into()));
+            reports.push(self.connected());
+        }
+        Ok(reports)
+    }
+
+    fn error(&mut self, xid: u32, error: &ErrorMsg) -> Option<Report> {
+        let text = error.describe();
+        if self.meter == Some(xid) {
+            if (error.kind, error.code) != (error_type::METER_MOD_FAILED, METER_EXISTS) {
+                warn!(error = %text, "the switch takes no meter; rejected packets are limited here alone");
+            }
+            return None;
+        }
+        match &mut self.pending {
+            Pending::Read(asked) | Pending::Count(asked) if *asked == xid => {
+                warn!(error = %text, "the switch does not tell its entries");
+                self.pending = Pending::Nothing;
+                Some(Report::Disconnected(format!("cannot be read back: {text}")))
+            }
+            Pending::Step(step) => {
+                let item = step.items.binary_search_by_key(&xid, |item| item.0).ok();
+                let item = item.and_then(|at| step.items.get(at)).map(|item| item.1);
+                match item {
+                    Some(item) if !step.named => {
+                        step.named = true;
+                        step.complaint = Some(format!("{text}: {}", describe(item, &step.delta)));
+                    }
+                    None if step.complaint.is_none() && [step.open, step.commit, step.barrier].contains(&xid) => {
+                        step.complaint = Some(format!("bundle: {text}"));
+                    }
+                    _ => {}
+                }
+                None
+            }
+            _ => {
+                debug!(xid, error = %text, "the switch complains");
+                None
+            }
+        }
+    }
+
+    fn barrier(&mut self, xid: u32) -> Option<Report> {
+        match mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Step(done) if done.barrier == xid => {
+                let step = done.number;
+                match (done.complaint, done.committed) {
+                    (None, true) => {
+                        self.strays.clear();
+                        Some(Report::Applied { step })
+                    }
+                    (complaint, _) => {
+                        let reason = complaint.unwrap_or_else(|| "the switch did not confirm the bundle".into());
+                        Some(Report::Refused { step, reason })
+                    }
+                }
+            }
+            other => {
+                self.pending = other;
+                None
+            }
+        }
+    }
+
+    fn flows(&mut self, xid: u32, flows: Vec<FlowStats>) -> Option<Report> {
+        // Switches are asked for ours alone, and are not trusted to have listened.
+        let ours = flows.into_iter().filter(|flow| flow.cookie & COOKIE_MASK == COOKIE_OWNER);
+        match self.pending {
+            Pending::Read(asked) if asked == xid => {
+                self.pending = Pending::Nothing;
+                let mut program = Program::new();
+                self.strays.clear();
+                for stats in ours {
+                    // None of ours ever goes by itself.
+                    let lasting = stats.idle_timeout == 0 && stats.hard_timeout == 0;
+                    let key = FlowKey { table: stats.table, priority: stats.priority, matches: stats.matching };
+                    let flow = Flow { key, cookie: stats.cookie, instructions: stats.instructions };
+                    match lift(&flow, &self.ports) {
+                        Ok(entry) if lasting => _ = program.insert(entry),
+                        Ok(_) => self.strays.push((flow.key, flow.cookie)),
+                        Err(error) => {
+                            warn!(%error, table = flow.key.table, "an entry with our cookie is not ours");
+                            self.strays.push((flow.key, flow.cookie));
+                        }
+                    }
+                }
+                Some(Report::Actual { program, alien: self.strays.len() })
+            }
+            Pending::Count(asked) if asked == xid => {
+                self.pending = Pending::Nothing;
+                let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+                for stats in ours {
+                    let Some(cookie) = Cookie::from_bits(stats.cookie) else { continue };
+                    let sum = sums.entry((cookie.cause, cookie.flags & Cookie::DROPPED != 0)).or_default();
+                    *sum = (sum.0.saturating_add(stats.packets), sum.1.saturating_add(stats.bytes));
+                }
+                let counter = |((cause, dropped), (packets, bytes))| Counter { cause, dropped, packets, bytes };
+                Some(Report::Counters(sums.into_iter().map(counter).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    fn port(&mut self, status: &PortStatus) -> Option<Report> {
+        let port = &status.port;
+        if status.reason == PortReason::Delete {
+            self.ports.remove(port.number);
+        } else if self.ports.insert(port.number, &port.name) == Renumbered::Yes {
+            self.renumbered = true;
+        }
+        let ports = self.ports.all();
+        (!self.renumbered && ports != self.reported).then(|| {
+            self.reported = ports.clone();
+            Report::Ports(ports)
+        })
+    }
+
+    fn packet(&mut self, session: &mut Session, packet: &PacketIn, now: Duration) -> Result<(), SessionError> {
+        let ours = packet.cookie & COOKIE_MASK == COOKIE_OWNER && packet.reason == reason::ACTION;
+        let port = packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok());
+        let (true, Some(port)) = (ours, port) else { return Ok(()) };
+        if !self.rejects.take(now) {
+            return Ok(());
+        }
+        let Some(data) = reject::answer(&packet.data) else { return Ok(()) };
+        let actions = vec![OfAction::output(port)];
+        let out = PacketOut { buffer_id: NO_BUFFER, in_port: reserved::CONTROLLER, actions, data };
+        match session.send(&Msg::PacketOut(out)) {
+            // An answer less: the sender's timeout says the same.
+            Ok(_) | Err(SessionError::OutputFull(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `OFPMMFC_METER_EXISTS` (OF 1.3.5 §7.4.4).
+const METER_EXISTS: u16 = 1;
+
+fn request() -> FlowStatsRequest {
+    FlowStatsRequest::by_cookie(COOKIE_OWNER, COOKIE_MASK)
+}
+
+fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
+    FlowMod {
+        table: key.table,
+        priority: key.priority,
+        matching: key.matches,
+        cookie,
+        cookie_mask,
+        ..FlowMod::new(FlowCommand::DeleteStrict)
+    }
+}
+
+fn addition(flow: Flow) -> FlowMod {
+    FlowMod {
+        table: flow.key.table,
+        priority: flow.key.priority,
+        matching: flow.key.matches,
+        cookie: flow.cookie,
+        instructions: flow.instructions,
+        ..FlowMod::new(FlowCommand::Add)
+    }
+}
+
+fn describe(item: Item, delta: &Delta) -> String {
+    let text = match item {
+        Item::Stray => None,
+        Item::Remove(at) => delta.remove.get(at).map(|key| format!("removal of {key:?}")),
+        Item::Add(at) => delta.add.get(at).map(render_entry),
+    };
+    text.unwrap_or_else(|| "removal of an entry that is not ours".into())
+}
+
+/// A token bucket: a second's worth of answers, refilled as time passes.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    since: Duration,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { left: REJECTS_PER_SECOND, since: Duration::ZERO }
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, now: Duration) -> bool {
+        let earned = now.saturating_sub(self.since).as_millis() * u128::from(REJECTS_PER_SECOND) / 1000;
+        if earned > 0 {
+            self.since = now;
+            let earned = u32::try_from(earned).unwrap_or(REJECTS_PER_SECOND);
+            self.left = self.left.saturating_add(earned).min(REJECTS_PER_SECOND);
+        }
+        let taken = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        taken
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_rejected_packets_is_answered_at_a_rate() {
+        let mut allowance = Allowance::default();
+        let second = (0..10_000).filter(|_| allowance.take(Duration::from_secs(1))).count();
+        assert_eq!(second, REJECTS_PER_SECOND as usize);
+        let tenth = (0..10_000).filter(|_| allowance.take(Duration::from_millis(1100))).count();
+        assert_eq!(tenth, REJECTS_PER_SECOND as usize / 10);
+    }
+}
