@@ -1,0 +1,204 @@
+//! The built command, against files and canned answers.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// A server that gives canned answers by method and path, and remembers what it was asked.
+struct Server {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn new(answers: &'static [(&'static str, u16, &'static str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if stream.read_line(&mut head).unwrap() == 0 {
+                        break;
+                    }
+                }
+                let length =
+                    head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(String::from));
+                let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
+                stream.read_exact(&mut body).unwrap();
+                let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_string();
+                let found = answers.iter().find(|(asked, ..)| *asked == line);
+                let (status, answer) = found.map_or((404, "{}"), |(_, status, answer)| (*status, *answer));
+                log.lock().unwrap().push(format!("{line} {}", String::from_utf8_lossy(&body)));
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+                let _ = stream.get_mut().write_all((head + answer).as_bytes());
+            }
+        });
+        Self { url, asked }
+    }
+
+    fn run(&self, args: &[&str], stdin: &str) -> Output {
+        bulkhead(&[args, &["--server", &self.url]].concat(), stdin)
+    }
+}
+
+fn bulkhead(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
+        .args(args)
+        .env_remove("BULKHEAD_SERVER")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+const ALLOW: &str = r#"{"verdict":"allow","from":"web-1","to":"app-1","protocol":"tcp","port":8080,
+    "egress":{"verdict":"allow","policy":"p","rule":"http","tier":"application"},
+    "ingress":{"verdict":"allow","policy":null,"rule":null,"tier":null}}"#;
+const DENY: &str = r#"{"verdict":"deny","from":"web-1","to":"app-1","protocol":"tcp","port":8080,
+    "egress":{"verdict":"allow","policy":"p","rule":"http","tier":"application"},
+    "ingress":{"verdict":"deny","policy":null,"rule":"builtin/zone-isolation","tier":null,"zone":"shop"}}"#;
+
+#[test]
+fn exit_codes_are_the_contracts() {
+    let yes = Server::new(&[("POST /v1/reach", 200, ALLOW)]);
+    let no = Server::new(&[("POST /v1/reach", 200, DENY)]);
+    let args = ["reach", "web-1", "app-1", "tcp/8080"];
+    assert_eq!(code(&yes.run(&args, "")), 0);
+    let output = no.run(&args, "");
+    assert_eq!(code(&output), 3);
+    assert!(text(&output.stdout).starts_with("deny: web-1 to app-1 tcp/8080\n"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("zone shop"));
+    let json = no.run(&[&args[..], &["-o", "json"]].concat(), "");
+    assert_eq!(code(&json), 3);
+    let parsed: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(parsed["ingress"]["zone"], "shop");
+    assert_eq!(
+        yes.asked.lock().unwrap().as_slice(),
+        [r#"POST /v1/reach {"from":"web-1","to":"app-1","protocol":"tcp","port":8080}"#]
+    );
+    // Wrong usage, and nobody there.
+    for args in [
+        &["reach", "a", "b", "nonsense"][..],
+        &["get", "polices"],
+        &["apply"],
+        &["get", "zones/a", "b"],
+        &["delete", "zones"],
+    ] {
+        let output = bulkhead(args, "");
+        assert_eq!(code(&output), 2, "{args:?} {}", text(&output.stderr));
+    }
+    let gone = bulkhead(&["status", "--server", "http://127.0.0.1:9"], "");
+    assert_eq!(code(&gone), 1);
+    assert!(text(&gone.stderr).contains("http://127.0.0.1:9") && text(&gone.stderr).contains("BULKHEAD_SERVER"));
+    let drift = r#"{"revision":3,"ready":true,"switches":[{"name":"hv1","driver":"openflow","connected":true,"desired":3,
+        "sent":3,"acknowledged":3,"entries":9,"pending":0,"drift":2}]}"#;
+    assert_eq!(code(&Server::new(Box::leak(Box::new([("GET /v1/status", 200, drift)]))).run(&["status"], "")), 3);
+}
+
+#[test]
+fn the_servers_findings_are_shown_in_the_operators_own_files() {
+    let refused = r#"{"type":"urn:bulkhead:problem:refused","title":"The documents are refused","status":422,"diagnostics":[
+        {"severity":"error","line":1,"column":77,"resource":"Policy/p","path":"spec.subject.zone","message":"there is no zone `nowhere`","hint":"apply it first"}]}"#;
+    let server = Server::new(Box::leak(Box::new([("POST /v1/apply", 422, refused)])));
+    let document = "kind: Policy\nmetadata: {name: p}\nspec:\n  subject:\n    zone: nowhere\n  ingress: []\n";
+    let output = server.run(&["apply", "-f", "-"], document);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        text(&output.stderr),
+        "<stdin>:5:11: error: there is no zone `nowhere`\n5 |     zone: nowhere\n  |           ^\n  hint: apply it first\nnothing was changed\n"
+    );
+    // What is wrong by itself never gets as far as the server.
+    let output = server.run(&["apply", "-f", "-"], "kind: Zone\nmetadata: {name: z}\nspec: {}\n");
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("<stdin>:3:"), "{}", text(&output.stderr));
+    assert_eq!(server.asked.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn apply_prints_the_revision_and_waits() {
+    let server = Server::new(&[
+        (
+            "POST /v1/apply",
+            200,
+            r#"{"revision":7,"changes":[{"kind":"Zone","name":"z","change":"created"}],"diagnostics":[]}"#,
+        ),
+        (
+            "GET /v1/realization?revision=7&wait=1000ms",
+            200,
+            r#"{"revision":7,"realized":true,"waiting":[],"disconnected":["hv2"],"failed":{}}"#,
+        ),
+    ]);
+    let document = "kind: Zone\nmetadata: {name: z}\nspec: {network: n, selector: {matchLabels: {a: b}}}\n";
+    let output = server.run(&["apply", "-f", "-", "--wait"], document);
+    assert_eq!((code(&output), text(&output.stdout)), (0, "zone/z created\nrevision 7\n"));
+    assert!(text(&output.stderr).contains("not connected: hv2"));
+}
+
+#[test]
+fn what_get_prints_can_be_applied_again() {
+    let server = Server::new(&[
+        (
+            "GET /v1/zones",
+            200,
+            r#"{"revision":1,"items":[
+            {"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"a","resourceVersion":1},
+             "spec":{"network":"n","selector":{"matchLabels":{"x":"1"}},"isolate":[],"mode":"enforce"}},
+            {"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"b","resourceVersion":1},
+             "spec":{"network":"n","selector":{"matchLabels":{"x":"true"}},"isolate":["ingress"],"mode":"monitor"}}]}"#,
+        ),
+        ("POST /v1/apply", 200, r#"{"revision":2,"changes":[],"diagnostics":[]}"#),
+    ]);
+    let table = server.run(&["get", "zones"], "");
+    assert_eq!(
+        text(&table.stdout),
+        "NAME   NETWORK   SELECTOR   ISOLATE   MODE\na      n         x=1        -         enforce\n\
+         b      n         x=true     ingress   monitor\n"
+    );
+    let yaml = server.run(&["get", "zn", "-o", "yaml"], "");
+    assert!(text(&yaml.stdout).contains("      x: \"true\"\n"), "{}", text(&yaml.stdout));
+    assert_eq!(code(&server.run(&["apply", "-f", "-"], text(&yaml.stdout))), 0);
+}
+
+#[test]
+fn validate_needs_no_server() {
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/three-tier"));
+    let output = bulkhead(&["validate", "-f", dir.to_str().unwrap()], "");
+    assert_eq!((code(&output), text(&output.stdout)), (0, "18 documents are valid\n"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.json"), "{\"kind\": \"Zone\",}").unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "not read").unwrap();
+    let output = bulkhead(&["validate", "-f", folder.path().to_str().unwrap()], "");
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("a.json:1:17: error: not JSON"), "{}", text(&output.stderr));
+    assert_eq!(code(&bulkhead(&["validate", "-f", "/nonexistent"], "")), 1);
+}
+
+#[test]
+fn completions_exist_for_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = bulkhead(&["completions", shell], "");
+        assert!(code(&output) == 0 && text(&output.stdout).contains("bulkhead"), "{shell}");
+    }
+}
