@@ -20,6 +20,3 @@ pub use flow::{Flow, FlowKey};
 pub use lift::lift;
 pub use lower::{lower, lower_key};
 pub use ports::PortMap;
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,14 @@
 //! One switch in one session: commands and session events in, reports out. No socket, no clock.
 //!
-//! Commands are carried out one after the other. A step is one bundle, with a barrier behind its commit, all
-//! sent at once; what the switch refuses is named by the transaction ids of its errors.
+//! Commands are carried out one after the other. A step is one bundle:
+//!
+//! ```text
+//!   open, changes, barrier ---> no complaint: commit, barrier ---> confirmed: applied
+//!                          \--> complaint: discard, refused    \-> complaint: refused
+//! ```
+//!
+//! The first barrier is needed: Open vSwitch leaves a change that it refuses out of the bundle, and would
+//! commit the others. What it refuses is named by the transaction ids of its errors.
 
 use crate::{
     error::LowerError,
@@ -57,8 +64,9 @@ struct Step {
     /// By transaction id, in the order of sending.
     items: Vec<(u32, Item)>,
     open: u32,
-    commit: u32,
+    /// The barrier behind the changes, then the one behind the commit.
     barrier: u32,
+    commit: Option<u32>,
     committed: bool,
     /// Why it is refused: the first complaint about an entry, or else about the bundle.
     complaint: Option<String>,
@@ -193,10 +201,9 @@ impl Switch {
         for (item, change) in changes {
             items.push((session.add_flow_mod_to_bundle(bundle, flags, change)?, *item));
         }
-        let commit = session.send_bundle(bundle, BundleStep::CommitRequest, flags)?;
         let barrier = session.send(&Msg::BarrierRequest)?;
-        let (committed, complaint, named) = (false, None, false);
-        Ok(Step { number, delta, bundle, items, open, commit, barrier, committed, complaint, named })
+        let (commit, committed, complaint, named) = (None, false, None, false);
+        Ok(Step { number, delta, bundle, items, open, barrier, commit, committed, complaint, named })
     }
 
     /// Takes in an event of the session that is up. `now` is the time since any one moment.
@@ -216,7 +223,7 @@ impl Switch {
                     step.committed = true;
                 }
             }
-            Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(xid)),
+            Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(session, xid)?),
             Event::Message(_, Msg::PortStatus(status)) => reports.extend(self.port(&status)),
             Event::Message(_, Msg::PacketIn(packet)) => self.packet(session, &packet, now)?,
             Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
@@ -253,7 +260,9 @@ impl Switch {
                         step.named = true;
                         step.complaint = Some(format!("{text}: {}", describe(item, &step.delta)));
                     }
-                    None if step.complaint.is_none() && [step.open, step.commit, step.barrier].contains(&xid) => {
+                    None if step.complaint.is_none()
+                        && [Some(step.open), step.commit, Some(step.barrier)].contains(&Some(xid)) =>
+                    {
                         step.complaint = Some(format!("bundle: {text}"));
                     }
                     _ => {}
@@ -267,26 +276,32 @@ impl Switch {
         }
     }
 
-    fn barrier(&mut self, xid: u32) -> Option<Report> {
-        match mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Step(done) if done.barrier == xid => {
-                let step = done.number;
-                match (done.complaint, done.committed) {
-                    (None, true) => {
-                        self.strays.clear();
-                        Some(Report::Applied { step })
-                    }
-                    (complaint, _) => {
-                        let reason = complaint.unwrap_or_else(|| "the switch did not confirm the bundle".into());
-                        Some(Report::Refused { step, reason })
-                    }
-                }
-            }
+    fn barrier(&mut self, session: &mut Session, xid: u32) -> Result<Option<Report>, SessionError> {
+        let mut done = match mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Step(done) if done.barrier == xid => done,
             other => {
                 self.pending = other;
-                None
+                return Ok(None);
             }
+        };
+        let (step, flags) = (done.number, ATOMIC | ORDERED);
+        if done.commit.is_some() {
+            let confirmed = done.committed && done.complaint.is_none();
+            if confirmed {
+                self.strays.clear();
+                return Ok(Some(Report::Applied { step }));
+            }
+            let reason = done.complaint.unwrap_or_else(|| "the switch did not confirm the bundle".into());
+            return Ok(Some(Report::Refused { step, reason }));
         }
+        if let Some(reason) = done.complaint {
+            session.send_bundle(done.bundle, BundleStep::DiscardRequest, flags)?;
+            return Ok(Some(Report::Refused { step, reason }));
+        }
+        done.commit = Some(session.send_bundle(done.bundle, BundleStep::CommitRequest, flags)?);
+        done.barrier = session.send(&Msg::BarrierRequest)?;
+        self.pending = Pending::Step(done);
+        Ok(None)
     }
 
     fn flows(&mut self, xid: u32, flows: Vec<FlowStats>) -> Option<Report> {

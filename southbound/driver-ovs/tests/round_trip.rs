@@ -1,15 +1,17 @@
 //! `lift(lower(e)) == e`, in memory and over the wire; and what is refused.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use super::generate::{entry, ports};
-use crate::{
-    error::{LiftError, LowerError},
-    flow::{Flow, FlowKey},
+mod generate;
+
+use bulkhead_driver_ovs::{
+    Flow, FlowKey, LiftError, LowerError,
     layout::{COOKIE_MASK, COOKIE_OWNER, Cookie},
     lift, lower, lower_key,
 };
 use bulkhead_openflow::{FlowCommand, FlowMod, Msg};
 use bulkhead_pipeline::{Action, Cause, Entry, Field, Match, Next, Output, Stage, ethertype};
 use bulkhead_topology::Port;
+use generate::{entry, ports};
 use proptest::prelude::*;
 
 /// The flow as a switch would have it from its message.

@@ -1,6 +1,6 @@
 //! Random entries that Open vSwitch can hold.
 
-use crate::ports::PortMap;
+use bulkhead_driver_ovs::PortMap;
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype as eth, ip_proto as ip,
 };
@@ -59,6 +59,17 @@ fn settable(field: Field) -> bool {
     !matches!(field, Field::Conjunction | Field::Conn | Field::Vlan | Field::IpFrag)
 }
 
+/// The value, as far as Open vSwitch takes it: no connection state that cannot be, no ARP operation above 255.
+fn sound(field: Field, any: u128) -> u128 {
+    use bulkhead_pipeline::conn::{EST, INV, NEW, REL, RPL, TRK};
+    let states = [0, TRK | NEW, TRK | EST, TRK | EST | RPL, TRK | REL, TRK | REL | RPL, TRK | NEW | REL, TRK | INV];
+    match field {
+        Field::Conn => states[any as usize % states.len()],
+        Field::ArpOp => any & 0xff,
+        _ => any & field.full_mask(),
+    }
+}
+
 fn maskable(field: Field) -> bool {
     !matches!(
         field,
@@ -101,7 +112,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         plain.push(Action::ServiceFromIcmp);
     }
     prop_oneof![
-        (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, value & field.full_mask())),
+        (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value))),
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
         port().prop_map(Action::SetOut),
         port().prop_map(|port| Action::Output(Output::Port(port))),
@@ -120,7 +131,7 @@ fn matches(headers: Vec<(Field, u128)>) -> impl Strategy<Value = Match> {
         }
         terms.into_iter().fold(matches, |matches, (field, value, mask)| match matches.get(field) {
             Some(_) => matches,
-            None => matches.masked(field, value, if maskable(field) { mask } else { u128::MAX }),
+            None => matches.masked(field, sound(field, value), if maskable(field) { mask } else { u128::MAX }),
         })
     })
 }

@@ -1,0 +1,104 @@
+//! A real Open vSwitch in a namespace of its own, and the driver that listens for it.
+
+use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_driver_ovs::driver;
+use bulkhead_lab::{Hypervisor, Lab};
+use bulkhead_pipeline::{Delta, Entry, Program};
+use bulkhead_topology::{DatapathId, Name, Port};
+use std::{net::SocketAddr, time::Duration};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+
+pub const DATAPATH: u64 = 0xb1;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Rig {
+    pub hypervisor: Hypervisor,
+    pub address: SocketAddr,
+    pub commands: mpsc::Sender<ToDrivers>,
+    pub reports: mpsc::Receiver<FromSwitch>,
+    step: u64,
+    // Removed last.
+    _lab: Lab,
+}
+
+/// Ports of every rig: name and number.
+pub const PORTS: [(&str, u32); 3] = [("web-1", 1), ("db-1", 2), ("uplink0", 300)];
+
+pub fn name() -> Name {
+    "hv1".parse().unwrap()
+}
+
+impl Rig {
+    /// A switch with [`PORTS`], connected; `None` where there can be no lab.
+    pub async fn start() -> Option<Self> {
+        let mut rig = Self::bare().await?;
+        for (port, number) in PORTS {
+            rig.add_port(port, number);
+        }
+        rig.attach(1).await;
+        rig.connect();
+        let connected = rig.report().await;
+        assert!(matches!(&connected, Report::Connected { ports, .. } if ports.contains(&Port::Name("web-1".into()))));
+        Some(rig)
+    }
+
+    /// A switch that is neither attached nor told of its controller.
+    pub async fn bare() -> Option<Self> {
+        if let Some(why) = bulkhead_lab::missing() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        let mut lab = Lab::new("drv").unwrap();
+        let hypervisor = lab.hypervisor("hv1", DATAPATH).unwrap();
+        let listener = TcpListener::bind((hypervisor.controller_address(), 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (commands, from_controller) = mpsc::channel(16);
+        let (to_controller, reports) = mpsc::channel(64);
+        tokio::spawn(driver::run(listener, from_controller, to_controller));
+        Some(Self { hypervisor, address, commands, reports, step: 0, _lab: lab })
+    }
+
+    pub fn connect(&self) {
+        self.hypervisor.set_controller(self.address).unwrap();
+    }
+
+    pub async fn attach(&self, attachment: u64) {
+        let address = Address::Datapath(DatapathId(DATAPATH));
+        self.commands.send(ToDrivers::Attach { switch: name(), address, attachment }).await.unwrap();
+    }
+
+    pub fn add_port(&self, port: &str, number: u32) {
+        let request = format!("ofport_request={number}");
+        let add = ["add-port", "br-int", port, "--", "set", "interface", port, "type=internal", &request];
+        self.hypervisor.vsctl(&add).unwrap();
+    }
+
+    pub async fn command(&self, command: Command) {
+        self.commands.send(ToDrivers::Command { switch: name(), command }).await.unwrap();
+    }
+
+    pub async fn report(&mut self) -> Report {
+        timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report
+    }
+
+    /// Applies a delta; the switch's reason if it refuses.
+    pub async fn apply(&mut self, remove: Vec<Entry>, add: Vec<Entry>) -> Result<(), String> {
+        self.step += 1;
+        let remove = remove.into_iter().map(|entry| entry.key).collect();
+        self.command(Command::Apply { step: self.step, delta: Delta { remove, add } }).await;
+        match self.report().await {
+            Report::Applied { step } if step == self.step => Ok(()),
+            Report::Refused { step, reason } if step == self.step => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the switch has, and how many entries that could not be lifted.
+    pub async fn read(&mut self) -> (Program, usize) {
+        self.command(Command::Read).await;
+        match self.report().await {
+            Report::Actual { program, alien } => (program, alien),
+            other => panic!("{other:?}"),
+        }
+    }
+}
