@@ -148,5 +148,15 @@ fn status(client: &Client, out: &mut Out, switch: &Switch) -> anyhow::Result<()>
     let Some(found) = status.switches.iter().find(|s| s.name == switch.name.as_str()) else { return Ok(()) };
     out.line("");
     crate::question::status_table(out, std::slice::from_ref(found), true);
+    // Packets that no policy rule decided about: `describe policy` has the others.
+    let builtin = |hit: &RuleHits| {
+        let here = hit.switches.get(switch.name.as_str()).filter(|_| hit.policy.is_none())?;
+        Some(vec![hit.rule.clone(), here.packets.to_string(), here.bytes.to_string()])
+    };
+    out.line("");
+    out.table(
+        &["BUILT-IN RULE", "PACKETS", "BYTES"],
+        &client.hits(None)?.iter().filter_map(builtin).collect::<Vec<_>>(),
+    );
     Ok(())
 }
