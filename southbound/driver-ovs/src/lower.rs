@@ -13,7 +13,7 @@ use bulkhead_openflow::wire::{
     oxm::{Match as OfMatch, Oxm},
     port::reserved,
 };
-use bulkhead_pipeline::{Action, Entry, EntryKey, Field, Match, Next, Output, Stage, ethertype, ip_proto};
+use bulkhead_pipeline::{Action, Entry, EntryKey, Field, Match, Next, Output, Stage, ethertype, frag, ip_proto};
 use bulkhead_topology::Port;
 
 /// The flow of an entry. Ports are named or numbered as the switch's `ports` say; the cookie remembers which
@@ -107,6 +107,8 @@ struct Headers {
     ethertype: Option<u128>,
     protocol: Option<u128>,
     icmp: Option<u128>,
+    /// Whether it is for later fragments alone, which have no header behind IP's.
+    later: bool,
 }
 
 impl Headers {
@@ -115,6 +117,7 @@ impl Headers {
             ethertype: matches.exact(Field::EthType),
             protocol: matches.exact(Field::IpProto),
             icmp: matches.exact(Field::IcmpType),
+            later: matches.get(Field::IpFrag).is_some_and(|(value, _)| value & frag::LATER != 0),
         }
     }
 
@@ -133,11 +136,11 @@ impl Headers {
             Field::Ipv6Src | Field::Ipv6Dst => (self.ethertype == Some(ethertype::IPV6), "eth_type of IPv6"),
             Field::L4Src | Field::L4Dst => {
                 let ports = matches!(self.protocol, Some(ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP));
-                (self.is_ip() && ports, "ip_proto of TCP, UDP or SCTP")
+                (self.is_ip() && ports && !self.later, "ip_proto of TCP, UDP or SCTP, and no later fragment")
             }
             Field::IcmpType | Field::IcmpCode => {
                 let v4 = self.ethertype == Some(ethertype::IPV4) && self.protocol == Some(ip_proto::ICMP);
-                (v4 || nd, "ip_proto of ICMP in IPv4, or ICMPv6 in IPv6")
+                ((v4 || nd) && !self.later, "ip_proto of ICMP in IPv4, or ICMPv6 in IPv6, and no later fragment")
             }
             Field::ArpOp | Field::ArpSpa | Field::ArpTpa | Field::ArpSha | Field::ArpTha => {
                 (self.ethertype == Some(ethertype::ARP), "eth_type of ARP")

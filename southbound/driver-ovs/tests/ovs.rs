@@ -140,7 +140,7 @@ fn every_kind() -> Vec<Entry> {
         entry(Stage::EgressApplication, any(), vec![Action::Reject], Next::Drop),
         entry(
             Stage::EgressApplication,
-            any().with(Field::SrcId, 7u8).with(Field::DstId, 9u8).masked(Field::Service, 0x0600_50u32, 0xff_fff0),
+            any().with(Field::SrcId, 7u8).with(Field::DstId, 9u8).masked(Field::Service, 0x0006_0050u32, 0x00ff_fff0),
             vec![],
             go(Stage::IngressEmergency),
         ),

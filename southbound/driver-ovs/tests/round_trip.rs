@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn lifting_never_fails_badly(entry in entry(), cookie: u64, table: u8, dropped in 0usize..12) {
         let mut flow = lower(&entry, &ports()).unwrap();
-        flow.cookie = cookie ^ flow.cookie;
+        flow.cookie ^= cookie;
         flow.key.table = table;
         for instruction in &mut flow.instructions {
             if let bulkhead_openflow::Instruction::ApplyActions(actions) = instruction
@@ -97,6 +97,11 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::Ipv4Src, .. }));
     let bare = simple(v4(), vec![Action::ServiceFromDst], Next::Drop);
     assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::L4Dst, .. }));
+    let later = v4().with(Field::IpProto, 6u8).with(Field::IpFrag, 3u8).with(Field::L4Dst, 80u8);
+    assert!(matches!(
+        refused(&simple(later, vec![], Next::Drop)),
+        LowerError::Prerequisite { field: Field::L4Dst, .. }
+    ));
     let bare = simple(Match::any(), vec![Action::Commit], Next::Drop);
     assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::Conn, .. }));
     let masked = simple(v4().masked(Field::IpProto, 6u8, 0xf), vec![], Next::Drop);

@@ -41,7 +41,8 @@ fn usable(field: Field, headers: &[(Field, u128)]) -> bool {
     let (kind, proto, icmp) = (has(Field::EthType), has(Field::IpProto), has(Field::IcmpType));
     match field {
         Field::EthType | Field::IpProto => false,
-        Field::IpFrag => matches!(kind, Some(eth::IPV4 | eth::IPV6)),
+        // Later fragments have no ports, types and codes.
+        Field::IpFrag => matches!(kind, Some(eth::IPV4 | eth::IPV6)) && proto.is_none(),
         Field::Ipv4Src | Field::Ipv4Dst => kind == Some(eth::IPV4),
         Field::Ipv6Src | Field::Ipv6Dst => kind == Some(eth::IPV6),
         Field::L4Src | Field::L4Dst => matches!(proto, Some(ip::TCP | ip::UDP | ip::SCTP)),
@@ -59,10 +60,11 @@ fn settable(field: Field) -> bool {
     !matches!(field, Field::Conjunction | Field::Conn | Field::Vlan | Field::IpFrag)
 }
 
-/// The value, as far as Open vSwitch takes it: no connection state that cannot be, no ARP operation above 255.
+/// The value, as far as Open vSwitch takes it: no connection state that cannot be, none that is invalid (which it
+/// does not commit), no ARP operation above 255.
 fn sound(field: Field, any: u128) -> u128 {
-    use bulkhead_pipeline::conn::{EST, INV, NEW, REL, RPL, TRK};
-    let states = [0, TRK | NEW, TRK | EST, TRK | EST | RPL, TRK | REL, TRK | REL | RPL, TRK | NEW | REL, TRK | INV];
+    use bulkhead_pipeline::conn::{EST, NEW, REL, RPL, TRK};
+    let states = [0, TRK | NEW, TRK | EST, TRK | EST | RPL, TRK | REL, TRK | REL | RPL, TRK | NEW | REL];
     match field {
         Field::Conn => states[any as usize % states.len()],
         Field::ArpOp => any & 0xff,
@@ -170,10 +172,10 @@ fn ordinary() -> impl Strategy<Value = Entry> {
                 _ => None,
             });
             for action in &mut actions {
-                if let (Action::SetOut(port) | Action::Output(Output::Port(port)), Some(first)) = (action, &first) {
-                    if matches!(port, Port::Number(_)) != matches!(first, Port::Number(_)) {
-                        *port = first.clone();
-                    }
+                if let (Action::SetOut(port) | Action::Output(Output::Port(port)), Some(first)) = (action, &first)
+                    && matches!(port, Port::Number(_)) != matches!(first, Port::Number(_))
+                {
+                    *port = first.clone();
                 }
             }
             Entry::new(stage, priority, matches, actions, next, cause)
