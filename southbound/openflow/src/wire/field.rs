@@ -95,7 +95,8 @@ macro_rules! code {
 macro_rules! fields {
     ($($id:ident $class:ident $number:literal $([$nxm:ident $nxm_number:literal])? $bytes:literal $bits:literal
        $mask:literal $name:literal $long:literal $format:ident;)+) => {
-        /// A field of a packet, of its metadata, or a register.
+        /// A field of a packet, of its metadata, or a register. Their order is one in which a match may name
+        /// them: what others need comes first.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs)]
         pub enum OxmField { $($id,)+ }

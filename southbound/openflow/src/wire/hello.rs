@@ -1,5 +1,6 @@
 //! Hello and errors: the messages of a session's beginning and end (OF 1.3.5 §7.5.1, §7.4.4).
 
+use super::header::experimenter::{NICIRA, ONF};
 use super::{Put, Reader};
 use crate::error::DecodeError;
 
@@ -92,13 +93,46 @@ pub struct ErrorMsg {
     pub data: Vec<u8>,
 }
 
+/// Codes of experimenters' errors (ofp-errors.h): the ONF's for bundles, Nicira's for tunnel options.
+#[allow(missing_docs)]
+pub mod experimenter_error {
+    pub const BUNDLE_BAD_ID: u16 = 2302;
+    pub const BUNDLE_EXISTS: u16 = 2303;
+    pub const BUNDLE_CLOSED: u16 = 2304;
+    pub const BUNDLE_TOO_MANY_MESSAGES: u16 = 2312;
+    pub const BUNDLE_MESSAGE_FAILED: u16 = 2313;
+    pub const BUNDLE_TIMEOUT: u16 = 2314;
+    pub const TLV_ALREADY_MAPPED: u16 = 20;
+    pub const TLV_DUPLICATE: u16 = 21;
+    pub const TLV_UNMAPPED_FIELD: u16 = 37;
+    pub const TLV_IN_USE: u16 = 38;
+}
+
+fn describe_experimenter(id: u32, code: u16) -> String {
+    use experimenter_error as e;
+    let words = match (id, code) {
+        (ONF, e::BUNDLE_BAD_ID) => "unknown bundle",
+        (ONF, e::BUNDLE_EXISTS) => "bundle exists",
+        (ONF, e::BUNDLE_CLOSED) => "bundle is closed",
+        (ONF, e::BUNDLE_TOO_MANY_MESSAGES) => "too many messages in the bundle",
+        (ONF, e::BUNDLE_MESSAGE_FAILED) => "a message of the bundle failed",
+        (ONF, e::BUNDLE_TIMEOUT) => "bundle took too long",
+        (NICIRA, e::TLV_ALREADY_MAPPED) => "tunnel field is mapped to another option",
+        (NICIRA, e::TLV_DUPLICATE) => "tunnel option is mapped to another field",
+        (NICIRA, e::TLV_UNMAPPED_FIELD) => "tunnel field without an option",
+        (NICIRA, e::TLV_IN_USE) => "tunnel option is in use",
+        _ => return format!("experimenter {id:#x} error {code}"),
+    };
+    format!("{words} (experimenter {id:#x} error {code})")
+}
+
 impl ErrorMsg {
     /// Type and code in words, with numbers for what has none here.
     pub fn describe(&self) -> String {
-        let kind = match (self.experimenter, self.kind) {
-            (Some(id), _) => return format!("experimenter {id:#x} error {}", self.code),
-            (None, kind) => kind,
-        };
+        if let Some(id) = self.experimenter {
+            return describe_experimenter(id, self.code);
+        }
+        let kind = self.kind;
         let code = self.code;
         let words = match (kind, code) {
             (error_type::HELLO_FAILED, 0) => "no common version",

@@ -116,6 +116,12 @@ impl Match {
         self
     }
 
+    /// Puts the known fields into the order of [`OxmField`], in which every prerequisite stands before what needs
+    /// it (OF 1.3.5 §7.2.3.6); switches refuse others. Two matches that say the same are then equal.
+    pub fn sort(&mut self) {
+        self.fields.sort_unstable();
+    }
+
     /// What it says of a field.
     pub fn get(&self, field: OxmField) -> Option<&Oxm> {
         self.fields.iter().find(|oxm| oxm.field == field)
