@@ -72,7 +72,6 @@ impl Connection {
             permit: Some(permit),
             received: 0,
         };
-        // The driver forgets this connection however its task ends.
         if let Err(end) = task.run(&mut stream, peer).await {
             debug!(%peer, reason = end, "connection over");
         }
@@ -100,7 +99,7 @@ impl Task {
         }
         let end = self.exchange(stream).await;
         let reason = match end {
-            Ok(()) => "detached".to_owned(),
+            Ok(()) => "let go by the driver: detached, or too far behind".to_owned(),
             Err(reason) => reason,
         };
         let last = self.session.take_output();
@@ -285,7 +284,14 @@ enum Order {
 async fn next_order(stage: &mut Stage) -> Option<Order> {
     match stage {
         Stage::Asked { answer, .. } => answer.await.ok().map(Order::Admission),
-        Stage::Driven(driven) if driven.switch.is_idle() => driven.admission.commands.recv().await.map(Order::Command),
-        _ => std::future::pending().await,
+        Stage::Driven(driven) => {
+            let Admission { commands, ended, .. } = &mut driven.admission;
+            tokio::select! {
+                biased;
+                _ = ended => None,
+                command = commands.recv(), if driven.switch.is_idle() => command.map(Order::Command),
+            }
+        }
+        Stage::Unknown => std::future::pending().await,
     }
 }

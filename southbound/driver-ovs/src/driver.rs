@@ -37,7 +37,7 @@ const QUESTIONS: usize = 256;
 /// Pause after a failed accept: the process is out of descriptors, and trying on would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection is told once it is to drive a switch. If the sender of the commands goes, so must it.
+/// What a connection is told once it is to drive a switch.
 pub(crate) struct Admission {
     /// The switch.
     pub switch: Name,
@@ -45,6 +45,8 @@ pub(crate) struct Admission {
     pub attachment: u64,
     /// What the controller asks.
     pub commands: mpsc::Receiver<Command>,
+    /// Over when the driver lets go of the connection, whatever it is doing.
+    pub ended: oneshot::Receiver<()>,
 }
 
 /// What a connection asks and tells the driver.
@@ -65,10 +67,21 @@ struct Attached {
 enum Live {
     /// Waits for its datapath to be attached.
     Waiting(oneshot::Sender<Admission>),
-    /// Drives a switch.
-    Driving(mpsc::Sender<Command>),
+    /// Drives a switch; ends when the second is dropped.
+    Driving(mpsc::Sender<Command>, oneshot::Sender<()>),
     /// Was told to end, and has not done so yet.
     Ending,
+}
+
+impl Live {
+    /// Whether its task is gone, even if it could not say so.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Waiting(reply) => reply.is_closed(),
+            Self::Driving(_, end) => end.is_closed(),
+            Self::Ending => false,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -152,7 +165,7 @@ impl Driver {
         let Some(attached) = self.attached.get(switch) else { return };
         // A switch that is not connected is read back when it is.
         let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
-        let Live::Driving(commands) = live else { return };
+        let Live::Driving(commands, _) = live else { return };
         if commands.try_send(command).is_err() {
             warn!(%switch, "does not keep up with its commands; session ended");
             *live = Live::Ending;
@@ -162,6 +175,7 @@ impl Driver {
     fn answer(&mut self, question: Question) {
         match question {
             Question::Admit { number, datapath, reply } => {
+                self.live.retain(|_, live| !live.1.is_over());
                 let waiting = self.live.values().filter(|live| matches!(live.1, Live::Waiting(_))).count();
                 let id = DatapathId(datapath);
                 let known = self.name(datapath).is_some();
@@ -187,9 +201,10 @@ impl Driver {
         let found = self.attached.iter().find(|(_, attached)| attached.datapath == datapath);
         let Some((switch, attached)) = found else { return };
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands };
+        let (end, ended) = oneshot::channel();
+        let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands, ended };
         // If it has gone meanwhile, it says so in its next question.
         let _ = reply.send(admission);
-        self.live.insert(datapath, (number, Live::Driving(sender)));
+        self.live.insert(datapath, (number, Live::Driving(sender, end)));
     }
 }

@@ -4,13 +4,13 @@
 mod generate;
 mod rig;
 
-use bulkhead_dataplane::{Command, Report, ToDrivers};
+use bulkhead_dataplane::{Address, Command, Report, ToDrivers};
 use bulkhead_driver_ovs::layout::COOKIE_OWNER;
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Program, Stage, conn, ethertype, frag, ip_proto,
+    Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Output, Program, Stage, conn, ethertype, frag, ip_proto,
     render_program,
 };
-use bulkhead_topology::Port;
+use bulkhead_topology::{DatapathId, Port};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,
@@ -439,4 +439,54 @@ async fn a_switch_that_connects_first_waits_until_it_is_attached() {
     rig.attach(4).await;
     assert!(matches!(rig.report().await, Report::Connected { .. }));
     assert_eq!(rig.read().await.0.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_peers_are_bounded_and_harm_nobody() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(TcpStream::connect(rig.address).await.unwrap());
+    }
+    rig.apply(vec![], vec![drop_in(Stage::Classify, 8)]).await.unwrap();
+    // Those beyond the bound are closed at once, the others once their handshake is overdue.
+    let mut at_once = 0;
+    for stream in &mut idle {
+        let mut bytes = [0; 64];
+        while let Ok(Ok(got)) = timeout(Duration::from_millis(20), stream.read(&mut bytes)).await {
+            if got == 0 {
+                at_once += 1;
+                break;
+            }
+        }
+    }
+    assert!((100..200).contains(&at_once), "{at_once} closed");
+    for stream in idle {
+        assert!(closed(stream).await);
+    }
+    rig.apply(vec![], vec![drop_in(Stage::Classify, 9)]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_does_not_answer_makes_no_other_wait() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let slow: bulkhead_topology::Name = "slow".parse().unwrap();
+    let address = Address::Datapath(DatapathId(0x51));
+    rig.commands.send(ToDrivers::Attach { switch: slow.clone(), address, attachment: 2 }).await.unwrap();
+    let _silent = pretend(&rig, 0x51).await;
+    assert!(matches!(rig.report().await, Report::Connected { .. }));
+    // More than it may have waiting: its session ends, as the only one.
+    for step in 0..100 {
+        let delta = Delta { remove: vec![], add: vec![drop_in(Stage::Classify, 8); 100] };
+        let command = Command::Apply { step, delta };
+        rig.commands.send(ToDrivers::Command { switch: slow.clone(), command }).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    rig.command(Command::Read).await;
+    for _ in 0..2 {
+        let report = timeout(Duration::from_secs(5), rig.reports.recv()).await.unwrap().unwrap();
+        answers.push((report.switch == slow, matches!(report.report, Report::Actual { .. })));
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, [(false, true), (true, false)]);
 }

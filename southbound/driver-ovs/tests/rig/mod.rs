@@ -1,4 +1,7 @@
-//! A real Open vSwitch in a namespace of its own, and the driver that listens for it.
+//! A real Open vSwitch in a namespace of its own, and the driver that listens for it. Not every test file uses all
+//! of it.
+
+#![allow(dead_code)]
 
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
 use bulkhead_driver_ovs::driver;
@@ -17,8 +20,8 @@ pub struct Rig {
     pub commands: mpsc::Sender<ToDrivers>,
     pub reports: mpsc::Receiver<FromSwitch>,
     step: u64,
-    // Removed last.
-    _lab: Lab,
+    /// Removed last.
+    pub lab: Lab,
 }
 
 /// Ports of every rig: name and number.
@@ -55,7 +58,7 @@ impl Rig {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
         tokio::spawn(driver::run(listener, from_controller, to_controller));
-        Some(Self { hypervisor, address, commands, reports, step: 0, _lab: lab })
+        Some(Self { hypervisor, address, commands, reports, step: 0, lab })
     }
 
     pub fn connect(&self) {
