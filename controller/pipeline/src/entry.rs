@@ -208,7 +208,9 @@ builtins! {
     TierEnd = "tier-end",
     /// A side that is no workload of this switch: its policy is not judged here.
     Unmanaged = "unmanaged",
-    /// The decision is carried out.
+    /// Members of sets that several rules share; the rules themselves count under their own names.
+    Set = "set",
+    /// An allowed connection is remembered.
     Verdict = "verdict",
     /// The packet leaves.
     Deliver = "deliver",

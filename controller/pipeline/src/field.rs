@@ -20,8 +20,6 @@ pub enum Field {
     SrcLocal,
     /// Whether the destination is a workload of this switch (1 bit).
     DstLocal,
-    /// The verdict so far (2 bits), see [`decision`].
-    Decision,
     /// Satisfied conjunction (32 bits); matched only, never set.
     Conjunction,
     /// Connection state (6 bits), see [`conn`].
@@ -78,7 +76,7 @@ pub enum Field {
 
 impl Field {
     /// All fields, in canonical order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 34] = [
         Self::Network,
         Self::SrcId,
         Self::DstId,
@@ -87,7 +85,6 @@ impl Field {
         Self::Service,
         Self::SrcLocal,
         Self::DstLocal,
-        Self::Decision,
         Self::Conjunction,
         Self::Conn,
         Self::EthSrc,
@@ -123,7 +120,7 @@ impl Field {
     pub const fn width(self) -> u32 {
         match self {
             Self::SrcLocal | Self::DstLocal => 1,
-            Self::Decision | Self::IpFrag => 2,
+            Self::IpFrag => 2,
             Self::Conn => 6,
             Self::IpProto | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
             Self::Vlan => 13,
@@ -157,7 +154,6 @@ impl Field {
             Self::Service => "service",
             Self::SrcLocal => "src_local",
             Self::DstLocal => "dst_local",
-            Self::Decision => "decision",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
             Self::EthSrc => "eth_src",
@@ -210,14 +206,4 @@ pub mod frag {
     pub const ANY: u128 = 1;
     /// It is not the first one: it carries no ports.
     pub const LATER: u128 = 2;
-}
-
-/// Values of [`Field::Decision`].
-pub mod decision {
-    /// Let pass. Not 0, which every packet starts with: nothing passes undecided.
-    pub const ALLOW: u128 = 1;
-    /// Drop.
-    pub const DENY: u128 = 2;
-    /// Drop and tell the sender.
-    pub const REJECT: u128 = 3;
 }

@@ -43,7 +43,7 @@ pub enum Stage {
     IngressApplication,
     /// The destination's rules of tier baseline, then zone and network default.
     IngressBaseline,
-    /// Carry out the decision: commit, drop, reject.
+    /// What is allowed: connections are committed.
     Verdict,
     /// Out of the port.
     Deliver,
@@ -75,7 +75,7 @@ const POLICY_MATCHES: &[Field] =
     &[F::SrcId, F::DstId, F::SrcClass, F::DstClass, F::Service, F::SrcLocal, F::DstLocal, F::Conjunction];
 
 const fn policy(stage: Stage, name: &'static str, about: &'static str, next: &'static [Stage]) -> StageSpec {
-    StageSpec { stage, name, about, in_port: false, matches: POLICY_MATCHES, sets: &[F::Decision], next }
+    StageSpec { stage, name, about, in_port: false, matches: POLICY_MATCHES, sets: &[], next }
 }
 
 impl Stage {
@@ -148,10 +148,11 @@ impl Stage {
                 F::Ipv6Src,
                 F::Ipv6Dst,
                 F::IcmpType,
+                F::NdSll,
                 F::NdReserved,
                 F::NdOption,
             ],
-            next: &[S::NdReply, S::SrcClass, S::Deliver],
+            next: &[S::NdReply, S::SrcClass],
         },
         StageSpec {
             stage: S::NdReply,
@@ -194,7 +195,7 @@ impl Stage {
             name: "track",
             about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on.",
             in_port: false,
-            matches: &[F::EthType, F::IpProto, F::IcmpType],
+            matches: &[F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
             sets: &[],
             next: &[S::Connection],
         },
@@ -204,7 +205,7 @@ impl Stage {
             about: "Turns replies and related errors into the view of the connection's first packet, and names the service.",
             in_port: false,
             matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
-            sets: &[F::Service, F::Decision],
+            sets: &[F::Service],
             next: &[S::EgressEmergency, S::Verdict, S::Deliver],
         },
         policy(
@@ -258,9 +259,9 @@ impl Stage {
         StageSpec {
             stage: S::Verdict,
             name: "verdict",
-            about: "Carries out the decision: commits new connections, drops, rejects.",
+            about: "What is allowed gets here: new connections are committed, fragments held for their first one.",
             in_port: false,
-            matches: &[F::Decision, F::Conn, F::EthType, F::IpFrag],
+            matches: &[F::Conn, F::EthType, F::IpFrag],
             sets: &[],
             next: &[S::Deliver],
         },
