@@ -1,0 +1,642 @@
+//! The compiler's state, and what each kind of change does to it.
+
+use crate::{
+    TooLarge,
+    dirty::Dirty,
+    index::{GroupKey, Identity, Index},
+    numbers::{Numbered, Numbers},
+    rule::Rule,
+    switch::{Switch, Unit},
+};
+use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_policy::{
+    Change, Key, Kind, Resource, State,
+    model::{AddressSet, CidrSet, Direction, Mode, Network, Peer, Policy, PortMatch, Subject, Workload, Zone},
+};
+use bulkhead_topology::{Name, Selector};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::Arc,
+};
+
+/// Of 100 workloads of a zone in mode `canary`, how many enforce.
+const CANARY_SHARE: u32 = 10;
+
+/// What one change comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// What changes on each switch; switches on which nothing changes are left out.
+    pub deltas: BTreeMap<Name, Delta>,
+    /// Durable numbers that were given, to be stored with the revision.
+    pub numbers: Vec<(Arc<str>, Option<u32>)>,
+}
+
+/// A cause in the operator's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CauseName {
+    /// A policy's rule.
+    Rule {
+        /// The policy.
+        policy: Name,
+        /// The rule's direction.
+        direction: Direction,
+        /// Its index in that direction.
+        index: usize,
+    },
+    /// The isolation by a policy.
+    Isolation {
+        /// The policy.
+        policy: Name,
+    },
+    /// The isolation by a zone.
+    Zone {
+        /// The zone.
+        zone: Name,
+    },
+    /// A network's default.
+    Default {
+        /// The network.
+        network: Name,
+    },
+    /// A built-in rule: its name is the cause's own.
+    Builtin,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledPolicy {
+    pub policy: Arc<Policy>,
+    pub number: u32,
+    pub subject: u32,
+    pub rules: Vec<u32>,
+    groups: BTreeSet<u32>,
+}
+
+/// Compiles states to programs.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    pub(crate) numbers: Numbers,
+    pub(crate) index: Index,
+    pub(crate) networks: BTreeMap<Name, (Arc<Network>, u32)>,
+    pub(crate) workloads: BTreeMap<Name, (Arc<Workload>, u32)>,
+    members: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) zones: BTreeMap<Name, (Arc<Zone>, u32, u32)>,
+    pub(crate) policies: BTreeMap<Name, CompiledPolicy>,
+    sets: BTreeMap<Name, Arc<AddressSet>>,
+    /// Policies by the zones and address sets that they name.
+    users: BTreeMap<Key, BTreeSet<Name>>,
+    pub(crate) rules: BTreeMap<u32, Rule>,
+    /// Egress rules with port names: what they mean depends on every destination.
+    named: BTreeSet<u32>,
+    /// Where each rule has entries.
+    pub(crate) rule_on: BTreeMap<u32, BTreeSet<Name>>,
+    /// Identities with an interface on a switch, declared or not.
+    pub(crate) locals: BTreeMap<Name, BTreeSet<u32>>,
+    pub(crate) switches: BTreeMap<Name, Switch>,
+    policy_names: BTreeMap<u32, Name>,
+    zone_names: BTreeMap<u32, Name>,
+    network_names: BTreeMap<u32, Name>,
+}
+
+impl Compiler {
+    /// Compiles a state from nothing. `numbers` are the durable numbers given so far.
+    pub fn new(state: &State, numbers: Numbers) -> Result<(Self, Compiled), TooLarge> {
+        let mut compiler = Self { numbers, ..Self::default() };
+        let all: Vec<Change> = state.resources().map(Change::set).collect();
+        let compiled = compiler.change(&all)?;
+        Ok((compiler, compiled))
+    }
+
+    /// Follows a change; `state` is the state after it. On an error the compiler is as it was.
+    pub fn apply(&mut self, _state: &State, changes: &[Change]) -> Result<Compiled, TooLarge> {
+        let back: Vec<Change> =
+            changes.iter().map(|change| Change { key: change.key.clone(), value: self.value(&change.key) }).collect();
+        self.change(changes).inspect_err(|_| {
+            // What fitted before fits again.
+            let _ = self.change(&back);
+        })
+    }
+
+    /// The program of a switch.
+    pub fn program(&self, switch: &Name) -> Option<&Program> {
+        self.switches.get(switch).map(|switch| &switch.program)
+    }
+
+    /// Every durable number given so far.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// What a cause stands for; `None` if it is gone.
+    pub fn describe(&self, cause: Cause) -> Option<CauseName> {
+        Some(match cause {
+            Cause::Builtin(_) | Cause::Miss(_) => CauseName::Builtin,
+            Cause::Rule(number) => {
+                let rule = self.rules.get(&number)?;
+                CauseName::Rule { policy: rule.policy.name.clone(), direction: rule.direction, index: rule.index }
+            }
+            Cause::Isolation(number) => CauseName::Isolation { policy: self.policy_names.get(&number)?.clone() },
+            Cause::Zone(number) => CauseName::Zone { zone: self.zone_names.get(&number)?.clone() },
+            Cause::Default(number) => CauseName::Default { network: self.network_names.get(&number)?.clone() },
+        })
+    }
+
+    fn value(&self, key: &Key) -> Option<Resource> {
+        let name = &key.name;
+        match key.kind {
+            Kind::Network => self.networks.get(name).map(|(network, _)| Resource::Network(network.clone())),
+            Kind::Workload => self.workloads.get(name).map(|(workload, _)| Resource::Workload(workload.clone())),
+            Kind::Zone => self.zones.get(name).map(|(zone, ..)| Resource::Zone(zone.clone())),
+            Kind::Policy => self.policies.get(name).map(|policy| Resource::Policy(policy.policy.clone())),
+            Kind::AddressSet => self.sets.get(name).map(|set| Resource::AddressSet(set.clone())),
+            Kind::Switch => self.switches.get(name).and_then(|switch| switch.declared.clone()).map(Resource::Switch),
+            Kind::Link => None,
+        }
+    }
+
+    fn change(&mut self, changes: &[Change]) -> Result<Compiled, TooLarge> {
+        let mut sorted: Vec<&Change> = changes.iter().collect();
+        // What others are looked up in comes first; switches last, so that they are filled once.
+        let rank = |kind| match kind {
+            Kind::Network => 0,
+            Kind::AddressSet => 1,
+            Kind::Zone => 2,
+            Kind::Workload => 3,
+            Kind::Policy => 4,
+            Kind::Switch | Kind::Link => 5,
+        };
+        sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
+        let mut dirty = Dirty::default();
+        let result = sorted.iter().try_for_each(|change| self.one(change, &mut dirty));
+        result?;
+        let deltas = self.renew(dirty)?;
+        Ok(Compiled { deltas, numbers: self.numbers.take_fresh() })
+    }
+
+    fn one(&mut self, change: &Change, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let name = &change.key.name;
+        match (&change.value, change.key.kind) {
+            (Some(Resource::Network(network)), _) => self.set_network(name, Some(network), dirty),
+            (None, Kind::Network) => self.set_network(name, None, dirty),
+            (Some(Resource::Workload(workload)), _) => self.set_workload(name, Some(workload), dirty),
+            (None, Kind::Workload) => self.set_workload(name, None, dirty),
+            (Some(Resource::Zone(zone)), _) => self.set_zone(name, Some(zone), dirty),
+            (None, Kind::Zone) => self.set_zone(name, None, dirty),
+            (Some(Resource::Policy(policy)), _) => self.set_policy(name, Some(policy), dirty),
+            (None, Kind::Policy) => self.set_policy(name, None, dirty),
+            (Some(Resource::AddressSet(set)), _) => {
+                self.sets.insert(name.clone(), set.clone());
+                self.renew_users(&change.key, dirty)
+            }
+            (None, Kind::AddressSet) => {
+                self.sets.remove(name);
+                self.renew_users(&change.key, dirty)
+            }
+            (Some(Resource::Switch(switch)), _) => {
+                let known = self.switches.entry(name.clone()).or_default();
+                let new = known.declared.is_none();
+                known.declared = Some(switch.clone());
+                if new {
+                    self.fill(name, dirty);
+                }
+                Ok(())
+            }
+            (None, Kind::Switch) => {
+                if let Some(switch) = self.switches.remove(name) {
+                    for rule in switch.rules.keys() {
+                        if let Some(on) = self.rule_on.get_mut(rule) {
+                            on.remove(name);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            (Some(Resource::Link(_)), _) | (None, Kind::Link) => Ok(()),
+        }
+    }
+
+    /// Everything that a new switch may have is dirty.
+    fn fill(&mut self, switch: &Name, dirty: &mut Dirty) {
+        dirty.unit(switch, Unit::Pipeline);
+        for network in self.networks.keys() {
+            dirty.unit(switch, Unit::Network(network.clone()));
+        }
+        for (name, (workload, _)) in &self.workloads {
+            if self.places(workload).contains(switch) {
+                dirty.unit(switch, Unit::Workload(name.clone()));
+            }
+        }
+        for identity in self.locals.get(switch).cloned().unwrap_or_default() {
+            self.local_changed(switch, identity, dirty);
+        }
+    }
+
+    /// Switches that have entries about a workload.
+    fn places(&self, workload: &Workload) -> BTreeSet<Name> {
+        let uplinks = self.networks.get(&workload.network).into_iter().flat_map(|(network, _)| &network.uplinks);
+        attached(workload).chain(uplinks.map(|uplink| &uplink.at.switch)).cloned().collect()
+    }
+
+    fn set_network(&mut self, name: &Name, network: Option<&Arc<Network>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let touch = |this: &Self, dirty: &mut Dirty| {
+            dirty.everywhere(&this.switches, &Unit::Network(name.clone()));
+            for workload in this.members.get(name).into_iter().flatten() {
+                let Some((found, identity)) = this.workloads.get(workload) else { continue };
+                for place in this.places(found) {
+                    dirty.unit(&place, Unit::Workload(workload.clone()));
+                }
+                for place in attached(found) {
+                    this.local_changed(place, *identity, dirty);
+                }
+            }
+        };
+        touch(self, dirty);
+        match network {
+            Some(network) => {
+                let number = self.numbers.of(Numbered::Network, name.as_str())?;
+                self.network_names.insert(number, name.clone());
+                self.networks.insert(name.clone(), (network.clone(), number));
+            }
+            None => {
+                if let Some((_, number)) = self.networks.remove(name) {
+                    self.network_names.remove(&number);
+                }
+            }
+        }
+        touch(self, dirty);
+        Ok(())
+    }
+
+    /// An identity came to a switch, left it, or is decided about differently there.
+    pub(crate) fn local_changed(&self, switch: &Name, identity: u32, dirty: &mut Dirty) {
+        dirty.unit(switch, Unit::Identity(identity));
+        let groups = self.index.identities.get(&identity).into_iter().flat_map(|identity| &identity.groups);
+        for policy in groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects) {
+            for rule in self.policies.get(policy).into_iter().flat_map(|policy| &policy.rules) {
+                dirty.unit(switch, Unit::Rule(*rule));
+            }
+        }
+    }
+
+    /// An identity came into being, or is about to end: rules that have it as a peer change.
+    fn peers_changed(&self, identity: u32, dirty: &mut Dirty) {
+        let Some(known) = self.index.identities.get(&identity) else { return };
+        let groups = known.groups.iter().filter_map(|group| self.index.groups.get(group));
+        let named = self.named.iter().filter(|_| !known.ports.is_empty());
+        for rule in groups.flat_map(|group| &group.peers).chain(named) {
+            for switch in self.rule_on.get(rule).into_iter().flatten() {
+                dirty.unit(switch, Unit::Rule(*rule));
+            }
+        }
+    }
+
+    fn set_workload(&mut self, name: &Name, new: Option<&Arc<Workload>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let identity = new.map(|workload| self.identity(name, workload, dirty)).transpose()?;
+        let new = new.zip(identity).map(|(workload, identity)| (workload.clone(), identity));
+        if let Some((workload, identity)) = &new {
+            for switch in attached(workload) {
+                self.count(switch, *identity, 1, dirty);
+            }
+        }
+        let old = match new.clone() {
+            Some(new) => self.workloads.insert(name.clone(), new),
+            None => self.workloads.remove(name),
+        };
+        if let Some((workload, identity)) = &old {
+            for place in self.places(workload) {
+                dirty.unit(&place, Unit::Workload(name.clone()));
+            }
+            for switch in attached(workload) {
+                self.count(switch, *identity, -1, dirty);
+            }
+            if new.as_ref().is_none_or(|(_, now)| now != identity) {
+                self.leave(name, *identity, dirty);
+            }
+            if let Some(members) = self.members.get_mut(&workload.network) {
+                members.remove(name);
+            }
+        }
+        if let Some((workload, _)) = &new {
+            self.members.entry(workload.network.clone()).or_default().insert(name.clone());
+            for place in self.places(workload) {
+                dirty.unit(&place, Unit::Workload(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts interfaces of an identity on a switch.
+    fn count(&mut self, switch: &Name, identity: u32, by: i32, dirty: &mut Dirty) {
+        let Some(known) = self.index.identities.get_mut(&identity) else { return };
+        let count = known.on.entry(switch.clone()).or_default();
+        let before = *count;
+        *count = count.saturating_add_signed(by);
+        let now = *count;
+        if now == 0 {
+            known.on.remove(switch);
+        }
+        if (before == 0) == (now == 0) {
+            return;
+        }
+        let locals = self.locals.entry(switch.clone()).or_default();
+        if now == 0 {
+            locals.remove(&identity);
+            if locals.is_empty() {
+                self.locals.remove(switch);
+            }
+        } else {
+            locals.insert(identity);
+        }
+        self.local_changed(switch, identity, dirty);
+    }
+
+    /// The identity of a workload, which joins it.
+    fn identity(&mut self, name: &Name, workload: &Workload, dirty: &mut Dirty) -> Result<u32, TooLarge> {
+        let groups = self.index.groups_of(&workload.network, &workload.labels);
+        let zones = groups.iter().filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.zones);
+        let mode = zones.filter_map(|zone| self.zones.get(zone)).map(|(zone, ..)| zone.mode).max();
+        let enforced = match mode.unwrap_or(Mode::Enforce) {
+            Mode::Enforce => true,
+            Mode::Canary => share(name) < CANARY_SHARE,
+            Mode::Monitor => false,
+        };
+        let mut key = format!("{}/{}/", workload.network, if enforced { "enforce" } else { "report" });
+        for (label, value) in workload.labels.iter() {
+            // Neither labels nor names of ports have these separators in them; writing to a String cannot fail.
+            let _ = write!(key, "{label}={value},");
+        }
+        for (port, number) in workload.named_ports.iter() {
+            let _ = write!(key, ";{port}:{number}");
+        }
+        let number = self.numbers.of(Numbered::Identity, &key)?;
+        if !self.index.identities.contains_key(&number) {
+            let identity = Identity {
+                network: workload.network.clone(),
+                labels: workload.labels.clone(),
+                ports: workload.named_ports.clone(),
+                enforced,
+                members: BTreeSet::new(),
+                groups,
+                on: BTreeMap::new(),
+            };
+            self.index.add_identity(number, identity);
+            self.peers_changed(number, dirty);
+        }
+        if let Some(identity) = self.index.identities.get_mut(&number) {
+            identity.members.insert(name.clone());
+        }
+        Ok(number)
+    }
+
+    fn leave(&mut self, name: &Name, identity: u32, dirty: &mut Dirty) {
+        let Some(known) = self.index.identities.get_mut(&identity) else { return };
+        known.members.remove(name);
+        if known.members.is_empty() {
+            self.peers_changed(identity, dirty);
+            self.index.remove_identity(identity);
+        }
+    }
+
+    fn set_zone(&mut self, name: &Name, zone: Option<&Arc<Zone>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let mut affected = BTreeSet::new();
+        let old = self.zones.remove(name);
+        if let Some((_, group, _)) = &old
+            && let Some(group) = self.index.groups.get_mut(group)
+        {
+            group.zones.remove(name);
+            affected.extend(group.members.iter().copied());
+        }
+        if let Some(zone) = zone {
+            let key = GroupKey { network: Some(zone.network.clone()), selector: zone.selector.clone() };
+            let id = self.index.group(key);
+            if let Some(group) = self.index.groups.get_mut(&id) {
+                group.zones.insert(name.clone());
+                affected.extend(group.members.iter().copied());
+            }
+            let number = self.numbers.of(Numbered::Zone, name.as_str())?;
+            self.zone_names.insert(number, name.clone());
+            self.zones.insert(name.clone(), (zone.clone(), id, number));
+        } else if let Some((.., number)) = &old {
+            self.zone_names.remove(number);
+        }
+        self.renew_users(&Key { kind: Kind::Zone, name: name.clone() }, dirty)?;
+        if let Some((_, group, _)) = old {
+            self.index.release(group);
+        }
+        for identity in affected {
+            let Some(known) = self.index.identities.get(&identity) else { continue };
+            let (on, members) = (known.on.clone(), known.members.clone());
+            for switch in on.keys() {
+                self.local_changed(switch, identity, dirty);
+            }
+            for member in members {
+                // Whether it enforces may have changed, and with it its identity.
+                if let Some((workload, _)) = self.workloads.get(&member).cloned() {
+                    self.set_workload(&member, Some(&workload), dirty)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Policies that name a zone or an address set are looked at again.
+    fn renew_users(&mut self, key: &Key, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        for name in self.users.get(key).cloned().unwrap_or_default() {
+            if let Some(policy) = self.policies.get(&name).map(|policy| policy.policy.clone()) {
+                self.set_policy(&name, Some(&policy), dirty)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_policy(&mut self, name: &Name, policy: Option<&Arc<Policy>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let old = self.forget_policy(name, dirty);
+        if let Some(policy) = policy.filter(|policy| !policy.staged) {
+            let number = self.numbers.of(Numbered::Policy, name.as_str())?;
+            let subject = self.index.group(self.subject_key(&policy.subject));
+            if let Some(group) = self.index.groups.get_mut(&subject) {
+                group.subjects.insert(name.clone());
+            }
+            let mut compiled =
+                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: BTreeSet::new() };
+            for direction in Direction::BOTH {
+                for index in 0..policy.rules(direction).len() {
+                    let key = format!("{name}/{}/{index}", direction.as_str());
+                    let rule = self.numbers.of(Numbered::Rule, &key)?;
+                    self.add_rule(rule, policy, direction, index, &mut compiled);
+                }
+            }
+            for key in references(policy) {
+                self.users.entry(key).or_default().insert(name.clone());
+            }
+            self.policy_names.insert(number, name.clone());
+            self.policies.insert(name.clone(), compiled);
+            self.subjects_changed(subject, dirty);
+        } else if let Some(policy) = policy {
+            // A staged policy is kept so that it can come back; it selects nobody.
+            let compiled = CompiledPolicy {
+                policy: policy.clone(),
+                number: 0,
+                subject: u32::MAX,
+                rules: Vec::new(),
+                groups: BTreeSet::new(),
+            };
+            self.policies.insert(name.clone(), compiled);
+        }
+        if let Some(old) = old {
+            for group in old.groups.into_iter().chain([old.subject]) {
+                self.index.release(group);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<CompiledPolicy> {
+        let old = self.policies.remove(name)?;
+        self.policy_names.remove(&old.number);
+        for key in references(&old.policy) {
+            if let Some(users) = self.users.get_mut(&key) {
+                users.remove(name);
+                if users.is_empty() {
+                    self.users.remove(&key);
+                }
+            }
+        }
+        for rule in &old.rules {
+            for switch in self.rule_on.get(rule).into_iter().flatten() {
+                dirty.unit(switch, Unit::Rule(*rule));
+            }
+            self.rules.remove(rule);
+            self.named.remove(rule);
+            for group in &old.groups {
+                if let Some(group) = self.index.groups.get_mut(group) {
+                    group.peers.remove(rule);
+                }
+            }
+        }
+        self.subjects_changed(old.subject, dirty);
+        if let Some(group) = self.index.groups.get_mut(&old.subject) {
+            group.subjects.remove(name);
+        }
+        Some(old)
+    }
+
+    /// The policies about a group's members changed.
+    fn subjects_changed(&self, group: u32, dirty: &mut Dirty) {
+        let Some(group) = self.index.groups.get(&group) else { return };
+        for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
+            let (few, many) =
+                if locals.len() < group.members.len() { (locals, &group.members) } else { (&group.members, locals) };
+            for identity in few.iter().filter(|identity| many.contains(identity)) {
+                dirty.unit(switch, Unit::Identity(*identity));
+                for rule in group.subjects.iter().filter_map(|p| self.policies.get(p)).flat_map(|p| &p.rules) {
+                    dirty.unit(switch, Unit::Rule(*rule));
+                }
+            }
+        }
+    }
+
+    fn subject_key(&self, subject: &Subject) -> GroupKey {
+        match subject {
+            Subject::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
+            Subject::Zone(zone) => self.zone_key(zone),
+        }
+    }
+
+    /// The group of a zone; of one that does not exist, nobody.
+    fn zone_key(&self, zone: &Name) -> GroupKey {
+        match self.zones.get(zone) {
+            Some((zone, ..)) => GroupKey { network: Some(zone.network.clone()), selector: zone.selector.clone() },
+            None => GroupKey { network: None, selector: nobody() },
+        }
+    }
+
+    fn add_rule(
+        &mut self,
+        number: u32,
+        policy: &Arc<Policy>,
+        direction: Direction,
+        index: usize,
+        compiled: &mut CompiledPolicy,
+    ) {
+        let Some(text) = policy.rules(direction).get(index) else { return };
+        let mut rule = Rule {
+            number,
+            policy: policy.clone(),
+            direction,
+            index,
+            subject: compiled.subject,
+            groups: Vec::new(),
+            sets: Vec::new(),
+            external: false,
+        };
+        for peer in text.peers.iter().flatten() {
+            let key = match peer {
+                Peer::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
+                Peer::Zone(zone) => self.zone_key(zone),
+                Peer::Network(name) => GroupKey { network: Some(name.clone()), selector: Selector::everything() },
+                Peer::Cidr(set) => {
+                    rule.sets.push(set.clone());
+                    continue;
+                }
+                Peer::AddressSet(name) => {
+                    rule.sets.push(self.sets.get(name).map_or_else(CidrSet::default, |set| set.set.clone()));
+                    continue;
+                }
+                Peer::External => {
+                    rule.external = true;
+                    continue;
+                }
+            };
+            let group = self.index.group(key);
+            if let Some(group) = self.index.groups.get_mut(&group) {
+                group.peers.insert(number);
+            }
+            rule.groups.push(group);
+            compiled.groups.insert(group);
+        }
+        let named = text.ports.iter().flatten().any(|port| matches!(port, PortMatch::Named { .. }));
+        if named && direction == Direction::Egress {
+            self.named.insert(number);
+        }
+        compiled.rules.push(number);
+        self.rules.insert(number, rule);
+    }
+}
+
+/// The switches that a workload's interfaces are plugged into, one item an interface.
+fn attached(workload: &Workload) -> impl Iterator<Item = &Name> {
+    workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref()).map(|at| &at.switch)
+}
+
+/// A selector that selects nobody: a label in no value.
+fn nobody() -> Selector {
+    Selector::new([bulkhead_topology::Requirement {
+        key: "bulkhead.io/nobody".into(),
+        operator: bulkhead_topology::Operator::In,
+        values: BTreeSet::new(),
+    }])
+}
+
+/// The zones and address sets that a policy names.
+fn references(policy: &Policy) -> BTreeSet<Key> {
+    let zone = |name: &Name| Key { kind: Kind::Zone, name: name.clone() };
+    let peers = policy.ingress.iter().chain(&policy.egress).flat_map(|rule| rule.peers.iter().flatten());
+    let named = peers.filter_map(|peer| match peer {
+        Peer::Zone(name) => Some(zone(name)),
+        Peer::AddressSet(name) => Some(Key { kind: Kind::AddressSet, name: name.clone() }),
+        _ => None,
+    });
+    let subject = match &policy.subject {
+        Subject::Zone(name) => Some(zone(name)),
+        Subject::Selector(_) => None,
+    };
+    named.chain(subject).collect()
+}
+
+/// A workload's stable place among 100 (FNV-1a of its name).
+fn share(name: &Name) -> u32 {
+    let hash =
+        name.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash % 100
+}

@@ -1,0 +1,322 @@
+//! Making dirty units anew.
+
+use crate::{
+    TooLarge, builtin,
+    compiler::Compiler,
+    numbers::Numbered,
+    order::Ordered,
+    rule::{Outcome, Piece, Rule, allowed, fields, stage},
+    switch::{Switch, Unit, prefixes},
+};
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
+use bulkhead_policy::model::{DefaultAction, Direction, Subject, Tier};
+use bulkhead_topology::{IpNet, Name, Selector};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Priority of what an identity gets where no rule decides.
+const IDENTITY: u16 = 2;
+/// Priority of an address prefix: longer ones are higher.
+const PREFIX: u16 = 16;
+
+/// What is to be made anew, by switch.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty(BTreeMap<Name, BTreeSet<Unit>>);
+
+impl Dirty {
+    pub fn unit(&mut self, switch: &Name, unit: Unit) {
+        match self.0.get_mut(switch) {
+            Some(units) => {
+                units.insert(unit);
+            }
+            None => {
+                self.0.insert(switch.clone(), BTreeSet::from([unit]));
+            }
+        }
+    }
+
+    pub fn everywhere(&mut self, switches: &BTreeMap<Name, Switch>, unit: &Unit) {
+        for switch in switches.keys() {
+            self.unit(switch, unit.clone());
+        }
+    }
+}
+
+/// A rule as it stands in a switch's order.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub stage: Stage,
+    pub ordered: Ordered,
+    pub direction: Direction,
+    pub prefixes: BTreeSet<IpNet>,
+}
+
+impl Compiler {
+    /// Makes dirty units anew; nothing is changed in any program if one of them is too large.
+    pub(crate) fn renew(&mut self, dirty: Dirty) -> Result<BTreeMap<Name, Delta>, TooLarge> {
+        let mut made = Vec::new();
+        for (name, units) in dirty.0 {
+            let Some(mut switch) = self.switches.remove(&name) else { continue };
+            let pieces = self.make(&name, &mut switch, units);
+            self.switches.insert(name.clone(), switch);
+            made.push((name, pieces?));
+        }
+        let mut deltas = BTreeMap::new();
+        for (name, pieces) in made {
+            let Some(switch) = self.switches.get_mut(&name) else { continue };
+            let mut touched = BTreeMap::new();
+            for (unit, pieces) in pieces {
+                switch.replace(unit, pieces, &mut touched);
+            }
+            let delta = switch.delta(touched);
+            if !delta.is_empty() {
+                deltas.insert(name, delta);
+            }
+        }
+        Ok(deltas)
+    }
+
+    fn make(
+        &mut self,
+        name: &Name,
+        switch: &mut Switch,
+        mut units: BTreeSet<Unit>,
+    ) -> Result<Vec<(Unit, Vec<Piece>)>, TooLarge> {
+        let rules = units.iter().filter_map(|unit| match unit {
+            Unit::Rule(rule) => Some(*rule),
+            _ => None,
+        });
+        let mut moved = BTreeSet::new();
+        for rule in rules.collect::<Vec<_>>() {
+            self.place(name, switch, rule, &mut units, &mut moved);
+        }
+        for stage in moved {
+            if let Some(order) = switch.orders.get_mut(&stage) {
+                order.lay_out()?;
+                for (rule, priority) in order.priorities() {
+                    if switch.rules.insert(rule, priority) != Some(priority) {
+                        units.insert(Unit::Rule(rule));
+                    }
+                }
+            }
+        }
+        for unit in &units {
+            if let Unit::Prefix(_, prefix) = unit {
+                self.numbers.of(Numbered::Prefix, &prefix.to_string())?;
+            }
+        }
+        let mut classes: BTreeMap<Direction, BTreeMap<IpNet, u32>> = BTreeMap::new();
+        for (direction, counts) in &switch.prefixes {
+            for prefix in counts.keys() {
+                let number = self.numbers.of(Numbered::Prefix, &prefix.to_string())?;
+                classes.entry(*direction).or_default().insert(*prefix, number);
+            }
+        }
+        let mut made = Vec::with_capacity(units.len());
+        for unit in units {
+            let pieces = match &unit {
+                Unit::Rule(rule) => self.rule_pieces(name, switch, *rule, &classes)?,
+                unit => self.entries(name, unit, &classes).into_iter().map(Piece::Whole).collect(),
+            };
+            made.push((unit, pieces));
+        }
+        Ok(made)
+    }
+
+    /// Takes a rule into a switch's order, or out of it.
+    fn place(
+        &mut self,
+        name: &Name,
+        switch: &mut Switch,
+        number: u32,
+        units: &mut BTreeSet<Unit>,
+        moved: &mut BTreeSet<Stage>,
+    ) {
+        let now = self
+            .rules
+            .get(&number)
+            .filter(|rule| !self.subjects(name, rule).is_empty())
+            .map(|rule| self.installed(rule));
+        let before = switch.installed.remove(&number);
+        let mut counts = BTreeMap::new();
+        if let Some(before) = &before {
+            for prefix in &before.prefixes {
+                *counts.entry((before.direction, *prefix)).or_insert(0) -= 1;
+            }
+            if now.as_ref().is_none_or(|now| now.stage != before.stage || now.ordered != before.ordered) {
+                moved.insert(before.stage);
+                if let Some(order) = switch.orders.get_mut(&before.stage) {
+                    order.remove(&before.ordered);
+                }
+                switch.rules.remove(&number);
+            }
+        }
+        if let Some(now) = now {
+            for prefix in &now.prefixes {
+                *counts.entry((now.direction, *prefix)).or_insert(0) += 1;
+            }
+            if !switch.rules.contains_key(&number) {
+                moved.insert(now.stage);
+                switch.orders.entry(now.stage).or_default().insert(number, now.ordered.clone());
+            }
+            self.rule_on.entry(number).or_default().insert(name.clone());
+            switch.installed.insert(number, now);
+        } else if let Some(on) = self.rule_on.get_mut(&number) {
+            on.remove(name);
+            if on.is_empty() {
+                self.rule_on.remove(&number);
+            }
+        }
+        for ((direction, prefix), by) in counts {
+            if switch.count_prefix(direction, prefix, by) {
+                units.insert(Unit::Prefix(direction, prefix));
+                // Rules with addresses see the prefixes cut up differently.
+                let others =
+                    switch.installed.iter().filter(|(_, i)| i.direction == direction && !i.prefixes.is_empty());
+                units.extend(others.map(|(rule, _)| Unit::Rule(*rule)));
+            }
+        }
+    }
+
+    fn installed(&self, rule: &Rule) -> Installed {
+        let text = rule.text();
+        let subject = match &rule.policy.subject {
+            Subject::Selector(selector) => selector.clone(),
+            Subject::Zone(zone) => {
+                self.zones.get(zone).map_or_else(Selector::everything, |(zone, ..)| zone.selector.clone())
+            }
+        };
+        Installed {
+            stage: rule.stage(),
+            ordered: Ordered {
+                level: (rule.policy.priority, text.priority, text.action),
+                policy: rule.policy.name.clone(),
+                index: rule.index,
+                subject,
+                ports: text.ports.clone(),
+            },
+            direction: rule.direction,
+            prefixes: prefixes(&rule.sets),
+        }
+    }
+
+    /// The rule's subjects on a switch.
+    fn subjects(&self, switch: &Name, rule: &Rule) -> BTreeSet<u32> {
+        let (Some(locals), Some(group)) = (self.locals.get(switch), self.index.groups.get(&rule.subject)) else {
+            return BTreeSet::new();
+        };
+        match locals.len() < group.members.len() {
+            true => locals.iter().filter(|identity| group.members.contains(identity)).copied().collect(),
+            false => group.members.iter().filter(|identity| locals.contains(identity)).copied().collect(),
+        }
+    }
+
+    fn rule_pieces(
+        &self,
+        name: &Name,
+        switch: &Switch,
+        number: u32,
+        classes: &BTreeMap<Direction, BTreeMap<IpNet, u32>>,
+    ) -> Result<Vec<Piece>, TooLarge> {
+        let (Some(rule), Some(priority)) = (self.rules.get(&number), switch.rules.get(&number)) else {
+            return Ok(Vec::new());
+        };
+        let none = BTreeMap::new();
+        let classes = classes.get(&rule.direction).unwrap_or(&none);
+        let default = |identity| self.default(identity, rule.direction);
+        rule.entries(&self.index, &self.subjects(name, rule), *priority, classes, default)
+    }
+
+    fn entries(&self, name: &Name, unit: &Unit, classes: &BTreeMap<Direction, BTreeMap<IpNet, u32>>) -> Vec<Entry> {
+        match unit {
+            Unit::Pipeline => builtin::pipeline(),
+            Unit::Network(network) => self
+                .networks
+                .get(network)
+                .map(|(network, number)| builtin::network(network, *number, name))
+                .unwrap_or_default(),
+            Unit::Workload(workload) => {
+                let found = self.workloads.get(workload);
+                let found = found.and_then(|(w, identity)| Some((w, identity, self.networks.get(&w.network)?)));
+                found.map_or_else(Vec::new, |(workload, identity, (network, number))| {
+                    builtin::workload(workload, *identity, network, *number, name)
+                })
+            }
+            Unit::Identity(identity) => self.identity_entries(name, *identity),
+            Unit::Prefix(direction, prefix) => {
+                let number = classes.get(direction).and_then(|classes| classes.get(prefix));
+                number.map(|number| class(*direction, *prefix, *number)).into_iter().collect()
+            }
+            Unit::Rule(_) => Vec::new(),
+        }
+    }
+
+    /// Isolation and defaults of an identity that has an interface on the switch.
+    fn identity_entries(&self, switch: &Name, identity: u32) -> Vec<Entry> {
+        if !self.locals.get(switch).is_some_and(|locals| locals.contains(&identity)) {
+            return Vec::new();
+        }
+        let mut entries = Vec::new();
+        for direction in Direction::BOTH {
+            let (subject, ..) = fields(direction);
+            let mut add = |tier, (actions, next, cause): Outcome| {
+                let matches = Match::any().with(subject, identity);
+                entries.push(Entry::new(stage(direction, tier), IDENTITY, matches, actions, next, cause));
+            };
+            if let Some(cause) = self.isolation(identity, direction) {
+                add(Tier::Application, self.denial(identity, direction, cause));
+            }
+            add(Tier::Baseline, self.default(identity, direction));
+        }
+        entries
+    }
+
+    /// The policy that isolates an identity: the first by priority, then name.
+    fn isolation(&self, identity: u32, direction: Direction) -> Option<Cause> {
+        let groups = self.index.identities.get(&identity)?.groups.iter();
+        let subjects = groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects);
+        let policies = subjects.filter_map(|name| self.policies.get(name));
+        let isolating = policies.filter(|p| p.policy.tier == Tier::Application && p.policy.isolate.get(direction));
+        let first = isolating.min_by_key(|p| (p.policy.priority, &p.policy.name))?;
+        Some(Cause::Isolation(first.number))
+    }
+
+    fn denial(&self, identity: u32, direction: Direction, cause: Cause) -> Outcome {
+        let enforced = self.index.identities.get(&identity).is_none_or(|identity| identity.enforced);
+        (Vec::new(), if enforced { Next::Drop } else { allowed(direction) }, cause)
+    }
+
+    /// What becomes of an identity's packets that no rule decides: the first isolating zone by name, else
+    /// the network's default.
+    fn default(&self, identity: u32, direction: Direction) -> Outcome {
+        let Some(known) = self.index.identities.get(&identity) else {
+            return (Vec::new(), Next::Drop, Cause::Default(0));
+        };
+        let groups = known.groups.iter().filter_map(|group| self.index.groups.get(group));
+        let zones = groups.flat_map(|group| &group.zones).filter_map(|zone| self.zones.get(zone));
+        let isolating = zones.filter(|(zone, ..)| zone.isolate.get(direction)).min_by_key(|(zone, ..)| &zone.name);
+        if let Some((.., number)) = isolating {
+            return self.denial(identity, direction, Cause::Zone(*number));
+        }
+        match self.networks.get(&known.network) {
+            Some((network, number)) if network.default_action == DefaultAction::Allow => {
+                (Vec::new(), allowed(direction), Cause::Default(*number))
+            }
+            Some((_, number)) => self.denial(identity, direction, Cause::Default(*number)),
+            None => (Vec::new(), Next::Drop, Cause::Default(0)),
+        }
+    }
+}
+
+/// The entry that tells a prefix apart.
+fn class(direction: Direction, prefix: IpNet, number: u32) -> Entry {
+    let (stage, next, v4, v6, set) = match direction {
+        Direction::Egress => (Stage::DstClass, Stage::Locate, Field::Ipv4Dst, Field::Ipv6Dst, Field::DstClass),
+        Direction::Ingress => (Stage::SrcClass, Stage::DstClass, Field::Ipv4Src, Field::Ipv6Src, Field::SrcClass),
+    };
+    let (bits, mask) = prefix.to_bits();
+    let (kind, field) = if prefix.is_ipv4() { (ethertype::IPV4, v4) } else { (ethertype::IPV6, v6) };
+    let matches = Match::any().with(Field::EthType, kind).masked(field, bits, mask);
+    let cause = Cause::Builtin(bulkhead_pipeline::Builtin::AddressClass);
+    let priority = PREFIX + u16::from(prefix.prefix_len());
+    Entry::new(stage, priority, matches, vec![Action::Set(set, number.into())], Next::Stage(next), cause)
+}

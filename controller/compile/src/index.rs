@@ -1,0 +1,181 @@
+//! Who is selected by what: identities, groups of identities, and the indexes from labels to both.
+
+use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// A selector, in one network or in all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupKey {
+    pub network: Option<Name>,
+    pub selector: Selector,
+}
+
+/// The identities that a selector selects, and who asks.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub key: GroupKey,
+    pub members: BTreeSet<u32>,
+    /// Policies whose subject it is.
+    pub subjects: BTreeSet<Name>,
+    /// Rules that have it as a peer.
+    pub peers: BTreeSet<u32>,
+    /// Zones that it is.
+    pub zones: BTreeSet<Name>,
+}
+
+impl Group {
+    fn unused(&self) -> bool {
+        self.subjects.is_empty() && self.peers.is_empty() && self.zones.is_empty()
+    }
+}
+
+/// One label set in one network.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub network: Name,
+    pub labels: Arc<Labels>,
+    pub ports: Arc<BTreeMap<Arc<str>, ProtocolPort>>,
+    pub enforced: bool,
+    pub members: BTreeSet<Name>,
+    pub groups: BTreeSet<u32>,
+    /// How many of its members each switch has.
+    pub on: BTreeMap<Name, u32>,
+}
+
+type Pair = (Arc<str>, Arc<str>);
+
+/// All identities and groups.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub identities: BTreeMap<u32, Identity>,
+    pub groups: BTreeMap<u32, Group>,
+    by_key: BTreeMap<GroupKey, u32>,
+    next: u32,
+    identities_by_pair: BTreeMap<Pair, BTreeSet<u32>>,
+    groups_by_pair: BTreeMap<Pair, BTreeSet<u32>>,
+    /// Groups whose selector has no `key In [value]`: looked at for every identity.
+    loose: BTreeSet<u32>,
+}
+
+/// The label pairs that everyone whom a selector selects must have.
+fn pairs(selector: &Selector) -> impl Iterator<Item = Pair> {
+    selector
+        .requirements()
+        .iter()
+        .filter(|r| r.operator == Operator::In && r.values.len() == 1)
+        .flat_map(|r| r.values.iter().map(|value| (r.key.clone(), value.clone())))
+}
+
+impl Index {
+    /// The groups that labels in a network belong to.
+    pub fn groups_of(&self, network: &Name, labels: &Labels) -> BTreeSet<u32> {
+        let keyed = labels.iter().filter_map(|(k, v)| self.groups_by_pair.get(&(k.clone(), v.clone()))).flatten();
+        keyed
+            .chain(&self.loose)
+            .filter(|id| self.groups.get(id).is_some_and(|group| selects(&group.key, network, labels)))
+            .copied()
+            .collect()
+    }
+
+    /// The group of a key, made if there is none; the caller registers its use at once.
+    pub fn group(&mut self, key: GroupKey) -> u32 {
+        if let Some(id) = self.by_key.get(&key) {
+            return *id;
+        }
+        let id = self.next;
+        self.next += 1;
+        let candidates = |pair: &Pair| self.identities_by_pair.get(pair).map_or(0, BTreeSet::len);
+        // The rarest pair: fewest identities to look at now, fewest groups to look at later.
+        let rarest = pairs(&key.selector).min_by_key(candidates);
+        let members = match &rarest {
+            Some(pair) => self.identities_by_pair.get(pair).into_iter().flatten().copied().collect::<Vec<_>>(),
+            None => self.identities.keys().copied().collect(),
+        };
+        let mut selected = BTreeSet::new();
+        for number in members {
+            if let Some(identity) = self.identities.get_mut(&number)
+                && selects(&key, &identity.network, &identity.labels)
+            {
+                identity.groups.insert(id);
+                selected.insert(number);
+            }
+        }
+        match rarest {
+            Some(pair) => self.groups_by_pair.entry(pair).or_default().insert(id),
+            None => self.loose.insert(id),
+        };
+        let group = Group {
+            key: key.clone(),
+            members: selected,
+            subjects: BTreeSet::new(),
+            peers: BTreeSet::new(),
+            zones: BTreeSet::new(),
+        };
+        self.groups.insert(id, group);
+        self.by_key.insert(key, id);
+        id
+    }
+
+    /// Forgets a group that nobody asks for any more.
+    pub fn release(&mut self, id: u32) {
+        if !self.groups.get(&id).is_some_and(Group::unused) {
+            return;
+        }
+        let Some(group) = self.groups.remove(&id) else { return };
+        for member in &group.members {
+            if let Some(identity) = self.identities.get_mut(member) {
+                identity.groups.remove(&id);
+            }
+        }
+        self.loose.remove(&id);
+        for pair in pairs(&group.key.selector) {
+            if let Some(ids) = self.groups_by_pair.get_mut(&pair) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.groups_by_pair.remove(&pair);
+                }
+            }
+        }
+        self.by_key.remove(&group.key);
+    }
+
+    /// Adds an identity without members.
+    pub fn add_identity(&mut self, number: u32, identity: Identity) {
+        for group in &identity.groups {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.members.insert(number);
+            }
+        }
+        for (key, value) in identity.labels.iter() {
+            self.identities_by_pair.entry((key.clone(), value.clone())).or_default().insert(number);
+        }
+        self.identities.insert(number, identity);
+    }
+
+    /// Removes an identity.
+    pub fn remove_identity(&mut self, number: u32) -> Option<Identity> {
+        let identity = self.identities.remove(&number)?;
+        for group in &identity.groups {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.members.remove(&number);
+            }
+        }
+        for (key, value) in identity.labels.iter() {
+            let pair = (key.clone(), value.clone());
+            if let Some(numbers) = self.identities_by_pair.get_mut(&pair) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.identities_by_pair.remove(&pair);
+                }
+            }
+        }
+        Some(identity)
+    }
+}
+
+fn selects(key: &GroupKey, network: &Name, labels: &Labels) -> bool {
+    key.network.as_ref().is_none_or(|wanted| wanted == network) && key.selector.matches(labels)
+}

@@ -1,0 +1,92 @@
+//! Durable numbers: what a name is called on switches and on the wire.
+//!
+//! A number, once given, is never given to anything else: a switch may still hold entries or
+//! connections that mean the old owner.
+
+use crate::TooLarge;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What numbers are given to. Each kind counts for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    Network,
+    Identity,
+    Rule,
+    Policy,
+    Zone,
+    Prefix,
+}
+
+impl Numbered {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Identity => "identity",
+            Self::Rule => "rule",
+            Self::Policy => "policy",
+            Self::Zone => "zone",
+            Self::Prefix => "prefix",
+        }
+    }
+
+    /// First and last number. Networks are conntrack zones (16 bits; 0 is the switch's own default);
+    /// identities below 16 are reserved; rules leave 8 bits for the variants of a conjunction.
+    fn range(self) -> (u32, u32) {
+        match self {
+            Self::Network => (1, 0xffff),
+            Self::Identity => (16, u32::MAX - 1),
+            Self::Rule => (1, 0xff_fffe),
+            Self::Policy | Self::Zone | Self::Prefix => (1, u32::MAX - 1),
+        }
+    }
+}
+
+/// Every number given so far, by `kind/key`; `next/kind` is the next one of a kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbers {
+    given: BTreeMap<Arc<str>, u32>,
+    fresh: Vec<Arc<str>>,
+}
+
+impl FromIterator<(Arc<str>, u32)> for Numbers {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, u32)>>(given: I) -> Self {
+        Self { given: given.into_iter().collect(), fresh: Vec::new() }
+    }
+}
+
+impl Numbers {
+    /// The number of `key`, a new one if it has none yet.
+    pub(crate) fn of(&mut self, kind: Numbered, key: &str) -> Result<u32, TooLarge> {
+        let full: Arc<str> = format!("{}/{key}", kind.name()).into();
+        if let Some(number) = self.given.get(&full) {
+            return Ok(*number);
+        }
+        let (first, last) = kind.range();
+        let counter: Arc<str> = format!("next/{}", kind.name()).into();
+        let number = self.given.get(&counter).copied().unwrap_or(first);
+        if number > last {
+            return Err(TooLarge {
+                what: format!("numbers of kind {}", kind.name()),
+                size: u64::from(number),
+                limit: u64::from(last),
+            });
+        }
+        self.given.insert(counter.clone(), number + 1);
+        self.given.insert(full.clone(), number);
+        self.fresh.extend([counter, full]);
+        Ok(number)
+    }
+
+    /// What was given since the last call, for storing.
+    pub(crate) fn take_fresh(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        fresh.sort();
+        fresh.dedup();
+        fresh.into_iter().map(|key| (key.clone(), self.given.get(&key).copied())).collect()
+    }
+
+    /// Every number given so far.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.given.iter().map(|(key, number)| (key, *number))
+    }
+}

@@ -1,0 +1,126 @@
+//! Priorities that follow from the rules alone, not from the history of edits.
+//!
+//! Within one stage of one switch, rules stand in levels (priority, rule priority, action). Rules of one
+//! level decide alike, so only those that could match the same packet need an order among themselves:
+//! a rule's rank is one more than the highest rank of an earlier rule that it may overlap with. A level
+//! takes as many priorities as it has ranks, with room to grow, so that an edit rarely moves others.
+
+use crate::{TooLarge, service};
+use bulkhead_policy::model::{Action, PortMatch};
+use bulkhead_topology::{Name, Operator, Selector};
+use std::collections::BTreeMap;
+
+/// Lowest priority of a rule; below are the stage's own entries.
+const FIRST: u32 = 16;
+/// Highest priority of a rule; above are the stage's own entries.
+const LAST: u32 = 65_000;
+/// Fewest priorities that a level takes.
+const ROOM: u32 = 8;
+
+/// Rules of one stage that decide alike and at the same place.
+pub(crate) type Level = (u16, u16, Action);
+
+/// What an order needs to know of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ordered {
+    pub level: Level,
+    pub policy: Name,
+    pub index: usize,
+    pub subject: Selector,
+    pub ports: Option<Vec<PortMatch>>,
+}
+
+#[derive(Debug, Clone)]
+struct Placed {
+    rule: u32,
+    rank: u32,
+    ordered: Ordered,
+}
+
+/// The rules of one stage of one switch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Order {
+    levels: BTreeMap<Level, BTreeMap<(Name, usize), Placed>>,
+    bases: BTreeMap<Level, (u32, u32)>,
+}
+
+impl Order {
+    /// Adds a rule.
+    pub fn insert(&mut self, rule: u32, ordered: Ordered) {
+        let level = self.levels.entry(ordered.level).or_default();
+        let at = (ordered.policy.clone(), ordered.index);
+        level.insert(at.clone(), Placed { rule, rank: u32::MAX, ordered: ordered.clone() });
+        settle(level, &at, &ordered);
+    }
+
+    /// Removes a rule.
+    pub fn remove(&mut self, ordered: &Ordered) {
+        if let Some(level) = self.levels.get_mut(&ordered.level) {
+            let at = (ordered.policy.clone(), ordered.index);
+            level.remove(&at);
+            if level.is_empty() {
+                self.levels.remove(&ordered.level);
+            } else {
+                settle(level, &at, ordered);
+            }
+        }
+    }
+
+    /// Gives every level its priorities.
+    pub fn lay_out(&mut self) -> Result<(), TooLarge> {
+        self.bases.clear();
+        let mut base = FIRST;
+        for (level, rules) in self.levels.iter().rev() {
+            let ranks = rules.values().map(|placed| placed.rank + 1).max().unwrap_or(0);
+            let width = ranks.next_power_of_two().max(ROOM);
+            self.bases.insert(*level, (base, width));
+            base += width;
+            if base > LAST {
+                return Err(TooLarge { what: "priorities of one stage".into(), size: base.into(), limit: LAST.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules with their priorities.
+    pub fn priorities(&self) -> impl Iterator<Item = (u32, u16)> {
+        self.levels.iter().flat_map(|(level, rules)| {
+            let (base, width) = self.bases.get(level).copied().unwrap_or((FIRST, ROOM));
+            rules.values().map(move |placed| (placed.rule, (base + (width - 1).saturating_sub(placed.rank)) as u16))
+        })
+    }
+}
+
+/// Makes the ranks right again from `at` on, where `cause` came or went.
+fn settle(level: &mut BTreeMap<(Name, usize), Placed>, at: &(Name, usize), cause: &Ordered) {
+    let mut changed = vec![cause.clone()];
+    let later: Vec<_> = level.range(at.clone()..).map(|(key, _)| key.clone()).collect();
+    for key in later {
+        let Some(placed) = level.get(&key) else { continue };
+        if !changed.iter().any(|other| overlap(other, &placed.ordered)) {
+            continue;
+        }
+        let earlier = level.range(..key.clone()).map(|(_, earlier)| earlier);
+        let ranks =
+            earlier.filter(|earlier| overlap(&earlier.ordered, &placed.ordered)).map(|earlier| earlier.rank + 1);
+        let rank = ranks.max().unwrap_or(0);
+        if rank != placed.rank {
+            changed.push(placed.ordered.clone());
+            if let Some(placed) = level.get_mut(&key) {
+                placed.rank = rank;
+            }
+        }
+    }
+}
+
+/// Whether two rules might match the same packet, as far as their text shows.
+fn overlap(a: &Ordered, b: &Ordered) -> bool {
+    !disjoint(&a.subject, &b.subject) && service::may_overlap(a.ports.as_deref(), b.ports.as_deref())
+}
+
+/// Whether no workload can have both selectors, provably: one label, two values.
+fn disjoint(a: &Selector, b: &Selector) -> bool {
+    a.requirements().iter().filter(|r| r.operator == Operator::In).any(|x| {
+        b.requirements().iter().any(|y| y.operator == Operator::In && y.key == x.key && y.values.is_disjoint(&x.values))
+    })
+}

@@ -1,0 +1,273 @@
+//! From one rule and those whom it concerns on one switch to entries.
+
+use crate::{
+    TooLarge,
+    index::Index,
+    service::{self, Block},
+};
+use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage};
+use bulkhead_policy::model::{self, CidrSet, Direction, PortMatch, Tier};
+use bulkhead_topology::{IpNet, Name};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Most entries of one rule on one switch: a rule that needs more is refused before anything is sent.
+const MAX_RULE_ENTRIES: u64 = 200_000;
+/// Most variants of one rule on one switch: they share 8 bits of the conjunction's number.
+const MAX_VARIANTS: usize = 256;
+
+/// A rule with everything looked up that does not depend on the switch.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub number: u32,
+    pub policy: Arc<model::Policy>,
+    pub direction: Direction,
+    pub index: usize,
+    pub subject: u32,
+    /// The groups among its peers.
+    pub groups: Vec<u32>,
+    /// The address sets among its peers, looked up.
+    pub sets: Vec<CidrSet>,
+    pub external: bool,
+}
+
+/// What a decided packet does next.
+pub(crate) type Outcome = (Vec<Action>, Next, Cause);
+
+/// Peers as matches: identities and address classes.
+type Peers = BTreeSet<(Field, u32)>;
+
+/// What a rule wants of a packet beside its subject.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    /// Destinations that resolve the rule's port names alike; `None` where names play no part.
+    destinations: Option<BTreeSet<u32>>,
+    /// `None` is anyone.
+    peers: Option<Peers>,
+    /// `None` is anything.
+    services: Option<Vec<Block>>,
+}
+
+impl Target {
+    fn is_empty(&self) -> bool {
+        self.services.as_ref().is_some_and(Vec::is_empty) || self.peers.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+}
+
+/// An entry, or a part of one that rules share.
+pub(crate) enum Piece {
+    Whole(Entry),
+    /// One clause at this place; clauses of several rules at one place are one entry.
+    Clause(Stage, u16, Match, Action),
+}
+
+/// The stage of a direction and tier.
+pub(crate) fn stage(direction: Direction, tier: Tier) -> Stage {
+    match (direction, tier) {
+        (Direction::Egress, Tier::Emergency) => Stage::EgressEmergency,
+        (Direction::Egress, Tier::Platform) => Stage::EgressPlatform,
+        (Direction::Egress, Tier::Application) => Stage::EgressApplication,
+        (Direction::Egress, Tier::Baseline) => Stage::EgressBaseline,
+        (Direction::Ingress, Tier::Emergency) => Stage::IngressEmergency,
+        (Direction::Ingress, Tier::Platform) => Stage::IngressPlatform,
+        (Direction::Ingress, Tier::Application) => Stage::IngressApplication,
+        (Direction::Ingress, Tier::Baseline) => Stage::IngressBaseline,
+    }
+}
+
+/// Where an allowed packet goes on.
+pub(crate) fn allowed(direction: Direction) -> Next {
+    Next::Stage(match direction {
+        Direction::Egress => Stage::IngressEmergency,
+        Direction::Ingress => Stage::Verdict,
+    })
+}
+
+/// The metadata of the subject's side, then of its peer's: identity and class.
+pub(crate) fn fields(direction: Direction) -> (Field, Field, Field) {
+    match direction {
+        Direction::Egress => (Field::SrcId, Field::DstId, Field::DstClass),
+        Direction::Ingress => (Field::DstId, Field::SrcId, Field::SrcClass),
+    }
+}
+
+impl Rule {
+    pub fn text(&self) -> &model::Rule {
+        // A Rule is made from this very policy and index.
+        &self.policy.rules(self.direction)[self.index]
+    }
+
+    pub fn stage(&self) -> Stage {
+        stage(self.direction, self.policy.tier)
+    }
+
+    fn outcome(&self, enforced: bool, default: &Outcome) -> Outcome {
+        let cause = Cause::Rule(self.number);
+        match self.text().action {
+            model::Action::Allow => (Vec::new(), allowed(self.direction), cause),
+            model::Action::Deny if enforced => (Vec::new(), Next::Drop, cause),
+            model::Action::Reject if enforced => (vec![Action::Reject], Next::Drop, cause),
+            model::Action::Deny | model::Action::Reject => (Vec::new(), allowed(self.direction), cause),
+            model::Action::Pass => match self.policy.tier {
+                Tier::Emergency => (Vec::new(), Next::Stage(stage(self.direction, Tier::Platform)), cause),
+                Tier::Platform => (Vec::new(), Next::Stage(stage(self.direction, Tier::Application)), cause),
+                Tier::Application => (Vec::new(), Next::Stage(stage(self.direction, Tier::Baseline)), cause),
+                // Nothing comes after baseline but the default, whose doing it then is.
+                Tier::Baseline => default.clone(),
+            },
+        }
+    }
+
+    /// Every entry of the rule on a switch with these `subjects`, at this priority. `classes` are the
+    /// numbers of the prefixes that the switch tells apart; `default` is what becomes of a subject's
+    /// packets that no rule decides.
+    pub fn entries(
+        &self,
+        index: &Index,
+        subjects: &BTreeSet<u32>,
+        priority: u16,
+        classes: &BTreeMap<IpNet, u32>,
+        default: impl Fn(u32) -> Outcome,
+    ) -> Result<Vec<Piece>, TooLarge> {
+        let networks: BTreeSet<&Name> =
+            subjects.iter().filter_map(|s| Some(&index.identities.get(s)?.network)).collect();
+        let peers = self.peers(index, &networks, classes);
+        let ports = self.text().ports.as_deref();
+        let named = match self.direction {
+            Direction::Egress => self.named(index, &networks, peers.as_ref()),
+            Direction::Ingress => Vec::new(),
+        };
+        let mut variants: BTreeMap<(Outcome, Target), BTreeSet<u32>> = BTreeMap::new();
+        for subject in subjects {
+            let Some(identity) = index.identities.get(subject) else { continue };
+            let outcome = self.outcome(identity.enforced, &default(*subject));
+            let names = (self.direction == Direction::Ingress).then_some(&*identity.ports);
+            let services = ports.map(|ports| service::blocks(ports, names));
+            let plain = Target { destinations: None, peers: peers.clone(), services };
+            for target in std::iter::once(&plain).chain(&named).filter(|target| !target.is_empty()) {
+                variants.entry((outcome.clone(), target.clone())).or_default().insert(*subject);
+            }
+        }
+        if variants.len() > MAX_VARIANTS {
+            return Err(self.too_large("variants (named ports and modes)", variants.len() as u64, MAX_VARIANTS as u64));
+        }
+        let mut pieces = Vec::new();
+        for (at, ((outcome, target), subjects)) in variants.iter().enumerate() {
+            let conjunction = self.number << 8 | at as u32;
+            self.expand(subjects, target, outcome, (conjunction, priority), &mut pieces)?;
+        }
+        Ok(pieces)
+    }
+
+    /// The peers as matches; `None` is anyone.
+    fn peers(&self, index: &Index, networks: &BTreeSet<&Name>, classes: &BTreeMap<IpNet, u32>) -> Option<Peers> {
+        self.text().peers.as_ref()?;
+        let (_, id, class) = fields(self.direction);
+        let members = self.groups.iter().filter_map(|group| index.groups.get(group)).flat_map(|group| &group.members);
+        let here = members.filter(|m| index.identities.get(m).is_some_and(|i| networks.contains(&i.network)));
+        let mut peers: BTreeSet<_> = here.map(|member| (id, *member)).collect();
+        if self.external {
+            peers.insert((id, crate::builtin::EXTERNAL));
+        }
+        for (prefix, number) in classes {
+            let within = |set: &CidrSet| {
+                set.cidrs.iter().any(|cidr| cidr.covers(prefix)) && !set.except.iter().any(|cidr| cidr.covers(prefix))
+            };
+            if self.sets.iter().any(within) {
+                peers.insert((class, *number));
+            }
+        }
+        Some(peers)
+    }
+
+    /// What the port names of an egress rule mean: a name is looked up at the destination, so
+    /// destinations that resolve the names alike go together.
+    fn named(&self, index: &Index, networks: &BTreeSet<&Name>, peers: Option<&BTreeSet<(Field, u32)>>) -> Vec<Target> {
+        let is_named = |port: &&PortMatch| matches!(port, PortMatch::Named { .. });
+        let names: Vec<_> = self.text().ports.iter().flatten().filter(is_named).collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let (_, id, class) = fields(self.direction);
+        let classes: Option<Peers> = peers.map(|p| p.iter().filter(|(field, _)| *field == class).copied().collect());
+        let mut alike: BTreeMap<(Vec<Block>, Option<Peers>), BTreeSet<u32>> = BTreeMap::new();
+        for (number, identity) in index.identities.iter().filter(|(_, i)| networks.contains(&i.network)) {
+            let services = service::blocks(names.iter().copied(), Some(&identity.ports));
+            if services.is_empty() {
+                continue;
+            }
+            if peers.is_none_or(|peers| peers.contains(&(id, *number))) {
+                alike.entry((services, None)).or_default().insert(*number);
+            } else if classes.as_ref().is_some_and(|classes| !classes.is_empty()) {
+                alike.entry((services, classes.clone())).or_default().insert(*number);
+            }
+        }
+        let target = |((services, peers), destinations)| Target {
+            destinations: Some(destinations),
+            peers,
+            services: Some(services),
+        };
+        alike.into_iter().map(target).collect()
+    }
+
+    fn expand(
+        &self,
+        subjects: &BTreeSet<u32>,
+        target: &Target,
+        (actions, next, cause): &Outcome,
+        (conjunction, priority): (u32, u16),
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), TooLarge> {
+        let (subject, id, _) = fields(self.direction);
+        let numbers = |field, set: &BTreeSet<u32>| set.iter().map(|n| Match::any().with(field, *n)).collect::<Vec<_>>();
+        let mut dimensions = vec![numbers(subject, subjects)];
+        dimensions.extend(target.destinations.as_ref().map(|set| numbers(id, set)));
+        if let Some(peers) = &target.peers {
+            dimensions.push(peers.iter().map(|(field, number)| Match::any().with(*field, *number)).collect());
+        }
+        if let Some(services) = &target.services {
+            let block = |(value, mask): &Block| Match::any().masked(Field::Service, *value, (*mask).into());
+            dimensions.push(services.iter().map(block).collect());
+        }
+        let sizes = dimensions.iter().map(|dimension| dimension.len() as u64);
+        let product = sizes.clone().fold(1, u64::saturating_mul);
+        let sum = sizes.sum::<u64>() + 1;
+        if product.min(sum) > MAX_RULE_ENTRIES {
+            return Err(self.too_large("entries", product.min(sum), MAX_RULE_ENTRIES));
+        }
+        let stage = self.stage();
+        let whole = |matches| Piece::Whole(Entry::new(stage, priority, matches, actions.clone(), *next, *cause));
+        if product <= sum {
+            let mut matches = vec![Match::any()];
+            for dimension in &dimensions {
+                let both = |a: &Match| dimension.iter().map(|b| join(a, b)).collect::<Vec<_>>();
+                matches = matches.iter().flat_map(both).collect();
+            }
+            pieces.extend(matches.into_iter().map(whole));
+            return Ok(());
+        }
+        let n = dimensions.len() as u8;
+        for (k, dimension) in (1..).zip(dimensions) {
+            let clause = Action::Clause { conjunction, k, n };
+            pieces.extend(dimension.into_iter().map(|matches| Piece::Clause(stage, priority, matches, clause.clone())));
+        }
+        pieces.push(whole(Match::any().with(Field::Conjunction, conjunction)));
+        Ok(())
+    }
+
+    fn too_large(&self, what: &str, size: u64, limit: u64) -> TooLarge {
+        let rule = format!("{} rule {} of policy {}", self.direction.as_str(), self.index, self.policy.name);
+        TooLarge { what: format!("{what} of {rule} on one switch"), size, limit }
+    }
+}
+
+fn join(a: &Match, b: &Match) -> Match {
+    b.fields().iter().fold(a.clone(), |all, (field, value, mask)| all.masked(*field, *value, *mask))
+}
+
+/// The entry that shared clauses make up.
+pub(crate) fn shared(stage: Stage, priority: u16, matches: Match, clauses: Vec<Action>) -> Entry {
+    Entry::new(stage, priority, matches, clauses, Next::Done, Cause::Builtin(Builtin::Set))
+}

@@ -1,0 +1,145 @@
+//! One switch's program, by the units that it is made of.
+//!
+//! A unit (a workload, an identity, a rule...) owns its entries. A change makes units dirty; a dirty unit is
+//! made anew and only what differs leaves as a delta.
+
+use crate::{
+    dirty::Installed,
+    order::Order,
+    rule::{Piece, shared},
+};
+use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Program, Stage};
+use bulkhead_policy::model::{self, Direction};
+use bulkhead_topology::{IpNet, Name};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What owns entries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    Pipeline,
+    Network(Name),
+    Workload(Name),
+    Identity(u32),
+    Prefix(Direction, IpNet),
+    Rule(u32),
+}
+
+/// One place in a program: either one unit's whole entry, or clauses of several.
+type Clauses = BTreeMap<EntryKey, BTreeMap<Action, u32>>;
+
+/// One switch.
+#[derive(Debug, Default)]
+pub(crate) struct Switch {
+    pub program: Program,
+    units: BTreeMap<Unit, Vec<(EntryKey, Option<Action>)>>,
+    clauses: Clauses,
+    /// Rules that concern a workload of this switch, in order.
+    pub orders: BTreeMap<Stage, Order>,
+    /// The same rules with their priorities.
+    pub rules: BTreeMap<u32, u16>,
+    /// Prefixes that those rules tell apart, and how many rules need each.
+    pub prefixes: BTreeMap<Direction, BTreeMap<IpNet, u32>>,
+    /// The same rules as they were when they got their place.
+    pub installed: BTreeMap<u32, Installed>,
+    /// The switch's resource.
+    pub declared: Option<Arc<model::Switch>>,
+}
+
+impl Switch {
+    /// Gives a unit new entries; remembers places that changed.
+    pub fn replace(&mut self, unit: Unit, pieces: Vec<Piece>, touched: &mut BTreeMap<EntryKey, Option<Entry>>) {
+        let mut owned = Vec::with_capacity(pieces.len());
+        let old = self.units.remove(&unit).unwrap_or_default();
+        for (key, clause) in old {
+            touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+            match clause {
+                None => {
+                    self.program.remove(&key);
+                }
+                Some(clause) => self.unclause(key, &clause),
+            }
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Whole(entry) => {
+                    let key = entry.key.clone();
+                    touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+                    self.program.insert(entry);
+                    owned.push((key, None));
+                }
+                Piece::Clause(stage, priority, matches, clause) => {
+                    let key = EntryKey { stage, priority, matches };
+                    touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+                    *self.clauses.entry(key.clone()).or_default().entry(clause.clone()).or_default() += 1;
+                    self.write_clauses(&key);
+                    owned.push((key, Some(clause)));
+                }
+            }
+        }
+        if !owned.is_empty() {
+            owned.shrink_to_fit();
+            self.units.insert(unit, owned);
+        }
+    }
+
+    fn unclause(&mut self, key: EntryKey, clause: &Action) {
+        if let Some(clauses) = self.clauses.get_mut(&key) {
+            if let Some(count) = clauses.get_mut(clause) {
+                *count -= 1;
+                if *count == 0 {
+                    clauses.remove(clause);
+                }
+            }
+            if clauses.is_empty() {
+                self.clauses.remove(&key);
+            }
+        }
+        self.write_clauses(&key);
+    }
+
+    fn write_clauses(&mut self, key: &EntryKey) {
+        match self.clauses.get(key) {
+            None => {
+                self.program.remove(key);
+            }
+            Some(clauses) => {
+                let actions = clauses.keys().cloned().collect();
+                self.program.insert(shared(key.stage, key.priority, key.matches.clone(), actions));
+            }
+        }
+    }
+
+    /// What changed at the touched places.
+    pub fn delta(&self, touched: BTreeMap<EntryKey, Option<Entry>>) -> Delta {
+        let mut delta = Delta::default();
+        for (key, before) in touched {
+            match (before, self.program.get(&key)) {
+                (Some(_), None) => delta.remove.push(key),
+                (before, Some(now)) if before.as_ref() != Some(now) => delta.add.push(now.clone()),
+                _ => {}
+            }
+        }
+        delta
+    }
+
+    /// Counts a prefix in or out; says whether it came or went.
+    pub fn count_prefix(&mut self, direction: Direction, prefix: IpNet, by: i32) -> bool {
+        let counts = self.prefixes.entry(direction).or_default();
+        let count = counts.entry(prefix).or_default();
+        let before = *count;
+        *count = count.saturating_add_signed(by);
+        let now = *count;
+        if now == 0 {
+            counts.remove(&prefix);
+        }
+        (before == 0) != (now == 0)
+    }
+}
+
+/// Every prefix that a rule's address sets mention.
+pub(crate) fn prefixes(sets: &[model::CidrSet]) -> BTreeSet<IpNet> {
+    sets.iter().flat_map(|set| set.cidrs.iter().chain(&set.except)).copied().collect()
+}

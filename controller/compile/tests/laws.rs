@@ -1,0 +1,342 @@
+//! What holds for every state: the compiled programs do what the reference says, a sequence of changes
+//! compiles to what compiling its end does, and no entry breaks its stage's declaration.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use bulkhead_compile::{CauseName, Compiler};
+use bulkhead_pipeline::{
+    Cause, Field, Memory, Outcome, Packet, Program, Stage, Tracker, Walk, check, conn, ethertype, ip_proto,
+    render_program, walk,
+};
+use bulkhead_policy::{
+    Change, Decision, Flow, Resource, Service, SideVerdict, State,
+    arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
+    effective_mode,
+    model::{Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
+    verdict,
+};
+use bulkhead_topology::Name;
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, TestCaseResult, TestRunner},
+};
+use std::{cell::Cell, collections::BTreeMap, net::IpAddr};
+
+/// A source port that nothing is said about.
+const EPHEMERAL: u16 = 40_000;
+/// Flows that are asked of each state.
+const FLOWS: usize = 24;
+
+/// A tracker that gives every packet the same answer.
+struct Fixed(u128);
+
+impl Tracker for Fixed {
+    fn track(&mut self, _: u16, _: &Packet) -> (u128, Memory) {
+        (self.0, Memory::default())
+    }
+    fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
+    fn gate(&mut self, _: u16, _: &Packet) -> bool {
+        true
+    }
+}
+
+/// Where a packet of a flow enters or leaves a switch.
+struct Place<'a> {
+    at: &'a Attachment,
+    vlan: u16,
+    mac: u64,
+}
+
+fn interface(workload: &Workload, ip: IpAddr) -> Option<&Interface> {
+    workload.interfaces.iter().find(|interface| interface.ips.contains(&ip))
+}
+
+fn workload<'a>(state: &'a State, name: Option<&Name>) -> Option<&'a Workload> {
+    name.and_then(|name| state.workloads.get(name)).map(|workload| &**workload)
+}
+
+/// The places where a flow enters and leaves, if it is one that a single switch carries.
+fn places<'a>(state: &'a State, flow: &Flow) -> Option<[Place<'a>; 2]> {
+    let network = state.networks.get(&flow.network)?;
+    let (from, to) = (workload(state, flow.from.workload.as_ref()), workload(state, flow.to.workload.as_ref()));
+    if from.is_some() && flow.from.workload == flow.to.workload {
+        return None;
+    }
+    let inside = |workload: &'a Workload, ip| {
+        let interface = interface(workload, ip)?;
+        Some(Place { at: interface.attachment.as_ref()?, vlan: 0, mac: interface.mac.to_bits() })
+    };
+    let outside = |switch: &Name| {
+        let uplink = network.uplinks.iter().find(|uplink| uplink.at.switch == *switch)?;
+        Some(Place { at: &uplink.at, vlan: uplink.vlan, mac: 0x0600_0000_0001 })
+    };
+    let ends = match (from, to) {
+        (Some(from), Some(to)) => [inside(from, flow.from.ip)?, inside(to, flow.to.ip)?],
+        (Some(from), None) => {
+            let from = inside(from, flow.from.ip)?;
+            let out = outside(&from.at.switch)?;
+            [from, out]
+        }
+        (None, Some(to)) => {
+            let to = inside(to, flow.to.ip)?;
+            [outside(&to.at.switch)?, to]
+        }
+        (None, None) => return None,
+    };
+    // A subnet's broadcast address is nobody's.
+    let broadcast = |ip: IpAddr| {
+        let ends = |net: &&bulkhead_topology::IpNet| {
+            let (bits, mask) = net.to_bits();
+            net.contains(ip) && matches!(ip, IpAddr::V4(v4) if u128::from(v4.to_bits()) == bits | !mask & 0xffff_ffff)
+        };
+        network.subnets.iter().any(|net| ends(&net))
+    };
+    (ends[0].at.switch == ends[1].at.switch && !broadcast(flow.to.ip) && !broadcast(flow.from.ip)).then_some(ends)
+}
+
+/// A packet of a flow: its first one, or (`reply`) the first answer to it; `None` if nothing answers it.
+fn packet(flow: &Flow, [from, to]: &[Place<'_>; 2], reply: bool) -> Option<Packet> {
+    let (from, to, source, destination) = match reply {
+        false => (from, to, flow.from.ip, flow.to.ip),
+        true => (to, from, flow.to.ip, flow.from.ip),
+    };
+    let tag = if from.vlan == 0 { 0 } else { 0x1000 | u128::from(from.vlan) };
+    let mut packet = Packet::new(from.at.port.clone())
+        .with(Field::EthSrc, from.mac)
+        .with(Field::EthDst, to.mac)
+        .with(Field::Vlan, tag)
+        .with(Field::IpFrag, 0u8)
+        .with(Field::IpProto, flow.service.protocol());
+    match (source, destination) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            packet.set(Field::EthType, ethertype::IPV4);
+            packet.set(Field::Ipv4Src, a.to_bits().into());
+            packet.set(Field::Ipv4Dst, b.to_bits().into());
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            packet.set(Field::EthType, ethertype::IPV6);
+            packet.set(Field::Ipv6Src, a.to_bits());
+            packet.set(Field::Ipv6Dst, b.to_bits());
+        }
+        _ => return None,
+    }
+    match flow.service {
+        Service::Port { port, .. } => {
+            let (a, b) = if reply { (port, EPHEMERAL) } else { (EPHEMERAL, port) };
+            packet.set(Field::L4Src, a.into());
+            packet.set(Field::L4Dst, b.into());
+        }
+        Service::Icmp { protocol, icmp_type, code } => {
+            let icmp_type = match (u128::from(protocol), icmp_type, code, reply) {
+                (_, kind, _, false) => kind,
+                (ip_proto::ICMP, 8, 0, true) => 0,
+                (ip_proto::ICMP, 13, 0, true) => 14,
+                (ip_proto::ICMPV6, 128, 0, true) => 129,
+                _ => return None,
+            };
+            packet.set(Field::IcmpType, icmp_type.into());
+            packet.set(Field::IcmpCode, code.into());
+        }
+        Service::Protocol(_) => {}
+    }
+    Some(packet)
+}
+
+fn enforces(state: &State, name: Option<&Name>) -> bool {
+    workload(state, name).is_none_or(|workload| effective_mode(state, workload) == Mode::Enforce)
+}
+
+/// What has to become of a flow, and the side that decides if it is refused.
+fn expected(state: &State, flow: &Flow) -> (Decision, Option<SideVerdict>) {
+    let verdict = verdict(state, flow);
+    let sides = [(verdict.egress, &flow.from.workload), (verdict.ingress, &flow.to.workload)];
+    for (side, name) in sides {
+        if side.decision() != Decision::Allow && enforces(state, name.as_ref()) {
+            return (side.decision(), Some(side));
+        }
+    }
+    (Decision::Allow, None)
+}
+
+/// The name that a side's decision has to count under; `None` where the side has nothing to say.
+fn named(side: &SideVerdict, direction: Direction, network: &Name) -> Option<CauseName> {
+    Some(match side.clone() {
+        SideVerdict::Unmanaged => return None,
+        SideVerdict::Rule { policy, index, .. } => CauseName::Rule { policy, direction, index },
+        SideVerdict::Isolated { policy } => CauseName::Isolation { policy },
+        SideVerdict::ZoneIsolated { zone } => CauseName::Zone { zone },
+        SideVerdict::Default(_) => CauseName::Default { network: network.clone() },
+    })
+}
+
+/// The cause of the last entry that a packet met among the stages of one side.
+fn decider(walk: &Walk<'_>, direction: Direction) -> Option<Cause> {
+    let of_side = |stage| match direction {
+        Direction::Egress => (Stage::EgressEmergency..=Stage::EgressBaseline).contains(&stage),
+        Direction::Ingress => (Stage::IngressEmergency..=Stage::IngressBaseline).contains(&stage),
+    };
+    walk.steps.iter().rev().find(|step| of_side(step.stage)).and_then(|step| step.entry).map(|entry| entry.cause)
+}
+
+fn decision(outcome: &Outcome) -> Decision {
+    match outcome {
+        Outcome::Delivered { .. } | Outcome::Answered(_) => Decision::Allow,
+        Outcome::Dropped(_) => Decision::Deny,
+        Outcome::Rejected(_) => Decision::Reject,
+    }
+}
+
+/// The state with other modes in its zones.
+fn with_modes(state: &State, mode: impl Fn(&Zone) -> Mode) -> State {
+    let mut state = state.clone();
+    let zones = state.zones.values().map(|zone| Zone { mode: mode(zone), ..(**zone).clone() });
+    let changes: Vec<Change> = zones.map(|zone| Change::set(Resource::Zone(zone.into()))).collect();
+    state.apply(&changes);
+    state
+}
+
+fn compile(state: &State) -> Compiler {
+    Compiler::new(state, Default::default()).unwrap().0
+}
+
+fn programs(compiler: &Compiler, state: &State) -> BTreeMap<Name, Program> {
+    let program = |name: &Name| compiler.program(name).cloned().map(|program| (name.clone(), program));
+    state.switches.keys().filter_map(program).collect()
+}
+
+/// Checks one flow against the program; whether there was anything to check.
+fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<bool, TestCaseError> {
+    let Some(places) = places(state, flow) else { return Ok(false) };
+    let [from, to] = &places;
+    let Some(program) = compiler.program(&from.at.switch) else { return Ok(false) };
+    let Some(first) = packet(flow, &places, false) else { return Ok(false) };
+    let (wanted, refusing) = expected(state, flow);
+    let found = walk(program, &mut Fixed(conn::NEW), first.clone());
+    let story = || format!("{flow:?}\nwanted {wanted:?} by {refusing:?}\n{found:#?}\n{}", render_program(program));
+    prop_assert_eq!(decision(&found.outcome), wanted, "{}", story());
+    match &found.outcome {
+        Outcome::Delivered { port, .. } => prop_assert_eq!(port, &to.at.port, "{}", story()),
+        Outcome::Answered(_) => prop_assert!(false, "{}", story()),
+        Outcome::Dropped(cause) | Outcome::Rejected(cause) => {
+            let verdict = verdict(state, flow);
+            let direction =
+                if refusing.as_ref() == Some(&verdict.egress) && decider(&found, Direction::Ingress).is_none() {
+                    Direction::Egress
+                } else {
+                    Direction::Ingress
+                };
+            let name = refusing.as_ref().and_then(|side| named(side, direction, &flow.network));
+            prop_assert_eq!(compiler.describe(*cause), name, "{}", story());
+        }
+    }
+    if wanted == Decision::Allow {
+        let verdict = verdict(state, flow);
+        for (direction, side) in [(Direction::Egress, &verdict.egress), (Direction::Ingress, &verdict.ingress)] {
+            if side.decision() == Decision::Allow
+                && let Some(name) = named(side, direction, &flow.network)
+            {
+                let cause = decider(&found, direction).and_then(|cause| compiler.describe(cause));
+                prop_assert_eq!(cause, Some(name), "{}", story());
+            }
+        }
+    }
+    // Later packets are judged as the first one was, in both directions: a tightening cuts at once.
+    let persists = state.networks.get(&flow.network).is_some_and(|network| network.on_tighten == OnTighten::Persist);
+    let tracked = !matches!(flow.service, Service::Icmp { icmp_type: 139, .. });
+    let live = if persists && tracked { Decision::Allow } else { wanted };
+    let later = walk(program, &mut Fixed(conn::EST), first);
+    prop_assert_eq!(decision(&later.outcome), live, "established; {}", story());
+    if let Some(answer) = packet(flow, &places, true) {
+        let back = walk(program, &mut Fixed(conn::EST | conn::RPL), answer);
+        prop_assert_eq!(
+            decision(&back.outcome) == Decision::Allow,
+            live == Decision::Allow,
+            "reply {:#?}; {}",
+            back,
+            story()
+        );
+        if let Outcome::Delivered { port, .. } = &back.outcome {
+            prop_assert_eq!(port, &from.at.port, "reply; {}", story());
+        }
+    }
+    Ok(true)
+}
+
+fn agree_under(mode: fn(&Zone) -> Mode) {
+    let compared = Cell::new([0u32; 2]);
+    let input = (state(), vec(flow_seed(), FLOWS));
+    let test = |(state, seeds): (State, Vec<FlowSeed>)| -> TestCaseResult {
+        let state = with_modes(&state, mode);
+        let compiler = compile(&state);
+        for seed in &seeds {
+            let flow = seed.flow(&state);
+            if agrees(&state, &compiler, &flow)? {
+                let mut count = compared.get();
+                count[usize::from(expected(&state, &flow).0 == Decision::Allow)] += 1;
+                compared.set(count);
+            }
+        }
+        Ok(())
+    };
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let cases = config.cases;
+    TestRunner::new(config).run(&input, test).unwrap_or_else(|error| panic!("{error}"));
+    // Agreement about nothing proves nothing.
+    assert!(compared.get().iter().all(|count| *count >= cases / 4), "{:?} flows in {cases} cases", compared.get());
+}
+
+#[test]
+fn programs_do_what_the_reference_says() {
+    agree_under(|_| Mode::Enforce);
+}
+
+#[test]
+fn what_is_only_monitored_passes() {
+    agree_under(|zone| if zone.mode == Mode::Enforce { Mode::Enforce } else { Mode::Monitor });
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn changes_compile_to_what_their_end_does(start in state(), steps in steps(1..10)) {
+        let mut state = start;
+        let (mut compiler, compiled) = Compiler::new(&state, Default::default()).unwrap();
+        let mut sent: BTreeMap<Name, Program> = BTreeMap::new();
+        for (switch, delta) in &compiled.deltas {
+            sent.entry(switch.clone()).or_default().apply(delta);
+        }
+        for step in &steps {
+            if !try_apply(&mut state, step) {
+                continue;
+            }
+            let compiled = compiler.apply(&state, step).unwrap();
+            for (switch, delta) in &compiled.deltas {
+                let keys = |keys: Vec<_>| keys.into_iter().collect::<std::collections::BTreeSet<_>>();
+                let added = keys(delta.add.iter().map(|entry| entry.key.clone()).collect());
+                prop_assert!(keys(delta.remove.clone()).is_disjoint(&added));
+                sent.entry(switch.clone()).or_default().apply(delta);
+            }
+            let scratch = Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+            let (now, anew) = (programs(&compiler, &state), programs(&scratch, &state));
+            for (switch, program) in &anew {
+                let text = |program: Option<&Program>| program.map(render_program).unwrap_or_default();
+                prop_assert_eq!(text(now.get(switch)), text(Some(program)), "{} after {:#?}", switch, step);
+                prop_assert_eq!(text(sent.get(switch)), text(Some(program)), "deltas of {} after {:#?}", switch, step);
+            }
+            prop_assert_eq!(&now, &anew);
+            let again = compiler.apply(&state, step).unwrap();
+            prop_assert!(again.deltas.values().all(|delta| delta.is_empty()), "the same once more: {:#?}", again.deltas);
+        }
+    }
+
+    #[test]
+    fn every_entry_keeps_to_its_stage(state in state()) {
+        let compiler = compile(&state);
+        for (switch, program) in programs(&compiler, &state) {
+            let violations = check(&program);
+            prop_assert!(violations.is_empty(), "{switch}: {violations:#?}");
+        }
+        prop_assert_eq!(programs(&compiler, &state), programs(&compile(&state), &state));
+    }
+}
