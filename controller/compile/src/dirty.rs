@@ -46,7 +46,6 @@ impl Dirty {
 pub(crate) struct Installed {
     pub stage: Stage,
     pub ordered: Ordered,
-    pub direction: Direction,
     pub prefixes: BTreeSet<IpNet>,
 }
 
@@ -99,17 +98,9 @@ impl Compiler {
                 }
             }
         }
-        for unit in &units {
-            if let Unit::Prefix(_, prefix) = unit {
-                self.numbers.of(Numbered::Prefix, &prefix.to_string())?;
-            }
-        }
-        let mut classes: BTreeMap<Direction, BTreeMap<IpNet, u32>> = BTreeMap::new();
-        for (direction, counts) in &switch.prefixes {
-            for prefix in counts.keys() {
-                let number = self.numbers.of(Numbered::Prefix, &prefix.to_string())?;
-                classes.entry(*direction).or_default().insert(*prefix, number);
-            }
+        let mut classes = BTreeMap::new();
+        for prefix in switch.prefixes.keys() {
+            classes.insert(*prefix, self.numbers.of(Numbered::Prefix, &prefix.to_string())?);
         }
         let mut made = Vec::with_capacity(units.len());
         for unit in units {
@@ -140,7 +131,7 @@ impl Compiler {
         let mut counts = BTreeMap::new();
         if let Some(before) = &before {
             for prefix in &before.prefixes {
-                *counts.entry((before.direction, *prefix)).or_insert(0) -= 1;
+                *counts.entry(*prefix).or_insert(0) -= 1;
             }
             if now.as_ref().is_none_or(|now| now.stage != before.stage || now.ordered != before.ordered) {
                 moved.insert(before.stage);
@@ -152,7 +143,7 @@ impl Compiler {
         }
         if let Some(now) = now {
             for prefix in &now.prefixes {
-                *counts.entry((now.direction, *prefix)).or_insert(0) += 1;
+                *counts.entry(*prefix).or_insert(0) += 1;
             }
             if !switch.rules.contains_key(&number) {
                 moved.insert(now.stage);
@@ -166,12 +157,11 @@ impl Compiler {
                 self.rule_on.remove(&number);
             }
         }
-        for ((direction, prefix), by) in counts {
-            if switch.count_prefix(direction, prefix, by) {
-                units.insert(Unit::Prefix(direction, prefix));
+        for (prefix, by) in counts {
+            if switch.count_prefix(prefix, by) {
+                units.insert(Unit::Prefix(prefix));
                 // Rules with addresses see the prefixes cut up differently.
-                let others =
-                    switch.installed.iter().filter(|(_, i)| i.direction == direction && !i.prefixes.is_empty());
+                let others = switch.installed.iter().filter(|(_, i)| !i.prefixes.is_empty());
                 units.extend(others.map(|(rule, _)| Unit::Rule(*rule)));
             }
         }
@@ -194,7 +184,6 @@ impl Compiler {
                 subject,
                 ports: text.ports.clone(),
             },
-            direction: rule.direction,
             prefixes: prefixes(&rule.sets),
         }
     }
@@ -215,18 +204,16 @@ impl Compiler {
         name: &Name,
         switch: &Switch,
         number: u32,
-        classes: &BTreeMap<Direction, BTreeMap<IpNet, u32>>,
+        classes: &BTreeMap<IpNet, u32>,
     ) -> Result<Vec<Piece>, TooLarge> {
         let (Some(rule), Some(priority)) = (self.rules.get(&number), switch.rules.get(&number)) else {
             return Ok(Vec::new());
         };
-        let none = BTreeMap::new();
-        let classes = classes.get(&rule.direction).unwrap_or(&none);
         let default = |identity| self.default(identity, rule.direction);
         rule.entries(&self.index, &self.subjects(name, rule), *priority, classes, default)
     }
 
-    fn entries(&self, name: &Name, unit: &Unit, classes: &BTreeMap<Direction, BTreeMap<IpNet, u32>>) -> Vec<Entry> {
+    fn entries(&self, name: &Name, unit: &Unit, classes: &BTreeMap<IpNet, u32>) -> Vec<Entry> {
         match unit {
             Unit::Pipeline => builtin::pipeline(),
             Unit::Network(network) => self
@@ -242,10 +229,11 @@ impl Compiler {
                 })
             }
             Unit::Identity(identity) => self.identity_entries(name, *identity),
-            Unit::Prefix(direction, prefix) => {
-                let number = classes.get(direction).and_then(|classes| classes.get(prefix));
-                number.map(|number| class(*direction, *prefix, *number)).into_iter().collect()
-            }
+            Unit::Prefix(prefix) => match classes.get(prefix) {
+                // Both ends of a packet are classed alike: the ends of a reply change places.
+                Some(number) => [Direction::Ingress, Direction::Egress].map(|end| class(end, *prefix, *number)).into(),
+                None => Vec::new(),
+            },
             Unit::Rule(_) => Vec::new(),
         }
     }
@@ -307,7 +295,7 @@ impl Compiler {
     }
 }
 
-/// The entry that tells a prefix apart.
+/// The entry that tells a prefix apart at the end where an ingress or egress rule's peer is.
 fn class(direction: Direction, prefix: IpNet, number: u32) -> Entry {
     let (stage, next, v4, v6, set) = match direction {
         Direction::Egress => (Stage::DstClass, Stage::Locate, Field::Ipv4Dst, Field::Ipv6Dst, Field::DstClass),

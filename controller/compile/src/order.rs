@@ -97,7 +97,8 @@ fn settle(level: &mut BTreeMap<(Name, usize), Placed>, at: &(Name, usize), cause
     let later: Vec<_> = level.range(at.clone()..).map(|(key, _)| key.clone()).collect();
     for key in later {
         let Some(placed) = level.get(&key) else { continue };
-        if !changed.iter().any(|other| overlap(other, &placed.ordered)) {
+        // A rule that cannot match anything overlaps with nothing, itself included, and needs a rank all the same.
+        if key != *at && !changed.iter().any(|other| overlap(other, &placed.ordered)) {
             continue;
         }
         let earlier = level.range(..key.clone()).map(|(_, earlier)| earlier);

@@ -9,7 +9,7 @@ use crate::{
     rule::{Piece, shared},
 };
 use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Program, Stage};
-use bulkhead_policy::model::{self, Direction};
+use bulkhead_policy::model;
 use bulkhead_topology::{IpNet, Name};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ pub(crate) enum Unit {
     Network(Name),
     Workload(Name),
     Identity(u32),
-    Prefix(Direction, IpNet),
+    Prefix(IpNet),
     Rule(u32),
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Switch {
     /// The same rules with their priorities.
     pub rules: BTreeMap<u32, u16>,
     /// Prefixes that those rules tell apart, and how many rules need each.
-    pub prefixes: BTreeMap<Direction, BTreeMap<IpNet, u32>>,
+    pub prefixes: BTreeMap<IpNet, u32>,
     /// The same rules as they were when they got their place.
     pub installed: BTreeMap<u32, Installed>,
     /// The switch's resource.
@@ -126,14 +126,13 @@ impl Switch {
     }
 
     /// Counts a prefix in or out; says whether it came or went.
-    pub fn count_prefix(&mut self, direction: Direction, prefix: IpNet, by: i32) -> bool {
-        let counts = self.prefixes.entry(direction).or_default();
-        let count = counts.entry(prefix).or_default();
+    pub fn count_prefix(&mut self, prefix: IpNet, by: i32) -> bool {
+        let count = self.prefixes.entry(prefix).or_default();
         let before = *count;
         *count = count.saturating_add_signed(by);
         let now = *count;
         if now == 0 {
-            counts.remove(&prefix);
+            self.prefixes.remove(&prefix);
         }
         (before == 0) != (now == 0)
     }
