@@ -63,8 +63,11 @@ impl Compiler {
         for (name, pieces) in made {
             let Some(switch) = self.switches.get_mut(&name) else { continue };
             let mut touched = BTreeMap::new();
+            for (unit, _) in &pieces {
+                switch.clear(unit, &mut touched);
+            }
             for (unit, pieces) in pieces {
-                switch.replace(unit, pieces, &mut touched);
+                switch.fill(unit, pieces, &mut touched);
             }
             let delta = switch.delta(touched);
             if !delta.is_empty() {

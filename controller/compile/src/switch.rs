@@ -27,7 +27,10 @@ pub(crate) enum Unit {
     Rule(u32),
 }
 
-/// One place in a program: either one unit's whole entry, or clauses of several.
+/// What stood at the places that a change touches, before it.
+pub(crate) type Touched = BTreeMap<EntryKey, Option<Entry>>;
+
+/// The clauses of each place that units share, and how many have each.
 type Clauses = BTreeMap<EntryKey, BTreeMap<Action, u32>>;
 
 /// One switch.
@@ -49,12 +52,12 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    /// Gives a unit new entries; remembers places that changed.
-    pub fn replace(&mut self, unit: Unit, pieces: Vec<Piece>, touched: &mut BTreeMap<EntryKey, Option<Entry>>) {
-        let mut owned = Vec::with_capacity(pieces.len());
-        let old = self.units.remove(&unit).unwrap_or_default();
-        for (key, clause) in old {
-            touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+    /// Takes a unit's entries away; remembers what stood at the places that it had.
+    ///
+    /// All dirty units are cleared before the first is filled: units may change places with each other.
+    pub fn clear(&mut self, unit: &Unit, touched: &mut Touched) {
+        for (key, clause) in self.units.remove(unit).unwrap_or_default() {
+            self.touch(&key, touched);
             match clause {
                 None => {
                     self.program.remove(&key);
@@ -62,17 +65,22 @@ impl Switch {
                 Some(clause) => self.unclause(key, &clause),
             }
         }
+    }
+
+    /// Gives a cleared unit its new entries.
+    pub fn fill(&mut self, unit: Unit, pieces: Vec<Piece>, touched: &mut Touched) {
+        let mut owned = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
                 Piece::Whole(entry) => {
                     let key = entry.key.clone();
-                    touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+                    self.touch(&key, touched);
                     self.program.insert(entry);
                     owned.push((key, None));
                 }
                 Piece::Clause(stage, priority, matches, clause) => {
                     let key = EntryKey { stage, priority, matches };
-                    touched.entry(key.clone()).or_insert_with(|| self.program.get(&key).cloned());
+                    self.touch(&key, touched);
                     *self.clauses.entry(key.clone()).or_default().entry(clause.clone()).or_default() += 1;
                     self.write_clauses(&key);
                     owned.push((key, Some(clause)));
@@ -80,8 +88,13 @@ impl Switch {
             }
         }
         if !owned.is_empty() {
-            owned.shrink_to_fit();
             self.units.insert(unit, owned);
+        }
+    }
+
+    fn touch(&self, key: &EntryKey, touched: &mut Touched) {
+        if !touched.contains_key(key) {
+            touched.insert(key.clone(), self.program.get(key).cloned());
         }
     }
 
@@ -113,7 +126,7 @@ impl Switch {
     }
 
     /// What changed at the touched places.
-    pub fn delta(&self, touched: BTreeMap<EntryKey, Option<Entry>>) -> Delta {
+    pub fn delta(&self, touched: Touched) -> Delta {
         let mut delta = Delta::default();
         for (key, before) in touched {
             match (before, self.program.get(&key)) {

@@ -311,6 +311,10 @@ proptest! {
                 continue;
             }
             let compiled = compiler.apply(&state, step).unwrap();
+            // A switch that is taken away is let go with what it has; one that comes back starts anew.
+            for change in step.iter().filter(|change| change.value.is_none()) {
+                sent.remove(&change.key.name);
+            }
             for (switch, delta) in &compiled.deltas {
                 let keys = |keys: Vec<_>| keys.into_iter().collect::<std::collections::BTreeSet<_>>();
                 let added = keys(delta.add.iter().map(|entry| entry.key.clone()).collect());
