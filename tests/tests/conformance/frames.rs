@@ -1,0 +1,193 @@
+//! Whole Ethernet frames with true checksums.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// One host: its MAC's last octet and its addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    pub port: &'static str,
+    pub mac: [u8; 6],
+    pub v4: [u8; 4],
+    pub v6: [u16; 8],
+}
+
+/// Source and destination of a frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub macs: [[u8; 6]; 2],
+    pub from: IpAddr,
+    pub to: IpAddr,
+}
+
+impl Host {
+    pub fn ip(&self, v6: bool) -> IpAddr {
+        if v6 { Ipv6Addr::from(self.v6).into() } else { self.v4.into() }
+    }
+
+    pub fn to(&self, other: &Host, v6: bool) -> Way {
+        Way { macs: [self.mac, other.mac], from: self.ip(v6), to: other.ip(v6) }
+    }
+}
+
+pub const SYN: u8 = 2;
+pub const ACK: u8 = 16;
+
+fn sum(parts: &[&[u8]]) -> u16 {
+    let bytes = parts.concat();
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
+    let mut total: u32 = words.sum();
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    !(total as u16)
+}
+
+/// SCTP's checksum (RFC 9260 appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn ethernet(macs: [[u8; 6]; 2], kind: u16, payload: &[u8]) -> Vec<u8> {
+    [&macs[1][..], &macs[0][..], &kind.to_be_bytes()[..], payload].concat()
+}
+
+impl Way {
+    pub fn back(self) -> Way {
+        Way { macs: [self.macs[1], self.macs[0]], from: self.to, to: self.from }
+    }
+
+    /// A datagram with these fragment bits: more to come, offset in units of 8 bytes.
+    fn fragment(self, protocol: u8, payload: &[u8], fragment: Option<(bool, u16)>) -> Vec<u8> {
+        match self.from {
+            IpAddr::V4(_) => {
+                let (more, offset) = fragment.unwrap_or((false, 0));
+                let length = (20 + payload.len()) as u16;
+                let word = u16::from(more) << 13 | offset;
+                let mut header = vec![0x45, 0];
+                header.extend(length.to_be_bytes());
+                header.extend([0x12, 0x34]);
+                header.extend(word.to_be_bytes());
+                header.extend([64, protocol, 0, 0]);
+                header.extend(octets(self.from));
+                header.extend(octets(self.to));
+                let check = sum(&[&header]).to_be_bytes();
+                header[10..12].copy_from_slice(&check);
+                ethernet(self.macs, 0x0800, &[&header[..], payload].concat())
+            }
+            IpAddr::V6(_) => {
+                let extension = fragment.map(|(more, offset)| {
+                    let mut header = vec![protocol, 0];
+                    header.extend((offset << 3 | u16::from(more)).to_be_bytes());
+                    header.extend([0, 0, 0x12, 0x34]);
+                    header
+                });
+                let next = if extension.is_some() { 44 } else { protocol };
+                let payload = [&extension.unwrap_or_default()[..], payload].concat();
+                let mut header = vec![0x60, 0, 0, 0];
+                header.extend((payload.len() as u16).to_be_bytes());
+                header.extend([next, 64]);
+                header.extend(octets(self.from));
+                header.extend(octets(self.to));
+                ethernet(self.macs, 0x86dd, &[&header[..], &payload].concat())
+            }
+        }
+    }
+
+    fn checked(self, protocol: u8, mut payload: Vec<u8>, at: usize) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let pseudo = [&octets(self.from)[..], &octets(self.to), &length, &[0, 0, 0, protocol]].concat();
+        // ICMP for IPv4 alone has no pseudo-header.
+        let pseudo = if protocol == 1 { vec![] } else { pseudo };
+        let check = sum(&[&pseudo, &payload]).to_be_bytes();
+        payload[at..at + 2].copy_from_slice(&check);
+        payload
+    }
+
+    pub fn tcp(self, flags: u8, from: u16, to: u16) -> Vec<u8> {
+        let mut segment = [from.to_be_bytes(), to.to_be_bytes()].concat();
+        segment.extend([0, 0, 0, 1, 0, 0, 0, if flags & ACK == 0 { 0 } else { 2 }, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+        self.fragment(6, &self.checked(6, segment, 16), None)
+    }
+
+    fn datagram(self, from: u16, to: u16, data: usize) -> Vec<u8> {
+        let length = (8 + data) as u16;
+        let mut datagram = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+        datagram.extend((0..data).map(|byte| byte as u8));
+        self.checked(17, datagram, 6)
+    }
+
+    pub fn udp(self, from: u16, to: u16) -> Vec<u8> {
+        self.fragment(17, &self.datagram(from, to, 8), None)
+    }
+
+    /// The two fragments of a datagram; the first is as long as Open vSwitch wants first fragments to be.
+    pub fn udp_fragments(self, from: u16, to: u16) -> [Vec<u8>; 2] {
+        let datagram = self.datagram(from, to, 1400);
+        let (first, rest) = datagram.split_at(1288);
+        [self.fragment(17, first, Some((true, 0))), self.fragment(17, rest, Some((false, 1288 / 8)))]
+    }
+
+    pub fn sctp(self, from: u16, to: u16) -> Vec<u8> {
+        let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+        // An INIT chunk.
+        packet.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0xff, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+        let check = crc32c(&packet).to_le_bytes();
+        packet[8..12].copy_from_slice(&check);
+        self.fragment(132, &packet, None)
+    }
+
+    pub fn gre(self) -> Vec<u8> {
+        self.fragment(47, &[0, 0, 8, 0, 0, 0, 0, 0], None)
+    }
+
+    pub fn icmp(self, kind: u8, id: u8) -> Vec<u8> {
+        let protocol = if self.from.is_ipv4() { 1 } else { 58 };
+        let mut message = vec![kind, 0, 0, 0, 0x12, id, 0, 1];
+        // Timestamps have three more words (RFC 792).
+        message.extend([0; 12]);
+        self.fragment(protocol, &self.checked(protocol, message, 2), None)
+    }
+
+    /// An ICMP error of the destination about a packet that travelled the other way.
+    pub fn icmp_error(self, kind: u8, code: u8, about: &[u8]) -> Vec<u8> {
+        let protocol = if self.from.is_ipv4() { 1 } else { 58 };
+        let mut message = vec![kind, code, 0, 0, 0, 0, 5, 0];
+        message.extend(&about[14..]);
+        self.fragment(protocol, &self.checked(protocol, message, 2), None)
+    }
+
+    /// An ARP request, from the way's MAC and addresses.
+    pub fn arp(self, sender: [u8; 6]) -> Vec<u8> {
+        let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        request.extend(sender);
+        request.extend(octets(self.from));
+        request.extend([0; 6]);
+        request.extend(octets(self.to));
+        ethernet([self.macs[0], [0xff; 6]], 0x0806, &request)
+    }
+
+    /// A neighbour solicitation for the way's destination.
+    pub fn solicit(self) -> Vec<u8> {
+        let target = octets(self.to);
+        let group = [&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff][..], &target[13..]].concat();
+        let group: [u8; 16] = group.try_into().unwrap();
+        let mac = [0x33, 0x33, 0xff, target[13], target[14], target[15]];
+        let way = Way { macs: [self.macs[0], mac], from: self.from, to: Ipv6Addr::from(group).into() };
+        let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(&target);
+        message.extend([1, 1]);
+        message.extend(self.macs[0]);
+        let mut frame = way.fragment(58, &way.checked(58, message, 2), None);
+        // Neighbours are never further than one hop (RFC 4861 §7.1.1).
+        frame[14 + 7] = 255;
+        frame
+    }
+}
