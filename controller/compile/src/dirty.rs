@@ -13,6 +13,8 @@ use bulkhead_policy::model::{DefaultAction, Direction, Subject, Tier};
 use bulkhead_topology::{IpNet, Name, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most clauses at one place: they are one OpenFlow message of at most 64 KiB, 16 bytes a clause (threat A36).
+const MAX_CLAUSES: usize = 3_500;
 /// Priority of what an identity gets where no rule decides.
 const IDENTITY: u16 = 2;
 /// Priority of an address prefix: longer ones are higher.
@@ -112,6 +114,11 @@ impl Compiler {
                 unit => self.entries(name, unit, &classes).into_iter().map(Piece::Whole).collect(),
             };
             made.push((unit, pieces));
+        }
+        let clauses = switch.most_clauses(&made);
+        if clauses > MAX_CLAUSES {
+            let what = format!("rules that share one set member on switch {name}");
+            return Err(TooLarge { what, size: clauses as u64, limit: MAX_CLAUSES as u64 });
         }
         Ok(made)
     }

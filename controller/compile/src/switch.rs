@@ -8,7 +8,7 @@ use crate::{
     order::Order,
     rule::{Piece, shared},
 };
-use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Program, Stage};
+use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Match, Program, Stage};
 use bulkhead_policy::model;
 use bulkhead_topology::{IpNet, Name};
 use std::{
@@ -52,6 +52,28 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
+    /// The most clauses that would stand at one place after `made` has replaced its units' entries.
+    pub fn most_clauses(&self, made: &[(Unit, Vec<Piece>)]) -> usize {
+        let mut counts: BTreeMap<(Stage, u16, &Match), isize> = BTreeMap::new();
+        for (unit, pieces) in made {
+            for (key, clause) in self.units.get(unit).into_iter().flatten() {
+                if clause.is_some() {
+                    *counts.entry((key.stage, key.priority, &key.matches)).or_default() -= 1;
+                }
+            }
+            for piece in pieces {
+                if let Piece::Clause(stage, priority, matches, _) = piece {
+                    *counts.entry((*stage, *priority, matches)).or_default() += 1;
+                }
+            }
+        }
+        let standing = |(stage, priority, matches): (Stage, u16, &Match)| {
+            let key = EntryKey { stage, priority, matches: matches.clone() };
+            self.clauses.get(&key).map_or(0, BTreeMap::len)
+        };
+        counts.into_iter().map(|(place, change)| standing(place).saturating_add_signed(change)).max().unwrap_or(0)
+    }
+
     /// Takes a unit's entries away; remembers what stood at the places that it had.
     ///
     /// All dirty units are cleared before the first is filled: units may change places with each other.
