@@ -378,6 +378,11 @@ fn in_text(flow: &mut FlowMod) {
     (flow.buffer_id, flow.out_port, flow.out_group) = (u32::MAX, u32::MAX, u32::MAX);
     flow.flags &= 0x1f;
     flow.matching.unknown.clear();
+    // In text `icmp_type` is the one of the protocol that is matched; an ICMPv4 field under ICMPv6 breaks its
+    // prerequisites (OF 1.3.5 §7.2.3.8), so no switch has such a flow to be printed.
+    if flow.matching.get(OxmField::IpProto).is_some_and(|protocol| protocol.value == 58) {
+        flow.matching.fields.retain(|oxm| !matches!(oxm.field, OxmField::Icmpv4Type | OxmField::Icmpv4Code));
+    }
     let mut seen = false;
     flow.instructions.retain_mut(|instruction| match instruction {
         Instruction::ApplyActions(actions) => {
