@@ -177,6 +177,25 @@ impl State {
         self.get(key).is_some()
     }
 
+    /// Names of the kind of `key` that stand around it in order: at most `most` before and as many after
+    /// it. For guessing what a name that is not there was meant to be, at a cost that does not grow.
+    pub fn around(&self, key: &Key, most: usize) -> Vec<&Name> {
+        fn near<'a, V>(map: &'a BTreeMap<Name, V>, name: &Name, most: usize) -> Vec<&'a Name> {
+            let before = map.range::<Name, _>(..name).rev().take(most);
+            before.chain(map.range::<Name, _>(name..).take(most)).map(|(name, _)| name).collect()
+        }
+        let name = &key.name;
+        match key.kind {
+            Kind::Network => near(&self.networks, name, most),
+            Kind::Switch => near(&self.switches, name, most),
+            Kind::AddressSet => near(&self.address_sets, name, most),
+            Kind::Workload => near(&self.workloads, name, most),
+            Kind::Zone => near(&self.zones, name, most),
+            Kind::Policy => near(&self.policies, name, most),
+            Kind::Link => near(&self.links, name, most),
+        }
+    }
+
     /// Every resource, by kind and name; a kind comes after those that it refers to.
     pub fn resources(&self) -> impl Iterator<Item = Resource> {
         let networks = self.networks.values().cloned().map(Resource::Network);

@@ -10,10 +10,11 @@ use axum::{
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
 };
-use bulkhead_policy::{Change, Key, Kind, Resource};
+use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Format, Parsed, PlanAnswer, Severity, canonical, object, parse_selector, read,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
+    parse_selector, read, read_removals,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::{Deserialize, Serialize};
@@ -42,10 +43,20 @@ pub(crate) struct ChangeQuery {
     resource_version: Option<u64>,
 }
 
+impl ChangeQuery {
+    /// Of a change with several documents: each has its own version.
+    fn no_version(&self) -> Result<(), Failure> {
+        match self.resource_version {
+            None => Ok(()),
+            Some(_) => Err(Failure::bad("write `resourceVersion` into the documents' metadata")),
+        }
+    }
+}
+
 fn kind_of(text: &str) -> Result<Kind, Failure> {
     kind_from(text).filter(|k| kind_plural(*k) == text).ok_or_else(|| {
         let known = KINDS.map(kind_plural);
-        let near = bulkhead_types::nearest(text, known).map(|n| format!("; did you mean `{n}`?"));
+        let near = nearest(text, known).map(|n| format!("; did you mean `{n}`?"));
         Failure::not_found(format!("there is nothing at this address{}", near.unwrap_or_default()))
     })
 }
@@ -103,13 +114,24 @@ pub(crate) async fn get<B: Backend>(
 ) -> Result<Json<Object>, Failure> {
     let key = key_of(&kind, &name)?;
     let found = backend.read(|state| state.get(&key));
-    let resource = found.ok_or_else(|| missing(&key))?;
+    let resource = found.ok_or_else(|| missing(&backend, &key))?;
     let version = backend.resource_versions(std::slice::from_ref(&key)).first().copied().unwrap_or(0);
     Ok(Json(shown(&resource, version)))
 }
 
-fn missing(key: &Key) -> Failure {
-    Failure::not_found(format!("there is no {} `{}`", kind_name(key.kind), key.name))
+fn missing<B: Backend>(backend: &B, key: &Key) -> Failure {
+    let near = backend.read(|state| guess(state, key));
+    Failure::not_found(format!("there is no {} `{}`{near}", kind_name(key.kind), key.name))
+}
+
+/// Most names that are compared with one that is not there, on either side of it in order.
+const MAX_NEIGHBOURS: usize = 1000;
+
+/// The end of a sentence about a name that is not there: what was probably meant.
+pub(crate) fn guess(state: &Snapshot, key: &Key) -> String {
+    let around = state.around(key, MAX_NEIGHBOURS);
+    let near = nearest(key.name.as_str(), around.into_iter().map(Name::as_str));
+    near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
 /// How a body is written, by its content type.
@@ -127,7 +149,11 @@ fn format(headers: &HeaderMap) -> Result<Format, Failure> {
     }
 }
 
-async fn parse(request: Request) -> Result<Parsed, Failure> {
+/// Reads a body in one of the ways of [`bulkhead_types`].
+async fn parse<R: Send + 'static>(
+    request: Request,
+    read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
+) -> Result<Parsed<R>, Failure> {
     let format = format(request.headers())?;
     let body = body(request).await?;
     let parsed = blocking(move || Ok(read(None, &body, format))).await?;
@@ -142,11 +168,22 @@ pub(crate) async fn apply<B: Backend>(
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    if query.resource_version.is_some() {
-        return Err(Failure::bad("write `resourceVersion` into the documents' metadata"));
-    }
-    let parsed = parse(request).await?;
+    query.no_version()?;
+    let parsed = parse(request, read).await?;
     change(backend, parsed, query.dry_run).await
+}
+
+/// `POST /v1/delete`: the mirror image of `apply`. What is not there already is as asked.
+pub(crate) async fn remove<B: Backend>(
+    State(backend): State<B>,
+    Params(query): Params<ChangeQuery>,
+    request: Request,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    query.no_version()?;
+    let parsed = parse(request, read_removals).await?;
+    let edit = |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
+    let edits = parsed.documents.iter().map(edit).collect();
+    submit(backend, edits, parsed, query.dry_run).await
 }
 
 pub(crate) async fn put<B: Backend>(
@@ -156,7 +193,7 @@ pub(crate) async fn put<B: Backend>(
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
-    let mut parsed = parse(request).await?;
+    let mut parsed = parse(request, read).await?;
     match parsed.documents.as_mut_slice() {
         [document] if document.key == key => document.expected = query.resource_version.or(document.expected),
         [document] => return Err(Failure::bad(format!("the document is {}, the address says {key}", document.key))),
@@ -172,11 +209,10 @@ pub(crate) async fn delete<B: Backend>(
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
     if !backend.read(|state| state.contains(&key)) {
-        return Err(missing(&key));
+        return Err(missing(&backend, &key));
     }
-    let change = Change { key, value: None };
-    let edit = Edit { change, document: None, expected: query.resource_version };
-    submit(backend, vec![edit], Parsed::default(), query.dry_run).await
+    let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };
+    submit(backend, vec![edit], Parsed::<()>::default(), query.dry_run).await
 }
 
 async fn change<B: Backend>(backend: B, parsed: Parsed, dry_run: bool) -> Result<Json<ApplyAnswer>, Failure> {
@@ -196,10 +232,10 @@ async fn change<B: Backend>(backend: B, parsed: Parsed, dry_run: bool) -> Result
     submit(backend, edits, parsed, dry_run).await
 }
 
-async fn submit<B: Backend>(
+async fn submit<B: Backend, R>(
     backend: B,
     edits: Vec<Edit>,
-    parsed: Parsed,
+    parsed: Parsed<R>,
     dry_run: bool,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };

@@ -1,6 +1,7 @@
 //! Questions about connections, answered by the reference semantics.
 
-use bulkhead_policy::{Decision, Endpoint, Flow, Service, SideVerdict, State, model::*, verdict};
+use crate::documents::guess;
+use bulkhead_policy::{Decision, Endpoint, Flow, Kind, Service, SideVerdict, State, model::*, verdict};
 use bulkhead_topology::{Name, parse_ip};
 use bulkhead_types::{FlowQuestion, MatrixRow, ReachAnswer, ServiceText, SideAnswer, Verdict, parse_service, protocol};
 use std::{collections::BTreeSet, net::IpAddr};
@@ -34,10 +35,9 @@ fn end<'a>(state: &'a State, text: &str) -> Result<End<'a>, String> {
         Some(workload) => Ok(End::Workload(workload)),
         None if parse_ip(text).is_ok() => Err(format!("there is no workload `{text}`; write an address as ip:{text}")),
         None => {
-            let text: String = text.chars().take(64).collect();
-            let near = bulkhead_types::nearest(&text, state.workloads.keys().map(Name::as_str));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            Err(format!("there is no workload `{text}`{hint}"))
+            let name: Result<Name, _> = text.to_ascii_lowercase().parse();
+            let near = name.map(|name| guess(state, &Kind::Workload.named(&name))).unwrap_or_default();
+            Err(format!("there is no workload `{}`{near}", text.chars().take(64).collect::<String>()))
         }
     }
 }

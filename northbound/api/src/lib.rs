@@ -38,6 +38,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/{kind}", kinds)
         .route("/v1/{kind}/{name}", kind)
         .route("/v1/apply", post(documents::apply::<B>))
+        .route("/v1/delete", post(documents::remove::<B>))
         .route("/v1/realization", get(questions::realization::<B>))
         .route("/v1/reach", post(questions::reach::<B>))
         .route("/v1/trace", post(questions::trace::<B>))

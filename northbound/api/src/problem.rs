@@ -40,7 +40,7 @@ impl Failure {
     }
 
     /// Gives its findings the place of their field in the request.
-    pub fn locate(&mut self, parsed: &bulkhead_types::Parsed) {
+    pub fn locate<R>(&mut self, parsed: &bulkhead_types::Parsed<R>) {
         self.diagnostics = parsed.locate(std::mem::take(&mut self.diagnostics));
     }
 

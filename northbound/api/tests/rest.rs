@@ -201,6 +201,52 @@ async fn resources_come_and_go_one_by_one() {
 }
 
 #[tokio::test]
+async fn removal_is_one_atomic_change_too() {
+    let app = with_shop().await;
+    let delete =
+        async |query: &str, body: &str| call(&app, "POST", &format!("/v1/delete{query}"), YAML, body.to_string()).await;
+    let count = async |kind: &str| -> usize {
+        let (_, text) = call(&app, "GET", &format!("/v1/{kind}"), "", "").await;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["items"].as_array().unwrap().len()
+    };
+    let workloads = count("workloads").await;
+    // The users of a network are named, at its place in the request, and nothing at all goes.
+    let body = "kind: Policy\nmetadata: {name: lb-to-web}\n---\nkind: Network\nmetadata: {name: shop}\n";
+    let refused = problem(&app, "POST", "/v1/delete", YAML, body).await;
+    let [finding] = refused.diagnostics.as_slice() else { panic!("{refused:?}") };
+    assert_eq!((refused.status, finding.line, finding.resource.as_deref()), (422, Some(5), Some("Network/shop")));
+    assert!(finding.message.starts_with("still named by Workload/"), "{finding:?}");
+    assert_eq!(call(&app, "GET", "/v1/policies/lb-to-web", "", "").await.0, StatusCode::OK);
+    // Together with all of its users it goes, in any order; a dry run only says so.
+    let (status, text) = delete("?dryRun=true", &shop()).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let answer: ApplyAnswer = serde_json::from_str(&text).unwrap();
+    assert_eq!((answer.changes.len(), answer.plan.unwrap().lost.len(), count("workloads").await), (18, 14, workloads));
+    // A version that is not the resource's refuses everything.
+    let stale = "kind: Policy\nmetadata: {name: lb-to-web}\n---\n\
+                 kind: Workload\nmetadata: {name: dns, resourceVersion: 9}\n";
+    assert_eq!(delete("", stale).await.0, StatusCode::CONFLICT);
+    assert_eq!(call(&app, "GET", "/v1/policies/lb-to-web", "", "").await.0, StatusCode::OK);
+    let (status, text) = delete("", &shop()).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    for kind in ["networks", "workloads", "zones", "policies", "switches"] {
+        assert_eq!(count(kind).await, 0, "{kind}");
+    }
+    // Again: everything already is as asked.
+    let again: ApplyAnswer = serde_json::from_str(&delete("", &shop()).await.1).unwrap();
+    assert!(again.changes.iter().all(|line| line.change == ChangeKind::Unchanged));
+    for (query, body, status) in [
+        ("?resourceVersion=1", "kind: Zone\nmetadata: {name: z}\n", 400),
+        ("", "kind: Zone\nmetadata: {nme: z}\n", 422),
+        ("", "kind: Zone\nmetadata: {name: z}\nspce: {}\n", 422),
+        ("", "kind: Zone\nmetadata: {name: Z}\n", 422),
+        ("", "kind: Zone\nmetadata: {name: z}\n---\nkind: Zone\nmetadata: {name: z}\n", 422),
+    ] {
+        assert_eq!(problem(&app, "POST", &format!("/v1/delete{query}"), YAML, body).await.status, status, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn every_error_is_a_problem_document() {
     let app = with_shop().await;
     for (method, path, content, body, status) in [
@@ -231,6 +277,7 @@ async fn every_error_is_a_problem_document() {
         assert_eq!(problem(&app, method, path, content, body).await.status, status, "{method} {path} {body}");
     }
     assert!(problem(&app, "GET", "/v1/polices", "", "").await.detail.contains("policies"));
+    assert!(problem(&app, "GET", "/v1/policies/lb-to-wev", "", "").await.detail.ends_with("did you mean `lb-to-web`?"));
     let unknown = "kind: Zone\nmetadata: {name: z}\nspec: {network: shop, selectr: {}}";
     let refused = problem(&app, "POST", "/v1/apply", YAML, unknown).await;
     assert_eq!(refused.diagnostics[0].hint, "did you mean `selector`?");

@@ -54,13 +54,8 @@ pub enum Command {
     Apply {
         #[command(flatten)]
         files: Files,
-        /// Check everything, change nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// Wait until every affected, connected switch has acknowledged the change.
-        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
-              value_parser = duration)]
-        wait: Option<Duration>,
+        #[command(flatten)]
+        how: How,
     },
     /// Say what documents would change: resources, entries by switch, reachability gained and lost.
     Plan {
@@ -86,14 +81,24 @@ pub enum Command {
         /// Its name.
         name: Option<String>,
     },
-    /// Remove resources by name, by label, or those that documents name.
-    #[command(after_help = KINDS)]
+    /// Remove resources by name, by label, or those that documents name, as one atomic change.
+    ///
+    /// Nothing is removed if one of them is still named by a resource that stays, or if a name does not exist.
+    /// Of documents only kind and name matter; those that are gone already count as unchanged.
+    #[command(
+        after_help = "Examples:\n  bulkhead delete workload web-1 web-2\n  bulkhead delete workloads -l app=shop --wait\n  \
+                            bulkhead delete -f shop/ --dry-run\n\nKinds: network (net), workload (wl), zone (zn), \
+                            policy (pol), switch (sw), addressset (as), link (ln);\n       singular or plural, or as \
+                            KIND/NAME."
+    )]
     Delete {
         #[command(flatten)]
         target: OptionalTarget,
         /// Documents whose resources are removed: a file, a folder, or - for standard input.
-        #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+        #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "selector"])]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        how: How,
     },
     /// Say whether a connection passes, and which rule decides on either side. Exit code 3: it does not.
     #[command(
@@ -104,7 +109,7 @@ pub enum Command {
     /// Print who reaches whom.
     Matrix {
         /// Only workloads with these labels, as in app=shop,tier in (web,app).
-        #[arg(short = 'l', long = "selector")]
+        #[arg(short = 'l', long = "selector", value_parser = selector)]
         selector: Option<String>,
         /// Only this service, as 443/tcp or icmp; all that policies speak of if left out.
         #[arg(long, value_parser = service)]
@@ -140,6 +145,19 @@ pub struct Files {
     pub files: Vec<PathBuf>,
 }
 
+/// How a change is made.
+#[derive(Debug, Default, Args)]
+pub struct How {
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until every connected switch has acknowledged the change; exit with 1 if one refuses it or does not
+    /// in time. Switches that are not connected are named.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
+          value_parser = duration)]
+    pub wait: Option<Duration>,
+}
+
 /// Resources that a command is about.
 #[derive(Debug, Args)]
 pub struct Target {
@@ -148,7 +166,7 @@ pub struct Target {
     /// Names; all of the kind if left out.
     pub names: Vec<String>,
     /// Only workloads with these labels, as in app=shop,tier in (web,app).
-    #[arg(short = 'l', long = "selector")]
+    #[arg(short = 'l', long = "selector", value_parser = selector)]
     pub selector: Option<String>,
 }
 
@@ -161,7 +179,7 @@ pub struct OptionalTarget {
     /// Names.
     pub names: Vec<String>,
     /// Every workload with these labels, as in app=shop,tier in (web,app).
-    #[arg(short = 'l', long = "selector")]
+    #[arg(short = 'l', long = "selector", value_parser = selector)]
     pub selector: Option<String>,
 }
 
@@ -197,7 +215,7 @@ pub enum Zone {
         #[arg(long)]
         network: String,
         /// Its members, as in app=shop,env in (prod,test).
-        #[arg(short = 'l', long = "selector")]
+        #[arg(short = 'l', long = "selector", value_parser = selector)]
         selector: String,
         /// Directions that are denied where no policy decides.
         #[arg(long, value_delimiter = ',', value_parser = ["ingress", "egress"])]
@@ -246,6 +264,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.parse().ok().and_then(|n| one.checked_mul(n)).ok_or_else(error)
 }
 
+fn selector(text: &str) -> Result<String, String> {
+    bulkhead_types::parse_selector(text).map(|_| text.to_string()).map_err(|e| e.why)
+}
+
 fn service(text: &str) -> Result<String, String> {
     bulkhead_types::parse_service(text).map(|_| text.to_string()).map_err(|e| e.why)
 }
@@ -284,7 +306,7 @@ mod tests {
     fn the_grammar_holds_together() {
         Cli::command().debug_assert();
         let wait = |args: &[&str]| match Cli::try_parse_from(args).unwrap().command {
-            Command::Apply { wait, .. } => wait,
+            Command::Apply { how, .. } => how.wait,
             other => unreachable!("{other:?}"),
         };
         assert_eq!(wait(&["bulkhead", "apply", "-f", "a"]), None);

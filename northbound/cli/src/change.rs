@@ -2,16 +2,17 @@
 
 use crate::{
     Outcome, Usage,
-    args::{Files, OptionalTarget, Output, kind},
+    args::{Files, How, OptionalTarget, Output, kind},
     input::{self, Input},
     print::{self, Out, Tone},
     show, yaml,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bulkhead_client::{Client, Error};
 use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, Severity, v1};
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -27,16 +28,16 @@ enum Sent {
     Refused,
 }
 
+/// A request of the client's that takes documents.
+type Request = fn(&Client, &[Value], bool) -> Result<ApplyAnswer, Error>;
+
 /// Sends documents; findings are shown in the operator's own files.
-fn send(client: &Client, input: &Input, dry_run: bool) -> anyhow::Result<Sent> {
+fn send<R>(client: &Client, input: &Input<R>, request: Request, dry_run: bool) -> anyhow::Result<Sent> {
     if input.has_errors() {
         print::findings(&input.parsed.diagnostics, &input.sources);
         return Ok(Sent::Refused);
     }
-    if input.parsed.documents.is_empty() {
-        bail!("there is no document in the input");
-    }
-    match client.apply(&input.values(), dry_run) {
+    match request(client, &input.values(), dry_run) {
         Ok(answer) => {
             print::findings(&input.locate(&answer.diagnostics), &input.sources);
             Ok(Sent::Accepted(answer))
@@ -55,16 +56,10 @@ fn refused() -> anyhow::Result<Outcome> {
 }
 
 /// `bulkhead apply`
-pub fn apply(
-    client: &Client,
-    output: Output,
-    out: &mut Out,
-    files: &Files,
-    dry_run: bool,
-    wait: Option<Duration>,
-) -> anyhow::Result<Outcome> {
-    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, dry_run)? else { return refused() };
-    accepted(client, output, out, &answer, dry_run, wait)
+pub fn apply(client: &Client, output: Output, out: &mut Out, files: &Files, how: &How) -> anyhow::Result<Outcome> {
+    let sent = send(client, &input::load(&files.files)?, Client::apply, how.dry_run)?;
+    let Sent::Accepted(answer) = sent else { return refused() };
+    accepted(client, output, out, &answer, how)
 }
 
 fn accepted(
@@ -72,20 +67,19 @@ fn accepted(
     output: Output,
     out: &mut Out,
     answer: &ApplyAnswer,
-    dry_run: bool,
-    wait: Option<Duration>,
+    how: &How,
 ) -> anyhow::Result<Outcome> {
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, answer)?;
     } else {
         lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
-        match dry_run {
+        match how.dry_run {
             true => out.line(format!("dry run against revision {}: nothing was changed", answer.revision)),
             false => out.line(format!("revision {}", answer.revision)),
         }
     }
-    match wait {
-        Some(wait) if !dry_run => {
+    match how.wait {
+        Some(wait) if !how.dry_run => {
             // What was done is shown before the waiting begins.
             out.flush()?;
             realized(client, answer.revision, wait)
@@ -137,8 +131,7 @@ fn realized(client: &Client, revision: u64, wait: Duration) -> anyhow::Result<Ou
         }
         if Instant::now() >= end {
             print::note(&format!(
-                "error: not realized within {} ms; waiting for: {}",
-                wait.as_millis(),
+                "error: not realized within {wait:?}; waiting for: {}",
                 if now.waiting.is_empty() { "the controller".into() } else { now.waiting.join(", ") }
             ));
             return Ok(Outcome::Failed);
@@ -152,7 +145,9 @@ fn realized(client: &Client, revision: u64, wait: Duration) -> anyhow::Result<Ou
 
 /// `bulkhead plan`
 pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
-    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, true)? else { return refused() };
+    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, Client::apply, true)? else {
+        return refused();
+    };
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, &answer)?;
         return Ok(Outcome::Yes);
@@ -243,10 +238,10 @@ pub fn edit(
         return Ok(Outcome::Yes);
     }
     // The document has its resourceVersion in it, so a change made meanwhile is not overwritten.
-    match send(client, &input::load(std::slice::from_ref(&file))?, false) {
+    match send(client, &input::load(std::slice::from_ref(&file))?, Client::apply, false) {
         Ok(Sent::Accepted(answer)) => {
             std::fs::remove_file(&file)?;
-            accepted(client, output, out, &answer, false, None)
+            accepted(client, output, out, &answer, &How::default())
         }
         other => {
             print::note(&format!("your edit is kept in {}", file.display()));
@@ -255,10 +250,6 @@ pub fn edit(
     }
 }
 
-/// The order in which resources can be removed: what refers to others first.
-const REMOVAL: [Kind; 7] =
-    [Kind::Policy, Kind::Zone, Kind::Workload, Kind::Link, Kind::AddressSet, Kind::Network, Kind::Switch];
-
 /// `bulkhead delete`
 pub fn delete(
     client: &Client,
@@ -266,66 +257,68 @@ pub fn delete(
     out: &mut Out,
     target: &OptionalTarget,
     files: &[PathBuf],
+    how: &How,
 ) -> anyhow::Result<Outcome> {
-    let mut keys: Vec<(Kind, String)> = Vec::new();
-    if let Some(kind_text) = &target.kind {
-        if !files.is_empty() {
-            return Err(Usage("give a kind and names, or -f".into()).into());
-        }
-        let (kind, names) = show::target(kind_text, &target.names)?;
-        match (&target.selector, names.is_empty()) {
-            (Some(_), false) => return Err(Usage("give names or -l, not both".into()).into()),
-            (None, true) => return Err(Usage("name what is to be removed, or select it with -l".into()).into()),
-            (None, false) => keys.extend(names.into_iter().map(|name| (kind, name))),
-            (Some(selector), true) => {
-                let list = client.list(v1::kind_plural(kind), Some(selector))?;
-                keys.extend(list.items.iter().filter_map(show::name_of).map(|name| (kind, name.to_string())));
+    let Some(kind_text) = &target.kind else {
+        let sent = send(client, &input::load_removals(files)?, Client::delete, how.dry_run)?;
+        let Sent::Accepted(answer) = sent else { return refused() };
+        return accepted(client, output, out, &answer, how);
+    };
+    let (kind, names) = show::target(kind_text, &target.names)?;
+    let documents = match (&target.selector, names.is_empty()) {
+        (Some(_), false) => return Err(Usage("give names or -l, not both".into()).into()),
+        (None, true) => return Err(Usage("name what is to be removed, or select it with -l".into()).into()),
+        (None, false) => match named(client, kind, &names)? {
+            Some(documents) => documents,
+            None => return refused(),
+        },
+        (Some(selector), true) => {
+            show::labelled(kind)?;
+            if selector.trim().is_empty() {
+                // As an unset variable in a script would have it.
+                let all = format!("an empty selector selects every one of the {}; say which", v1::kind_plural(kind));
+                return Err(Usage(all).into());
             }
-        }
-    } else {
-        for (file, content) in input::contents(files)? {
-            let parsed = bulkhead_types::read(Some(&file), &content, bulkhead_types::Format::Any);
-            if parsed.has_errors() {
-                print::findings(&parsed.diagnostics, &[(file, String::from_utf8_lossy(&content).into_owned())].into());
-                return refused();
+            let list = client.list(v1::kind_plural(kind), Some(selector))?;
+            if list.items.is_empty() {
+                out.line(format!("no {} are selected; nothing was changed", v1::kind_plural(kind)));
+                return Ok(Outcome::Yes);
             }
-            keys.extend(parsed.documents.iter().map(|d| (d.key.kind, d.key.name.to_string())));
+            // With the versions: what has another label by now is not removed unseen.
+            list.items
+                .iter()
+                .map(|item| removal(kind, show::name_of(item), item.pointer("/metadata/resourceVersion")))
+                .collect()
+        }
+    };
+    let answer = client.delete(&documents, how.dry_run)?;
+    print::findings(&answer.diagnostics, &Default::default());
+    accepted(client, output, out, &answer, how)
+}
+
+/// A document that names what is to be removed, if it still has this version.
+fn removal(kind: Kind, name: Option<&str>, version: Option<&Value>) -> Value {
+    let mut metadata = serde_json::json!({"name": name});
+    if let (Some(version), Some(fields)) = (version, metadata.as_object_mut()) {
+        fields.insert("resourceVersion".into(), version.clone());
+    }
+    serde_json::json!({"kind": v1::kind_name(kind), "metadata": metadata})
+}
+
+/// Documents for names from the command line; nothing if one of them is not there, which has been said.
+fn named(client: &Client, kind: Kind, names: &[String]) -> anyhow::Result<Option<Vec<Value>>> {
+    let (mut documents, mut missing) = (Vec::new(), false);
+    for name in names.iter().collect::<BTreeSet<_>>() {
+        match client.get(v1::kind_plural(kind), name) {
+            Ok(_) => documents.push(removal(kind, Some(name), None)),
+            Err(error @ Error::Problem(_)) => {
+                missing = true;
+                print::note(&format!("error: {}", print::clean(&error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
-    keys.sort_by_key(|(kind, _)| REMOVAL.iter().position(|k| k == kind));
-    keys.dedup();
-    let mut answers: Vec<ApplyAnswer> = Vec::new();
-    let mut outcome = Outcome::Yes;
-    for (kind, name) in &keys {
-        match client.delete(v1::kind_plural(*kind), name) {
-            Ok(answer) => {
-                if output == Output::Table || output == Output::Wide {
-                    lines(out, &answer.changes, true);
-                }
-                answers.push(answer);
-            }
-            Err(Error::Problem(problem)) => {
-                print::findings(&problem.diagnostics, &Default::default());
-                print::note(&format!(
-                    "error: {}/{name}: {}",
-                    v1::kind_name(*kind).to_lowercase(),
-                    Error::Problem(problem)
-                ));
-                outcome = Outcome::Failed;
-            }
-            Err(other) => return Err(other.into()),
-        }
-    }
-    if matches!(output, Output::Json | Output::Yaml) {
-        let revision = answers.last().map_or(Value::Null, |a| a.revision.into());
-        let changes: Vec<_> = answers.into_iter().flat_map(|a| a.changes).collect();
-        out.value(output, &serde_json::json!({"revision": revision, "changes": changes}))?;
-    } else if keys.is_empty() {
-        out.line("nothing is selected");
-    } else if let Some(last) = answers.last() {
-        out.line(format!("revision {}", last.revision));
-    }
-    Ok(outcome)
+    Ok((!missing).then_some(documents))
 }
 
 /// The kind of a text that a user typed, as wrong usage if there is none.

@@ -1,7 +1,7 @@
 //! Documents from files, folders and standard input.
 
 use anyhow::{Context, bail};
-use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Severity, read};
+use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Resource, Severity, read, read_removals};
 use std::{
     collections::BTreeMap,
     fs,
@@ -13,15 +13,15 @@ use std::{
 const STDIN: &str = "<stdin>";
 
 /// Documents and the texts they were read from.
-#[derive(Debug, Default)]
-pub struct Input {
+#[derive(Debug)]
+pub struct Input<R = Resource> {
     /// The documents.
-    pub parsed: Parsed,
+    pub parsed: Parsed<R>,
     /// The files' texts, for showing lines of them.
     pub sources: BTreeMap<String, String>,
 }
 
-impl Input {
+impl<R> Input<R> {
     /// What goes to the server.
     pub fn values(&self) -> Vec<serde_json::Value> {
         self.parsed.documents.iter().map(|d| d.to_value()).collect()
@@ -42,21 +42,30 @@ impl Input {
 
 /// Reads all `paths`; what is wrong inside of them is in the result.
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Input> {
-    let mut input = Input::default();
-    let mut found = false;
+    load_with(paths, read)
+}
+
+/// The same where the documents name what is to be removed.
+pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input<()>> {
+    load_with(paths, read_removals)
+}
+
+fn load_with<R>(paths: &[PathBuf], read: fn(Option<&str>, &[u8], Format) -> Parsed<R>) -> anyhow::Result<Input<R>> {
+    let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
+    let shown = || paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     for (name, content) in contents(paths)? {
-        found = true;
         input.parsed.extend(read(Some(&name), &content, format(&name)));
         input.sources.insert(name, String::from_utf8_lossy(&content).into_owned());
     }
+    if input.sources.is_empty() {
+        bail!("no .yaml, .yml or .json file in {}; folders inside of a folder are not looked into", shown());
+    }
     if !input.has_errors() {
         input.parsed.check_unique();
-    }
-    if !found {
-        bail!(
-            "no .yaml, .yml or .json file in {}",
-            paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
-        );
+        // Whoever names a file means that there is something in it.
+        if input.parsed.documents.is_empty() {
+            bail!("there is no document in {}", if paths == [PathBuf::from("-")] { STDIN.into() } else { shown() });
+        }
     }
     Ok(input)
 }
@@ -66,7 +75,7 @@ fn format(name: &str) -> Format {
 }
 
 /// Every file's name and content, folders opened.
-pub fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {

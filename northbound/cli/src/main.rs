@@ -67,15 +67,15 @@ fn report(error: &anyhow::Error) {
 }
 
 fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
-    let client = || Client::new(&cli.server);
+    let client = || Client::new(&cli.server).map_err(|wrong| Usage(wrong.to_string()));
     match &cli.command {
-        Command::Apply { files, dry_run, wait } => change::apply(&client()?, cli.output, out, files, *dry_run, *wait),
+        Command::Apply { files, how } => change::apply(&client()?, cli.output, out, files, how),
         Command::Plan { files } => change::plan(&client()?, cli.output, out, files),
         Command::Validate { files } => change::validate(cli.output, out, files),
         Command::Get(target) => show::get(&client()?, cli.output, out, target),
         Command::Describe(target) => describe::describe(&client()?, cli.output, out, target),
         Command::Edit { kind, name } => change::edit(&client()?, cli.output, out, kind, name.as_deref()),
-        Command::Delete { target, files } => change::delete(&client()?, cli.output, out, target, files),
+        Command::Delete { target, files, how } => change::delete(&client()?, cli.output, out, target, files, how),
         Command::Reach(question) => question::reach(&client()?, cli.output, out, question),
         Command::Matrix { selector, port } => {
             question::matrix(&client()?, cli.output, out, selector.as_deref(), port.as_deref())

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{anyhow, bail};
 use bulkhead_client::Client;
-use bulkhead_types::{FlowQuestion, MatrixRow, SideAnswer, SwitchStatus, Verdict, parse_service};
+use bulkhead_types::{FlowQuestion, MatrixRow, SideAnswer, SwitchStatus, Verdict, nearest, parse_service};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn ask(question: &Question) -> anyhow::Result<FlowQuestion> {
@@ -171,10 +171,12 @@ pub fn trace(client: &Client, output: Output, out: &mut Out, question: &Question
 pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&str>) -> anyhow::Result<Outcome> {
     let mut status = client.status()?;
     if let Some(name) = switch {
-        status.switches.retain(|s| s.name == name);
-        if status.switches.is_empty() {
-            bail!("there is no switch `{name}`");
+        if !status.switches.iter().any(|s| s.name == name) {
+            let near = nearest(name, status.switches.iter().map(|s| s.name.as_str()));
+            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            bail!("there is no switch `{name}`{near}");
         }
+        status.switches.retain(|s| s.name == name);
     }
     let drift = status.switches.iter().any(|s| s.drift > 0);
     if matches!(output, Output::Json | Output::Yaml) {

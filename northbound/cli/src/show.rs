@@ -21,10 +21,21 @@ pub fn target(kind: &str, names: &[String]) -> anyhow::Result<(Kind, Vec<String>
     }
 }
 
+/// Only workloads have labels.
+pub fn labelled(kind: Kind) -> Result<(), Usage> {
+    match kind {
+        Kind::Workload => Ok(()),
+        _ => Err(Usage(format!("only workloads have labels; name the {} instead of -l", v1::kind_plural(kind)))),
+    }
+}
+
 /// The resources that a command is about, as documents, and whether they were named one by one.
 pub fn fetch(client: &Client, target_args: &Target) -> anyhow::Result<(Kind, Vec<Value>)> {
     let (kind, names) = target(&target_args.kind, &target_args.names)?;
     let plural = v1::kind_plural(kind);
+    if target_args.selector.is_some() {
+        labelled(kind)?;
+    }
     if names.is_empty() {
         return Ok((kind, client.list(plural, target_args.selector.as_deref())?.items));
     }

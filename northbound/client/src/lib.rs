@@ -79,8 +79,15 @@ impl Error {
     }
 }
 
+/// Problems whose title only says their HTTP status in words.
+const PLAIN: [&str; 2] = ["urn:bulkhead:problem:not-found", "urn:bulkhead:problem:bad-request"];
+
 fn describe(problem: &Problem) -> String {
-    if problem.detail.is_empty() { problem.title.clone() } else { format!("{}: {}", problem.title, problem.detail) }
+    match (problem.title.as_str(), problem.detail.as_str()) {
+        (title, "") => title.into(),
+        (_, detail) if PLAIN.contains(&problem.kind.as_str()) => detail.into(),
+        (title, detail) => format!("{title}: {detail}"),
+    }
 }
 
 /// A list of resources.
@@ -205,10 +212,10 @@ impl Client {
         self.answer(&url, self.agent.put(&url).content_type(JSON).send(compact(document)))
     }
 
-    /// Removes one resource.
-    pub fn delete(&self, kind: &str, name: &str) -> Result<ApplyAnswer, Error> {
-        let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
-        self.answer(&url, self.agent.delete(&url).call())
+    /// Removes what documents name, as one atomic change; with `dry_run` only says what it would do.
+    pub fn delete(&self, documents: &[Value], dry_run: bool) -> Result<ApplyAnswer, Error> {
+        let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
+        self.post_json("/v1/delete", query, &documents)
     }
 
     /// Who decides about a connection, and how.

@@ -80,7 +80,7 @@ pub struct ChangeLine {
     pub change: ChangeKind,
 }
 
-/// The answer to `POST /v1/apply`.
+/// The answer to `POST /v1/apply` and `POST /v1/delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyAnswer {

@@ -34,6 +34,13 @@ pub fn convert(object: &Object) -> (Option<Resource>, Vec<Diagnostic>) {
     (resource.filter(|_| !refused), check.found)
 }
 
+/// The name of what is to be removed, and what is wrong with how it is named.
+pub(crate) fn named(document: &v1::Named) -> (Option<Name>, Vec<Diagnostic>) {
+    let mut check = Check::default();
+    let name = check.envelope(document.api_version.as_deref(), &document.metadata);
+    (name.filter(|_| check.found.is_empty()), check.found)
+}
+
 /// Collects findings. A method that returns `None` has said why.
 #[derive(Default)]
 struct Check {
@@ -79,13 +86,17 @@ impl Check {
         None
     }
 
-    fn object(&mut self, object: &Object) -> Option<Resource> {
-        if let Some(version) = object.api_version().filter(|v| *v != API_VERSION) {
+    fn envelope(&mut self, api_version: Option<&str>, metadata: &v1::Metadata) -> Option<Name> {
+        if let Some(version) = api_version.filter(|v| *v != API_VERSION) {
             let message = format!("`{}` is not a version of this API", suggest::short(version));
             self.refuse("apiVersion", message, format!("write {API_VERSION}, or leave it out"));
         }
+        self.text("metadata.name", &metadata.name)
+    }
+
+    fn object(&mut self, object: &Object) -> Option<Resource> {
         let metadata = object.metadata();
-        let name: Option<Name> = self.text("metadata.name", &metadata.name);
+        let name = self.envelope(object.api_version(), metadata);
         let labels = match object {
             Object::Workload(_) => self.labels("metadata.labels", metadata.labels.as_ref()),
             _ => {

@@ -23,7 +23,7 @@ pub use bulkhead_topology::Selector;
 pub use canonical::{canonical, object};
 pub use convert::convert;
 pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES, ReadError};
-pub use parse::{Document, Format, Parsed, key_of, load, read, validate};
+pub use parse::{Document, Format, Parsed, key_of, load, read, read_removals, validate};
 pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};
 pub use suggest::nearest;

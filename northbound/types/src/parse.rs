@@ -2,33 +2,34 @@
 
 use crate::{
     answer::{Diagnostic, Severity},
-    convert::convert,
+    convert::{convert, named},
     json,
     limits::{MAX_DIAGNOSTICS, MAX_INPUT, ReadError},
     node::{Data, Mark, Node},
     suggest,
-    v1::{KINDS, Object, kind_from, kind_name},
+    v1::{KINDS, Named, Object, kind_from, kind_name},
     yaml,
 };
 use bulkhead_policy::{Change, Key, Kind, Resource, State};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// One resource as an operator wrote it.
+/// One resource as an operator wrote it; what it means is a [`Resource`], or nothing (`()`) where documents
+/// only name what is to be removed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
+pub struct Document<R = Resource> {
     /// The file it was read from.
     pub file: Option<Arc<str>>,
     /// Kind and name.
     pub key: Key,
     /// What it means, defaults applied.
-    pub resource: Resource,
+    pub resource: R,
     /// `metadata.resourceVersion`, if it has one.
     pub expected: Option<u64>,
     node: Node,
 }
 
-impl Document {
+impl<R> Document<R> {
     /// Where `path` is in the input.
     pub fn locate(&self, path: &str) -> Mark {
         self.node.locate(path)
@@ -41,15 +42,29 @@ impl Document {
 }
 
 /// What an input holds: its good documents, and what is wrong with the others.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parsed {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed<R = Resource> {
     /// The documents without an error, in the order written.
-    pub documents: Vec<Document>,
+    pub documents: Vec<Document<R>>,
     /// Errors and warnings.
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl<R> Default for Parsed<R> {
+    fn default() -> Self {
+        Self { documents: Vec::new(), diagnostics: Vec::new() }
+    }
+}
+
 impl Parsed {
+    /// The documents as changes.
+    pub fn changes(&self) -> Vec<Change> {
+        let change = |d: &Document| Change { key: d.key.clone(), value: Some(d.resource.clone()) };
+        self.documents.iter().map(change).collect()
+    }
+}
+
+impl<R> Parsed<R> {
     /// Whether anything refuses the input.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
@@ -63,7 +78,7 @@ impl Parsed {
 
     /// Refuses resources that are there twice.
     pub fn check_unique(&mut self) {
-        let mut seen: BTreeMap<&Key, &Document> = BTreeMap::new();
+        let mut seen: BTreeMap<&Key, &Document<R>> = BTreeMap::new();
         for document in &self.documents {
             let Some(earlier) = seen.insert(&document.key, document) else { continue };
             let mark = earlier.locate("metadata.name");
@@ -82,15 +97,9 @@ impl Parsed {
         }
     }
 
-    /// The documents as changes.
-    pub fn changes(&self) -> Vec<Change> {
-        let change = |d: &Document| Change { key: d.key.clone(), value: Some(d.resource.clone()) };
-        self.documents.iter().map(change).collect()
-    }
-
     /// Gives findings that name a resource the place of their field in its document.
     pub fn locate(&self, findings: impl IntoIterator<Item = Diagnostic>) -> Vec<Diagnostic> {
-        let by_key: BTreeMap<String, &Document> = self.documents.iter().map(|d| (d.key.to_string(), d)).collect();
+        let by_key: BTreeMap<String, &Document<R>> = self.documents.iter().map(|d| (d.key.to_string(), d)).collect();
         let locate = |finding: Diagnostic| match finding.resource.as_ref().and_then(|r| by_key.get(r)) {
             Some(document) => place(document, finding),
             None => finding,
@@ -99,7 +108,7 @@ impl Parsed {
     }
 }
 
-fn place(document: &Document, finding: Diagnostic) -> Diagnostic {
+fn place<R>(document: &Document<R>, finding: Diagnostic) -> Diagnostic {
     at(document.locate(&finding.path), Diagnostic { file: document.file.as_deref().map(Into::into), ..finding })
 }
 
@@ -142,6 +151,16 @@ pub enum Format {
 
 /// Reads an input: a stream of documents, or lists of them, in YAML or JSON.
 pub fn read(file: Option<&str>, input: &[u8], format: Format) -> Parsed {
+    read_with(file, input, format, meaning)
+}
+
+/// Reads an input that says what is to be removed: the same documents, of which only kind, name and version
+/// are looked at.
+pub fn read_removals(file: Option<&str>, input: &[u8], format: Format) -> Parsed<()> {
+    read_with(file, input, format, removal)
+}
+
+fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
     let file: Option<Arc<str>> = file.map(Into::into);
     let mut parsed = Parsed::default();
     match read_nodes(input, format) {
@@ -149,8 +168,8 @@ pub fn read(file: Option<&str>, input: &[u8], format: Format) -> Parsed {
         Ok(nodes) => {
             for node in nodes {
                 match node.data {
-                    Data::List(items) => items.into_iter().for_each(|item| document(&file, item, &mut parsed)),
-                    _ => document(&file, node, &mut parsed),
+                    Data::List(items) => items.into_iter().for_each(|item| document(&file, item, one, &mut parsed)),
+                    _ => document(&file, node, one, &mut parsed),
                 }
                 let found = parsed.diagnostics.len();
                 if found > MAX_DIAGNOSTICS {
@@ -198,25 +217,61 @@ fn read_nodes(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
     yaml::read(text)
 }
 
+/// A document that was understood.
+struct Understood<R> {
+    /// How findings call it.
+    called: String,
+    /// What it says, if nothing refuses it.
+    value: Option<(Key, R)>,
+    expected: Option<u64>,
+    /// What there is to say about its fields.
+    findings: Vec<Diagnostic>,
+}
+
+/// How one document is read.
+type One<R> = fn(&Node) -> Result<Understood<R>, Box<Diagnostic>>;
+
+fn called(kind: Kind, name: &str) -> String {
+    format!("{}/{}", kind_name(kind), suggest::short(name))
+}
+
+/// As a resource.
+fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
+    let object = typed(node)?;
+    let (value, findings) = convert(&object);
+    Ok(Understood {
+        called: called(object.kind(), &object.metadata().name),
+        value: value.map(|resource| (key_of(&resource), resource)),
+        expected: object.metadata().resource_version,
+        findings,
+    })
+}
+
+/// As the name of what is to be removed.
+fn removal(node: &Node) -> Result<Understood<()>, Box<Diagnostic>> {
+    let kind = kind_of(node)?;
+    let document: Named = shape(node)?;
+    let (name, findings) = named(&document);
+    Ok(Understood {
+        called: called(kind, &document.metadata.name),
+        value: name.map(|name| (Key { kind, name }, ())),
+        expected: document.metadata.resource_version,
+        findings,
+    })
+}
+
 /// Reads one document and files it, or what is wrong with it.
-fn document(file: &Option<Arc<str>>, node: Node, parsed: &mut Parsed) {
-    let found = typed(&node).map(|object| {
-        let resource = object.metadata().name.as_str();
-        let resource = format!("{}/{}", kind_name(object.kind()), resource.chars().take(64).collect::<String>());
-        let (value, findings) = convert(&object);
-        for finding in findings {
-            let mark = node.locate(&finding.path);
-            parsed.diagnostics.push(at(mark, Diagnostic { resource: Some(resource.clone()), ..finding }));
-        }
-        value.map(|resource| (resource, object.metadata().resource_version))
-    });
-    match found {
-        Err(finding) => parsed.diagnostics.push(*finding),
-        Ok(None) => {}
-        Ok(Some((resource, expected))) => {
-            let key = key_of(&resource);
-            parsed.documents.push(Document { file: file.clone(), key, resource, expected, node });
-        }
+fn document<R>(file: &Option<Arc<str>>, node: Node, one: One<R>, parsed: &mut Parsed<R>) {
+    let Understood { called, value, expected, findings } = match one(&node) {
+        Ok(understood) => understood,
+        Err(finding) => return parsed.diagnostics.push(*finding),
+    };
+    for finding in findings {
+        let mark = node.locate(&finding.path);
+        parsed.diagnostics.push(at(mark, Diagnostic { resource: Some(called.clone()), ..finding }));
+    }
+    if let Some((key, resource)) = value {
+        parsed.documents.push(Document { file: file.clone(), key, resource, expected, node });
     }
 }
 
@@ -234,8 +289,8 @@ pub fn key_of(resource: &Resource) -> Key {
     Key { kind, name: name.clone() }
 }
 
-/// The document in the shape of its kind.
-fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
+/// The kind that a document says it is of.
+fn kind_of(node: &Node) -> Result<Kind, Box<Diagnostic>> {
     let refuse =
         |path: &str, message: String, hint: String| Box::new(at(node.locate(path), error(path, message, hint)));
     let kinds = || KINDS.map(kind_name).join(", ");
@@ -246,14 +301,18 @@ fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
         return Err(refuse("", "`kind` is missing".into(), format!("one of {}", kinds())));
     };
     let text = kind.text().unwrap_or_default();
-    let Some(kind) = kind_from(text).filter(|k| kind_name(*k) == text) else {
+    kind_from(text).filter(|k| kind_name(*k) == text).ok_or_else(|| {
         let hint = match suggest::nearest(text, KINDS.map(kind_name)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("one of {}", kinds()),
         };
-        return Err(refuse("kind", format!("there is no kind `{}`", suggest::short(text)), hint));
-    };
-    match kind {
+        refuse("kind", format!("there is no kind `{}`", suggest::short(text)), hint)
+    })
+}
+
+/// The document in the shape of its kind.
+fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
+    match kind_of(node)? {
         Kind::Network => shape(node).map(Object::Network),
         Kind::Switch => shape(node).map(Object::Switch),
         Kind::AddressSet => shape(node).map(Object::AddressSet),

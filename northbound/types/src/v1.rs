@@ -4,7 +4,10 @@
 //! [`crate::convert`]. An absent list and an empty one stay different values.
 
 use bulkhead_policy::Kind;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, IgnoredAny},
+};
 use std::{collections::BTreeMap, fmt};
 
 /// The version that documents may name in `apiVersion`.
@@ -118,6 +121,22 @@ pub struct Metadata {
     /// The revision that last changed it. On input: the change is refused if it is another one now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<u64>,
+}
+
+/// A document of which only the name matters, because its resource is to be removed. A `spec` may be there,
+/// so that the files that were applied can be given, and is not looked at.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Named {
+    /// [`API_VERSION`]; may be left out.
+    pub api_version: Option<String>,
+    /// The kind's name.
+    pub kind: String,
+    /// Name and version.
+    pub metadata: Metadata,
+    /// Anything.
+    #[serde(default)]
+    pub spec: IgnoredAny,
 }
 
 /// A document of any kind.
