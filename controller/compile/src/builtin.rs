@@ -1,9 +1,10 @@
 //! The entries that no policy asks for: the pipeline's own, a network's and a workload's.
 
+use crate::rule::{Lane, allowed, next_tier, stage, weighed};
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, conn, ethertype, frag, ip_proto,
 };
-use bulkhead_policy::model::{Attachment, Network, OnTighten, Workload};
+use bulkhead_policy::model::{Attachment, Direction, Network, OnTighten, Tier, Workload};
 use bulkhead_topology::{Mac, Name, Port};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -90,17 +91,19 @@ pub(crate) fn pipeline() -> Vec<Entry> {
     connection(&mut e);
     let skip = |field| Match::any().with(field, 0u8);
     let unmanaged = Builtin::Unmanaged;
-    e.add(Stage::EgressEmergency, u16::MAX, skip(Field::SrcLocal), vec![], to(Stage::IngressEmergency), unmanaged);
-    e.add(Stage::IngressEmergency, u16::MAX, skip(Field::DstLocal), vec![], to(Stage::Verdict), unmanaged);
-    for (stage, next) in [
-        (Stage::EgressEmergency, Stage::EgressPlatform),
-        (Stage::EgressPlatform, Stage::EgressApplication),
-        (Stage::EgressApplication, Stage::EgressBaseline),
-        (Stage::IngressEmergency, Stage::IngressPlatform),
-        (Stage::IngressPlatform, Stage::IngressApplication),
-        (Stage::IngressApplication, Stage::IngressBaseline),
-    ] {
-        e.add(stage, 1, Match::any(), vec![], to(next), Builtin::TierEnd);
+    for (direction, field) in [(Direction::Egress, Field::SrcLocal), (Direction::Ingress, Field::DstLocal)] {
+        let first = stage(Lane::Staged, direction, Tier::Emergency);
+        e.add(first, u16::MAX, skip(field), vec![], allowed(direction), unmanaged);
+        for tier in Tier::ALL {
+            if let Some(next) = next_tier(Lane::Active, direction, tier) {
+                e.add(stage(Lane::Active, direction, tier), 1, Match::any(), vec![], to(next), Builtin::TierEnd);
+            }
+            // Only whom a staged policy is about has the staged tiers before it; see an identity's own entries.
+            let (_, active, _) = weighed(direction, None);
+            let next = next_tier(Lane::Staged, direction, tier).filter(|_| tier != Tier::Emergency);
+            let next = next.map_or(active, to);
+            e.add(stage(Lane::Staged, direction, tier), 1, Match::any(), vec![], next, Builtin::Staged);
+        }
     }
     for kind in IP {
         let tracked = ip(kind).masked(Field::Conn, conn::TRK, conn::TRK);
@@ -154,7 +157,7 @@ fn track(e: &mut Entries) {
 
 fn connection(e: &mut Entries) {
     let stage = Stage::Connection;
-    let judge = to(Stage::EgressEmergency);
+    let judge = to(Stage::StagedEgressEmergency);
     e.drop(stage, 100, Match::any().masked(Field::Conn, conn::INV, conn::INV), Builtin::Invalid);
     let reply = |m: Match| m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL);
     for kind in IP {

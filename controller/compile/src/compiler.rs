@@ -1,5 +1,7 @@
 //! The compiler's state, and what each kind of change does to it.
 
+mod policies;
+
 use crate::{
     TooLarge,
     dirty::Dirty,
@@ -10,18 +12,15 @@ use crate::{
 };
 use bulkhead_pipeline::{Cause, Delta, Program};
 use bulkhead_policy::{
-    Change, Key, Kind, Resource, State,
-    model::{AddressSet, CidrSet, Direction, Mode, Network, Peer, Policy, PortMatch, Subject, Workload, Zone},
+    Change, Key, Kind, Resource, State, carries_out,
+    model::{AddressSet, Direction, Mode, Network, Policy, Workload, Zone},
 };
-use bulkhead_topology::{Name, Selector};
+use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     sync::Arc,
 };
-
-/// Of 100 workloads of a zone in mode `canary`, how many enforce.
-const CANARY_SHARE: u32 = 10;
 
 /// What one change comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +87,8 @@ pub struct Compiler {
     pub(crate) rules: BTreeMap<u32, Rule>,
     /// Egress rules with port names: what they mean depends on every destination.
     named: BTreeSet<u32>,
+    /// Groups that staged policies are about, for egress and ingress.
+    staged: [BTreeSet<u32>; 2],
     /// Where each rule has entries.
     pub(crate) rule_on: BTreeMap<u32, BTreeSet<Name>>,
     /// Identities with an interface on a switch, declared or not.
@@ -203,7 +204,7 @@ impl Compiler {
             }
             (None, Kind::Switch) => {
                 if let Some(switch) = self.switches.remove(name) {
-                    for rule in switch.rules.keys() {
+                    for (rule, _) in switch.rules.keys() {
                         if let Some(on) = self.rule_on.get_mut(rule) {
                             on.remove(name);
                         }
@@ -355,11 +356,7 @@ impl Compiler {
         let groups = self.index.groups_of(&workload.network, &workload.labels);
         let zones = groups.iter().filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.zones);
         let mode = zones.filter_map(|zone| self.zones.get(zone)).map(|(zone, ..)| zone.mode).max();
-        let enforced = match mode.unwrap_or(Mode::Enforce) {
-            Mode::Enforce => true,
-            Mode::Canary => share(name) < CANARY_SHARE,
-            Mode::Monitor => false,
-        };
+        let enforced = carries_out(mode.unwrap_or(Mode::Enforce), name);
         let mut key = format!("{}/{}/", workload.network, if enforced { "enforce" } else { "report" });
         for (label, value) in workload.labels.iter() {
             // Neither labels nor names of ports have these separators in them; writing to a String cannot fail.
@@ -448,195 +445,9 @@ impl Compiler {
         }
         Ok(())
     }
-
-    fn set_policy(&mut self, name: &Name, policy: Option<&Arc<Policy>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
-        let old = self.forget_policy(name, dirty);
-        if let Some(policy) = policy.filter(|policy| !policy.staged) {
-            let number = self.numbers.of(Numbered::Policy, name.as_str())?;
-            let subject = self.index.group(self.subject_key(&policy.subject));
-            if let Some(group) = self.index.groups.get_mut(&subject) {
-                group.subjects.insert(name.clone());
-            }
-            let mut compiled =
-                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: BTreeSet::new() };
-            for direction in Direction::BOTH {
-                for index in 0..policy.rules(direction).len() {
-                    let key = format!("{name}/{}/{index}", direction.as_str());
-                    let rule = self.numbers.of(Numbered::Rule, &key)?;
-                    self.add_rule(rule, policy, direction, index, &mut compiled);
-                }
-            }
-            for key in references(policy) {
-                self.users.entry(key).or_default().insert(name.clone());
-            }
-            self.policy_names.insert(number, name.clone());
-            self.policies.insert(name.clone(), compiled);
-            self.subjects_changed(subject, dirty);
-        } else if let Some(policy) = policy {
-            // A staged policy is kept so that it can come back; it selects nobody.
-            let compiled = CompiledPolicy {
-                policy: policy.clone(),
-                number: 0,
-                subject: u32::MAX,
-                rules: Vec::new(),
-                groups: BTreeSet::new(),
-            };
-            self.policies.insert(name.clone(), compiled);
-        }
-        if let Some(old) = old {
-            for group in old.groups.into_iter().chain([old.subject]) {
-                self.index.release(group);
-            }
-        }
-        Ok(())
-    }
-
-    fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<CompiledPolicy> {
-        let old = self.policies.remove(name)?;
-        self.policy_names.remove(&old.number);
-        for key in references(&old.policy) {
-            if let Some(users) = self.users.get_mut(&key) {
-                users.remove(name);
-                if users.is_empty() {
-                    self.users.remove(&key);
-                }
-            }
-        }
-        for rule in &old.rules {
-            for switch in self.rule_on.get(rule).into_iter().flatten() {
-                dirty.unit(switch, Unit::Rule(*rule));
-            }
-            self.rules.remove(rule);
-            self.named.remove(rule);
-            for group in &old.groups {
-                if let Some(group) = self.index.groups.get_mut(group) {
-                    group.peers.remove(rule);
-                }
-            }
-        }
-        self.subjects_changed(old.subject, dirty);
-        if let Some(group) = self.index.groups.get_mut(&old.subject) {
-            group.subjects.remove(name);
-        }
-        Some(old)
-    }
-
-    /// The policies about a group's members changed.
-    fn subjects_changed(&self, group: u32, dirty: &mut Dirty) {
-        let Some(group) = self.index.groups.get(&group) else { return };
-        for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
-            let (few, many) =
-                if locals.len() < group.members.len() { (locals, &group.members) } else { (&group.members, locals) };
-            for identity in few.iter().filter(|identity| many.contains(identity)) {
-                dirty.unit(switch, Unit::Identity(*identity));
-                for rule in group.subjects.iter().filter_map(|p| self.policies.get(p)).flat_map(|p| &p.rules) {
-                    dirty.unit(switch, Unit::Rule(*rule));
-                }
-            }
-        }
-    }
-
-    fn subject_key(&self, subject: &Subject) -> GroupKey {
-        match subject {
-            Subject::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
-            Subject::Zone(zone) => self.zone_key(zone),
-        }
-    }
-
-    /// The group of a zone; of one that does not exist, nobody.
-    fn zone_key(&self, zone: &Name) -> GroupKey {
-        match self.zones.get(zone) {
-            Some((zone, ..)) => GroupKey { network: Some(zone.network.clone()), selector: zone.selector.clone() },
-            None => GroupKey { network: None, selector: nobody() },
-        }
-    }
-
-    fn add_rule(
-        &mut self,
-        number: u32,
-        policy: &Arc<Policy>,
-        direction: Direction,
-        index: usize,
-        compiled: &mut CompiledPolicy,
-    ) {
-        let Some(text) = policy.rules(direction).get(index) else { return };
-        let mut rule = Rule {
-            number,
-            policy: policy.clone(),
-            direction,
-            index,
-            subject: compiled.subject,
-            groups: Vec::new(),
-            sets: Vec::new(),
-            external: false,
-        };
-        for peer in text.peers.iter().flatten() {
-            let key = match peer {
-                Peer::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
-                Peer::Zone(zone) => self.zone_key(zone),
-                Peer::Network(name) => GroupKey { network: Some(name.clone()), selector: Selector::everything() },
-                Peer::Cidr(set) => {
-                    rule.sets.push(set.clone());
-                    continue;
-                }
-                Peer::AddressSet(name) => {
-                    rule.sets.push(self.sets.get(name).map_or_else(CidrSet::default, |set| set.set.clone()));
-                    continue;
-                }
-                Peer::External => {
-                    rule.external = true;
-                    continue;
-                }
-            };
-            let group = self.index.group(key);
-            if let Some(group) = self.index.groups.get_mut(&group) {
-                group.peers.insert(number);
-            }
-            rule.groups.push(group);
-            compiled.groups.insert(group);
-        }
-        let named = text.ports.iter().flatten().any(|port| matches!(port, PortMatch::Named { .. }));
-        if named && direction == Direction::Egress {
-            self.named.insert(number);
-        }
-        compiled.rules.push(number);
-        self.rules.insert(number, rule);
-    }
 }
 
 /// The switches that a workload's interfaces are plugged into, one item an interface.
 fn attached(workload: &Workload) -> impl Iterator<Item = &Name> {
     workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref()).map(|at| &at.switch)
-}
-
-/// A selector that selects nobody: a label in no value.
-fn nobody() -> Selector {
-    Selector::new([bulkhead_topology::Requirement {
-        key: "bulkhead.io/nobody".into(),
-        operator: bulkhead_topology::Operator::In,
-        values: BTreeSet::new(),
-    }])
-}
-
-/// The zones and address sets that a policy names.
-fn references(policy: &Policy) -> BTreeSet<Key> {
-    let zone = |name: &Name| Key { kind: Kind::Zone, name: name.clone() };
-    let peers = policy.ingress.iter().chain(&policy.egress).flat_map(|rule| rule.peers.iter().flatten());
-    let named = peers.filter_map(|peer| match peer {
-        Peer::Zone(name) => Some(zone(name)),
-        Peer::AddressSet(name) => Some(Key { kind: Kind::AddressSet, name: name.clone() }),
-        _ => None,
-    });
-    let subject = match &policy.subject {
-        Subject::Zone(name) => Some(zone(name)),
-        Subject::Selector(_) => None,
-    };
-    named.chain(subject).collect()
-}
-
-/// A workload's stable place among 100 (FNV-1a of its name).
-fn share(name: &Name) -> u32 {
-    let hash =
-        name.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash % 100
 }

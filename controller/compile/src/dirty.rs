@@ -2,13 +2,13 @@
 
 use crate::{
     TooLarge, builtin,
-    compiler::Compiler,
+    compiler::{CompiledPolicy, Compiler},
     numbers::Numbered,
     order::Ordered,
-    rule::{Outcome, Piece, Rule, allowed, fields, stage},
+    rule::{Lane, Outcome, Piece, Rule, allowed, fields, next_tier, stage, weighed},
     switch::{Switch, Unit, prefixes},
 };
-use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
+use bulkhead_pipeline::{Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
 use bulkhead_policy::model::{DefaultAction, Direction, Subject, Tier};
 use bulkhead_topology::{IpNet, Name, Selector};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,11 +93,11 @@ impl Compiler {
         for rule in rules.collect::<Vec<_>>() {
             self.place(name, switch, rule, &mut units, &mut moved);
         }
-        for stage in moved {
+        for (lane, stage) in moved {
             if let Some(order) = switch.orders.get_mut(&stage) {
                 order.lay_out()?;
                 for (rule, priority) in order.priorities() {
-                    if switch.rules.insert(rule, priority) != Some(priority) {
+                    if switch.rules.insert((rule, lane), priority) != Some(priority) {
                         units.insert(Unit::Rule(rule));
                     }
                 }
@@ -123,44 +123,49 @@ impl Compiler {
         Ok(made)
     }
 
-    /// Takes a rule into a switch's order, or out of it.
+    /// Takes a rule into a switch's orders, or out of them.
     fn place(
         &mut self,
         name: &Name,
         switch: &mut Switch,
         number: u32,
         units: &mut BTreeSet<Unit>,
-        moved: &mut BTreeSet<Stage>,
+        moved: &mut BTreeSet<(Lane, Stage)>,
     ) {
-        let now = self
-            .rules
-            .get(&number)
-            .filter(|rule| !self.subjects(name, rule).is_empty())
-            .map(|rule| self.installed(rule));
-        let before = switch.installed.remove(&number);
         let mut counts = BTreeMap::new();
-        if let Some(before) = &before {
-            for prefix in &before.prefixes {
-                *counts.entry(*prefix).or_insert(0) -= 1;
-            }
-            if now.as_ref().is_none_or(|now| now.stage != before.stage || now.ordered != before.ordered) {
-                moved.insert(before.stage);
-                if let Some(order) = switch.orders.get_mut(&before.stage) {
-                    order.remove(&before.ordered);
+        let mut here = false;
+        for lane in Lane::ALL {
+            let now = self
+                .rules
+                .get(&number)
+                .filter(|rule| !self.subjects(name, rule, lane).is_empty())
+                .map(|rule| self.installed(rule, lane));
+            let at = (number, lane);
+            if let Some(before) = switch.installed.remove(&at) {
+                for prefix in &before.prefixes {
+                    *counts.entry(*prefix).or_insert(0) -= 1;
                 }
-                switch.rules.remove(&number);
+                if now.as_ref().is_none_or(|now| now.stage != before.stage || now.ordered != before.ordered) {
+                    moved.insert((lane, before.stage));
+                    if let Some(order) = switch.orders.get_mut(&before.stage) {
+                        order.remove(&before.ordered);
+                    }
+                    switch.rules.remove(&at);
+                }
             }
-        }
-        if let Some(now) = now {
+            let Some(now) = now else { continue };
+            here = true;
             for prefix in &now.prefixes {
                 *counts.entry(*prefix).or_insert(0) += 1;
             }
-            if !switch.rules.contains_key(&number) {
-                moved.insert(now.stage);
+            if !switch.rules.contains_key(&at) {
+                moved.insert((lane, now.stage));
                 switch.orders.entry(now.stage).or_default().insert(number, now.ordered.clone());
             }
+            switch.installed.insert(at, now);
+        }
+        if here {
             self.rule_on.entry(number).or_default().insert(name.clone());
-            switch.installed.insert(number, now);
         } else if let Some(on) = self.rule_on.get_mut(&number) {
             on.remove(name);
             if on.is_empty() {
@@ -172,12 +177,12 @@ impl Compiler {
                 units.insert(Unit::Prefix(prefix));
                 // Rules with addresses see the prefixes cut up differently.
                 let others = switch.installed.iter().filter(|(_, i)| !i.prefixes.is_empty());
-                units.extend(others.map(|(rule, _)| Unit::Rule(*rule)));
+                units.extend(others.map(|((rule, _), _)| Unit::Rule(*rule)));
             }
         }
     }
 
-    fn installed(&self, rule: &Rule) -> Installed {
+    fn installed(&self, rule: &Rule, lane: Lane) -> Installed {
         let text = rule.text();
         let subject = match &rule.policy.subject {
             Subject::Selector(selector) => selector.clone(),
@@ -186,7 +191,7 @@ impl Compiler {
             }
         };
         Installed {
-            stage: rule.stage(),
+            stage: rule.stage(lane),
             ordered: Ordered {
                 level: (rule.policy.priority, text.priority, text.action),
                 policy: rule.policy.name.clone(),
@@ -198,15 +203,27 @@ impl Compiler {
         }
     }
 
-    /// The rule's subjects on a switch.
-    fn subjects(&self, switch: &Name, rule: &Rule) -> BTreeSet<u32> {
-        let (Some(locals), Some(group)) = (self.locals.get(switch), self.index.groups.get(&rule.subject)) else {
+    /// The rule's subjects on a switch, as far as it has entries about them in this lane.
+    fn subjects(&self, switch: &Name, rule: &Rule, lane: Lane) -> BTreeSet<u32> {
+        let none = match lane {
+            Lane::Active => rule.policy.staged,
+            Lane::Staged => self.staged(rule.direction).is_empty(),
+        };
+        let (false, Some(locals), Some(group)) = (none, self.locals.get(switch), self.index.groups.get(&rule.subject))
+        else {
             return BTreeSet::new();
         };
+        let wanted = |identity: &&u32| lane == Lane::Active || self.is_staged(**identity, rule.direction);
         match locals.len() < group.members.len() {
-            true => locals.iter().filter(|identity| group.members.contains(identity)).copied().collect(),
-            false => group.members.iter().filter(|identity| locals.contains(identity)).copied().collect(),
+            true => locals.iter().filter(|id| group.members.contains(id)).filter(wanted).copied().collect(),
+            false => group.members.iter().filter(|id| locals.contains(id)).filter(wanted).copied().collect(),
         }
+    }
+
+    /// Whether a staged policy is about an identity in this direction.
+    fn is_staged(&self, identity: u32, direction: Direction) -> bool {
+        let groups = self.index.identities.get(&identity).map(|identity| &identity.groups);
+        groups.is_some_and(|groups| !groups.is_disjoint(self.staged(direction)))
     }
 
     fn rule_pieces(
@@ -216,11 +233,16 @@ impl Compiler {
         number: u32,
         classes: &BTreeMap<IpNet, u32>,
     ) -> Result<Vec<Piece>, TooLarge> {
-        let (Some(rule), Some(priority)) = (self.rules.get(&number), switch.rules.get(&number)) else {
-            return Ok(Vec::new());
-        };
-        let default = |identity| self.default(identity, rule.direction);
-        rule.entries(&self.index, &self.subjects(name, rule), *priority, classes, default)
+        let mut pieces = Vec::new();
+        for lane in Lane::ALL {
+            let (Some(rule), Some(priority)) = (self.rules.get(&number), switch.rules.get(&(number, lane))) else {
+                continue;
+            };
+            let default = |identity| self.default(identity, rule.direction);
+            let subjects = self.subjects(name, rule, lane);
+            pieces.extend(rule.entries(&self.index, &subjects, (lane, *priority), classes, default)?);
+        }
+        Ok(pieces)
     }
 
     fn entries(&self, name: &Name, unit: &Unit, classes: &BTreeMap<IpNet, u32>) -> Vec<Entry> {
@@ -256,26 +278,37 @@ impl Compiler {
         let mut entries = Vec::new();
         for direction in Direction::BOTH {
             let (subject, ..) = fields(direction);
-            let mut add = |tier, (actions, next, cause): Outcome| {
+            let mut add = |lane, tier, (actions, next, cause): Outcome| {
                 let matches = Match::any().with(subject, identity);
-                entries.push(Entry::new(stage(direction, tier), IDENTITY, matches, actions, next, cause));
+                entries.push(Entry::new(stage(lane, direction, tier), IDENTITY, matches, actions, next, cause));
             };
-            if let Some(cause) = self.isolation(identity, direction) {
-                add(Tier::Application, self.denial(identity, direction, cause));
+            if let Some(policy) = self.isolation(identity, direction, Lane::Active) {
+                let cause = Cause::Isolation(policy.number);
+                add(Lane::Active, Tier::Application, self.denial(identity, direction, cause));
             }
-            add(Tier::Baseline, self.default(identity, direction));
+            add(Lane::Active, Tier::Baseline, self.default(identity, direction));
+            if self.is_staged(identity, direction)
+                && let Some(next) = next_tier(Lane::Staged, direction, Tier::Emergency)
+            {
+                let cause = Cause::Builtin(Builtin::Staged);
+                add(Lane::Staged, Tier::Emergency, (Vec::new(), Next::Stage(next), cause));
+                if let Some(policy) = self.isolation(identity, direction, Lane::Staged) {
+                    let cause = policy.policy.staged.then_some(Cause::Isolation(policy.number));
+                    add(Lane::Staged, Tier::Application, weighed(direction, cause));
+                }
+            }
         }
         entries
     }
 
-    /// The policy that isolates an identity: the first by priority, then name.
-    fn isolation(&self, identity: u32, direction: Direction) -> Option<Cause> {
+    /// The policy that isolates an identity, or would: the first by priority, then name.
+    fn isolation(&self, identity: u32, direction: Direction, lane: Lane) -> Option<&CompiledPolicy> {
         let groups = self.index.identities.get(&identity)?.groups.iter();
         let subjects = groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects);
         let policies = subjects.filter_map(|name| self.policies.get(name));
-        let isolating = policies.filter(|p| p.policy.tier == Tier::Application && p.policy.isolate.get(direction));
-        let first = isolating.min_by_key(|p| (p.policy.priority, &p.policy.name))?;
-        Some(Cause::Isolation(first.number))
+        let asked = policies.filter(|p| lane == Lane::Staged || !p.policy.staged);
+        let isolating = asked.filter(|p| p.policy.tier == Tier::Application && p.policy.isolate.get(direction));
+        isolating.min_by_key(|p| (p.policy.priority, &p.policy.name))
     }
 
     fn denial(&self, identity: u32, direction: Direction, cause: Cause) -> Outcome {
@@ -314,7 +347,7 @@ fn class(direction: Direction, prefix: IpNet, number: u32) -> Entry {
     let (bits, mask) = prefix.to_bits();
     let (kind, field) = if prefix.is_ipv4() { (ethertype::IPV4, v4) } else { (ethertype::IPV6, v6) };
     let matches = Match::any().with(Field::EthType, kind).masked(field, bits, mask);
-    let cause = Cause::Builtin(bulkhead_pipeline::Builtin::AddressClass);
+    let cause = Cause::Builtin(Builtin::AddressClass);
     let priority = PREFIX + u16::from(prefix.prefix_len());
     Entry::new(stage, priority, matches, vec![Action::Set(set, number.into())], Next::Stage(next), cause)
 }

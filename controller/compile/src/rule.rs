@@ -33,6 +33,21 @@ pub(crate) struct Rule {
     pub external: bool,
 }
 
+/// What a rule's entries are for; where a staged policy is about a subject, its rules have entries of both kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// They decide: active rules alone.
+    Active,
+    /// They show what would be if staged policies were active: staged and active rules in one order. Whatever matches
+    /// goes on to the active rules. Only staged ones count here, since active ones count where they decide.
+    Staged,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Staged];
+}
+
 /// What a decided packet does next.
 pub(crate) type Outcome = (Vec<Action>, Next, Cause);
 
@@ -63,26 +78,52 @@ pub(crate) enum Piece {
     Clause(Stage, u16, Match, Action),
 }
 
-/// The stage of a direction and tier.
-pub(crate) fn stage(direction: Direction, tier: Tier) -> Stage {
-    match (direction, tier) {
-        (Direction::Egress, Tier::Emergency) => Stage::EgressEmergency,
-        (Direction::Egress, Tier::Platform) => Stage::EgressPlatform,
-        (Direction::Egress, Tier::Application) => Stage::EgressApplication,
-        (Direction::Egress, Tier::Baseline) => Stage::EgressBaseline,
-        (Direction::Ingress, Tier::Emergency) => Stage::IngressEmergency,
-        (Direction::Ingress, Tier::Platform) => Stage::IngressPlatform,
-        (Direction::Ingress, Tier::Application) => Stage::IngressApplication,
-        (Direction::Ingress, Tier::Baseline) => Stage::IngressBaseline,
+/// The stage of a lane, direction and tier.
+pub(crate) fn stage(lane: Lane, direction: Direction, tier: Tier) -> Stage {
+    match (lane, direction, tier) {
+        (Lane::Active, Direction::Egress, Tier::Emergency) => Stage::EgressEmergency,
+        (Lane::Active, Direction::Egress, Tier::Platform) => Stage::EgressPlatform,
+        (Lane::Active, Direction::Egress, Tier::Application) => Stage::EgressApplication,
+        (Lane::Active, Direction::Egress, Tier::Baseline) => Stage::EgressBaseline,
+        (Lane::Active, Direction::Ingress, Tier::Emergency) => Stage::IngressEmergency,
+        (Lane::Active, Direction::Ingress, Tier::Platform) => Stage::IngressPlatform,
+        (Lane::Active, Direction::Ingress, Tier::Application) => Stage::IngressApplication,
+        (Lane::Active, Direction::Ingress, Tier::Baseline) => Stage::IngressBaseline,
+        (Lane::Staged, Direction::Egress, Tier::Emergency) => Stage::StagedEgressEmergency,
+        (Lane::Staged, Direction::Egress, Tier::Platform) => Stage::StagedEgressPlatform,
+        (Lane::Staged, Direction::Egress, Tier::Application) => Stage::StagedEgressApplication,
+        (Lane::Staged, Direction::Egress, Tier::Baseline) => Stage::StagedEgressBaseline,
+        (Lane::Staged, Direction::Ingress, Tier::Emergency) => Stage::StagedIngressEmergency,
+        (Lane::Staged, Direction::Ingress, Tier::Platform) => Stage::StagedIngressPlatform,
+        (Lane::Staged, Direction::Ingress, Tier::Application) => Stage::StagedIngressApplication,
+        (Lane::Staged, Direction::Ingress, Tier::Baseline) => Stage::StagedIngressBaseline,
     }
+}
+
+/// Where a packet goes on after a tier that did not decide; `None` after the last.
+pub(crate) fn next_tier(lane: Lane, direction: Direction, tier: Tier) -> Option<Stage> {
+    let next = match tier {
+        Tier::Emergency => Tier::Platform,
+        Tier::Platform => Tier::Application,
+        Tier::Application => Tier::Baseline,
+        Tier::Baseline => return None,
+    };
+    Some(stage(lane, direction, next))
 }
 
 /// Where an allowed packet goes on.
 pub(crate) fn allowed(direction: Direction) -> Next {
     Next::Stage(match direction {
-        Direction::Egress => Stage::IngressEmergency,
+        Direction::Egress => stage(Lane::Staged, Direction::Ingress, Tier::Emergency),
         Direction::Ingress => Stage::Verdict,
     })
+}
+
+/// What becomes of a packet whose staged verdict is known: it goes on to the active rules, and counts for `cause`, a
+/// staged policy's, if that is what would decide.
+pub(crate) fn weighed(direction: Direction, cause: Option<Cause>) -> Outcome {
+    let next = Next::Stage(stage(Lane::Active, direction, Tier::Emergency));
+    (Vec::new(), next, cause.unwrap_or(Cause::Builtin(Builtin::Staged)))
 }
 
 /// The metadata of the subject's side, then of its peer's: identity and class.
@@ -99,8 +140,8 @@ impl Rule {
         &self.policy.rules(self.direction)[self.index]
     }
 
-    pub fn stage(&self) -> Stage {
-        stage(self.direction, self.policy.tier)
+    pub fn stage(&self, lane: Lane) -> Stage {
+        stage(lane, self.direction, self.policy.tier)
     }
 
     fn outcome(&self, enforced: bool, default: &Outcome) -> Outcome {
@@ -110,24 +151,32 @@ impl Rule {
             model::Action::Deny if enforced => (Vec::new(), Next::Drop, cause),
             model::Action::Reject if enforced => (vec![Action::Reject], Next::Drop, cause),
             model::Action::Deny | model::Action::Reject => (Vec::new(), allowed(self.direction), cause),
-            model::Action::Pass => match self.policy.tier {
-                Tier::Emergency => (Vec::new(), Next::Stage(stage(self.direction, Tier::Platform)), cause),
-                Tier::Platform => (Vec::new(), Next::Stage(stage(self.direction, Tier::Application)), cause),
-                Tier::Application => (Vec::new(), Next::Stage(stage(self.direction, Tier::Baseline)), cause),
+            model::Action::Pass => match next_tier(Lane::Active, self.direction, self.policy.tier) {
+                Some(next) => (Vec::new(), Next::Stage(next), cause),
                 // Nothing comes after baseline but the default, whose doing it then is.
-                Tier::Baseline => default.clone(),
+                None => default.clone(),
             },
         }
     }
 
-    /// Every entry of the rule on a switch with these `subjects`, at this priority. `classes` are the
+    fn staged_outcome(&self) -> Outcome {
+        let cause = self.policy.staged.then_some(Cause::Rule(self.number));
+        let weighed = |cause| weighed(self.direction, cause);
+        match (self.text().action, next_tier(Lane::Staged, self.direction, self.policy.tier)) {
+            (model::Action::Pass, Some(next)) => (Vec::new(), Next::Stage(next), weighed(cause).2),
+            (model::Action::Pass, None) => weighed(None),
+            _ => weighed(cause),
+        }
+    }
+
+    /// Every entry of the rule in one lane of a switch with these `subjects`, at this priority. `classes` are the
     /// numbers of the prefixes that the switch tells apart; `default` is what becomes of a subject's
     /// packets that no rule decides.
     pub fn entries(
         &self,
         index: &Index,
         subjects: &BTreeSet<u32>,
-        priority: u16,
+        (lane, priority): (Lane, u16),
         classes: &BTreeMap<IpNet, u32>,
         default: impl Fn(u32) -> Outcome,
     ) -> Result<Vec<Piece>, TooLarge> {
@@ -142,7 +191,10 @@ impl Rule {
         let mut variants: BTreeMap<(Outcome, Target), BTreeSet<u32>> = BTreeMap::new();
         for subject in subjects {
             let Some(identity) = index.identities.get(subject) else { continue };
-            let outcome = self.outcome(identity.enforced, &default(*subject));
+            let outcome = match lane {
+                Lane::Active => self.outcome(identity.enforced, &default(*subject)),
+                Lane::Staged => self.staged_outcome(),
+            };
             let names = (self.direction == Direction::Ingress).then_some(&*identity.ports);
             let services = ports.map(|ports| service::blocks(ports, names));
             let plain = Target { destinations: None, peers: peers.clone(), services };
@@ -156,7 +208,7 @@ impl Rule {
         let mut pieces = Vec::new();
         for (at, ((outcome, target), subjects)) in variants.iter().enumerate() {
             let conjunction = self.number << 8 | at as u32;
-            self.expand(subjects, target, outcome, (conjunction, priority), &mut pieces)?;
+            self.expand(subjects, target, outcome, (self.stage(lane), priority, conjunction), &mut pieces)?;
         }
         Ok(pieces)
     }
@@ -217,7 +269,7 @@ impl Rule {
         subjects: &BTreeSet<u32>,
         target: &Target,
         (actions, next, cause): &Outcome,
-        (conjunction, priority): (u32, u16),
+        (stage, priority, conjunction): (Stage, u16, u32),
         pieces: &mut Vec<Piece>,
     ) -> Result<(), TooLarge> {
         let (subject, id, _) = fields(self.direction);
@@ -237,7 +289,6 @@ impl Rule {
         if product.min(sum) > MAX_RULE_ENTRIES {
             return Err(self.too_large("entries", product.min(sum), MAX_RULE_ENTRIES));
         }
-        let stage = self.stage();
         let whole = |matches| Piece::Whole(Entry::new(stage, priority, matches, actions.clone(), *next, *cause));
         if product <= sum {
             let mut matches = vec![Match::any()];

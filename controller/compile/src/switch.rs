@@ -6,7 +6,7 @@
 use crate::{
     dirty::Installed,
     order::Order,
-    rule::{Piece, shared},
+    rule::{Lane, Piece, shared},
 };
 use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Match, Program, Stage};
 use bulkhead_policy::model;
@@ -39,14 +39,14 @@ pub(crate) struct Switch {
     pub program: Program,
     units: BTreeMap<Unit, Vec<(EntryKey, Option<Action>)>>,
     clauses: Clauses,
-    /// Rules that concern a workload of this switch, in order.
+    /// Rules that concern a workload of this switch, by lane, in order.
     pub orders: BTreeMap<Stage, Order>,
     /// The same rules with their priorities.
-    pub rules: BTreeMap<u32, u16>,
+    pub rules: BTreeMap<(u32, Lane), u16>,
     /// Prefixes that those rules tell apart, and how many rules need each.
     pub prefixes: BTreeMap<IpNet, u32>,
     /// The same rules as they were when they got their place.
-    pub installed: BTreeMap<u32, Installed>,
+    pub installed: BTreeMap<(u32, Lane), Installed>,
     /// The switch's resource.
     pub declared: Option<Arc<model::Switch>>,
 }

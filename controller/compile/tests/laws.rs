@@ -4,15 +4,15 @@
 
 use bulkhead_compile::{CauseName, Compiler};
 use bulkhead_pipeline::{
-    Cause, Field, Memory, Outcome, Packet, Program, Stage, Tracker, Walk, check, conn, ethertype, ip_proto,
+    Cause, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, check, conn, ethertype, ip_proto,
     render_program, walk,
 };
 use bulkhead_policy::{
     Change, Decision, Flow, Resource, Service, SideVerdict, State,
     arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
-    effective_mode,
+    enforces,
     model::{Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
-    verdict,
+    verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
 use proptest::{
@@ -20,7 +20,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestCaseResult, TestRunner},
 };
-use std::{cell::Cell, collections::BTreeMap, net::IpAddr};
+use std::{cell::Cell, collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 
 /// A source port that nothing is said about.
 const EPHEMERAL: u16 = 40_000;
@@ -142,8 +142,8 @@ fn packet(flow: &Flow, [from, to]: &[Place<'_>; 2], reply: bool) -> Option<Packe
     Some(packet)
 }
 
-fn enforces(state: &State, name: Option<&Name>) -> bool {
-    workload(state, name).is_none_or(|workload| effective_mode(state, workload) == Mode::Enforce)
+fn enforced_at(state: &State, name: Option<&Name>) -> bool {
+    workload(state, name).is_none_or(|workload| enforces(state, workload))
 }
 
 /// What has to become of a flow, and the side that decides if it is refused.
@@ -151,7 +151,7 @@ fn expected(state: &State, flow: &Flow) -> (Decision, Option<SideVerdict>) {
     let verdict = verdict(state, flow);
     let sides = [(verdict.egress, &flow.from.workload), (verdict.ingress, &flow.to.workload)];
     for (side, name) in sides {
-        if side.decision() != Decision::Allow && enforces(state, name.as_ref()) {
+        if side.decision() != Decision::Allow && enforced_at(state, name.as_ref()) {
             return (side.decision(), Some(side));
         }
     }
@@ -169,13 +169,56 @@ fn named(side: &SideVerdict, direction: Direction, network: &Name) -> Option<Cau
     })
 }
 
-/// The cause of the last entry that a packet met among the stages of one side.
+/// The cause of the last entry that a packet met among these stages.
+fn last(walk: &Walk<'_>, stages: RangeInclusive<Stage>) -> Option<Cause> {
+    let of_side = |step: &&Step<'_>| stages.contains(&step.stage);
+    walk.steps.iter().rev().find(of_side).and_then(|step| step.entry).map(|entry| entry.cause)
+}
+
+/// The cause that decided on one side.
 fn decider(walk: &Walk<'_>, direction: Direction) -> Option<Cause> {
-    let of_side = |stage| match direction {
-        Direction::Egress => (Stage::EgressEmergency..=Stage::EgressBaseline).contains(&stage),
-        Direction::Ingress => (Stage::IngressEmergency..=Stage::IngressBaseline).contains(&stage),
-    };
-    walk.steps.iter().rev().find(|step| of_side(step.stage)).and_then(|step| step.entry).map(|entry| entry.cause)
+    last(
+        walk,
+        match direction {
+            Direction::Egress => Stage::EgressEmergency..=Stage::EgressBaseline,
+            Direction::Ingress => Stage::IngressEmergency..=Stage::IngressBaseline,
+        },
+    )
+}
+
+/// The cause that a packet counted for where staged policies of one side are weighed.
+fn weighed(walk: &Walk<'_>, direction: Direction) -> Option<Cause> {
+    last(
+        walk,
+        match direction {
+            Direction::Egress => Stage::StagedEgressEmergency..=Stage::StagedEgressBaseline,
+            Direction::Ingress => Stage::StagedIngressEmergency..=Stage::StagedIngressBaseline,
+        },
+    )
+}
+
+/// The staged rule or isolation that a side's verdict would rest on; `None` if it would be an active one.
+fn staged_rule(state: &State, side: &SideVerdict, direction: Direction, network: &Name) -> Option<CauseName> {
+    let (SideVerdict::Rule { policy, .. } | SideVerdict::Isolated { policy }) = side else { return None };
+    state.policies.get(policy).filter(|policy| policy.staged).and_then(|_| named(side, direction, network))
+}
+
+/// Checks that a packet counted for the staged rules that would decide about it, and for no others; says how many.
+fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Walk<'_>) -> Result<u32, TestCaseError> {
+    let would = verdict_staged(state, flow);
+    let mut hits = 0;
+    for (direction, side) in [(Direction::Egress, &would.egress), (Direction::Ingress, &would.ingress)] {
+        // A packet that its source's side refuses does not get to its destination's.
+        let Some(cause) = weighed(found, direction) else {
+            prop_assert!(direction == Direction::Ingress && decider(found, Direction::Egress).is_some());
+            continue;
+        };
+        let wanted = staged_rule(state, side, direction, &flow.network);
+        let counted = matches!(cause, Cause::Rule(_) | Cause::Isolation(_)).then(|| compiler.describe(cause)).flatten();
+        prop_assert_eq!(&counted, &wanted, "{:?} of {:#?}\n{:#?}", direction, flow, found);
+        hits += u32::from(counted.is_some());
+    }
+    Ok(hits)
 }
 
 fn decision(outcome: &Outcome) -> Decision {
@@ -204,16 +247,17 @@ fn programs(compiler: &Compiler, state: &State) -> BTreeMap<Name, Program> {
     state.switches.keys().filter_map(program).collect()
 }
 
-/// Checks one flow against the program; whether there was anything to check.
-fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<bool, TestCaseError> {
-    let Some(places) = places(state, flow) else { return Ok(false) };
+/// Checks one flow against the program; how many staged rules it counted for, `None` if there was nothing to check.
+fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>, TestCaseError> {
+    let Some(places) = places(state, flow) else { return Ok(None) };
     let [from, to] = &places;
-    let Some(program) = compiler.program(&from.at.switch) else { return Ok(false) };
-    let Some(first) = packet(flow, &places, false) else { return Ok(false) };
+    let Some(program) = compiler.program(&from.at.switch) else { return Ok(None) };
+    let Some(first) = packet(flow, &places, false) else { return Ok(None) };
     let (wanted, refusing) = expected(state, flow);
     let found = walk(program, &mut Fixed(conn::NEW), first.clone());
     let story = || format!("{flow:?}\nwanted {wanted:?} by {refusing:?}\n{found:#?}\n{}", render_program(program));
     prop_assert_eq!(decision(&found.outcome), wanted, "{}", story());
+    let hits = weighs(state, compiler, flow, &found)?;
     match &found.outcome {
         Outcome::Delivered { port, .. } => prop_assert_eq!(port, &to.at.port, "{}", story()),
         Outcome::Answered(_) => prop_assert!(false, "{}", story()),
@@ -259,20 +303,22 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<bool, TestC
             prop_assert_eq!(port, &from.at.port, "reply; {}", story());
         }
     }
-    Ok(true)
+    Ok(Some(hits))
 }
 
 fn agree_under(mode: fn(&Zone) -> Mode) {
-    let compared = Cell::new([0u32; 2]);
+    // Flows refused, flows allowed, hits of staged rules.
+    let compared = Cell::new([0u32; 3]);
     let input = (state(), vec(flow_seed(), FLOWS));
     let test = |(state, seeds): (State, Vec<FlowSeed>)| -> TestCaseResult {
         let state = with_modes(&state, mode);
         let compiler = compile(&state);
         for seed in &seeds {
             let flow = seed.flow(&state);
-            if agrees(&state, &compiler, &flow)? {
+            if let Some(hits) = agrees(&state, &compiler, &flow)? {
                 let mut count = compared.get();
                 count[usize::from(expected(&state, &flow).0 == Decision::Allow)] += 1;
+                count[2] += hits;
                 compared.set(count);
             }
         }
@@ -293,6 +339,16 @@ fn programs_do_what_the_reference_says() {
 #[test]
 fn what_is_only_monitored_passes() {
     agree_under(|zone| if zone.mode == Mode::Enforce { Mode::Enforce } else { Mode::Monitor });
+}
+
+#[test]
+fn a_canary_enforces_on_its_share() {
+    agree_under(|zone| if zone.mode == Mode::Monitor { Mode::Monitor } else { Mode::Canary });
+}
+
+#[test]
+fn modes_mix() {
+    agree_under(|zone| zone.mode);
 }
 
 proptest! {

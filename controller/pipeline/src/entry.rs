@@ -214,6 +214,8 @@ builtins! {
     Verdict = "verdict",
     /// The packet leaves.
     Deliver = "deliver",
+    /// Where staged policies are weighed: an active rule would decide, or none.
+    Staged = "staged",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.

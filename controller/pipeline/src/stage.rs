@@ -27,6 +27,14 @@ pub enum Stage {
     Track,
     /// Back from the tracker: direction, service, fragments.
     Connection,
+    /// What would be if staged policies of the source were active: its rules of tier emergency.
+    StagedEgressEmergency,
+    /// The same for tier platform.
+    StagedEgressPlatform,
+    /// The same for tier application, then isolation.
+    StagedEgressApplication,
+    /// The same for tier baseline.
+    StagedEgressBaseline,
     /// The source's rules of tier emergency.
     EgressEmergency,
     /// The source's rules of tier platform.
@@ -35,6 +43,14 @@ pub enum Stage {
     EgressApplication,
     /// The source's rules of tier baseline, then zone and network default.
     EgressBaseline,
+    /// What would be if staged policies of the destination were active: its rules of tier emergency.
+    StagedIngressEmergency,
+    /// The same for tier platform.
+    StagedIngressPlatform,
+    /// The same for tier application, then isolation.
+    StagedIngressApplication,
+    /// The same for tier baseline.
+    StagedIngressBaseline,
     /// The destination's rules of tier emergency.
     IngressEmergency,
     /// The destination's rules of tier platform.
@@ -206,31 +222,74 @@ impl Stage {
             in_port: false,
             matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
             sets: &[F::Service],
-            next: &[S::EgressEmergency, S::Verdict, S::Deliver],
+            next: &[S::StagedEgressEmergency, S::Verdict, S::Deliver],
         },
+        policy(
+            S::StagedEgressEmergency,
+            "staged-egress-emergency",
+            "Counts what staged policies of the source would decide, and stops nothing: all its rules of tier emergency.",
+            &[S::StagedEgressPlatform, S::EgressEmergency, S::StagedIngressEmergency],
+        ),
+        policy(
+            S::StagedEgressPlatform,
+            "staged-egress-platform",
+            "The same for tier platform.",
+            &[S::StagedEgressApplication, S::EgressEmergency],
+        ),
+        policy(
+            S::StagedEgressApplication,
+            "staged-egress-application",
+            "The same for tier application; at its end, isolation.",
+            &[S::StagedEgressBaseline, S::EgressEmergency],
+        ),
+        policy(S::StagedEgressBaseline, "staged-egress-baseline", "The same for tier baseline.", &[S::EgressEmergency]),
         policy(
             S::EgressEmergency,
             "egress-emergency",
             "The source's rules of tier emergency.",
-            &[S::EgressPlatform, S::IngressEmergency, S::Verdict],
+            &[S::EgressPlatform, S::StagedIngressEmergency, S::Verdict],
         ),
         policy(
             S::EgressPlatform,
             "egress-platform",
             "The source's rules of tier platform.",
-            &[S::EgressApplication, S::IngressEmergency, S::Verdict],
+            &[S::EgressApplication, S::StagedIngressEmergency, S::Verdict],
         ),
         policy(
             S::EgressApplication,
             "egress-application",
             "The source's rules of tier application; at its end, isolation.",
-            &[S::EgressBaseline, S::IngressEmergency, S::Verdict],
+            &[S::EgressBaseline, S::StagedIngressEmergency, S::Verdict],
         ),
         policy(
             S::EgressBaseline,
             "egress-baseline",
             "The source's rules of tier baseline; at its end, zone isolation or the network's default.",
-            &[S::IngressEmergency, S::Verdict],
+            &[S::StagedIngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::StagedIngressEmergency,
+            "staged-ingress-emergency",
+            "Counts what staged policies of the destination would decide, and stops nothing: all its rules of tier emergency.",
+            &[S::StagedIngressPlatform, S::IngressEmergency, S::Verdict],
+        ),
+        policy(
+            S::StagedIngressPlatform,
+            "staged-ingress-platform",
+            "The same for tier platform.",
+            &[S::StagedIngressApplication, S::IngressEmergency],
+        ),
+        policy(
+            S::StagedIngressApplication,
+            "staged-ingress-application",
+            "The same for tier application; at its end, isolation.",
+            &[S::StagedIngressBaseline, S::IngressEmergency],
+        ),
+        policy(
+            S::StagedIngressBaseline,
+            "staged-ingress-baseline",
+            "The same for tier baseline.",
+            &[S::IngressEmergency],
         ),
         policy(
             S::IngressEmergency,

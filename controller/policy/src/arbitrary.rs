@@ -276,7 +276,7 @@ pub fn policy() -> impl Strategy<Value = Policy> {
         names("pol", POLICIES),
         tier,
         priority,
-        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.25),
         subject,
         sides(),
         vec(rule(), 0..4),

@@ -13,6 +13,6 @@ mod state;
 mod verdict;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use matching::{RuleOrder, effective_mode, subject_selects, zone_selects};
+pub use matching::{RuleOrder, carries_out, effective_mode, enforces, subject_selects, zone_selects};
 pub use state::{Change, Key, Kind, Resource, State};
-pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict};
+pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict, verdict_staged};

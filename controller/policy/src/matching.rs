@@ -51,6 +51,31 @@ pub fn effective_mode(state: &State, workload: &Workload) -> Mode {
     strictest(zones_of(state, workload).map(|zone| zone.mode))
 }
 
+/// Of 100 workloads of a zone in mode `canary`, how many enforce.
+const CANARY_SHARE: u32 = 10;
+
+/// Whether denials at `workload` are carried out, or only counted.
+pub fn enforces(state: &State, workload: &Workload) -> bool {
+    carries_out(effective_mode(state, workload), &workload.name)
+}
+
+/// Whether a workload of this name carries its denials out in that mode. Of a canary's workloads the same share does
+/// always, whatever other workloads there are: it hangs on the name alone.
+pub fn carries_out(mode: Mode, name: &Name) -> bool {
+    match mode {
+        Mode::Enforce => true,
+        Mode::Canary => share(name) < CANARY_SHARE,
+        Mode::Monitor => false,
+    }
+}
+
+/// A workload's stable place among 100 (FNV-1a of its name).
+fn share(name: &Name) -> u32 {
+    let hash =
+        name.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash % 100
+}
+
 /// The strictest of `modes`; [`Mode::Enforce`] if there is none.
 pub fn strictest(modes: impl IntoIterator<Item = Mode>) -> Mode {
     modes.into_iter().max().unwrap_or(Mode::Enforce)

@@ -142,8 +142,27 @@ pub struct Verdict {
 
 /// What the policies of `state` say about `flow`, enforcement modes and staged policies left aside.
 pub fn verdict(state: &State, flow: &Flow) -> Verdict {
-    let egress = side(state, flow, Direction::Egress);
-    let ingress = side(state, flow, Direction::Ingress);
+    judge(state, flow, Asked::Active)
+}
+
+/// What [`verdict`] would say if every staged policy were active: they are judged together with the active ones, in
+/// the one order of all. A staged rule decides where it comes first; only then does it count a hit.
+pub fn verdict_staged(state: &State, flow: &Flow) -> Verdict {
+    judge(state, flow, Asked::Staged)
+}
+
+/// Which policies are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Those in force.
+    Active,
+    /// The staged ones too.
+    Staged,
+}
+
+fn judge(state: &State, flow: &Flow, asked: Asked) -> Verdict {
+    let egress = side(state, flow, Direction::Egress, asked);
+    let ingress = side(state, flow, Direction::Ingress, asked);
     let decision = match egress.decision() {
         Decision::Allow => ingress.decision(),
         refused => refused,
@@ -152,7 +171,7 @@ pub fn verdict(state: &State, flow: &Flow) -> Verdict {
 }
 
 /// What the workload that sends (egress) or receives (ingress) says about `flow`.
-fn side(state: &State, flow: &Flow, direction: Direction) -> SideVerdict {
+fn side(state: &State, flow: &Flow, direction: Direction, asked: Asked) -> SideVerdict {
     let (own, other) = match direction {
         Direction::Egress => (&flow.from, &flow.to),
         Direction::Ingress => (&flow.to, &flow.from),
@@ -167,11 +186,11 @@ fn side(state: &State, flow: &Flow, direction: Direction) -> SideVerdict {
     for tier in Tier::ALL {
         if tier == Tier::Baseline
             && !passed_application
-            && let Some(policy) = isolating(state, workload, direction)
+            && let Some(policy) = isolating(state, workload, direction, asked)
         {
             return SideVerdict::Isolated { policy: policy.name.clone() };
         }
-        let deciding = policies_of(state, workload)
+        let deciding = policies_of(state, workload, asked)
             .filter(|policy| policy.tier == tier)
             .flat_map(|policy| {
                 policy.rules(direction).iter().enumerate().map(move |(index, rule)| (policy, index, rule))
@@ -216,14 +235,20 @@ fn managed<'a>(state: &'a State, flow: &Flow, end: &Endpoint) -> Option<&'a Work
     (workload.network == flow.network).then_some(workload)
 }
 
-/// The policies in force, not staged, that are about `workload`.
-fn policies_of<'a>(state: &'a State, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<Policy>> {
-    state.policies.values().filter(|policy| !policy.staged && subject_selects(state, &policy.subject, workload))
+/// The policies that are asked and are about `workload`.
+fn policies_of<'a>(state: &'a State, workload: &'a Workload, asked: Asked) -> impl Iterator<Item = &'a Arc<Policy>> {
+    let policies = state.policies.values().filter(move |policy| !policy.staged || asked == Asked::Staged);
+    policies.filter(|policy| subject_selects(state, &policy.subject, workload))
 }
 
 /// The first policy, by priority and name, that isolates `workload` at the end of the application tier.
-fn isolating<'a>(state: &'a State, workload: &'a Workload, direction: Direction) -> Option<&'a Arc<Policy>> {
-    policies_of(state, workload)
+fn isolating<'a>(
+    state: &'a State,
+    workload: &'a Workload,
+    direction: Direction,
+    asked: Asked,
+) -> Option<&'a Arc<Policy>> {
+    policies_of(state, workload, asked)
         .filter(|policy| policy.tier == Tier::Application && policy.isolate.get(direction))
         .min_by_key(|policy| (policy.priority, &policy.name))
 }

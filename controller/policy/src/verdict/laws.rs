@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use crate::{arbitrary, model::*, state::*, verdict, verdict::*};
+use crate::{arbitrary, enforces, model::*, state::*, verdict, verdict::*};
+use bulkhead_topology::Name;
 use proptest::{prelude::*, sample::Index};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -93,6 +94,37 @@ proptest! {
         let mut without = state;
         without.apply(&[Change::remove(Kind::Policy.named(&name))]);
         prop_assert_eq!(answers(&staged, &flows), answers(&without, &flows));
+    }
+
+    #[test]
+    fn the_staged_verdict_is_that_of_the_same_policies_activated(state in arbitrary::state(), seeds in flows()) {
+        let flows: Vec<Flow> = seeds.iter().map(|seed| seed.flow(&state)).collect();
+        let mut activated = state.clone();
+        for policy in state.policies.values() {
+            activated = with(&activated, Policy { staged: false, ..(**policy).clone() });
+        }
+        let staged: Vec<Verdict> = flows.iter().map(|flow| verdict_staged(&state, flow)).collect();
+        prop_assert_eq!(staged, answers(&activated, &flows));
+    }
+
+    #[test]
+    fn who_enforces_hangs_on_its_own_zones_alone(state in arbitrary::state(), others in arbitrary::steps(1..6)) {
+        let enforcing = |state: &State| -> BTreeMap<Name, bool> {
+            state.workloads.values().map(|w| (w.name.clone(), enforces(state, w))).collect()
+        };
+        let before = enforcing(&state);
+        let mut after = state.clone();
+        for step in &others {
+            // Other workloads, policies and so on may come and go; zones stay.
+            let step: Vec<Change> = step.iter().filter(|change| change.key.kind != Kind::Zone).cloned().collect();
+            arbitrary::try_apply(&mut after, &step);
+        }
+        for (name, enforces) in enforcing(&after) {
+            let [was, is] = [&state, &after].map(|state| state.workloads.get(&name).map(|w| (&w.network, &w.labels)));
+            if was == is {
+                prop_assert_eq!(before.get(&name), Some(&enforces), "{}", name);
+            }
+        }
     }
 
     #[test]

@@ -315,6 +315,31 @@ fn staged_policies_are_not_asked() {
 }
 
 #[test]
+fn staged_policies_stand_in_one_order_with_the_active_ones() {
+    let mut world = World::new();
+    let staged = |mut policy: Policy, priority| {
+        (policy.staged, policy.priority) = (true, priority);
+        policy
+    };
+    let would = |world: &World| {
+        let ips = (WEB.parse().unwrap(), APP.parse().unwrap());
+        let service = Service::Port { protocol: 6, port: 80 };
+        let flow = Flow::between(&world.0, &name("prod"), ips.0, ips.1, service);
+        verdict_staged(&world.0, &flow).ingress
+    };
+    world.policy(policy("active", vec![rule(Action::Allow)]));
+    world.policy(staged(policy("late", vec![rule(Action::Deny)]), 1001));
+    assert_eq!(would(&world), decided("active", 0, Tier::Application, Decision::Allow), "an active rule comes first");
+    world.policy(staged(policy("early", vec![rule(Action::Reject)]), 999));
+    assert_eq!(would(&world), decided("early", 0, Tier::Application, Decision::Reject));
+    world.policy(staged(in_tier(Tier::Platform, "pass", vec![rule(Action::Pass)]), 0));
+    assert_eq!(would(&world), decided("early", 0, Tier::Application, Decision::Reject), "a pass decides nothing");
+    world.policy(staged(policy("early", vec![rule(Action::Pass)]), 999));
+    assert_eq!(would(&world), SideVerdict::Default(Decision::Allow), "but leads past the active rule");
+    assert_eq!(world.app(), decided("active", 0, Tier::Application, Decision::Allow));
+}
+
+#[test]
 fn baseline_comes_before_the_zones_and_the_default() {
     let mut world = World::new();
     world.default_action(DefaultAction::Deny).zone("z", "prod", "tier=app", Sides { ingress: true, egress: true });
@@ -509,4 +534,15 @@ fn the_strictest_zone_gives_the_mode() {
         })));
         assert_eq!(mode(&world), expected, "{zone}");
     }
+}
+
+#[test]
+fn a_canary_is_a_tenth_of_the_names_and_always_the_same() {
+    let carries_out = |name: &str, mode| crate::carries_out(mode, &name.parse().unwrap());
+    let enforcing = (0..10_000).filter(|i| carries_out(&format!("web-{i}"), Mode::Canary)).count();
+    assert!((900..1_100).contains(&enforcing), "{enforcing} of 10,000");
+    // These names have their place for good: another one would enforce elsewhere after an upgrade.
+    let names = ["wl-0", "wl-1", "wl-4", "f", "web-1", "db"];
+    assert_eq!(names.map(|name| carries_out(name, Mode::Canary)), [false, false, true, true, false, false]);
+    assert!(carries_out("wl-0", Mode::Enforce) && !carries_out("wl-4", Mode::Monitor));
 }

@@ -1,0 +1,216 @@
+//! Policies in the compiler: their rules, whom they are about, and which of them are staged.
+
+use super::{CompiledPolicy, Compiler};
+use crate::{TooLarge, dirty::Dirty, index::GroupKey, numbers::Numbered, rule::Rule, switch::Unit};
+use bulkhead_policy::{
+    Key, Kind,
+    model::{CidrSet, Direction, Peer, Policy, PortMatch, Subject},
+};
+use bulkhead_topology::{Name, Selector};
+use std::{collections::BTreeSet, sync::Arc};
+
+impl Compiler {
+    pub(super) fn set_policy(
+        &mut self,
+        name: &Name,
+        policy: Option<&Arc<Policy>>,
+        dirty: &mut Dirty,
+    ) -> Result<(), TooLarge> {
+        let old = self.forget_policy(name, dirty);
+        if let Some(policy) = policy {
+            let number = self.numbers.of(Numbered::Policy, name.as_str())?;
+            let subject = self.index.group(self.subject_key(&policy.subject));
+            if let Some(group) = self.index.groups.get_mut(&subject) {
+                group.subjects.insert(name.clone());
+            }
+            let mut compiled =
+                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: BTreeSet::new() };
+            for direction in Direction::BOTH {
+                for index in 0..policy.rules(direction).len() {
+                    let key = format!("{name}/{}/{index}", direction.as_str());
+                    let rule = self.numbers.of(Numbered::Rule, &key)?;
+                    self.add_rule(rule, policy, direction, index, &mut compiled);
+                }
+            }
+            for key in references(policy) {
+                self.users.entry(key).or_default().insert(name.clone());
+            }
+            self.policy_names.insert(number, name.clone());
+            self.policies.insert(name.clone(), compiled);
+            self.subjects_changed(subject, policy.staged, dirty);
+        }
+        if let Some(old) = old {
+            for group in old.groups.into_iter().chain([old.subject]) {
+                self.index.release(group);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<CompiledPolicy> {
+        let old = self.policies.remove(name)?;
+        self.policy_names.remove(&old.number);
+        for key in references(&old.policy) {
+            if let Some(users) = self.users.get_mut(&key) {
+                users.remove(name);
+                if users.is_empty() {
+                    self.users.remove(&key);
+                }
+            }
+        }
+        for rule in &old.rules {
+            for switch in self.rule_on.get(rule).into_iter().flatten() {
+                dirty.unit(switch, Unit::Rule(*rule));
+            }
+            self.rules.remove(rule);
+            self.named.remove(rule);
+            for group in &old.groups {
+                if let Some(group) = self.index.groups.get_mut(group) {
+                    group.peers.remove(rule);
+                }
+            }
+        }
+        self.subjects_changed(old.subject, old.policy.staged, dirty);
+        if let Some(group) = self.index.groups.get_mut(&old.subject) {
+            group.subjects.remove(name);
+        }
+        self.stage(old.subject);
+        Some(old)
+    }
+
+    /// The policies about a group's members changed, by a staged one or an active one.
+    fn subjects_changed(&mut self, group: u32, staged: bool, dirty: &mut Dirty) {
+        self.stage(group);
+        let Some(group) = self.index.groups.get(&group) else { return };
+        for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
+            let (few, many) =
+                if locals.len() < group.members.len() { (locals, &group.members) } else { (&group.members, locals) };
+            for identity in few.iter().filter(|identity| many.contains(identity)) {
+                if staged {
+                    // Staged rules are weighed against all others about the identity.
+                    self.local_changed(switch, *identity, dirty);
+                    continue;
+                }
+                dirty.unit(switch, Unit::Identity(*identity));
+                for rule in group.subjects.iter().filter_map(|p| self.policies.get(p)).flat_map(|p| &p.rules) {
+                    dirty.unit(switch, Unit::Rule(*rule));
+                }
+            }
+        }
+    }
+
+    /// Notes in which directions staged policies are about a group.
+    fn stage(&mut self, id: u32) {
+        let group = self.index.groups.get(&id);
+        let subjects = group.into_iter().flat_map(|group| &group.subjects).filter_map(|name| self.policies.get(name));
+        let staged: Vec<&Arc<Policy>> = subjects.map(|p| &p.policy).filter(|policy| policy.staged).collect();
+        for (direction, groups) in Direction::BOTH.into_iter().zip(&mut self.staged) {
+            if staged.iter().any(|p| !p.rules(direction).is_empty() || p.isolate.get(direction)) {
+                groups.insert(id);
+            } else {
+                groups.remove(&id);
+            }
+        }
+    }
+
+    /// The groups that staged policies are about in a direction.
+    pub(crate) fn staged(&self, direction: Direction) -> &BTreeSet<u32> {
+        let [egress, ingress] = &self.staged;
+        match direction {
+            Direction::Egress => egress,
+            Direction::Ingress => ingress,
+        }
+    }
+
+    fn subject_key(&self, subject: &Subject) -> GroupKey {
+        match subject {
+            Subject::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
+            Subject::Zone(zone) => self.zone_key(zone),
+        }
+    }
+
+    /// The group of a zone; of one that does not exist, nobody.
+    fn zone_key(&self, zone: &Name) -> GroupKey {
+        match self.zones.get(zone) {
+            Some((zone, ..)) => GroupKey { network: Some(zone.network.clone()), selector: zone.selector.clone() },
+            None => GroupKey { network: None, selector: nobody() },
+        }
+    }
+
+    fn add_rule(
+        &mut self,
+        number: u32,
+        policy: &Arc<Policy>,
+        direction: Direction,
+        index: usize,
+        compiled: &mut CompiledPolicy,
+    ) {
+        let Some(text) = policy.rules(direction).get(index) else { return };
+        let mut rule = Rule {
+            number,
+            policy: policy.clone(),
+            direction,
+            index,
+            subject: compiled.subject,
+            groups: Vec::new(),
+            sets: Vec::new(),
+            external: false,
+        };
+        for peer in text.peers.iter().flatten() {
+            let key = match peer {
+                Peer::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
+                Peer::Zone(zone) => self.zone_key(zone),
+                Peer::Network(name) => GroupKey { network: Some(name.clone()), selector: Selector::everything() },
+                Peer::Cidr(set) => {
+                    rule.sets.push(set.clone());
+                    continue;
+                }
+                Peer::AddressSet(name) => {
+                    rule.sets.push(self.sets.get(name).map_or_else(CidrSet::default, |set| set.set.clone()));
+                    continue;
+                }
+                Peer::External => {
+                    rule.external = true;
+                    continue;
+                }
+            };
+            let group = self.index.group(key);
+            if let Some(group) = self.index.groups.get_mut(&group) {
+                group.peers.insert(number);
+            }
+            rule.groups.push(group);
+            compiled.groups.insert(group);
+        }
+        let named = text.ports.iter().flatten().any(|port| matches!(port, PortMatch::Named { .. }));
+        if named && direction == Direction::Egress {
+            self.named.insert(number);
+        }
+        compiled.rules.push(number);
+        self.rules.insert(number, rule);
+    }
+}
+
+/// A selector that selects nobody: a label in no value.
+fn nobody() -> Selector {
+    Selector::new([bulkhead_topology::Requirement {
+        key: "bulkhead.io/nobody".into(),
+        operator: bulkhead_topology::Operator::In,
+        values: BTreeSet::new(),
+    }])
+}
+
+/// The zones and address sets that a policy names.
+fn references(policy: &Policy) -> BTreeSet<Key> {
+    let zone = |name: &Name| Key { kind: Kind::Zone, name: name.clone() };
+    let peers = policy.ingress.iter().chain(&policy.egress).flat_map(|rule| rule.peers.iter().flatten());
+    let named = peers.filter_map(|peer| match peer {
+        Peer::Zone(name) => Some(zone(name)),
+        Peer::AddressSet(name) => Some(Key { kind: Kind::AddressSet, name: name.clone() }),
+        _ => None,
+    });
+    let subject = match &policy.subject {
+        Subject::Zone(name) => Some(zone(name)),
+        Subject::Selector(_) => None,
+    };
+    named.chain(subject).collect()
+}
