@@ -7,9 +7,10 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_client::Client;
 use bulkhead_lab::{Hypervisor, Lab, hypervisor::BRIDGE};
+use bulkhead_tests::controller::free;
 use serde_json::{Value, json};
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::Ipv4Addr,
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -102,9 +103,4 @@ fn until(mut done: impl FnMut() -> Result<bool>, alive: impl Fn() -> bool) -> Re
         sleep(PAUSE);
     }
     Ok(())
-}
-
-/// A port that nobody has.
-fn free(address: Ipv4Addr) -> Result<SocketAddr> {
-    Ok(TcpListener::bind((IpAddr::V4(address), 0))?.local_addr()?)
 }

@@ -8,11 +8,12 @@ mod compile;
 mod edit;
 mod fabric;
 mod sample;
+mod scale;
 
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// Measures compiling, policy edits on a real switch and bulk installation; prints JSON.
+/// Measures compiling, policy edits, bulk installation and many switches; prints JSON.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead-bench", version)]
 struct Arguments {
@@ -25,26 +26,62 @@ struct Arguments {
     /// Entries to install in bulk.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 50_000])]
     entries: Vec<usize>,
+    /// Simulated switches that take a fabric-wide change.
+    #[arg(long, default_value_t = 1_000)]
+    switches: usize,
+    /// Only this part.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// A part of the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Compile,
+    Edit,
+    Bulk,
+    Scale,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     bulkhead_lab::interrupt::install()?;
-    let compile: Vec<_> = arguments.workloads.iter().map(|size| part("compile", || compile::measure(*size))).collect();
-    let (edit, bulk) = match bulkhead_lab::missing() {
-        Some(why) => (skipped("edit", &why), skipped("bulk", &why)),
-        None => (
-            part("edit", || edit::measure(arguments.edit_workloads)),
-            part("bulk", || bulk::measure(&arguments.entries)),
-        ),
+    let wanted = |part| arguments.only.is_none_or(|only| only == part);
+    let missing = bulkhead_lab::missing();
+    let on_ovs = |name, measure: &dyn Fn() -> anyhow::Result<Value>| match &missing {
+        Some(why) => skipped(name, why),
+        None => part(name, measure),
     };
+    let mut all = serde_json::Map::new();
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let all = json!({"build": build, "cores": cores, "compile": compile, "policyEdit": edit, "bulkInstall": bulk});
+    all.insert("build".into(), build.into());
+    all.insert("cores".into(), std::thread::available_parallelism().map_or(0, usize::from).into());
+    if wanted(Part::Compile) {
+        let of = |size: &usize| part("compile", || compile::measure(*size));
+        all.insert("compile".into(), arguments.workloads.iter().map(of).collect());
+    }
+    if wanted(Part::Edit) {
+        all.insert("policyEdit".into(), on_ovs("edit", &|| edit::measure(arguments.edit_workloads)));
+    }
+    if wanted(Part::Bulk) {
+        all.insert("bulkInstall".into(), on_ovs("bulk", &|| bulk::measure(&arguments.entries)));
+    }
+    if wanted(Part::Scale) {
+        all.insert("scale".into(), part("scale", || scale::measure(arguments.switches)));
+    }
+    let all = Value::Object(all);
     println!("{all:#}");
-    let failed = |part: &Value| part.get("failed").is_some();
-    anyhow::ensure!(!compile.iter().chain([&edit, &bulk]).any(failed), "a part failed; its output says why");
+    anyhow::ensure!(!failed(&all), "a part failed; its output says why");
     Ok(())
+}
+
+/// Whether a part failed.
+fn failed(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.contains_key("failed") || fields.values().any(failed),
+        Value::Array(elements) => elements.iter().any(failed),
+        _ => false,
+    }
 }
 
 /// Runs one part. One that fails does not take the others' numbers with it.
