@@ -106,9 +106,6 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         }
     }
     for kind in IP {
-        let tracked = ip(kind).masked(Field::Conn, conn::TRK, conn::TRK);
-        let first = tracked.clone().with(Field::IpFrag, frag::ANY);
-        e.add(Stage::Verdict, 30, first, vec![Action::Gate], to(Stage::Deliver), Builtin::Verdict);
         let new = ip(kind).masked(Field::Conn, conn::TRK | conn::NEW, conn::TRK | conn::NEW);
         e.add(Stage::Verdict, 20, new, vec![Action::Commit], to(Stage::Deliver), Builtin::Verdict);
     }
@@ -143,9 +140,11 @@ fn track(e: &mut Entries) {
     let types: [(u128, &[u128]); 2] =
         [(ethertype::IPV4, &[0, 3, 4, 5, 8, 11, 12, 13, 14, 15, 16]), (ethertype::IPV6, &[1, 2, 3, 4, 128, 129])];
     for (kind, types) in types {
-        let later = ip(kind).masked(Field::IpFrag, frag::LATER, frag::LATER);
+        // No fragment may enter the tracker: Open vSwitch 3.1 lets those that it holds go on with whatever
+        // packet is tracked next, as if they had come with it (ADR 2).
+        let fragment = ip(kind).masked(Field::IpFrag, frag::ANY, frag::ANY);
+        e.drop(Stage::Track, 110, fragment, Builtin::Fragment);
         let through = || vec![Action::Track];
-        e.add(Stage::Track, 110, later, through(), to(Stage::Connection), Builtin::Conntrack);
         for known in types {
             let matches = proto(kind, icmp(kind)).with(Field::IcmpType, *known);
             e.add(Stage::Track, 100, matches, through(), to(Stage::Connection), Builtin::Conntrack);
@@ -161,8 +160,6 @@ fn connection(e: &mut Entries) {
     e.drop(stage, 100, Match::any().masked(Field::Conn, conn::INV, conn::INV), Builtin::Invalid);
     let reply = |m: Match| m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL);
     for kind in IP {
-        let later = ip(kind).masked(Field::IpFrag, frag::LATER, frag::LATER).masked(Field::Conn, conn::TRK, conn::TRK);
-        e.add(stage, 90, later, vec![Action::Gate], to(Stage::Deliver), Builtin::Fragment);
         let requests: &[(u128, u128)] =
             if kind == ethertype::IPV4 { &[(0, 8), (14, 13), (16, 15)] } else { &[(129, 128)] };
         for (answer, request) in requests {

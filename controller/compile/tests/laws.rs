@@ -35,9 +35,6 @@ impl Tracker for Fixed {
         (self.0, Memory::default())
     }
     fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
-    fn gate(&mut self, _: u16, _: &Packet) -> bool {
-        true
-    }
 }
 
 /// Where a packet of a flow enters or leaves a switch.

@@ -58,7 +58,7 @@ fn complaint(entry: &Entry) -> Option<String> {
     if clause && (entry.next != Next::Done || !entry.actions.iter().all(|a| matches!(a, Action::Clause { .. }))) {
         return Some("is a clause and does something else".into());
     }
-    let tracked = entry.actions.iter().position(|action| matches!(action, Action::Track | Action::Gate));
+    let tracked = entry.actions.iter().position(|action| matches!(action, Action::Track));
     if tracked.is_some_and(|at| at + 1 != entry.actions.len() || !matches!(entry.next, Next::Stage(_))) {
         return Some("does something after the tracker took the packet".into());
     }

@@ -93,9 +93,6 @@ pub enum Action {
     Track,
     /// Commits the connection, remembering identities, classes and service.
     Commit,
-    /// As [`Self::Commit`] for fragments: the tracker holds a datagram's fragments until all of them got
-    /// here, so that later ones pass exactly if the first one did. Last.
-    Gate,
     /// Exchanges source and destination in the metadata: a reply is judged as its connection was.
     SwapEnds,
     /// Restores what [`Self::Commit`] remembered: an ICMP error is judged as its connection.
@@ -200,7 +197,7 @@ builtins! {
     Reply = "reply",
     /// ICMP errors about connections (path MTU and unreachable).
     IcmpError = "icmp-error",
-    /// Later fragments, which follow their first one.
+    /// Fragments, which never pass.
     Fragment = "fragment",
     /// Live connections of a network with `onTighten: persist`.
     Persist = "persist",

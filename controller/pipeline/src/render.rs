@@ -50,7 +50,6 @@ fn render_action(action: &Action) -> String {
         Action::Output(Output::Port(port)) => format!("output {port}"),
         Action::Track => "track".into(),
         Action::Commit => "commit".into(),
-        Action::Gate => "gate".into(),
         Action::SwapEnds => "swap-ends".into(),
         Action::Recall => "recall".into(),
         Action::Clause { conjunction, k, n } => format!("clause {conjunction} {k}/{n}"),

@@ -25,7 +25,7 @@ pub enum Stage {
     Locate,
     /// Into the connection tracker.
     Track,
-    /// Back from the tracker: direction, service, fragments.
+    /// Back from the tracker: direction, service.
     Connection,
     /// What would be if staged policies of the source were active: its rules of tier emergency.
     StagedEgressEmergency,
@@ -209,7 +209,7 @@ impl Stage {
         StageSpec {
             stage: S::Track,
             name: "track",
-            about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on.",
+            about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on, fragments do not.",
             in_port: false,
             matches: &[F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
             sets: &[],
@@ -220,7 +220,7 @@ impl Stage {
             name: "connection",
             about: "Turns replies and related errors into the view of the connection's first packet, and names the service.",
             in_port: false,
-            matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
+            matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IcmpType],
             sets: &[F::Service],
             next: &[S::StagedEgressEmergency, S::Verdict, S::Deliver],
         },
@@ -318,9 +318,9 @@ impl Stage {
         StageSpec {
             stage: S::Verdict,
             name: "verdict",
-            about: "What is allowed gets here: new connections are committed, fragments held for their first one.",
+            about: "What is allowed gets here: new connections are committed.",
             in_port: false,
-            matches: &[F::Conn, F::EthType, F::IpFrag],
+            matches: &[F::Conn, F::EthType],
             sets: &[],
             next: &[S::Deliver],
         },

@@ -28,8 +28,6 @@ pub trait Tracker {
     fn track(&mut self, zone: u16, packet: &Packet) -> (u128, Memory);
     /// Makes the packet's connection an established one.
     fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory);
-    /// Whether the datagram whose later fragment this is may pass: its first fragment was allowed.
-    fn gate(&mut self, zone: u16, packet: &Packet) -> bool;
 }
 
 /// What became of a packet.
@@ -121,14 +119,6 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     memory = remembered;
                 }
                 Action::Commit => tracker.commit(zone, &packet, remember(&packet)),
-                Action::Gate => {
-                    let later = packet.value(Field::IpFrag) & crate::field::frag::LATER != 0;
-                    if !later {
-                        tracker.commit(zone, &packet, remember(&packet));
-                    } else if !tracker.gate(zone, &packet) {
-                        return Walk { outcome: Outcome::Dropped(entry.cause), steps };
-                    }
-                }
                 Action::SwapEnds => {
                     for (a, b) in [
                         (Field::SrcId, Field::DstId),

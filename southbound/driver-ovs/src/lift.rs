@@ -146,7 +146,6 @@ impl Lifting<'_> {
         let remembers = ct.actions == layout::remember();
         let action = match (ct.flags, ct.table) {
             (0, Some(_)) if ct.actions.is_empty() => Action::Track,
-            (Ct::COMMIT, Some(_)) if remembers => Action::Gate,
             (Ct::COMMIT, None) if remembers => Action::Commit,
             _ => return None,
         };

@@ -227,13 +227,13 @@ impl Lowering<'_> {
                 let number = self.port(port)?;
                 self.actions.push(OfAction::output(number));
             }
-            Action::Track | Action::Gate => {
+            Action::Track => {
                 let Next::Stage(next) = entry.next else { return Err(LowerError::AfterTracker) };
                 self.tracked = true;
-                let table = Some(forward(entry, next)?);
-                self.tracker(table, *action == Action::Gate)?;
+                let ct = Ct { table: Some(forward(entry, next)?), ..ct() };
+                self.tracker(ct)?;
             }
-            Action::Commit => self.tracker(None, true)?,
+            Action::Commit => self.tracker(Ct { flags: Ct::COMMIT, actions: layout::remember().into(), ..ct() })?,
             Action::SwapEnds => self.actions.extend(layout::swap_ends()),
             Action::Recall => self.actions.extend(layout::recall()),
             Action::Clause { conjunction, k, n } => {
@@ -281,12 +281,16 @@ impl Lowering<'_> {
         self.ports.number(port).ok_or_else(|| LowerError::Port(port.clone()))
     }
 
-    fn tracker(&mut self, table: Option<u8>, commits: bool) -> Result<(), LowerError> {
+    fn tracker(&mut self, ct: Ct) -> Result<(), LowerError> {
         if !self.headers.is_ip() {
             return Err(LowerError::Prerequisite { field: Field::Conn, needs: "eth_type of IPv4 or IPv6" });
         }
-        let (flags, actions) = if commits { (Ct::COMMIT, layout::remember().into()) } else { (0, Vec::new()) };
-        self.actions.push(OfAction::Ct(Ct { flags, zone: CtZone::Field(layout::zone()), table, alg: 0, actions }));
+        self.actions.push(OfAction::Ct(ct));
         Ok(())
     }
+}
+
+/// Through the tracker in the network's zone, and nothing else.
+fn ct() -> Ct {
+    Ct { flags: 0, zone: CtZone::Field(layout::zone()), table: None, alg: 0, actions: Vec::new() }
 }

@@ -123,7 +123,8 @@ fn every_kind() -> Vec<Entry> {
         ),
         entry(Stage::Track, v4(), vec![Action::Track], go(Stage::Connection)),
         entry(Stage::Track, v6(), vec![Action::Track], go(Stage::Connection)),
-        entry(Stage::Track, v6().with(Field::IpProto, 44u8).with(Field::IpFrag, 3u8), vec![], go(Stage::Connection)),
+        entry(Stage::Track, v6().with(Field::IpProto, 44u8).with(Field::IpFrag, 3u8), vec![], Next::Drop),
+        entry(Stage::Track, v4().masked(Field::IpFrag, frag::ANY, frag::ANY), vec![], Next::Drop),
         entry(
             Stage::Connection,
             conn(conn::EST | conn::RPL | conn::TRK, conn::EST | conn::RPL | conn::TRK).with(Field::Network, 5u8),
@@ -131,12 +132,6 @@ fn every_kind() -> Vec<Entry> {
             go(Stage::Verdict),
         ),
         entry(Stage::Connection, conn(conn::INV, conn::INV), vec![], Next::Drop),
-        entry(
-            Stage::Connection,
-            v4().masked(Field::IpFrag, frag::LATER, frag::LATER),
-            vec![Action::Recall],
-            go(Stage::Verdict),
-        ),
         entry(Stage::EgressApplication, any(), vec![Action::Reject], Next::Drop),
         entry(
             Stage::EgressApplication,
@@ -150,7 +145,6 @@ fn every_kind() -> Vec<Entry> {
             vec![],
             go(Stage::Verdict),
         ),
-        entry(Stage::Verdict, v4().masked(Field::IpFrag, frag::ANY, frag::ANY), vec![Action::Gate], go(Stage::Deliver)),
         entry(
             Stage::Verdict,
             conn(conn::NEW | conn::TRK, conn::NEW | conn::TRK),

@@ -1,14 +1,12 @@
 //! A small connection tracker, shaped after Open vSwitch's for userspace: TCP and UDP by addresses and
 //! ports, ICMP echoes by their identifier, other protocols by their addresses alone; ICMP errors belong
-//! to the connection of the packet that they quote; later fragments to their datagram's first one.
+//! to the connection of the packet that they quote. Fragments never get here.
 
-use bulkhead_pipeline::{Field, Memory, Packet, conn, ethertype, frag, ip_proto};
+use bulkhead_pipeline::{Field, Memory, Packet, conn, ethertype, ip_proto};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most connections that are remembered; the oldest make room. Bounds what a flood can cost.
 const MAX_CONNECTIONS: usize = 65_536;
-/// Most datagrams whose later fragments are waited for; the oldest make room.
-const MAX_DATAGRAMS: usize = 4_096;
 
 /// One end of a connection: address, and port or echo identifier.
 type End = (u128, u16);
@@ -101,24 +99,12 @@ fn is_echo_request(packet: &Packet) -> bool {
     )
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Datagram {
-    bits: u128,
-    memory: Memory,
-    passed: bool,
-}
-
-/// Datagrams are told apart by zone and addresses; their ids are not looked at.
-type DatagramKey = (u16, u128, u128);
-
-/// The connections and datagrams that a switch remembers.
+/// The connections that a switch remembers.
 #[derive(Debug, Default)]
 pub struct Tracker {
     /// By the tuple of their first packet.
     connections: BTreeMap<Tuple, Memory>,
     order: VecDeque<Tuple>,
-    datagrams: BTreeMap<DatagramKey, Datagram>,
-    datagram_order: VecDeque<DatagramKey>,
     /// Of the packet that is walking.
     headers: Headers,
 }
@@ -155,7 +141,7 @@ impl Tracker {
         Tuple { zone, protocol: protocol as u8, from: (from, ports.0), to: (to, ports.1) }
     }
 
-    /// State and memory of a packet that is no later fragment.
+    /// State and memory of a packet.
     fn state(&self, zone: u16, packet: &Packet) -> (u128, Memory) {
         if is_error(packet) {
             // An error never opens a connection: it belongs to one, or to none.
@@ -188,40 +174,12 @@ fn ends(packet: &Packet) -> (u128, u128) {
     }
 }
 
-fn datagram(zone: u16, packet: &Packet) -> DatagramKey {
-    let (from, to) = ends(packet);
-    (zone, from, to)
-}
-
 impl bulkhead_pipeline::Tracker for Tracker {
     fn track(&mut self, zone: u16, packet: &Packet) -> (u128, Memory) {
-        let fragment = packet.value(Field::IpFrag);
-        if fragment & frag::LATER != 0 {
-            let first = self.datagrams.get(&datagram(zone, packet));
-            return first.map_or((conn::INV, Memory::default()), |first| (first.bits, first.memory));
-        }
-        let (bits, memory) = self.state(zone, packet);
-        if fragment & frag::ANY != 0 {
-            let key = datagram(zone, packet);
-            if self.datagrams.insert(key, Datagram { bits, memory, passed: false }).is_none() {
-                self.datagram_order.push_back(key);
-            }
-            if self.datagram_order.len() > MAX_DATAGRAMS
-                && let Some(oldest) = self.datagram_order.pop_front()
-            {
-                self.datagrams.remove(&oldest);
-            }
-        }
-        (bits, memory)
+        self.state(zone, packet)
     }
 
     fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory) {
-        if packet.value(Field::IpFrag) & frag::ANY != 0
-            && let Some(first) = self.datagrams.get_mut(&datagram(zone, packet))
-        {
-            first.passed = true;
-            first.memory = memory;
-        }
         if is_error(packet) {
             return;
         }
@@ -236,9 +194,5 @@ impl bulkhead_pipeline::Tracker for Tracker {
         {
             self.connections.remove(&oldest);
         }
-    }
-
-    fn gate(&mut self, zone: u16, packet: &Packet) -> bool {
-        self.datagrams.get(&datagram(zone, packet)).is_some_and(|first| first.passed)
     }
 }

@@ -106,24 +106,6 @@ fn errors_belong_to_the_connection_that_they_quote() {
 }
 
 #[test]
-fn later_fragments_share_the_fate_of_the_first() {
-    const MORE: u16 = 0x2000;
-    let mut t = bench();
-    let (first, later) = (ipv4(17, A, B, MORE, &ports(1000, 53)), ipv4(17, A, B, 100, &[0; 8]));
-    let packet = t.packet(&later);
-    assert!(!t.0.gate(1, &packet));
-    assert_eq!(t.track(1, &later), conn::INV);
-    assert_eq!(t.track(1, &first), conn::NEW);
-    assert!(!t.0.gate(1, &packet), "the first one has not passed");
-    t.commit(1, &first);
-    assert!(t.0.gate(1, &packet));
-    assert_eq!(t.track(1, &later), conn::NEW);
-    // A new datagram is judged anew.
-    assert_eq!(t.track(1, &first), conn::EST);
-    assert!(!t.0.gate(1, &packet));
-}
-
-#[test]
 fn a_flood_is_bounded() {
     let mut t = bench();
     for n in 0..70_000u32 {

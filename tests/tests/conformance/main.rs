@@ -65,13 +65,10 @@ fn on_the_simulated_switch() {
         switch.apply(&all).unwrap();
         for (index, sent) in case.packets.iter().enumerate() {
             let about = format!("{}, packet {index}", case.name);
-            // Of a datagram in fragments, the first decides; what is said of the others is its echo.
-            for (nth, frame) in sent.frames.iter().enumerate() {
+            for frame in &sent.frames {
                 let walk = switch.inject(port(sent.port), frame).unwrap();
                 let dropped = |name: &str, cause: Cause| {
-                    if nth == 0 {
-                        assert_eq!(named(&compiler, cause), name, "{about}: {walk:#?}");
-                    }
+                    assert_eq!(named(&compiler, cause), name, "{about}: {walk:#?}");
                 };
                 match (&sent.expect, &walk.outcome) {
                     (Expect::Delivered(to), Outcome::Delivered { port: found, .. }) => {

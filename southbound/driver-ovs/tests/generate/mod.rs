@@ -152,7 +152,7 @@ fn ordinary() -> impl Strategy<Value = Entry> {
         let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
         let mut ends = vec![Last::Go, Last::End(Next::Drop), Last::End(Next::Done)];
         if ip {
-            ends.extend([Last::Tracker(Action::Track), Last::Tracker(Action::Gate)]);
+            ends.push(Last::Tracker(Action::Track));
         }
         let parts = (matches(headers.clone()), vec(action(headers), 0..6), select(ends));
         let place = (Just(Stage::ALL[at].stage), at + 1..Stage::ALL.len(), any::<u16>(), cause());
