@@ -2,7 +2,7 @@
 
 use crate::rule::{Lane, allowed, next_tier, stage, weighed};
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, conn, ethertype, frag, ip_proto,
+    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, conn, ethertype, frag, ip_proto, vlan,
 };
 use bulkhead_policy::model::{Attachment, Direction, Network, OnTighten, Tier, Workload};
 use bulkhead_topology::{Mac, Name, Port};
@@ -72,6 +72,7 @@ pub(crate) fn pipeline() -> Vec<Entry> {
     for spec in Stage::ALL {
         e.0.push(Entry::new(spec.stage, 0, Match::any(), Vec::new(), Next::Drop, Cause::Miss(spec.stage)));
     }
+    tags(&mut e);
     let local = |yes: u128| Match::any().with(Field::SrcLocal, yes);
     e.drop(Stage::Antispoof, 1, local(1), Builtin::Antispoof);
     e.add(Stage::Antispoof, 10, local(0), vec![], to(Stage::ArpNd), Builtin::Antispoof);
@@ -110,8 +111,31 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         e.add(Stage::Verdict, 20, new, vec![Action::Commit], to(Stage::Deliver), Builtin::Verdict);
     }
     e.add(Stage::Verdict, 10, Match::any(), vec![], to(Stage::Deliver), Builtin::Verdict);
-    e.add(Stage::Deliver, 10, Match::any(), vec![Action::Output(Output::Chosen)], Next::Done, Builtin::Deliver);
     e.0
+}
+
+/// VLAN tags: only a network's uplink takes one, it is off before anything else is looked at, and one tag it is.
+fn tags(e: &mut Entries) {
+    let tagged = || Match::any().masked(Field::Vlan, vlan::PRESENT, vlan::PRESENT);
+    e.drop(Stage::Classify, 50, tagged(), Builtin::Vlan);
+    // Below the tag that classify took off there is another one: a switch shows it as a tag, or, if it reads
+    // no more than one, as the ethertype.
+    e.drop(Stage::Antispoof, 120, tagged(), Builtin::Vlan);
+    for inner in [ethertype::VLAN, ethertype::SERVICE_VLAN] {
+        e.drop(Stage::Antispoof, 120, ip(inner), Builtin::Vlan);
+    }
+    // What leaves, and the switch's own answers: without a tag, or with that of the field.
+    let fill = Action::Copy { from: Field::EthSrc, to: Field::NdTll };
+    let (arp, advertisement) = (ip(ethertype::ARP), nd(136));
+    for (stage, matches, fill, id, output, cause) in [
+        (Stage::Answer, arp, None, Field::InVlan, Output::InPort, Builtin::Arp),
+        (Stage::Answer, advertisement, Some(fill), Field::InVlan, Output::InPort, Builtin::Nd),
+        (Stage::Deliver, Match::any(), None, Field::OutVlan, Output::Chosen, Builtin::Deliver),
+    ] {
+        let send = |tag: Option<Action>| fill.iter().cloned().chain(tag).chain([Action::Output(output.clone())]);
+        e.add(stage, 20, matches.clone().with(id, 0u8), send(None).collect(), Next::Done, cause);
+        e.add(stage, 10, matches, send(Some(Action::PushVlan(id))).collect(), Next::Done, cause);
+    }
 }
 
 fn arp_nd(e: &mut Entries) {
@@ -131,8 +155,6 @@ fn arp_nd(e: &mut Entries) {
         e.add(Stage::ArpNd, 10, ip(kind), vec![], to(Stage::SrcClass), Builtin::Classify);
     }
     e.drop(Stage::ArpNd, 1, Match::any(), Builtin::NonIp);
-    let fill = vec![Action::Copy { from: Field::EthSrc, to: Field::NdTll }, Action::Output(Output::InPort)];
-    e.add(Stage::NdReply, 10, nd(136), fill, Next::Done, Builtin::Nd);
 }
 
 /// ICMP types that the tracker understands: requests, answers and errors. Others carry no connection.
@@ -203,13 +225,16 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
         e.add(Stage::Connection, 70, live, vec![], to(Stage::Verdict), Builtin::Persist);
     }
     let ports: Vec<_> = uplinks(network, switch).collect();
-    let Some((first, _)) = ports.first() else { return e.0 };
+    let Some((first, first_vlan)) = ports.first() else { return e.0 };
     let inside = |m: Match| m.with(Field::Network, number).with(Field::SrcLocal, 1u8);
-    let out = || ports.iter().map(|(port, _)| Action::Output(Output::Port((*port).clone()))).collect::<Vec<_>>();
+    let out = || ports.iter().flat_map(|(port, vlan)| ask_at(port, *vlan)).collect::<Vec<_>>();
     for (port, vlan) in &ports {
-        let tag = if *vlan == 0 { 0 } else { 0x1000 | u128::from(*vlan) };
+        let tag = if *vlan == 0 { 0 } else { vlan::PRESENT | u128::from(*vlan) };
         let matches = Match::any().port((*port).clone()).with(Field::Vlan, tag);
-        let set = vec![Action::Set(Field::Network, number.into()), Action::Set(Field::SrcId, EXTERNAL.into())];
+        let mut set = vec![Action::Set(Field::Network, number.into()), Action::Set(Field::SrcId, EXTERNAL.into())];
+        if *vlan != 0 {
+            set.extend([Action::Set(Field::InVlan, (*vlan).into()), Action::PopVlan]);
+        }
         e.add(Stage::Classify, 100, matches, set, to(Stage::Antispoof), Builtin::Classify);
     }
     let ask = inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8));
@@ -224,7 +249,10 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
         let udp = proto(kind, ip_proto::UDP).with(Field::L4Src, client).with(Field::L4Dst, server);
         e.add(Stage::ArpNd, 60, inside(udp.with(Field::EthDst, group)), out(), Next::Done, Builtin::Dhcp);
     }
-    let outside = vec![Action::Set(Field::DstId, EXTERNAL.into()), Action::SetOut((*first).clone())];
+    let mut outside = vec![Action::Set(Field::DstId, EXTERNAL.into()), Action::SetOut((*first).clone())];
+    if *first_vlan != 0 {
+        outside.push(Action::Set(Field::OutVlan, (*first_vlan).into()));
+    }
     e.add(Stage::Locate, 20, inside(Match::any()), outside, to(Stage::Track), Builtin::Locate);
     for subnet in network.subnets.iter().filter(|subnet| subnet.is_ipv4() && subnet.prefix_len() < 31) {
         let (bits, mask) = subnet.to_bits();
@@ -232,6 +260,15 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
         e.drop(Stage::Locate, 94, broadcast, Builtin::Multicast);
     }
     e.0
+}
+
+/// Sends a copy out of one uplink, with its tag.
+fn ask_at(port: &Port, vlan: u16) -> Vec<Action> {
+    let output = Action::Output(Output::Port(port.clone()));
+    if vlan == 0 {
+        return vec![output];
+    }
+    vec![Action::Set(Field::OutVlan, vlan.into()), Action::PushVlan(Field::OutVlan), output, Action::PopVlan]
 }
 
 /// What a workload needs on one switch: its interfaces that are plugged in there, and, beside an uplink,
@@ -257,7 +294,8 @@ pub(crate) fn workload(
                         let arp = ip(ethertype::ARP);
                         let claim = outside(arp.clone()).with(Field::ArpSpa, v4.to_bits());
                         e.drop(Stage::Antispoof, 90, claim, Builtin::Antispoof);
-                        let ask = here(arp).with(Field::ArpTpa, v4.to_bits());
+                        // Questions alone: the answers that it gets from outside are for its address too.
+                        let ask = here(arp).with(Field::ArpOp, 1u8).with(Field::ArpTpa, v4.to_bits());
                         e.drop(Stage::ArpNd, 90, ask, Builtin::Arp);
                     }
                     IpAddr::V6(v6) => {
@@ -339,9 +377,8 @@ fn answer_arp(e: &mut Entries, mac: Mac, address: u128, number: u32) {
         Action::Set(Field::ArpSha, mac),
         copy(Field::ArpSpa, Field::ArpTpa),
         Action::Set(Field::ArpSpa, address),
-        Action::Output(Output::InPort),
     ];
-    e.add(Stage::ArpNd, 100, ask, answer, Next::Done, Builtin::Arp);
+    e.add(Stage::ArpNd, 100, ask, answer, to(Stage::Answer), Builtin::Arp);
 }
 
 fn answer_nd(e: &mut Entries, mac: Mac, address: u128, number: u32) {
@@ -356,7 +393,7 @@ fn answer_nd(e: &mut Entries, mac: Mac, address: u128, number: u32) {
         Action::Set(Field::NdReserved, SOLICITED_OVERRIDE),
         Action::Set(Field::IcmpType, 136),
     ];
-    e.add(Stage::ArpNd, 100, ask, answer, to(Stage::NdReply), Builtin::Nd);
+    e.add(Stage::ArpNd, 100, ask, answer, to(Stage::Answer), Builtin::Nd);
 }
 
 /// What may reach a workload from the uplink beside IP: answers to its own questions.

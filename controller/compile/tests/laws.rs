@@ -5,7 +5,7 @@
 use bulkhead_compile::{CauseName, Compiler};
 use bulkhead_pipeline::{
     Cause, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, check, conn, ethertype, ip_proto,
-    render_program, walk,
+    render_program, vlan, walk,
 };
 use bulkhead_policy::{
     Change, Decision, Flow, Resource, Service, SideVerdict, State,
@@ -91,17 +91,21 @@ fn places<'a>(state: &'a State, flow: &Flow) -> Option<[Place<'a>; 2]> {
     (ends[0].at.switch == ends[1].at.switch && !broadcast(flow.to.ip) && !broadcast(flow.from.ip)).then_some(ends)
 }
 
+/// What [`Field::Vlan`] is there.
+fn tag(place: &Place<'_>) -> u128 {
+    if place.vlan == 0 { 0 } else { vlan::PRESENT | u128::from(place.vlan) }
+}
+
 /// A packet of a flow: its first one, or (`reply`) the first answer to it; `None` if nothing answers it.
 fn packet(flow: &Flow, [from, to]: &[Place<'_>; 2], reply: bool) -> Option<Packet> {
     let (from, to, source, destination) = match reply {
         false => (from, to, flow.from.ip, flow.to.ip),
         true => (to, from, flow.to.ip, flow.from.ip),
     };
-    let tag = if from.vlan == 0 { 0 } else { 0x1000 | u128::from(from.vlan) };
     let mut packet = Packet::new(from.at.port.clone())
         .with(Field::EthSrc, from.mac)
         .with(Field::EthDst, to.mac)
-        .with(Field::Vlan, tag)
+        .with(Field::Vlan, tag(from))
         .with(Field::IpFrag, 0u8)
         .with(Field::IpProto, flow.service.protocol());
     match (source, destination) {
@@ -256,7 +260,9 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>
     prop_assert_eq!(decision(&found.outcome), wanted, "{}", story());
     let hits = weighs(state, compiler, flow, &found)?;
     match &found.outcome {
-        Outcome::Delivered { port, .. } => prop_assert_eq!(port, &to.at.port, "{}", story()),
+        Outcome::Delivered { port, packet } => {
+            prop_assert_eq!((port, packet.get(Field::Vlan)), (&to.at.port, Some(tag(to))), "{}", story());
+        }
         Outcome::Answered(_) => prop_assert!(false, "{}", story()),
         Outcome::Dropped(cause) | Outcome::Rejected(cause) => {
             let verdict = verdict(state, flow);
@@ -296,8 +302,8 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>
             back,
             story()
         );
-        if let Outcome::Delivered { port, .. } = &back.outcome {
-            prop_assert_eq!(port, &from.at.port, "reply; {}", story());
+        if let Outcome::Delivered { port, packet } = &back.outcome {
+            prop_assert_eq!((port, packet.get(Field::Vlan)), (&from.at.port, Some(tag(from))), "reply; {}", story());
         }
     }
     Ok(Some(hits))

@@ -43,6 +43,8 @@ fn complaint(entry: &Entry) -> Option<String> {
             Action::ServiceFromDst | Action::ServiceFromSrc | Action::ServiceFromIcmp | Action::ServiceFromProto => {
                 Field::Service
             }
+            Action::PushVlan(Field::InVlan | Field::OutVlan) | Action::PopVlan => Field::Vlan,
+            Action::PushVlan(other) => return Some(format!("tags with {}, which is no VLAN", other.as_str())),
             _ => continue,
         };
         if !spec.sets.contains(&set) {

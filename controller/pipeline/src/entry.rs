@@ -106,8 +106,12 @@ pub enum Action {
         /// How many clauses there are, 2 or 3.
         n: u8,
     },
-    /// Tells the sender that its packet was refused.
+    /// Tells the sender that its packet was refused, on the VLAN of [`Field::InVlan`].
     Reject,
+    /// Puts an 802.1Q tag on the packet, which has none, with the id that [`Field::InVlan`] or [`Field::OutVlan`] holds.
+    PushVlan(Field),
+    /// Takes the packet's outer VLAN tag off; the entry matches only packets that have one.
+    PopVlan,
 }
 
 /// Where a copy of the packet goes.
@@ -213,6 +217,8 @@ builtins! {
     Deliver = "deliver",
     /// Where staged policies are weighed: an active rule would decide, or none.
     Staged = "staged",
+    /// Frames with a VLAN tag where none belongs, and with more than one.
+    Vlan = "vlan",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.

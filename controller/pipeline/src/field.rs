@@ -20,6 +20,10 @@ pub enum Field {
     SrcLocal,
     /// Whether the destination is a workload of this switch (1 bit).
     DstLocal,
+    /// VLAN that the packet came in on (12 bits; 0: it had no tag). Answers to its sender go out with it.
+    InVlan,
+    /// VLAN that the packet goes out on (12 bits; 0: without a tag).
+    OutVlan,
     /// Satisfied conjunction (32 bits); matched only, never set.
     Conjunction,
     /// Connection state (6 bits), see [`conn`].
@@ -76,7 +80,7 @@ pub enum Field {
 
 impl Field {
     /// All fields, in canonical order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Network,
         Self::SrcId,
         Self::DstId,
@@ -85,6 +89,8 @@ impl Field {
         Self::Service,
         Self::SrcLocal,
         Self::DstLocal,
+        Self::InVlan,
+        Self::OutVlan,
         Self::Conjunction,
         Self::Conn,
         Self::EthSrc,
@@ -123,6 +129,7 @@ impl Field {
             Self::IpFrag => 2,
             Self::Conn => 6,
             Self::IpProto | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
+            Self::InVlan | Self::OutVlan => 12,
             Self::Vlan => 13,
             Self::Network | Self::EthType | Self::L4Src | Self::L4Dst | Self::ArpOp => 16,
             Self::Service => 24,
@@ -154,6 +161,8 @@ impl Field {
             Self::Service => "service",
             Self::SrcLocal => "src_local",
             Self::DstLocal => "dst_local",
+            Self::InVlan => "in_vlan",
+            Self::OutVlan => "out_vlan",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
             Self::EthSrc => "eth_src",
@@ -182,6 +191,14 @@ impl Field {
             Self::NdOption => "nd_option",
         }
     }
+}
+
+/// Bits of [`Field::Vlan`] (the same as OpenFlow's, OF 1.3.5 §7.2.3.7).
+pub mod vlan {
+    /// The packet has a tag.
+    pub const PRESENT: u128 = 0x1000;
+    /// The id, if it has.
+    pub const ID: u128 = 0xfff;
 }
 
 /// Bits of [`Field::Conn`] (the same as Open vSwitch's ct_state).

@@ -14,7 +14,7 @@ mod walk;
 
 pub use check::{Violation, check};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Match, Next, Output};
-pub use field::{Field, conn, frag};
+pub use field::{Field, conn, frag, vlan};
 pub use packet::{Packet, PacketError, ethertype, ip_proto};
 pub use program::{Delta, Program};
 pub use render::{render_entry, render_pipeline, render_program};

@@ -1,6 +1,6 @@
 //! A packet as the pipeline sees it: fields, absent or present.
 
-use crate::field::{Field, frag};
+use crate::field::{Field, frag, vlan};
 use bulkhead_topology::Port;
 
 /// Ethertypes.
@@ -13,6 +13,8 @@ pub mod ethertype {
     pub const IPV6: u128 = 0x86dd;
     /// 802.1Q tag.
     pub const VLAN: u128 = 0x8100;
+    /// 802.1ad service tag; like Open vSwitch, we take it for a tag like the other.
+    pub const SERVICE_VLAN: u128 = 0x88a8;
 }
 
 /// IP protocol numbers.
@@ -95,8 +97,9 @@ impl Packet {
         let mut kind = ethernet.number(12, 2)?;
         let mut at = 14;
         packet.set(Field::Vlan, 0);
-        if kind == ethertype::VLAN {
-            packet.set(Field::Vlan, ethernet.number(14, 2)? & 0xfff | 0x1000);
+        // Of several tags the outer one alone is looked into: what follows is the second one's ethertype.
+        if matches!(kind, ethertype::VLAN | ethertype::SERVICE_VLAN) {
+            packet.set(Field::Vlan, ethernet.number(14, 2)? & vlan::ID | vlan::PRESENT);
             kind = ethernet.number(16, 2)?;
             at = 18;
         }

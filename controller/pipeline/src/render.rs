@@ -54,6 +54,8 @@ fn render_action(action: &Action) -> String {
         Action::Recall => "recall".into(),
         Action::Clause { conjunction, k, n } => format!("clause {conjunction} {k}/{n}"),
         Action::Reject => "reject".into(),
+        Action::PushVlan(id) => format!("push-vlan {}", id.as_str()),
+        Action::PopVlan => "pop-vlan".into(),
     }
 }
 

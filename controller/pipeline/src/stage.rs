@@ -15,8 +15,8 @@ pub enum Stage {
     Antispoof,
     /// ARP and ND are answered here; nothing is flooded.
     ArpNd,
-    /// Completes an ND answer.
-    NdReply,
+    /// Completes an answer to ARP or ND and sends it back.
+    Answer,
     /// Source address to address class.
     SrcClass,
     /// Destination address to address class.
@@ -100,10 +100,10 @@ impl Stage {
         StageSpec {
             stage: S::Classify,
             name: "classify",
-            about: "In-port (and VLAN of an uplink) to network, source identity and direction.",
+            about: "In-port (and VLAN of an uplink, whose tag is taken off) to network, source identity and direction.",
             in_port: true,
             matches: &[F::Vlan],
-            sets: &[F::Network, F::SrcId, F::SrcLocal],
+            sets: &[F::Network, F::SrcId, F::SrcLocal, F::InVlan, F::Vlan],
             next: &[S::Antispoof],
         },
         StageSpec {
@@ -116,6 +116,7 @@ impl Stage {
                 F::SrcLocal,
                 F::EthSrc,
                 F::EthType,
+                F::Vlan,
                 F::IpProto,
                 F::Ipv4Src,
                 F::Ipv4Dst,
@@ -154,8 +155,10 @@ impl Stage {
                 F::NdTarget,
             ],
             sets: &[
+                F::OutVlan,
                 F::EthSrc,
                 F::EthDst,
+                F::Vlan,
                 F::ArpOp,
                 F::ArpSpa,
                 F::ArpTpa,
@@ -168,15 +171,15 @@ impl Stage {
                 F::NdReserved,
                 F::NdOption,
             ],
-            next: &[S::NdReply, S::SrcClass],
+            next: &[S::Answer, S::SrcClass],
         },
         StageSpec {
-            stage: S::NdReply,
-            name: "nd-reply",
-            about: "Writes the target's link-layer address into the advertisement that arp-nd made of a solicitation.",
+            stage: S::Answer,
+            name: "answer",
+            about: "Sends what arp-nd made of a question back, on its VLAN; an advertisement gets its link-layer address.",
             in_port: false,
-            matches: &[F::EthType, F::IpProto, F::IcmpType],
-            sets: &[F::NdTll],
+            matches: &[F::InVlan, F::EthType, F::IpProto, F::IcmpType],
+            sets: &[F::Vlan, F::NdTll],
             next: &[],
         },
         StageSpec {
@@ -200,10 +203,10 @@ impl Stage {
         StageSpec {
             stage: S::Locate,
             name: "locate",
-            about: "Network and destination address to destination identity and out-port.",
+            about: "Network and destination address to destination identity, out-port and VLAN.",
             in_port: false,
             matches: &[F::Network, F::SrcLocal, F::EthType, F::Ipv4Dst, F::Ipv6Dst],
-            sets: &[F::DstId, F::DstLocal],
+            sets: &[F::DstId, F::DstLocal, F::OutVlan],
             next: &[S::Track],
         },
         StageSpec {
@@ -327,10 +330,10 @@ impl Stage {
         StageSpec {
             stage: S::Deliver,
             name: "deliver",
-            about: "Out of the port that was found.",
+            about: "Out of the port that was found, tagged where its uplink is.",
             in_port: false,
-            matches: &[],
-            sets: &[],
+            matches: &[F::OutVlan],
+            sets: &[F::Vlan],
             next: &[],
         },
     ];

@@ -4,7 +4,7 @@
 
 use crate::{
     entry::{Action, Cause, Entry, Match, Next, Output},
-    field::{Field, conn},
+    field::{Field, conn, vlan},
     packet::Packet,
     program::Program,
     stage::Stage,
@@ -138,6 +138,8 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     packet.set(Field::Service, memory.service.into());
                 }
                 Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
+                Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),
+                Action::PopVlan => packet.set(Field::Vlan, 0),
                 Action::Clause { .. } => {}
             }
         }

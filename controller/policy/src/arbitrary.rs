@@ -140,11 +140,17 @@ fn attachment() -> impl Strategy<Value = Attachment> {
     (names("sw", SWITCHES), port).prop_map(|(switch, port)| Attachment { switch, port })
 }
 
+/// Where a network leaves the fabric: often a port that the other network shares, on another VLAN.
+fn uplink_port() -> impl Strategy<Value = Attachment> {
+    let shared = names("sw", SWITCHES).prop_map(|switch| Attachment { switch, port: Port::Name("uplink".into()) });
+    prop_oneof![2 => shared, 1 => attachment()]
+}
+
 /// Network `net-<i>`: nearly always with the full subnets, so that workloads fit.
 fn network_named(i: u8) -> impl Strategy<Value = Network> {
     let wide = vec![net(host(0, false), 24), net(host(0, true), 64)];
     let narrow = vec![net(host(0, false), 29), net(host(8, false), 29), net(host(0, true), 125)];
-    let uplinks = vec((attachment(), select(&[0u16, 7, 4094][..])), 0..2);
+    let uplinks = btree_set((uplink_port(), select(&[0u16, 7, 4094][..])), 0..3);
     (
         prop_oneof![9 => Just(u32::from(i) + 1), 1 => 1..4u32],
         prop_oneof![9 => Just(wide), 1 => Just(narrow)],

@@ -10,11 +10,13 @@
 //! | src_class, dst_class | `reg4`, `reg5` |
 //! | chosen out-port | `reg6` |
 //! | scratch of swap-ends | `reg7` |
+//! | out_vlan, in_vlan | `reg8[0..11]`, `reg8[16..27]` |
 //! | a connection's service, ids, classes | `ct_mark`, `ct_label[0..31]` to `ct_label[96..127]` |
 
 use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
     field::OxmField,
+    oxm::Match,
 };
 use bulkhead_pipeline::{Cause, Field, ip_proto};
 
@@ -33,6 +35,9 @@ const SCRATCH: OxmField = OxmField::Reg7;
 const SERVICE: OxmField = OxmField::Reg3;
 /// Lowest bit of the service's protocol.
 const SERVICE_PROTOCOL: u16 = 16;
+
+/// Ethertype of the tags that we push (IEEE 802.1Q §9.5).
+const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// The meter that limits rejected packets on their way to the controller (A19: a flood of them must not load
 /// the switch's connection). Open vSwitch accepts entries that name a meter which is not there.
@@ -74,7 +79,7 @@ impl Cookie {
 }
 
 /// Our metadata and where it is: field, register, lowest bit.
-pub(crate) const METADATA: [(Field, OxmField, u16); 8] = [
+pub(crate) const METADATA: [(Field, OxmField, u16); 10] = [
     (Field::Network, OxmField::Reg0, 0),
     (Field::SrcLocal, OxmField::Reg0, 16),
     (Field::DstLocal, OxmField::Reg0, 17),
@@ -83,7 +88,11 @@ pub(crate) const METADATA: [(Field, OxmField, u16); 8] = [
     (Field::Service, SERVICE, 0),
     (Field::SrcClass, OxmField::Reg4, 0),
     (Field::DstClass, OxmField::Reg5, 0),
+    (Field::OutVlan, OxmField::Reg8, 0),
+    (Field::InVlan, OxmField::Reg8, 16),
 ];
+/// The registers of [`METADATA`] are among the first so many.
+pub(crate) const REGISTERS: usize = 9;
 
 /// The bits that hold a metadata field; `None` for a packet's field.
 pub(crate) fn metadata(field: Field) -> Option<Subfield> {
@@ -215,6 +224,18 @@ pub(crate) const fn swap_ends() -> [Action; 9] {
         bit(OxmField::Reg0, 17, OxmField::Reg0, 16),
         bit(SCRATCH, 0, OxmField::Reg0, 17),
     ]
+}
+
+/// A tag with the id that these bits hold. Open vSwitch has no other way to a tag's id than setting it: the tag
+/// comes with id 0 (OF 1.3.5 §7.2.5, "Push VLAN tag").
+pub(crate) const fn push_vlan(id: Subfield) -> [Action; 2] {
+    [Action::PushVlan(ETHERTYPE_VLAN), Action::Move { src: id, dst: OxmField::VlanVid, dst_offset: 0 }]
+}
+
+/// The value of a metadata field among what a switch says of a packet that it sends; 0 is not said.
+pub(crate) fn told(said: &Match, field: Field) -> u128 {
+    let place = metadata(field).and_then(|bits| Some((said.get(bits.field)?.value, bits.offset)));
+    place.map_or(0, |(value, offset)| value >> offset & field.full_mask())
 }
 
 /// To the controller, which answers the sender.

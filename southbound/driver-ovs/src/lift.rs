@@ -132,6 +132,7 @@ impl Lifting<'_> {
                 let k = clause.checked_add(1).ok_or_else(strange)?;
                 Action::Clause { conjunction: *id, k, n: *clauses }
             }
+            OfAction::PopVlan => Action::PopVlan,
             other if *other == layout::reject() => Action::Reject,
             _ => return Err(strange()),
         };
@@ -168,6 +169,11 @@ fn sequence(actions: &[OfAction]) -> Option<(Action, &[OfAction])> {
         actions.strip_prefix(form).map(|rest| (action, rest))
     }
     match actions.first()? {
+        OfAction::PushVlan(_) => {
+            let ids = [Field::InVlan, Field::OutVlan].into_iter();
+            let mut forms = ids.filter_map(|id| Some((id, layout::push_vlan(layout::metadata(id)?))));
+            forms.find_map(|(id, form)| strip(actions, Action::PushVlan(id), &form))
+        }
         OfAction::Load { .. } => strip(actions, Action::ServiceFromProto, &layout::service_from_protocol()),
         OfAction::Move { src, .. } => match src.field {
             field @ (OxmField::TcpDst | OxmField::UdpDst | OxmField::SctpDst) => {

@@ -13,7 +13,7 @@ use bulkhead_openflow::wire::{
     oxm::{Match as OfMatch, Oxm},
     port::reserved,
 };
-use bulkhead_pipeline::{Action, Entry, EntryKey, Field, Match, Next, Output, Stage, ethertype, frag, ip_proto};
+use bulkhead_pipeline::{Action, Entry, EntryKey, Field, Match, Next, Output, Stage, ethertype, frag, ip_proto, vlan};
 use bulkhead_topology::Port;
 
 /// The flow of an entry. Ports are named or numbered as the switch's `ports` say; the cookie remembers which
@@ -21,7 +21,8 @@ use bulkhead_topology::Port;
 pub fn lower(entry: &Entry, ports: &PortMap) -> Result<Flow, LowerError> {
     let key = key(&entry.key, &|port| ports.number(port))?;
     let headers = Headers::of(&entry.key.matches);
-    let mut lowering = Lowering { headers, ports, actions: Vec::new(), tracked: false };
+    let vlan = entry.key.matches.get(Field::Vlan).is_some_and(|(value, _)| value & vlan::PRESENT != 0);
+    let mut lowering = Lowering { headers, ports, actions: Vec::new(), tracked: false, vlan };
     for action in &entry.actions {
         lowering.action(action, entry)?;
     }
@@ -51,7 +52,7 @@ fn key(key: &EntryKey, number: &dyn Fn(&Port) -> Option<u32>) -> Result<FlowKey,
         fields.push(Oxm::exact(OxmField::InPort, number.into()));
     }
     // Values and masks of the registers; those that nothing matches have an empty mask.
-    let mut registers = [(0u128, 0u128); 6];
+    let mut registers = [(0u128, 0u128); layout::REGISTERS];
     // A canonical match has each header in front of the fields that need it, as OpenFlow wants it.
     for (field, value, mask) in key.matches.fields() {
         match layout::metadata(*field) {
@@ -189,6 +190,8 @@ struct Lowering<'a> {
     actions: Vec<OfAction>,
     /// Whether the packet left for the tracker: nothing may follow.
     tracked: bool,
+    /// Whether the packet has a VLAN tag for sure.
+    vlan: bool,
 }
 
 impl Lowering<'_> {
@@ -246,6 +249,19 @@ impl Lowering<'_> {
                 self.actions.push(OfAction::Conjunction { id: *conjunction, clause: k.saturating_sub(1), clauses: *n });
             }
             Action::Reject => self.actions.push(layout::reject()),
+            Action::PushVlan(id) => {
+                let id = layout::metadata(*id).filter(|bits| u32::from(bits.bits) == Field::OutVlan.width());
+                let id = id.ok_or(LowerError::NotSettable(Field::Vlan))?;
+                self.actions.extend(layout::push_vlan(id));
+                self.vlan = true;
+            }
+            Action::PopVlan => {
+                if !self.vlan {
+                    return Err(LowerError::Prerequisite { field: Field::Vlan, needs: "a tag" });
+                }
+                self.actions.push(OfAction::PopVlan);
+                self.vlan = false;
+            }
         }
         Ok(())
     }

@@ -40,6 +40,15 @@ pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The frame with a VLAN tag behind its addresses; VLAN 0 is none.
+pub fn tagged(mut frame: Vec<u8>, vlan: u16) -> Vec<u8> {
+    if vlan != 0 && frame.len() >= 12 {
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(12..12, [0x81, 0, high, low]);
+    }
+    frame
+}
+
 fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
     bytes.split_first_chunk::<2>().map(|(head, tail)| (u16::from_be_bytes(*head), tail))
 }

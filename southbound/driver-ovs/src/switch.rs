@@ -13,7 +13,7 @@
 use crate::{
     error::LowerError,
     flow::{Flow, FlowKey},
-    layout::{COOKIE_MASK, COOKIE_OWNER, Cookie, REJECT_METER},
+    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, REJECT_METER},
     lift::lift,
     lower::{lower, lower_key},
     ports::{PortMap, Renumbered},
@@ -32,7 +32,7 @@ use bulkhead_openflow::{
         port::{Port as OfPort, PortReason, PortStatus, reserved},
     },
 };
-use bulkhead_pipeline::{Delta, Program, render_entry};
+use bulkhead_pipeline::{Delta, Field, Program, render_entry};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -365,6 +365,7 @@ impl Switch {
             return Ok(());
         }
         let Some(data) = reject::answer(&packet.data) else { return Ok(()) };
+        let data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
         let actions = vec![OfAction::output(port)];
         let out = PacketOut { buffer_id: NO_BUFFER, in_port: reserved::CONTROLLER, actions, data };
         match session.send(&Msg::PacketOut(out)) {

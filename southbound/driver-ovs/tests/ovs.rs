@@ -8,7 +8,7 @@ use bulkhead_dataplane::{Address, Command, Report, ToDrivers};
 use bulkhead_driver_ovs::layout::COOKIE_OWNER;
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Output, Program, Stage, conn, ethertype, frag, ip_proto,
-    render_program,
+    render_program, vlan,
 };
 use bulkhead_topology::{DatapathId, Port};
 use proptest::{
@@ -50,8 +50,28 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::Classify,
             any().port(port("uplink0")).with(Field::Vlan, 0x1064u32),
-            classify(1),
+            [classify(1), vec![Action::Set(Field::InVlan, 0x64), Action::PopVlan]].concat(),
             go(Stage::Antispoof),
+        ),
+        entry(Stage::Classify, any().masked(Field::Vlan, vlan::PRESENT, vlan::PRESENT), vec![], Next::Drop),
+        entry(Stage::Antispoof, any().with(Field::EthType, ethertype::VLAN), vec![], Next::Drop),
+        entry(
+            Stage::ArpNd,
+            arp().with(Field::ArpOp, 1u8).with(Field::SrcLocal, 1u8),
+            vec![
+                Action::Output(Output::Port(port("db-1"))),
+                Action::Set(Field::OutVlan, 0x64),
+                Action::PushVlan(Field::OutVlan),
+                Action::Output(Output::Port(port("uplink0"))),
+                Action::PopVlan,
+            ],
+            Next::Done,
+        ),
+        entry(
+            Stage::Answer,
+            arp().masked(Field::InVlan, 4u8, 6),
+            vec![Action::PushVlan(Field::InVlan), Action::Output(Output::InPort)],
+            Next::Done,
         ),
         entry(Stage::Antispoof, any().port(port("db-1")), vec![], Next::Drop),
         entry(
@@ -95,10 +115,10 @@ fn every_kind() -> Vec<Entry> {
                 Action::Set(Field::NdSll, 0x0200_0000_0002),
                 Action::Set(Field::IcmpType, 136),
             ],
-            go(Stage::NdReply),
+            go(Stage::Answer),
         ),
         entry(
-            Stage::NdReply,
+            Stage::Answer,
             nd(136),
             vec![copy(Field::EthSrc, Field::NdTll), Action::Output(Output::InPort)],
             Next::Done,

@@ -73,7 +73,7 @@ fn location(workload: &Workload, id: u32) -> Vec<Entry> {
                 ];
                 let v6 = || Match::any().with(Field::EthType, ethertype::IPV6);
                 let nd = v6().with(Field::IpProto, ip_proto::ICMPV6).with(Field::IcmpType, 135u8);
-                (answer, Next::Stage(Stage::NdReply), nd.with(Field::NdTarget, ip), v6().with(Field::Ipv6Dst, ip))
+                (answer, Next::Stage(Stage::Answer), nd.with(Field::NdTarget, ip), v6().with(Field::Ipv6Dst, ip))
             }
         };
         entries.push(Entry::new(Stage::ArpNd, 20, matches, answer, next, builtin(Builtin::Arp)));
@@ -91,7 +91,7 @@ fn common() -> Vec<Entry> {
     let reply = vec![Action::Copy { from: Field::EthSrc, to: Field::NdTll }, Action::Output(Output::InPort)];
     let mut entries = vec![
         Entry::new(Stage::ArpNd, 1, Match::any(), vec![], go(Stage::Locate), builtin(Builtin::Arp)),
-        Entry::new(Stage::NdReply, 1, nd.with(Field::IcmpType, 136u8), reply, Next::Done, builtin(Builtin::Nd)),
+        Entry::new(Stage::Answer, 1, nd.with(Field::IcmpType, 136u8), reply, Next::Done, builtin(Builtin::Nd)),
         Entry::new(
             Stage::Deliver,
             1,

@@ -68,7 +68,7 @@ fn refused(entry: &Entry) -> LowerError {
 
 #[test]
 fn a_sequence_that_lost_an_action_is_not_lifted() {
-    for action in [Action::SwapEnds, Action::Recall, Action::Reject] {
+    for action in [Action::SwapEnds, Action::Recall, Action::Reject, Action::PushVlan(Field::InVlan)] {
         let flow = lower(&simple(Match::any(), vec![action.clone()], Next::Drop), &ports()).unwrap();
         let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
             panic!("one instruction")
@@ -110,6 +110,12 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert_eq!(refused(&fixed), LowerError::NotSettable(Field::IpProto));
     let wide = simple(v4(), vec![Action::Set(Field::SrcLocal, 2)], Next::Drop);
     assert_eq!(refused(&wide), LowerError::TooWide { field: Field::SrcLocal, value: 2 });
+    let untagged = simple(Match::any().with(Field::Vlan, 0u8), vec![Action::PopVlan], Next::Drop);
+    assert!(matches!(refused(&untagged), LowerError::Prerequisite { field: Field::Vlan, .. }));
+    let once = vec![Action::PushVlan(Field::OutVlan), Action::PopVlan, Action::PopVlan];
+    assert!(matches!(refused(&simple(v4(), once, Next::Drop)), LowerError::Prerequisite { field: Field::Vlan, .. }));
+    let service = simple(v4(), vec![Action::PushVlan(Field::Service)], Next::Drop);
+    assert_eq!(refused(&service), LowerError::NotSettable(Field::Vlan));
     let back = simple(v4(), vec![Action::Track], Next::Stage(Stage::Classify));
     assert_eq!(refused(&back), LowerError::Backwards(Stage::Classify));
     let after = simple(v4(), vec![Action::Track, Action::Commit], Next::Stage(Stage::Connection));

@@ -2,7 +2,7 @@
 
 use bulkhead_driver_ovs::PortMap;
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype as eth, ip_proto as ip,
+    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype as eth, ip_proto as ip, vlan,
 };
 use bulkhead_topology::Port;
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -104,6 +104,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
     let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Output(Output::InPort)];
     plain.push(Action::Output(Output::Chosen));
+    plain.extend([Action::PushVlan(Field::InVlan), Action::PushVlan(Field::OutVlan), Action::PopVlan]);
     if ip {
         plain.extend([Action::Commit, Action::ServiceFromProto]);
     }
@@ -166,6 +167,13 @@ fn ordinary() -> impl Strategy<Value = Entry> {
                     later
                 }
             };
+            // A tag is taken off where there is one, and put on where there is none.
+            let mut tagged = matches.get(Field::Vlan).is_some_and(|(value, _)| value & vlan::PRESENT != 0);
+            actions.retain(|action| match action {
+                Action::PushVlan(_) => !std::mem::replace(&mut tagged, true),
+                Action::PopVlan => std::mem::replace(&mut tagged, false),
+                _ => true,
+            });
             // The cookie remembers one way of naming out-ports.
             let first = actions.iter().find_map(|action| match action {
                 Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port.clone()),
