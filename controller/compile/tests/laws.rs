@@ -331,7 +331,8 @@ fn agree_under(mode: fn(&Zone) -> Mode) {
     let cases = config.cases;
     TestRunner::new(config).run(&input, test).unwrap_or_else(|error| panic!("{error}"));
     // Agreement about nothing proves nothing.
-    assert!(compared.get().iter().all(|count| *count >= cases / 4), "{:?} flows in {cases} cases", compared.get());
+    let [refused, allowed, staged] = compared.get();
+    assert!(refused.min(allowed) >= cases / 4 && staged >= cases / 16, "{:?} in {cases} cases", compared.get());
 }
 
 #[test]
