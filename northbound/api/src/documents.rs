@@ -251,8 +251,8 @@ async fn submit<B: Backend, R>(
     diagnostics.extend(parsed.locate(applied.diagnostics.into_iter().map(Into::into)));
     debug_assert!(diagnostics.iter().all(|d| d.severity == Severity::Warning));
     let plan = if dry_run {
-        let (gained, lost, incomplete) = blocking(move || Ok(plan::reachability(&backend, &planned))).await?;
-        Some(PlanAnswer { switches: applied.entries.unwrap_or_default(), gained, lost, incomplete })
+        let reachability = blocking(move || Ok(plan::reachability(&backend, &planned))).await?;
+        Some(PlanAnswer { switches: applied.entries.unwrap_or_default(), ..reachability })
     } else {
         None
     };

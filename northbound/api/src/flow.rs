@@ -1,9 +1,11 @@
 //! Questions about connections, answered by the reference semantics.
 
 use crate::documents::guess;
-use bulkhead_policy::{Decision, Endpoint, Flow, Kind, Service, SideVerdict, State, model::*, verdict};
+use bulkhead_policy::{Decision, Endpoint, Flow, Kind, Service, SideVerdict, State, model::*, verdict, verdict_staged};
 use bulkhead_topology::{Name, parse_ip};
-use bulkhead_types::{FlowQuestion, MatrixRow, ReachAnswer, ServiceText, SideAnswer, Verdict, parse_service, protocol};
+use bulkhead_types::{
+    FlowQuestion, MatrixRow, ReachAnswer, ServiceText, SideAnswer, StagedAnswer, Verdict, parse_service, protocol,
+};
 use std::{collections::BTreeSet, net::IpAddr};
 
 /// What decides between workloads of different networks.
@@ -190,7 +192,13 @@ fn side(state: &State, side: &SideVerdict, direction: Direction) -> SideAnswer {
     }
 }
 
-/// Who decides about a connection, and how.
+/// Both sides of a verdict.
+fn sides(state: &State, verdict: &bulkhead_policy::Verdict) -> (Verdict, SideAnswer, SideAnswer) {
+    let egress = side(state, &verdict.egress, Direction::Egress);
+    (word(verdict.decision), egress, side(state, &verdict.ingress, Direction::Ingress))
+}
+
+/// Who decides about a connection, and how; and what would change if staged policies were active.
 pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, String> {
     let service = service(question)?;
     let (port, icmp_type, icmp_code) = match service {
@@ -198,16 +206,21 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         Service::Icmp { icmp_type, code, .. } => (None, Some(icmp_type), Some(code)),
         Service::Protocol(_) => (None, None, None),
     };
-    let (decision, egress, ingress) = match resolve(state, question)? {
+    let ((decision, egress, ingress), staged) = match resolve(state, question)? {
         Resolved::Flow(flow) => {
-            let answer = verdict(state, &flow);
-            let egress = side(state, &answer.egress, Direction::Egress);
-            (word(answer.decision), egress, side(state, &answer.ingress, Direction::Ingress))
+            let is = verdict(state, &flow);
+            let staged = state.policies.values().any(|policy| policy.staged);
+            let would = staged.then(|| verdict_staged(state, &flow)).filter(|would| *would != is);
+            let staged = would.map(|would| {
+                let (verdict, egress, ingress) = sides(state, &would);
+                StagedAnswer { verdict, egress, ingress }
+            });
+            (sides(state, &is), staged)
         }
         Resolved::Apart => {
             let rule = Some(OTHER_NETWORK.into());
             let side = SideAnswer { verdict: Verdict::Deny, policy: None, rule, tier: None, zone: None };
-            (Verdict::Deny, side.clone(), side)
+            ((Verdict::Deny, side.clone(), side), None)
         }
     };
     Ok(ReachAnswer {
@@ -220,22 +233,33 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         icmp_code,
         egress,
         ingress,
+        staged,
     })
 }
 
+/// A cell of a matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The pair, and what becomes of the connection.
+    pub row: MatrixRow,
+    /// What would become of it if staged policies were active.
+    pub staged: Verdict,
+}
+
 /// One row of the matrix: what `from` reaches of `to`. Pairs without a common address family are left out.
-pub fn matrix_row(state: &State, from: &Name, to: &[Name], services: &[ServiceText]) -> Vec<MatrixRow> {
-    let mut rows = Vec::new();
+pub fn matrix_row(state: &State, from: &Name, to: &[Name], services: &[ServiceText]) -> Vec<Cell> {
+    let mut cells = Vec::new();
     for to in to.iter().filter(|to| *to != from) {
         for service in services {
             let question = FlowQuestion { from: from.to_string(), to: to.to_string(), ..FlowQuestion::default() };
             // The workloads may have gone since the row was planned.
             let Ok(answer) = reach(state, &service.ask(question)) else { continue };
-            let ReachAnswer { verdict, from, to, protocol, port, .. } = answer;
-            rows.push(MatrixRow { verdict, from, to, protocol, port });
+            let ReachAnswer { verdict, from, to, protocol, port, staged, .. } = answer;
+            let staged = staged.map_or(verdict, |staged| staged.verdict);
+            cells.push(Cell { row: MatrixRow { verdict, from, to, protocol, port }, staged });
         }
     }
-    rows
+    cells
 }
 
 /// The services that policies and named ports speak of: the first port of each range, echo request for ICMP.

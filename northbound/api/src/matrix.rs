@@ -59,7 +59,8 @@ pub(crate) async fn matrix<B: Backend>(
                 return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail));
             }
             // A row at a time, so that changes never wait for a whole matrix.
-            rows.extend(backend.read(|state| flow::matrix_row(state, from, &names, &services)));
+            let cells = backend.read(|state| flow::matrix_row(state, from, &names, &services));
+            rows.extend(cells.into_iter().map(|cell| cell.row));
         }
         Ok(Json(rows))
     })

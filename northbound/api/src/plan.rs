@@ -3,7 +3,7 @@
 use crate::{Backend, flow};
 use bulkhead_policy::{Change, State};
 use bulkhead_topology::Name;
-use bulkhead_types::{MatrixRow, ServiceText, Verdict};
+use bulkhead_types::{MatrixRow, PlanAnswer, ServiceText, Verdict};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -18,51 +18,81 @@ const MAX_TIME: Duration = Duration::from_secs(5);
 /// Most pairs that are listed of each kind.
 const MAX_ROWS: usize = 1000;
 
-/// Pairs gained and lost by `changes`, and why the lists are not complete (empty if they are).
-pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change]) -> (Vec<MatrixRow>, Vec<MatrixRow>, String) {
+/// Pairs gained and lost by `changes`; the answer's switches are left to the caller.
+pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change]) -> PlanAnswer {
     let few = |state: &State| state.workloads.len() <= MAX_WORKLOADS;
+    let none = |incomplete: String| PlanAnswer { incomplete, ..PlanAnswer::default() };
     let Some(before) = backend.read(|state| few(state).then(|| state.clone())) else {
-        let text = format!("reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs");
-        return (Vec::new(), Vec::new(), text);
+        return none(format!(
+            "reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs"
+        ));
     };
     let mut after = before.clone();
     after.apply(changes);
     if !few(&after) {
-        let text = format!("reachability is compared up to {MAX_WORKLOADS} workloads; the change adds more");
-        return (Vec::new(), Vec::new(), text);
+        return none(format!("reachability is compared up to {MAX_WORKLOADS} workloads; the change adds more"));
     }
     compare(&before, &after)
 }
 
-fn compare(before: &State, after: &State) -> (Vec<MatrixRow>, Vec<MatrixRow>, String) {
-    let mut incomplete = String::new();
+/// What one workload reaches in one state, and would gain and lose if staged policies were active.
+#[derive(Default)]
+struct Reaches {
+    now: BTreeSet<MatrixRow>,
+    gains: BTreeSet<MatrixRow>,
+    loses: BTreeSet<MatrixRow>,
+}
+
+impl Reaches {
+    fn of(state: &State, from: &Name, names: &[Name], services: &[ServiceText]) -> Self {
+        let mut reaches = Self::default();
+        for cell in flow::matrix_row(state, from, names, services) {
+            let (now, would) = (cell.row.verdict == Verdict::Allow, cell.staged == Verdict::Allow);
+            // The pair is what is compared.
+            let row = MatrixRow { verdict: Verdict::Allow, ..cell.row };
+            match (now, would) {
+                (true, false) => reaches.loses.insert(row.clone()),
+                (false, true) => reaches.gains.insert(row.clone()),
+                _ => false,
+            };
+            if now {
+                reaches.now.insert(row);
+            }
+        }
+        reaches
+    }
+}
+
+fn compare(before: &State, after: &State) -> PlanAnswer {
+    let mut plan = PlanAnswer::default();
     let services: BTreeSet<ServiceText> =
         flow::known_services(before).union(&flow::known_services(after)).copied().collect();
     if services.len() > MAX_SERVICES {
-        incomplete = format!("{MAX_SERVICES} of {} services are compared", services.len());
+        plan.incomplete = format!("{MAX_SERVICES} of {} services are compared", services.len());
     }
     let services: Vec<ServiceText> = services.into_iter().take(MAX_SERVICES).collect();
     let names: BTreeSet<&Name> = before.workloads.keys().chain(after.workloads.keys()).collect();
     let names: Vec<Name> = names.into_iter().cloned().collect();
-    let (mut gained, mut lost) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for from in &names {
         if began.elapsed() > MAX_TIME {
-            incomplete = format!("the comparison took longer than {} s", MAX_TIME.as_secs());
+            plan.incomplete = format!("the comparison took longer than {} s", MAX_TIME.as_secs());
             break;
         }
-        let allowed = |state: &State| -> BTreeSet<MatrixRow> {
-            let rows = flow::matrix_row(state, from, &names, &services);
-            rows.into_iter().filter(|row| row.verdict == Verdict::Allow).collect()
-        };
-        let (old, new) = (allowed(before), allowed(after));
-        gained.extend(new.difference(&old).cloned());
-        lost.extend(old.difference(&new).cloned().map(|row| MatrixRow { verdict: Verdict::Deny, ..row }));
+        let [old, new] = [before, after].map(|state| Reaches::of(state, from, &names, &services));
+        let denied = |row: MatrixRow| MatrixRow { verdict: Verdict::Deny, ..row };
+        plan.gained.extend(new.now.difference(&old.now).cloned());
+        plan.lost.extend(old.now.difference(&new.now).cloned().map(denied));
+        plan.staged_gained.extend(new.gains.difference(&old.gains).cloned());
+        plan.staged_lost.extend(new.loses.difference(&old.loses).cloned().map(denied));
     }
-    if gained.len() > MAX_ROWS || lost.len() > MAX_ROWS {
-        incomplete = format!("{} pairs gained, {} lost; {MAX_ROWS} of each are listed", gained.len(), lost.len());
-        gained.truncate(MAX_ROWS);
-        lost.truncate(MAX_ROWS);
+    let lists = [&mut plan.gained, &mut plan.lost, &mut plan.staged_gained, &mut plan.staged_lost];
+    if lists.iter().any(|rows| rows.len() > MAX_ROWS) {
+        let [gained, lost, staged_gained, staged_lost] = lists.each_ref().map(|rows| rows.len());
+        plan.incomplete = format!(
+            "{gained} pairs gained, {lost} lost, by staged policies {staged_gained} and {staged_lost}; {MAX_ROWS} of each are listed"
+        );
+        lists.into_iter().for_each(|rows| rows.truncate(MAX_ROWS));
     }
-    (gained, lost, incomplete)
+    plan
 }

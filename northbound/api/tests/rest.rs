@@ -10,8 +10,8 @@ use bulkhead_api::{Applied, ApplyError, Backend, Edit, router, serve};
 use bulkhead_client::Client;
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, FlowQuestion, MAX_INPUT, MatrixRow, Problem, Realization, RuleHits, StatusAnswer,
-    TraceAnswer, Verdict,
+    ApplyAnswer, ChangeKind, FlowQuestion, MAX_INPUT, MatrixRow, PlanAnswer, Problem, ReachAnswer, Realization,
+    RuleHits, StatusAnswer, TraceAnswer, Verdict,
 };
 use std::{
     collections::BTreeMap,
@@ -309,6 +309,49 @@ fn ask(from: &str, to: &str, protocol: &str, port: Option<u16>) -> String {
     let question =
         FlowQuestion { from: from.into(), to: to.into(), protocol: protocol.into(), port, ..FlowQuestion::default() };
     serde_json::to_string(&question).unwrap()
+}
+
+/// Nobody may reach db's database any more, once it is activated.
+const STAGED: &str = "kind: Policy
+metadata: {name: quarantine-db}
+spec:
+  stage: staged
+  priority: 1
+  subject: {matchLabels: {tier: db}}
+  ingress:
+  - {name: quarantine, action: deny, ports: [{port: postgres}]}
+";
+
+#[tokio::test]
+async fn staged_policies_show_beside_what_is_enforced() {
+    let app = with_shop().await;
+    let planned = async |body: &str| -> PlanAnswer {
+        let (_, text) = call(&app, "POST", "/v1/apply?dryRun=true", YAML, body.to_string()).await;
+        serde_json::from_str::<ApplyAnswer>(&text).unwrap().plan.unwrap()
+    };
+    let reach = async || -> ReachAnswer {
+        let body = ask("app-1", "db", "tcp", Some(5432));
+        serde_json::from_str(&call(&app, "POST", "/v1/reach", "application/json", body).await.1).unwrap()
+    };
+    assert_eq!(reach().await.staged, None);
+    let plan = planned(STAGED).await;
+    let pairs = |rows: &[MatrixRow]| rows.iter().map(|r| format!("{} {}", r.from, r.to)).collect::<Vec<_>>();
+    assert_eq!(pairs(&plan.staged_lost), ["app-1 db", "app-2 db"]);
+    assert!(plan.gained.is_empty() && plan.lost.is_empty() && plan.staged_gained.is_empty());
+    assert_eq!(call(&app, "POST", "/v1/apply", YAML, STAGED).await.0, StatusCode::OK);
+    let answer = reach().await;
+    let staged = answer.staged.unwrap();
+    assert_eq!((answer.verdict, staged.verdict), (Verdict::Allow, Verdict::Deny));
+    assert_eq!(
+        (answer.ingress.policy.as_deref(), staged.ingress.policy.as_deref()),
+        (Some("app-to-db"), Some("quarantine-db"))
+    );
+    assert_eq!((staged.ingress.rule.as_deref(), &staged.egress), (Some("quarantine"), &answer.egress));
+    // What was staged before is nothing that the next change does; activating it is.
+    let plan = planned("kind: AddressSet\nmetadata: {name: corp}\nspec: {cidrs: [198.51.100.0/24]}\n").await;
+    assert_eq!(plan, PlanAnswer::default());
+    let plan = planned(&STAGED.replace("stage: staged", "stage: active")).await;
+    assert_eq!((pairs(&plan.lost), plan.staged_lost), (vec!["app-1 db".into(), "app-2 db".into()], Vec::new()));
 }
 
 #[tokio::test]

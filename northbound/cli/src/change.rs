@@ -167,7 +167,13 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
     }
     out.table(&["SWITCH", "ADDED", "REMOVED", "MODIFIED"], &rows);
     out.line("");
-    for (word, tone, rows) in [("gains", Tone::Good, &plan.gained), ("loses", Tone::Bad, &plan.lost)] {
+    let lists = [
+        ("gains", Tone::Good, &plan.gained),
+        ("loses", Tone::Bad, &plan.lost),
+        ("would gain (staged)", Tone::Good, &plan.staged_gained),
+        ("would lose (staged)", Tone::Bad, &plan.staged_lost),
+    ];
+    for (word, tone, rows) in lists {
         for row in rows {
             let port = row.port.map(|p| format!("/{p}")).unwrap_or_default();
             let word = out.tint(tone, word);

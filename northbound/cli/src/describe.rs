@@ -99,7 +99,12 @@ fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
     if rows.is_empty() {
         out.line("No rules.");
     }
-    out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "PACKETS", "BYTES"], &rows);
+    if policy.staged {
+        out.line("Staged: nothing is enforced; counted is what the rules would decide.");
+        out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "WOULD-BE-PACKETS", "WOULD-BE-BYTES"], &rows);
+    } else {
+        out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "PACKETS", "BYTES"], &rows);
+    }
 }
 
 fn attachments(client: &Client, out: &mut Out, workload: &Workload) -> anyhow::Result<()> {

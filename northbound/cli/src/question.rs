@@ -43,6 +43,9 @@ fn side(out: &Out, direction: &str, of: &str, side: &SideAnswer) -> Vec<String> 
     vec![direction.into(), of.into(), word(out, side.verdict), policy, rule, text(&side.tier)]
 }
 
+/// The columns of [`side`].
+const HEAD: [&str; 6] = ["SIDE", "OF", "VERDICT", "POLICY", "RULE", "TIER"];
+
 /// `bulkhead reach`
 pub fn reach(client: &Client, output: Output, out: &mut Out, question: &Question) -> anyhow::Result<Outcome> {
     let answer = client.reach(&ask(question)?)?;
@@ -59,7 +62,15 @@ pub fn reach(client: &Client, output: Output, out: &mut Out, question: &Question
         out.line("");
         let rows =
             [side(out, "egress", &answer.from, &answer.egress), side(out, "ingress", &answer.to, &answer.ingress)];
-        out.table(&["SIDE", "OF", "VERDICT", "POLICY", "RULE", "TIER"], &rows);
+        out.table(&HEAD, &rows);
+        if let Some(staged) = &answer.staged {
+            let verdict = word(out, staged.verdict);
+            out.line("");
+            out.line(format!("{verdict} if staged policies were active:"));
+            let rows =
+                [side(out, "egress", &answer.from, &staged.egress), side(out, "ingress", &answer.to, &staged.ingress)];
+            out.table(&HEAD, &rows);
+        }
     }
     Ok(outcome(answer.verdict))
 }

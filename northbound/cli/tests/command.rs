@@ -118,6 +118,29 @@ fn exit_codes_are_the_contracts() {
 }
 
 #[test]
+fn staged_policies_are_shown_apart() {
+    let staged = r#","staged":{"verdict":"deny",
+        "egress":{"verdict":"allow","policy":"p","rule":"http","tier":"application"},
+        "ingress":{"verdict":"deny","policy":"soon","rule":"shut","tier":"platform"}}}"#;
+    let answer: &'static str = format!("{}{staged}", ALLOW.trim_end_matches('}').to_owned() + "}").leak();
+    let policy = r#"{"apiVersion":"bulkhead/v1","kind":"Policy","metadata":{"name":"soon"},"spec":{"tier":"platform",
+        "stage":"staged","subject":{"matchLabels":{"a":"b"}},"ingress":[{"name":"shut","action":"deny"}]}}"#;
+    let hits = r#"[{"policy":"soon","direction":"ingress","index":0,"rule":"shut","total":{"packets":7,"bytes":700},"switches":{}}]"#;
+    let server = Server::new(Box::leak(Box::new([
+        ("POST /v1/reach", 200, answer),
+        ("GET /v1/policies/soon", 200, policy),
+        ("GET /v1/hits?policy=soon", 200, hits),
+    ])));
+    let output = server.run(&["reach", "web-1", "app-1", "tcp/8080"], "");
+    assert_eq!(code(&output), 0, "staged policies decide nothing");
+    let (is, would) = text(&output.stdout).split_once("deny if staged policies were active:").unwrap();
+    assert!(!is.contains("soon") && would.contains("shut"), "{is}{would}");
+    let output = server.run(&["describe", "policy", "soon"], "");
+    let text = text(&output.stdout);
+    assert!(text.contains("staged") && text.contains("WOULD-BE-PACKETS") && text.contains('7'), "{text}");
+}
+
+#[test]
 fn the_servers_findings_are_shown_in_the_operators_own_files() {
     let refused = r#"{"type":"urn:bulkhead:problem:refused","title":"The documents are refused","status":422,"diagnostics":[
         {"severity":"error","line":1,"column":77,"resource":"Policy/p","path":"spec.subject.zone","message":"there is no zone `nowhere`","hint":"apply it first"}]}"#;

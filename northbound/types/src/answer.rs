@@ -107,7 +107,14 @@ pub struct PlanAnswer {
     /// Pairs that could reach each other and could not afterwards.
     #[serde(default)]
     pub lost: Vec<MatrixRow>,
-    /// Why the two lists are not complete; empty if they are.
+    /// Pairs that could not reach each other afterwards, and could if the staged policies were active; those of before
+    /// the change are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged_gained: Vec<MatrixRow>,
+    /// Pairs that could reach each other afterwards, and could not if the staged policies were active; likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged_lost: Vec<MatrixRow>,
+    /// Why the lists are not complete; empty if they are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub incomplete: String,
 }
@@ -228,6 +235,20 @@ pub struct ReachAnswer {
     /// ICMP code, where the protocol has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp_code: Option<u8>,
+    /// The source's side.
+    pub egress: SideAnswer,
+    /// The destination's side.
+    pub ingress: SideAnswer,
+    /// What it would be if every staged policy were active; only where that is another answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<StagedAnswer>,
+}
+
+/// What would become of a connection if every staged policy were active, and who would decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedAnswer {
+    /// What would become of the connection.
+    pub verdict: Verdict,
     /// The source's side.
     pub egress: SideAnswer,
     /// The destination's side.

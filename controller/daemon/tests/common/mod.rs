@@ -1,0 +1,71 @@
+//! A daemon on simulated switches, and a client of it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use bulkhead_daemon::{Config, Daemon};
+use serde_json::{Value, json};
+use std::{fs, path::Path};
+
+pub fn config(directory: &Path) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        openflow_listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: directory.join("data"),
+        record: Some(directory.join("events.jsonl")),
+        log: "info".into(),
+    }
+}
+
+/// The shop's documents, on a simulated switch.
+pub fn shop() -> String {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/three-tier");
+    let mut files: Vec<_> = fs::read_dir(examples).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.retain(|file| !file.ends_with("switch.yaml"));
+    let mut documents: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    documents.push("kind: Switch\nmetadata: {name: hv1}\nspec: {driver: sim}\n".into());
+    documents.join("\n---\n")
+}
+
+/// A client of one daemon.
+#[derive(Clone)]
+pub struct Client(String);
+
+impl Client {
+    pub fn of(daemon: &Daemon) -> Self {
+        Self(format!("http://{}", daemon.listen))
+    }
+
+    /// Sends a request off the test's own thread, and gives status and body.
+    pub async fn send(&self, method: &'static str, path: &str, body: Option<String>) -> (u16, Value) {
+        let (url, body) = (format!("{}{path}", self.0), body.unwrap_or_default());
+        tokio::task::spawn_blocking(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let yaml = "application/yaml";
+            let mut answer = match method {
+                "GET" => agent.get(&url).call(),
+                "DELETE" => agent.delete(&url).call(),
+                _ if body.starts_with('{') => agent.post(&url).content_type("application/json").send(&body),
+                _ => agent.post(&url).content_type(yaml).send(&body),
+            }
+            .unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            (answer.status().as_u16(), value)
+        })
+        .await
+        .unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.send("GET", path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    pub async fn ask(&self, path: &str, from: &str, to: &str, port: u16) -> Value {
+        let question = json!({"from": from, "to": to, "protocol": "tcp", "port": port});
+        let (status, body) = self.send("POST", path, Some(question.to_string())).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+}
