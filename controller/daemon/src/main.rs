@@ -3,9 +3,10 @@
 use anyhow::Context;
 use bulkhead_daemon::{Args, Config, start};
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::IsTerminal;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
@@ -14,6 +15,7 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("--log: `{}` is no filter; write info, or bulkhead_runtime=debug,info", config.log))?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    raise_descriptors();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -26,4 +28,14 @@ fn main() -> anyhow::Result<()> {
         info!("stopping; switches keep their programs");
         daemon.stop().await
     })
+}
+
+/// Takes as many file descriptors as this process may have: the customary soft limit of 1,024 is for programs that use
+/// `select`, and is less than switches and clients together may need.
+fn raise_descriptors() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit of open files");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Backend, Edit, Params, plan,
     problem::Failure,
-    serve::{blocking, body},
+    serve::{Whole, blocking, body},
 };
 use axum::{
     Json,
@@ -155,8 +155,13 @@ async fn parse<R: Send + 'static>(
     read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
 ) -> Result<Parsed<R>, Failure> {
     let format = format(request.headers())?;
-    let body = body(request).await?;
-    let parsed = blocking(move || Ok(read(None, &body, format))).await?;
+    let Whole { bytes, place } = body(request).await?;
+    let parsed = blocking(move || {
+        let parsed = read(None, &bytes, format);
+        drop((bytes, place));
+        Ok(parsed)
+    })
+    .await?;
     if parsed.has_errors() {
         return Err(Failure::refused(parsed.diagnostics));
     }

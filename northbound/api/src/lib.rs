@@ -3,6 +3,7 @@
 //! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
 pub mod backend;
+mod connections;
 mod documents;
 mod flow;
 mod matrix;
@@ -12,11 +13,11 @@ mod questions;
 mod serve;
 
 pub use backend::{Applied, ApplyError, Backend, Edit};
+pub use connections::serve;
 pub use flow::{Resolved, resolve, rule_name, service};
-pub use serve::serve;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{FromRequestParts, Query, Request, State, rejection::QueryRejection},
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
@@ -54,6 +55,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })
         .layer(middleware::from_fn(in_time))
+        .layer(Extension(serve::Large::default()))
         .with_state(backend)
 }
 

@@ -25,7 +25,7 @@ async fn question(request: Request) -> Result<FlowQuestion, Failure> {
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
     }
     let body = body(request).await?;
-    serde_json::from_slice(&body).map_err(|e| Failure::bad(e.to_string()))
+    serde_json::from_slice(&body.bytes).map_err(|e| Failure::bad(e.to_string()))
 }
 
 pub(crate) async fn reach<B: Backend>(

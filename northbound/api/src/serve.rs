@@ -1,38 +1,46 @@
-//! The socket side: bodies, blocking work, connections.
+//! Bodies, and work that takes its time.
 
-use crate::{Backend, problem::Failure, router};
+use crate::{connections::Place, problem::Failure};
 use axum::{
     body::{Bytes, to_bytes},
     extract::Request,
     http::{StatusCode, header},
-    serve::Listener,
 };
 use bulkhead_types::MAX_INPUT;
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+    time::timeout,
 };
 
 /// Longest that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// Most connections at once: what is beyond waits in the kernel, so that idle clients cannot use up the
-/// controller's file descriptors, which switches need.
-const MAX_CONNECTIONS: usize = 512;
-/// A connection that has moved no byte for so long is closed; above every wait that a request can ask for.
-const IDLE_TIME: Duration = Duration::from_secs(100);
+/// Most bytes of a body that is not counted as a large one.
+const SMALL: u64 = 64 << 10;
+/// Most large bodies that are read or parsed at once, so that clients together cannot use up the memory: one of
+/// [`MAX_INPUT`] bytes takes some 200 MB while it is parsed.
+const MAX_LARGE: usize = 4;
+
+/// The places for large bodies.
+#[derive(Debug, Clone)]
+pub(crate) struct Large(Arc<Semaphore>);
+
+impl Default for Large {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LARGE)))
+    }
+}
+
+/// A body that was read.
+pub(crate) struct Whole {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its place among the large ones; to be kept until it is parsed.
+    pub place: Option<OwnedSemaphorePermit>,
+}
 
 /// A request's body, refused above the limit without being buffered.
-pub(crate) async fn body(request: Request) -> Result<Bytes, Failure> {
+pub(crate) async fn body(request: Request) -> Result<Whole, Failure> {
     let too_large = || {
         let detail = format!("a body has at most {MAX_INPUT} bytes; apply it in several parts");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", detail)
@@ -41,8 +49,23 @@ pub(crate) async fn body(request: Request) -> Result<Bytes, Failure> {
     if declared.is_some_and(|len| len > MAX_INPUT as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), MAX_INPUT)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+    let connection = request.extensions().get::<Arc<Place>>().cloned();
+    let large = request.extensions().get::<Large>().cloned().filter(|_| declared.is_none_or(|len| len > SMALL));
+    let read = async {
+        let place = match large {
+            // The semaphore is never closed; without a permit the body would merely go uncounted.
+            Some(Large(places)) => places.acquire_owned().await.ok(),
+            None => None,
+        };
+        to_bytes(request.into_body(), MAX_INPUT).await.map(|bytes| Whole { bytes, place })
+    };
+    match timeout(BODY_TIME, read).await {
+        Ok(Ok(whole)) => {
+            if let Some(connection) = connection {
+                connection.work();
+            }
+            Ok(whole)
+        }
         // Without a declared length the only thing that fails here but the limit is the connection, and
         // then nobody reads the answer.
         Ok(Err(_)) => Err(too_large()),
@@ -60,81 +83,5 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(_) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "see the controller's log")),
-    }
-}
-
-/// Serves the API on `listener` until `shutdown` is done and the requests under way are answered.
-pub async fn serve<B: Backend>(
-    listener: TcpListener,
-    backend: B,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let listener = Bounded { listener, free: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
-    axum::serve(listener, router(backend).into_make_service()).with_graceful_shutdown(shutdown).await
-}
-
-/// A listener that accepts only while there are free places.
-struct Bounded {
-    listener: TcpListener,
-    free: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Watched;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (Watched, Self::Addr) {
-        // The semaphore is never closed; without a permit the connection would merely go uncounted.
-        let permit = self.free.clone().acquire_owned().await.ok();
-        let (stream, addr) = Listener::accept(&mut self.listener).await;
-        let watched = Watched { stream, idle: Box::pin(sleep(IDLE_TIME)), _permit: permit };
-        (watched, addr)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that ends by itself when nothing moves on it.
-struct Watched {
-    stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Watched {
-    /// Passes a poll's result on, watching the time.
-    fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE_TIME);
-            return polled;
-        }
-        match self.idle.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.watch(cx, polled)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
