@@ -77,6 +77,17 @@ impl Controller {
         let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kilobytes << 10)
     }
+
+    /// The most memory that it ever had: resident bytes (proc(5), `VmHWM`).
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn peak(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kilobytes << 10)
+    }
 }
 
 impl Drop for Controller {

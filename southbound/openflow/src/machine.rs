@@ -58,6 +58,9 @@ impl Default for Config {
     }
 }
 
+/// Bytes of echo replies that may wait to be sent together. They are the only output that the peer alone makes: one
+/// that asks and does not read must not fill what is meant for changes.
+const MAX_ECHOES: usize = 1 << 20;
 /// Multipart questions under way at once. Answers to others are an error.
 const MAX_QUESTIONS: usize = 64;
 
@@ -161,6 +164,8 @@ pub struct Session {
     /// At most one incomplete message: under 64 KiB.
     partial: Vec<u8>,
     output: Vec<u8>,
+    /// Bytes of echo replies in `output`.
+    echoes: usize,
     events: VecDeque<Event>,
     questions: BTreeMap<u32, Answer>,
     question_bytes: usize,
@@ -180,6 +185,7 @@ impl Session {
             state: State::Hello,
             partial: Vec::new(),
             output: Vec::new(),
+            echoes: 0,
             events: VecDeque::new(),
             questions: BTreeMap::new(),
             question_bytes: 0,
@@ -205,6 +211,7 @@ impl Session {
 
     /// What is to be written to the connection now.
     pub fn take_output(&mut self) -> Vec<u8> {
+        self.echoes = 0;
         std::mem::take(&mut self.output)
     }
 
@@ -388,7 +395,8 @@ impl Session {
             // OF 1.3.5 §6.3.1: nothing else before hello; and only one hello.
             (State::Hello, _) | (_, Msg::Hello(_)) => Err(unexpected),
             (_, Msg::EchoRequest(data)) => {
-                if self.output.len() + data.len() > self.config.max_output {
+                self.echoes += Header::LENGTH + data.len();
+                if self.echoes > MAX_ECHOES || self.output.len() + data.len() > self.config.max_output {
                     return Err(SessionError::OutputFull(self.output.len()));
                 }
                 Msg::EchoReply(data).encode(header.xid, &mut self.output);

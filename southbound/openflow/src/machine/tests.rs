@@ -253,6 +253,18 @@ fn output_is_bounded() {
 }
 
 #[test]
+fn r25_a_switch_that_asks_and_does_not_read_is_not_answered_for_ever() {
+    let mut session = up();
+    let echo = bytes(1, &Msg::EchoRequest(vec![0; 60_000]));
+    for _ in 0..100 {
+        session.received(&echo, T0).unwrap();
+        assert_eq!(sent(&mut session).len(), 1, "who reads is answered as often as it likes");
+    }
+    let answered = (0..100).take_while(|_| session.received(&echo, T0).is_ok()).count();
+    assert_eq!(answered, super::MAX_ECHOES / (60_000 + 8));
+}
+
+#[test]
 fn a_message_that_is_too_long_is_not_sent() {
     let mut session = up();
     let echo = Msg::EchoRequest(vec![0; 70_000]);

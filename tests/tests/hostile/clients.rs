@@ -1,0 +1,368 @@
+//! Hostile requests: each is refused with the status that says why, and changes nothing.
+
+use crate::{Fabric, JSON, PATIENCE, YAML, ask, policy, raw};
+use bulkhead_tests::fake::run::look;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Barrier,
+    thread,
+};
+
+/// Asks each (content type, body) and holds its status against `status`; nothing of them may be there afterwards.
+fn refused(fabric: &Fabric, status: u16, requests: &[(&str, Vec<u8>)]) {
+    fabric.meanwhile(|| {
+        for (content, body) in requests {
+            let (got, answer) = ask(fabric.api, "POST", "/v1/apply", content, body);
+            let shown = String::from_utf8_lossy(body).chars().take(80).collect::<String>();
+            assert_eq!(got, status, "{shown}: {answer}");
+            assert!(answer.contains("\"title\""), "no problem document: {answer}");
+        }
+    });
+    for (kind, there) in [("networks", 1), ("workloads", 2), ("zones", 0), ("policies", 1), ("switches", 1)] {
+        assert_eq!(fabric.controller.client.list(kind, None).unwrap().items.len(), there, "{kind}");
+    }
+}
+
+/// Sends `chunk` for ever after `head`, until nobody takes it any more; what was taken, and the answer.
+fn endless(address: SocketAddr, head: &str, chunk: &[u8], most: usize) -> (usize, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut sent = 0;
+    while sent < most && stream.write_all(chunk).is_ok() {
+        sent += chunk.len();
+    }
+    let mut answer = Vec::new();
+    // What was sent beyond the answer may have reset the connection.
+    let _ = stream.read_to_end(&mut answer);
+    (sent, String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What may be on the way beside what is read: both sockets' buffers, at most 4 MiB and 6 MiB by Linux' defaults.
+const BUFFERED: usize = 10 << 20;
+
+#[test]
+fn a37_a_body_of_a_hundred_megabytes_is_refused_unread() {
+    let fabric = Fabric::new(1);
+    let hundred = 100 << 20;
+    fabric.meanwhile(|| {
+        let head =
+            format!("POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Type: {YAML}\r\nContent-Length: {hundred}\r\n\r\n");
+        // Whoever waits for the answer gets one.
+        let (_, answer) = endless(fabric.api, &head, b"", 0);
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        // Whoever does not is not listened to.
+        let (sent, _) = endless(fabric.api, &head, &[b'#'; 1 << 16], hundred);
+        assert!(sent <= BUFFERED, "{sent} bytes were taken");
+    });
+}
+
+#[test]
+fn a37_a_chunked_body_without_an_end_is_read_up_to_the_limit() {
+    let fabric = Fabric::new(1);
+    let chunk = [b"10000\r\n".as_slice(), &[b'#'; 1 << 16], b"\r\n"].concat();
+    let before = fabric.controller.peak().unwrap();
+    fabric.meanwhile(|| {
+        let head =
+            format!("POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Type: {YAML}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let (sent, answer) = endless(fabric.api, &head, &chunk, 1 << 30);
+                    assert!(sent <= bulkhead_types::MAX_INPUT + BUFFERED, "{sent} bytes were taken");
+                    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
+                });
+            }
+        });
+    });
+    let grown = fabric.controller.peak().unwrap().saturating_sub(before);
+    println!("16 endless bodies: {} MiB more", grown >> 20);
+    assert!(grown < 256 << 20, "{} MiB", grown >> 20);
+}
+
+#[test]
+fn a37_bombs_and_nesting_change_nothing() {
+    let fabric = Fabric::new(1);
+    let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_string();
+    for (name, of) in ('b'..='i').zip('a'..) {
+        bomb += &format!("{name}: &{name} [*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of}]\n");
+    }
+    let deep = |open: &str, close: &str| (open.repeat(100_000) + "1" + &close.repeat(100_000)).into_bytes();
+    let block: String = (0..2_000).map(|i| " ".repeat(i) + "a:\n").collect();
+    let flat: String = "{\"kind\":\"Zone\"},".repeat(200_000);
+    refused(
+        &fabric,
+        422,
+        &[
+            (YAML, bomb.into_bytes()),
+            (YAML, b"a: &a [*a]\n".to_vec()),
+            (YAML, b"a: &a {b: 1}\nc: {<<: *a}\n".to_vec()),
+            (YAML, b"kind: !!binary Zm9v\n".to_vec()),
+            (YAML, deep("[", "]")),
+            (YAML, deep("{a: ", "}")),
+            (JSON, deep("[", "]")),
+            (JSON, deep("{\"a\":", "}")),
+            (YAML, block.into_bytes()),
+            (JSON, format!("[{}1]", flat).into_bytes()),
+            (YAML, "- ".repeat(1_000_000).into_bytes()),
+            (YAML, "? ".repeat(1_000_000).into_bytes()),
+            (JSON, b"[".to_vec()),
+            (YAML, vec![b' '; 4 << 20].into_iter().chain(*b"x").collect()),
+        ],
+    );
+}
+
+#[test]
+fn a37_numbers_text_and_keys_that_mean_two_things_are_refused() {
+    let fabric = Fabric::new(1);
+    let network = |vni: &str| {
+        format!("{{\"kind\":\"Network\",\"metadata\":{{\"name\":\"n\"}},\"spec\":{{\"vni\":{vni},\"subnets\":[]}}}}")
+    };
+    let mut requests: Vec<(&str, Vec<u8>)> = Vec::new();
+    for number in
+        ["99999999999999999999999999", "1e400", "-1", "1.5", "16777216", "4294967297", "NaN", "0x10", "\"5\"", "null"]
+    {
+        requests.push((JSON, network(number).into_bytes()));
+        requests.push((YAML, network(number).into_bytes()));
+    }
+    let digits = "9".repeat(1 << 20);
+    requests.push((JSON, network(&digits).into_bytes()));
+    requests.push((YAML, network(&digits).into_bytes()));
+    // Twice the same key, invalid and overlong UTF-8, a lone surrogate, control characters.
+    requests.extend([
+        (JSON, b"{\"kind\":\"Zone\",\"kind\":\"Policy\"}".to_vec()),
+        (YAML, b"kind: Zone\nmetadata: {name: z, name: y}\nspec: {}\n".to_vec()),
+        (YAML, b"kind: Zone\nmetadata: {name: \xff\xfe}\nspec: {}\n".to_vec()),
+        (JSON, b"{\"kind\":\"Zone\",\"metadata\":{\"name\":\"\xc0\xaf\"}}".to_vec()),
+        (JSON, b"{\"kind\":\"Zone\",\"metadata\":{\"name\":\"\\ud800\"}}".to_vec()),
+        (
+            JSON,
+            b"{\"kind\":\"Zone\",\"metadata\":{\"name\":\"a\\u0000b\"},\"spec\":{\"network\":\"net\",\"selector\":{}}}"
+                .to_vec(),
+        ),
+        (YAML, b"kind: Zone\nmetadata: {name: z}\nspec: {network: net, selector: {}, modus: enforce}\n".to_vec()),
+        (YAML, b"kind: Zone\nmetadata: {name: z, owner: me}\nspec: {network: net, selector: {}}\n".to_vec()),
+    ]);
+    refused(&fabric, 422, &requests);
+    // What a web page can send without asking is no content type of ours.
+    let zone = b"kind: Zone\nmetadata: {name: z}\nspec: {network: net, selector: {}}\n".to_vec();
+    let types = [
+        "text/plain",
+        "",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/html",
+        "application/jsonp",
+    ];
+    refused(&fabric, 415, &types.map(|content| (content, zone.clone())));
+}
+
+#[test]
+fn a26_other_letters_are_other_names_or_none() {
+    let fabric = Fabric::new(1);
+    let zone = |name: &str| {
+        format!("kind: Zone\nmetadata: {{name: \"{name}\"}}\nspec: {{network: net, selector: {{}}}}\n").into_bytes()
+    };
+    let mut requests: Vec<(&str, Vec<u8>)> = Vec::new();
+    // Capitals; Cyrillic, full width and combining look-alikes; invisible characters; spaces; a path.
+    for name in [
+        "Web",
+        "WEB",
+        "w\u{435}b",
+        "\u{ff57}eb",
+        "we\u{301}b",
+        "web\u{200b}",
+        "web\u{feff}",
+        " web",
+        "web ",
+        "a/../b",
+        "a%2fb",
+        "-a",
+        "",
+    ] {
+        requests.push((YAML, zone(name)));
+    }
+    for kind in ["zone", "ZONE", "zones", "Zon\u{435}"] {
+        requests.push((
+            YAML,
+            format!("kind: {kind}\nmetadata: {{name: z}}\nspec: {{network: net, selector: {{}}}}\n").into_bytes(),
+        ));
+    }
+    // A reference in other letters is a reference to something else.
+    requests.push((YAML, b"kind: Zone\nmetadata: {name: z}\nspec: {network: Net, selector: {}}\n".to_vec()));
+    requests.push((
+        YAML,
+        b"kind: Policy\nmetadata: {name: q}\nspec:\n  Subject: {matchLabels: {app: a}}\n  ingress: []\n".to_vec(),
+    ));
+    refused(&fabric, 422, &requests);
+    for (path, status) in [
+        ("/v1/Policies/p", 404),
+        ("/v1/policies/P", 400),
+        ("/v1/policies/%70", 200),
+        ("/v1/policies/p%00", 400),
+        ("/v1//policies/p", 404),
+    ] {
+        assert_eq!(ask(fabric.api, "GET", path, JSON, b"").0, status, "{path}");
+    }
+    // Labels are compared letter by letter: another case is another label, and selects nobody.
+    let verdict = |app: &str| {
+        fabric.apply(format!("kind: Workload\nmetadata: {{name: a1, labels: {{app: {app}}}}}\nspec: {{network: net, interfaces: [{{mac: \"02:00:00:00:01:00\", ips: [10.0.1.0], attachment: {{switch: hv1, port: a}}}}]}}\n").as_bytes());
+        fabric.apply(policy(80).as_bytes());
+        let (_, answer) =
+            ask(fabric.api, "POST", "/v1/reach", JSON, br#"{"from":"a1","to":"b1","protocol":"tcp","port":80}"#);
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()["verdict"].as_str().map(String::from)
+    };
+    assert_eq!(verdict("A").as_deref(), Some("deny"));
+}
+
+#[test]
+fn a29_there_is_no_way_to_write_a_flow() {
+    let fabric = Fabric::new(1);
+    let flow = br#"{"kind":"Flow","metadata":{"name":"f"},"spec":{"match":{},"actions":["output:2"]}}"#;
+    let open = b"kind: Policy\nmetadata: {name: open}\nspec:\n  subject: {matchLabels: {app: b}}\n  flows: [\"priority=65535,actions=NORMAL\"]\n  ingress: []\n";
+    refused(&fabric, 422, &[(JSON, flow.to_vec()), (YAML, open.to_vec())]);
+    let flows = |fabric: &Fabric| look(&fabric.switches[0]).flows().map(|flow| format!("{flow:?}")).collect::<Vec<_>>();
+    let before = flows(&fabric);
+    for (method, path, status) in [
+        ("POST", "/v1/flows", 405),
+        ("GET", "/v1/flows", 404),
+        ("PUT", "/v1/flows/f", 404),
+        ("POST", "/v1/switches/hv1/flows", 404),
+        ("PUT", "/v1/switches/hv1/entries/1", 404),
+        ("POST", "/stats/flowentry/add", 404),
+        ("POST", "/restconf/operations/sal-flow:add-flow", 404),
+        ("POST", "/v1/trace", 400),
+        ("PATCH", "/v1/switches/hv1", 405),
+    ] {
+        assert_eq!(ask(fabric.api, method, path, JSON, flow).0, status, "{method} {path}");
+    }
+    fabric.edit();
+    fabric.apply(policy(1000).as_bytes());
+    assert_eq!(flows(&fabric).len(), before.len());
+}
+
+#[test]
+fn a28_of_contradictory_edits_at_once_one_wins_and_the_switches_have_it() {
+    let fabric = Fabric::new(2);
+    let clients = 8;
+    let own = |port: u16, version: Option<u64>| {
+        let text = policy(port);
+        version.map_or(text.clone(), |v| text.replace("{name: p}", &format!("{{name: p, resourceVersion: {v}}}")))
+    };
+    let at_once = |version: Option<u64>, round: u16| -> Vec<u16> {
+        let start = Barrier::new(clients);
+        thread::scope(|scope| {
+            let (start, fabric, own) = (&start, &fabric, &own);
+            let tasks: Vec<_> = (0..clients as u16)
+                .map(|i| {
+                    scope.spawn(move || {
+                        let body = own(10_000 + round * 100 + i, version);
+                        start.wait();
+                        ask(fabric.api, "PUT", "/v1/policies/p", YAML, body.as_bytes()).0
+                    })
+                })
+                .collect();
+            tasks.into_iter().map(|task| task.join().unwrap()).collect()
+        })
+    };
+    for round in 0..5 {
+        let version = fabric.controller.client.get("policies", "p").unwrap()["metadata"]["resourceVersion"].as_u64();
+        let mut statuses = at_once(version, round);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [&[200][..], &[409; 7]].concat(), "round {round}");
+        assert!(at_once(None, round + 10).iter().all(|status| *status == 200));
+    }
+    // The switches have what the last one said, and nothing of the others: as if it had been the only one.
+    let document = fabric.controller.client.get("policies", "p").unwrap();
+    let last = document["spec"]["ingress"][0]["ports"][0]["port"].as_u64().unwrap();
+    fabric.acknowledged(fabric.revision(), PATIENCE);
+    let flows = |fabric: &Fabric| -> Vec<Vec<String>> {
+        let of = |switch| {
+            look(switch)
+                .flows()
+                .map(|f| format!("{} {} {:?} {:?}", f.table, f.priority, f.matching, f.instructions))
+                .collect()
+        };
+        fabric.switches.iter().map(of).collect()
+    };
+    let fresh = Fabric::new(2);
+    let revision = fresh.apply(policy(u16::try_from(last).unwrap()).as_bytes());
+    fresh.acknowledged(revision, PATIENCE);
+    assert_eq!(flows(&fabric), flows(&fresh));
+}
+
+#[test]
+fn a38_http_2_is_not_spoken_and_its_frames_end_the_connection() {
+    let fabric = Fabric::new(1);
+    fabric.meanwhile(|| {
+        let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        for stream in (1..200_001_u32).step_by(2) {
+            // HEADERS (GET /v1/status by static table entries), then RST_STREAM with CANCEL.
+            attack.extend([0, 0, 3, 1, 5]);
+            attack.extend(stream.to_be_bytes());
+            attack.extend([0x82, 0x84, 0x86]);
+            attack.extend([0, 0, 4, 3, 0]);
+            attack.extend(stream.to_be_bytes());
+            attack.extend([0, 0, 0, 8]);
+        }
+        for _ in 0..20 {
+            let answer = raw(fabric.api, &attack);
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        }
+        // An offer to change over is not taken.
+        let upgrade = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+        assert!(raw(fabric.api, upgrade.as_bytes()).starts_with("HTTP/1.1 200 "));
+    });
+}
+
+#[test]
+fn r25_requests_that_do_not_wait_for_their_answers_get_them_in_order() {
+    let fabric = Fabric::new(1);
+    fabric.meanwhile(|| {
+        let mut stream = TcpStream::connect(fabric.api).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let many = 2_000;
+        let mut reader = stream.try_clone().unwrap();
+        let asker = thread::spawn(move || {
+            for i in 0..many {
+                let last = if i + 1 == many { "Connection: close\r\n" } else { "" };
+                let path = if i % 2 == 0 { "/healthz" } else { "/v1/nothing/here" };
+                stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{last}\r\n").as_bytes()).unwrap();
+            }
+            // Not to be closed before everything is read.
+            stream
+        });
+        let mut answers = String::new();
+        reader.read_to_string(&mut answers).unwrap();
+        drop(asker.join().unwrap());
+        let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses.len(), many);
+        assert!(statuses.chunks(2).all(|pair| pair == ["200", "404"]), "out of order");
+    });
+}
+
+#[test]
+fn r25_heads_that_are_too_large_or_make_no_sense_end_their_connection() {
+    let fabric = Fabric::new(1);
+    fabric.meanwhile(|| {
+        let many = "x: y\r\n".repeat(10_000);
+        for head in [
+            format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(1 << 20)),
+            format!("GET /healthz HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "a".repeat(1 << 20)),
+            format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
+            "GET\r\n\r\n".into(),
+            "\0\x01\x02\x03\r\n\r\n".into(),
+            // Two lengths, or a length and chunks: what one reader skips another would take for a request.
+            format!("POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Type: {YAML}\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde"),
+            format!("POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Type: {YAML}\r\nContent-Length: -1\r\n\r\n"),
+            format!("POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Type: {YAML}\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"),
+        ] {
+            let answer = raw(fabric.api, head.as_bytes());
+            let status = answer.get(9..12).unwrap_or_default();
+            let shown = head.chars().take(60).collect::<String>();
+            assert!(answer.is_empty() || status.starts_with('4'), "{shown}: {answer}");
+        }
+    });
+}
