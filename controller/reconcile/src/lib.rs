@@ -9,5 +9,5 @@ mod order;
 mod plan;
 
 pub use machine::{Input, Machine, Output, Progress};
-pub use order::{Doors, MAX_STEP, OPENING, steps};
+pub use order::{BOUNDS, Bounds, OPENING, steps};
 pub use plan::{Ports, held_back, plan};

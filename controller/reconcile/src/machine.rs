@@ -11,10 +11,12 @@
 //!                              +--- desired changes ----+
 //! ```
 //!
-//! One step is under way at a time; what is desired meanwhile is gathered and goes as one step after it.
+//! One step is under way at a time; what is desired meanwhile is gathered and goes as one step after it. A change that
+//! is too large for one step is planned like a reconnect, in several; what is desired meanwhile is planned in after the
+//! step under way, what narrows access first, so that a revocation never waits for a bulk of grants.
 
 use crate::{
-    order::{Doors, OPENING, steps},
+    order::{BOUNDS, steps},
     plan::{Ports, held_back, plan},
 };
 use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
@@ -134,6 +136,8 @@ enum Phase {
         deadline: Duration,
         revision: u64,
         rest: VecDeque<Delta>,
+        /// Of a plan in several steps: what the switch has once the step under way is done.
+        model: Option<Box<Program>>,
         /// A port that the program names went away meanwhile: look again when the step is done.
         reread: bool,
     },
@@ -232,6 +236,7 @@ impl Machine {
                     }
                     Phase::Stepping { .. } => {
                         self.absorb(delta);
+                        self.bound_queue();
                         None
                     }
                     Phase::Idle { .. } => {
@@ -309,21 +314,36 @@ impl Machine {
             self.settle(desired, now + AUDIT_INTERVAL);
             return None;
         }
-        // Closed, if no entry that lets packets in outlives the removals.
-        let removed: BTreeSet<&EntryKey> = delta.remove.iter().filter(|key| key.stage == OPENING).collect();
-        let closed = actual.stage(OPENING).all(|entry| removed.contains(&entry.key));
-        self.send(steps(delta, if closed { Doors::Closed } else { Doors::Open }), desired, now)
+        let steps = steps(actual, desired, delta, BOUNDS);
+        let model = (steps.len() > 1).then(|| Box::new(actual.clone()));
+        self.send(steps, model, desired, now)
+    }
+
+    /// What was desired since a plan in several steps was made goes into what is left of it.
+    fn replan(&mut self, model: Box<Program>, desired: &Program, now: Duration) -> Option<Output> {
+        self.queue.clear();
+        self.waiting = held_back(desired, &self.ports).map(|entry| (entry.key.clone(), entry.clone())).collect();
+        let delta = plan(desired, &model, &self.ports);
+        if delta.is_empty() {
+            self.settle(desired, now + VERIFY_AFTER);
+            return None;
+        }
+        let steps = steps(&model, desired, delta, BOUNDS);
+        self.send(steps, Some(model), desired, now)
     }
 
     fn applied(&mut self, confirmed: u64, desired: &Program, now: Duration) -> Option<Output> {
-        let Phase::Stepping { step, size, revision, rest, reread, .. } = &mut self.phase else { return None };
+        let Phase::Stepping { step, size, revision, rest, reread, model, .. } = &mut self.phase else { return None };
         if *step != confirmed {
             return None;
         }
         self.progress.changes += *size as u64;
-        let (revision, rest, reread) = (*revision, std::mem::take(rest), *reread);
-        if !rest.is_empty() && !reread {
-            return self.send_at(rest, revision, now);
+        let (revision, rest, reread, model) = (*revision, std::mem::take(rest), *reread, model.take());
+        if let Some(model) = model.filter(|_| !rest.is_empty() && !reread) {
+            if self.queue.is_empty() {
+                return self.send_at(rest, Some(model), self.progress.desired, now);
+            }
+            return self.replan(model, desired, now);
         }
         if rest.is_empty() {
             self.attempts = 0;
@@ -388,22 +408,50 @@ impl Machine {
                 None => delta.remove.push(key),
             }
         }
-        let doors = if self.progress.entries == 0 { Doors::Closed } else { Doors::Open };
-        self.send(steps(delta, doors), desired, now)
+        if size_of(&delta) > BOUNDS.whole {
+            // What goes is known by its key alone; to cut the change safely, what it does has to be known too.
+            return Some(self.read(now));
+        }
+        self.send(VecDeque::from([delta]), None, desired, now)
     }
 
-    fn send(&mut self, steps: VecDeque<Delta>, desired: &Program, now: Duration) -> Option<Output> {
+    /// What is gathered stays small: beyond one step's worth, comparing as a whole is cheaper, and covers it.
+    fn bound_queue(&mut self) {
+        if let Phase::Stepping { reread, .. } = &mut self.phase
+            && self.queue.len() > BOUNDS.whole
+        {
+            *reread = true;
+            self.queue.clear();
+        }
+    }
+
+    fn send(
+        &mut self,
+        steps: VecDeque<Delta>,
+        model: Option<Box<Program>>,
+        desired: &Program,
+        now: Duration,
+    ) -> Option<Output> {
         let wanted = desired.len().saturating_sub(self.waiting.len());
         if wanted > self.max_entries {
             let most = self.max_entries;
             self.refuse(format!("the program has {wanted} entries, the switch takes {most}; nothing was sent"), now);
             return None;
         }
-        self.send_at(steps, self.progress.desired, now)
+        self.send_at(steps, model, self.progress.desired, now)
     }
 
-    fn send_at(&mut self, mut rest: VecDeque<Delta>, revision: u64, now: Duration) -> Option<Output> {
+    fn send_at(
+        &mut self,
+        mut rest: VecDeque<Delta>,
+        mut model: Option<Box<Program>>,
+        revision: u64,
+        now: Duration,
+    ) -> Option<Output> {
         let delta = rest.pop_front()?;
+        if let Some(model) = &mut model {
+            model.apply(&delta);
+        }
         self.step += 1;
         self.progress.sent = revision;
         self.phase = Phase::Stepping {
@@ -412,6 +460,7 @@ impl Machine {
             deadline: now + ANSWER_TIMEOUT,
             revision,
             rest,
+            model,
             reread: false,
         };
         Some(Output::Apply { step: self.step, delta })

@@ -4,7 +4,7 @@
 mod common;
 
 use bulkhead_pipeline::{Delta, Program};
-use bulkhead_reconcile::{Input, Machine, Output, Ports};
+use bulkhead_reconcile::{BOUNDS, Input, Machine, Output, Ports};
 use common::{classify, locate, policy, port, program};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -30,8 +30,12 @@ impl Bench {
     }
 
     fn connect(&mut self, ports: &[u8]) -> Option<Output> {
+        self.connect_with(ports, 1000)
+    }
+
+    fn connect_with(&mut self, ports: &[u8], max_entries: usize) -> Option<Output> {
         let ports = Ports::Known(ports.iter().map(|n| port(*n)).collect());
-        assert_eq!(self.tell(Input::Connected { ports: &ports, max_entries: 1000 }), Some(Output::Read));
+        assert_eq!(self.tell(Input::Connected { ports: &ports, max_entries }), Some(Output::Read));
         let actual = self.actual.clone();
         self.tell(Input::Actual { program: &actual, alien: 0 })
     }
@@ -219,5 +223,66 @@ fn a_disconnected_switch_is_told_nothing() {
     assert_eq!(bench.machine.deadline(), None);
     let again = bench.connect(&[]);
     assert_eq!(bench.confirm(again), None);
+    assert_eq!(bench.actual, bench.desired);
+}
+
+/// A switch with an open port and one rule, and a change too large for one step.
+fn bulk() -> (Bench, Option<Output>) {
+    let mut bench = Bench::new(program([classify(1, 7), policy(1, 1)]));
+    let first = bench.connect_with(&[1], 1_000_000);
+    bench.confirm(first);
+    let grants: Vec<_> = (2..2 + 2 * BOUNDS.whole as u32).map(|n| policy(n, 1)).collect();
+    assert_eq!(bench.change(&add(grants)), Some(Output::Read), "what goes has to be known to cut it");
+    let actual = bench.actual.clone();
+    let step = bench.tell(Input::Actual { program: &actual, alien: 0 });
+    (bench, step)
+}
+
+#[test]
+fn a_large_change_goes_in_steps_and_is_acknowledged_after_the_last() {
+    let (mut bench, mut step) = bulk();
+    let mut steps = 0;
+    while let Some(Output::Apply { delta, .. }) = &step {
+        assert!(delta.add.len() <= BOUNDS.chunk);
+        assert_eq!(bench.machine.progress().acknowledged, 1);
+        steps += 1;
+        step = bench.confirm(step);
+    }
+    assert_eq!((steps, bench.machine.progress().acknowledged), (4, 2));
+    assert_eq!(bench.actual, bench.desired);
+}
+
+#[test]
+fn r22_a_revocation_goes_before_the_grants_that_are_left() {
+    let (mut bench, step) = bulk();
+    let step = bench.confirm(step);
+    // While the second of four steps is under way.
+    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key], add: vec![] }), None);
+    let mut step = bench.confirm(step);
+    assert!(matches!(&step, Some(Output::Apply { delta, .. }) if delta.remove == [policy(1, 1).key]), "{step:?}");
+    step = bench.confirm(step);
+    assert!(bench.actual.get(&policy(1, 1).key).is_none());
+    while step.is_some() {
+        step = bench.confirm(step);
+    }
+    assert_eq!(bench.actual, bench.desired);
+    assert_eq!(bench.machine.progress().acknowledged, 3);
+}
+
+#[test]
+fn r22_a_flood_of_grants_does_not_grow_what_is_gathered() {
+    let mut bench = Bench::new(program([classify(1, 7), policy(1, 1)]));
+    let first = bench.connect_with(&[1], 1_000_000);
+    for n in 0..3 * BOUNDS.whole as u32 {
+        assert_eq!(bench.change(&add([policy(2 + n, 1)])), None);
+        assert!(bench.machine.progress().unconfirmed <= BOUNDS.whole + 3);
+    }
+    let read = bench.confirm(first);
+    assert_eq!(read, Some(Output::Read));
+    let actual = bench.actual.clone();
+    let mut step = bench.tell(Input::Actual { program: &actual, alien: 0 });
+    while step.is_some() {
+        step = bench.confirm(step);
+    }
     assert_eq!(bench.actual, bench.desired);
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use bulkhead_pipeline::{Entry, Program};
-use bulkhead_reconcile::{Doors, MAX_STEP, OPENING, Ports, held_back, plan, steps};
+use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_reconcile::{BOUNDS, OPENING, Ports, held_back, plan, steps};
 use common::{classify, locate, policy, port, program};
 use proptest::{collection::btree_set, prelude::*};
 
@@ -47,15 +47,15 @@ proptest! {
 
 #[test]
 fn a_large_plan_opens_ports_last_and_closes_them_first() {
-    let count = MAX_STEP as u32 * 2;
+    let count = BOUNDS.whole as u32 * 2;
     let desired = program((0..count).map(|n| policy(n, 1)).chain((0..5).map(|n| classify(n, 1))));
     let actual = program((0..count).map(|n| policy(n + count, 2)).chain((5..9).map(|n| classify(n, 1))));
     let delta = plan(&desired, &actual, &Ports::Any);
     let mut at = actual.clone();
-    let list = steps(delta, Doors::Closed);
-    assert!(list.len() >= 4);
+    let list = steps(&actual, &desired, delta, BOUNDS);
+    assert!(list.len() >= 8);
     for (index, step) in list.iter().enumerate() {
-        assert!(step.remove.len() + step.add.len() <= MAX_STEP);
+        assert!(step.remove.len() + step.add.len() <= BOUNDS.chunk);
         at.apply(step);
         let open = at.stage(OPENING).count();
         assert!(open == 0 || index + 1 == list.len(), "a port is open after step {index}");
@@ -64,8 +64,33 @@ fn a_large_plan_opens_ports_last_and_closes_them_first() {
 }
 
 #[test]
-fn nothing_is_cut_up_while_a_port_is_open() {
-    let desired = program((0..MAX_STEP as u32 * 2).map(|n| policy(n, 1)));
+fn a_plan_of_ordinary_size_is_one_step() {
+    let desired = program((0..BOUNDS.whole as u32).map(|n| policy(n, 1)));
     let delta = plan(&desired, &Program::new(), &Ports::Any);
-    assert_eq!(steps(delta.clone(), Doors::Open), [delta]);
+    assert_eq!(steps(&Program::new(), &desired, delta.clone(), BOUNDS), [delta]);
+}
+
+#[test]
+fn while_a_port_is_open_what_narrows_goes_before_what_widens() {
+    let count = BOUNDS.whole as u32;
+    let deny = |n| {
+        Entry::new(Stage::EgressPlatform, 9, Match::any().with(Field::SrcId, n), vec![], Next::Drop, Cause::Rule(3))
+    };
+    let actual = program((0..count).map(|n| policy(n, 1)).chain((0..count).map(deny)).chain([classify(1, 1)]));
+    let desired =
+        program((count..2 * count).map(|n| policy(n, 1)).chain((count..2 * count).map(deny)).chain([classify(1, 2)]));
+    let list = steps(&actual, &desired, plan(&desired, &actual, &Ports::Any), BOUNDS);
+    let open = |delta: &Delta| delta.add.iter().any(|entry| entry.key.stage == OPENING);
+    let core = list.iter().position(open).unwrap();
+    assert_eq!(list[core].add.len() + list[core].remove.len(), 1, "another id is neither wider nor narrower");
+    let stage = |delta: &Delta| (delta.add.first().map(|e| e.key.stage), delta.remove.first().map(|key| key.stage));
+    for (index, step) in list.iter().enumerate() {
+        let (added, removed) = stage(step);
+        let [widens, narrows] = [
+            added == Some(Stage::EgressApplication) || removed == Some(Stage::EgressPlatform),
+            removed == Some(Stage::EgressApplication) || added == Some(Stage::EgressPlatform),
+        ];
+        assert!(if index < core { !widens } else { !narrows }, "step {index}");
+        assert!(step.add.len() + step.remove.len() <= BOUNDS.chunk);
+    }
 }
