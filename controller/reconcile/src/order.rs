@@ -77,7 +77,7 @@ fn onward(stage: Stage) -> Option<Stage> {
         S::IngressEmergency | S::IngressPlatform | S::IngressApplication | S::IngressBaseline => Some(S::Verdict),
         S::Classify
         | S::ArpNd
-        | S::NdReply
+        | S::Answer
         | S::SrcClass
         | S::DstClass
         | S::Locate
