@@ -36,9 +36,6 @@ impl Tracker for Fixed {
         (self.0, Memory::default())
     }
     fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
-    fn gate(&mut self, _: u16, _: &Packet) -> bool {
-        true
-    }
 }
 
 /// The packets of a flow that enter this switch: from a workload's port, or from an uplink.

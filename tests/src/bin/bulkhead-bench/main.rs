@@ -9,6 +9,7 @@ mod edit;
 mod fabric;
 mod sample;
 mod scale;
+mod stall;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -29,6 +30,9 @@ struct Arguments {
     /// Simulated switches that take a fabric-wide change.
     #[arg(long, default_value_t = 1_000)]
     switches: usize,
+    /// Entries of the change during which forwarding is watched.
+    #[arg(long, default_value_t = 100_000)]
+    stall_entries: usize,
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
@@ -41,6 +45,7 @@ enum Part {
     Edit,
     Bulk,
     Scale,
+    Stall,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -68,6 +73,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Scale) {
         all.insert("scale".into(), part("scale", || scale::measure(arguments.switches)));
+    }
+    if wanted(Part::Stall) {
+        all.insert("forwardingGap".into(), on_ovs("stall", &|| stall::measure(arguments.stall_entries)));
     }
     let all = Value::Object(all);
     println!("{all:#}");
