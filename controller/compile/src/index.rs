@@ -80,6 +80,11 @@ impl Index {
             .collect()
     }
 
+    /// The group of a key, if somebody asks for it.
+    pub fn find(&self, key: &GroupKey) -> Option<&Group> {
+        self.groups.get(self.by_key.get(key)?)
+    }
+
     /// The group of a key, made if there is none; the caller registers its use at once.
     pub fn group(&mut self, key: GroupKey) -> u32 {
         if let Some(id) = self.by_key.get(&key) {
@@ -176,6 +181,6 @@ impl Index {
     }
 }
 
-fn selects(key: &GroupKey, network: &Name, labels: &Labels) -> bool {
+pub(crate) fn selects(key: &GroupKey, network: &Name, labels: &Labels) -> bool {
     key.network.as_ref().is_none_or(|wanted| wanted == network) && key.selector.matches(labels)
 }

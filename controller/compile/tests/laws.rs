@@ -8,11 +8,11 @@ use bulkhead_pipeline::{
     render_program, vlan, walk,
 };
 use bulkhead_policy::{
-    Change, Decision, Flow, Resource, Service, SideVerdict, State,
+    Change, Decision, Flow, Profiles, Resource, Service, SideVerdict, State,
     arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
     enforces,
     model::{Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
-    verdict, verdict_staged,
+    remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
 use proptest::{
@@ -402,5 +402,18 @@ proptest! {
             prop_assert!(violations.is_empty(), "{switch}: {violations:#?}");
         }
         prop_assert_eq!(programs(&compiler, &state), programs(&compile(&state), &state));
+    }
+
+    #[test]
+    fn the_compiler_remarks_what_a_look_at_every_workload_does(start in state(), steps in steps(1..6)) {
+        let mut state = start;
+        let mut compiler = compile(&state);
+        for step in &steps {
+            if try_apply(&mut state, step) {
+                compiler.apply(&state, step).unwrap();
+            }
+        }
+        let all: Vec<Change> = state.resources().map(Change::set).collect();
+        prop_assert_eq!(remarks(&state, &all, &compiler), remarks(&state, &all, &Profiles::of(&state)));
     }
 }

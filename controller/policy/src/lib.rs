@@ -9,10 +9,12 @@ pub mod arbitrary;
 pub mod diagnostic;
 pub mod matching;
 pub mod model;
+mod remarks;
 mod state;
 mod verdict;
 
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, MAX_WARNINGS, Severity, limit_warnings};
 pub use matching::{RuleOrder, carries_out, effective_mode, enforces, subject_selects, zone_selects};
+pub use remarks::{Census, NamedPorts, Profiles, remarks};
 pub use state::{Change, Key, Kind, Resource, State};
 pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict, verdict_staged};

@@ -8,6 +8,7 @@ mod tests;
 use crate::model::*;
 use bulkhead_topology::Name;
 use index::Index;
+pub(crate) use index::{peers_path, rules};
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 /// A kind of resource.

@@ -6,7 +6,7 @@ use crate::{
 };
 use bulkhead_compile::{Compiled, Compiler, Numbers};
 use bulkhead_pipeline::Delta;
-use bulkhead_policy::{Change, Diagnostic, Key, Kind, Resource, Severity};
+use bulkhead_policy::{Change, Diagnostic, Key, Kind, Resource, Severity, limit_warnings, remarks};
 use bulkhead_store::Revision;
 use bulkhead_topology::Name;
 use std::{
@@ -125,12 +125,12 @@ impl Core {
         let mut accepted = shared.write();
         let Sorted { outcome, forward, backward, documents } = sort(&accepted, request)?;
         let mut outcome = Outcome { revision: accepted.revision, ..outcome };
-        let found = accepted.state.check(&forward);
+        let mut found = accepted.state.check(&forward);
         if found.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Refusal::Rejected(found));
         }
-        outcome.diagnostics = found;
         if forward.is_empty() {
+            outcome.diagnostics = limit_warnings(found);
             return Ok(outcome);
         }
         accepted.state.apply(&forward);
@@ -141,6 +141,8 @@ impl Core {
                 return Err(Refusal::TooLarge(error.to_string()));
             }
         };
+        found.extend(remarks(&accepted.state, &forward, &self.compiler));
+        outcome.diagnostics = limit_warnings(found);
         if request.dry_run {
             accepted.state.apply(&backward);
             self.undo(&accepted, &backward)?;

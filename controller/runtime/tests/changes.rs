@@ -4,7 +4,7 @@
 mod common;
 
 use bulkhead_driver_sim::Fabric;
-use bulkhead_runtime::{Refusal, What};
+use bulkhead_runtime::{Refusal, Request, What};
 use bulkhead_store::{Document, Loaded, MemoryStore, RedbStore, Revision, Store, StoreError};
 use common::{Rig, SHOP, decode, name, set, unset};
 use std::{
@@ -65,6 +65,35 @@ async fn a_dry_run_tells_and_does_nothing() {
     rig.apply(set(&["workload web-3 prod hv1 7 web"])).await.unwrap();
     rig.settle().await;
     rig.assert_in_step().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a24_a_policy_about_nobody_is_accepted_with_a_warning() {
+    let rig = start();
+    let paths = |outcome: &bulkhead_runtime::Outcome| {
+        outcome.diagnostics.iter().map(|found| format!("{} {}", found.key, found.path)).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&rig.apply(set(SHOP)).await.unwrap()), Vec::<String>::new());
+    let wrong = ["policy db-to-cache cache db 6379", "policy web-to-app app wbe 8080"];
+    let expected = [
+        "Policy/db-to-cache spec.ingress[0].from[0]",
+        "Policy/db-to-cache spec.subject",
+        "Policy/web-to-app spec.ingress[0].from[0]",
+    ];
+    let dry = rig.apply(Request { dry_run: true, ..set(&wrong) }).await.unwrap();
+    assert_eq!(paths(&dry), expected);
+    assert_eq!(paths(&rig.apply(set(&wrong)).await.unwrap()), expected);
+    // Only what changes is looked at, with all that changes with it.
+    let db = rig.apply(set(&["workload db-1 prod hv1 9 db"])).await.unwrap();
+    assert!(db.diagnostics.is_empty());
+    let cache =
+        rig.apply(set(&["policy db-to-cache cache db 6380", "workload cache-1 prod hv1 8 cache"])).await.unwrap();
+    assert!(cache.diagnostics.is_empty(), "{:?}", cache.diagnostics);
+    // A flood is cut off, and counted.
+    let many: Vec<String> = (0..80).map(|i| format!("policy p{i:02} nobody-{i} web 80")).collect();
+    let outcome = rig.apply(set(&many.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
+    assert_eq!(outcome.diagnostics.len(), bulkhead_policy::MAX_WARNINGS + 1);
+    assert_eq!(outcome.diagnostics.last().unwrap().message, "and 30 more warnings, from this resource on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::{
     v1::{KINDS, Named, Object, kind_from, kind_name},
     yaml,
 };
-use bulkhead_policy::{Change, Key, Kind, Resource, State};
+use bulkhead_policy::{Change, Key, Kind, Profiles, Resource, State, limit_warnings, remarks};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -382,8 +382,15 @@ pub fn validate<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec
         parsed.check_unique();
     }
     if !parsed.has_errors() {
-        let found = State::default().check(&parsed.changes());
-        let found = parsed.locate(found.into_iter().map(Diagnostic::from));
+        let (mut state, changes) = (State::default(), parsed.changes());
+        let mut found = state.check(&changes);
+        let wrong = found.iter().any(|finding| finding.severity == bulkhead_policy::Severity::Error);
+        // Files without a workload are a part of a fabric: who is there is for the controller to say.
+        if !wrong && parsed.documents.iter().any(|document| document.key.kind == Kind::Workload) {
+            state.apply(&changes);
+            found.extend(remarks(&state, &changes, &Profiles::of(&state)));
+        }
+        let found = parsed.locate(limit_warnings(found).into_iter().map(Diagnostic::from));
         parsed.diagnostics.extend(found);
     }
     let mut found = parsed.diagnostics;

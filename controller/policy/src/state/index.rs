@@ -103,14 +103,14 @@ pub(super) fn references(resource: &Resource, mut f: impl FnMut(Key, &dyn Fn() -
 }
 
 /// Every rule of a policy with its direction and index.
-pub(super) fn rules(policy: &Policy) -> impl Iterator<Item = (Direction, usize, &Rule)> {
+pub(crate) fn rules(policy: &Policy) -> impl Iterator<Item = (Direction, usize, &Rule)> {
     [Direction::Ingress, Direction::Egress]
         .into_iter()
         .flat_map(|d| policy.rules(d).iter().enumerate().map(move |(i, rule)| (d, i, rule)))
 }
 
 /// The document path of a rule's peer list.
-pub(super) fn peers_path(direction: Direction, index: usize) -> String {
+pub(crate) fn peers_path(direction: Direction, index: usize) -> String {
     let side = match direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",

@@ -1,0 +1,234 @@
+//! Remarks: what an accepted change probably does not mean. Nothing here widens or refuses anything (R17, A24: what
+//! selects nobody matches nobody).
+
+use crate::{
+    diagnostic::Diagnostic,
+    model::{CidrSet, Direction, Peer, Policy, PortMatch, Rule, Subject},
+    state::{Change, Key, Resource, State, peers_path, rules},
+};
+use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A workload's named ports.
+pub type NamedPorts = BTreeMap<Arc<str>, ProtocolPort>;
+
+/// Who is there. Remarks ask whoever knows without looking at every workload.
+pub trait Census {
+    /// Whether there is a workload in `network` (`None`: in any) that `selector` selects and whose ports `has` likes.
+    fn any(&self, network: Option<&Name>, selector: &Selector, has: &dyn Fn(&NamedPorts) -> bool) -> bool;
+}
+
+/// Remarks on the resources that `changes` give a new value; `state` is the state after them. Cost follows the changes,
+/// as far as `census` answers at once.
+pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Diagnostic> {
+    let mut remarks = Remarks { state, census, found: Vec::new() };
+    for change in changes {
+        match &change.value {
+            Some(Resource::Policy(policy)) => remarks.policy(&change.key, policy),
+            Some(Resource::AddressSet(set)) => remarks.addresses(&change.key, "spec.cidrs".into(), &set.set),
+            _ => {}
+        }
+    }
+    remarks.found
+}
+
+struct Remarks<'a> {
+    state: &'a State,
+    census: &'a dyn Census,
+    found: Vec<Diagnostic>,
+}
+
+/// What to do about labels that nobody has.
+const SPELLING: &str = "if that is not meant, look at the spelling of labels and values";
+
+impl Remarks<'_> {
+    fn warn(&mut self, key: &Key, path: String, message: impl Into<String>, hint: &str) {
+        self.found.push(Diagnostic::warning(key.clone(), path, message, hint));
+    }
+
+    /// Network and selector of a zone; `None` if there is no such zone.
+    fn zone(&self, zone: &Name) -> Option<(Option<Name>, Selector)> {
+        self.state.zones.get(zone).map(|zone| (Some(zone.network.clone()), zone.selector.clone()))
+    }
+
+    /// The workloads that a peer names by what they are; `None` for addresses.
+    fn group(&self, peer: &Peer) -> Option<(Option<Name>, Selector)> {
+        match peer {
+            Peer::Selector(selector) => Some((None, selector.clone())),
+            Peer::Zone(zone) => self.zone(zone),
+            Peer::Network(network) => Some((Some(network.clone()), Selector::everything())),
+            Peer::Cidr(_) | Peer::AddressSet(_) | Peer::External => None,
+        }
+    }
+
+    fn anyone(&self, (network, selector): &(Option<Name>, Selector), has: &dyn Fn(&NamedPorts) -> bool) -> bool {
+        self.census.any(network.as_ref(), selector, has)
+    }
+
+    fn policy(&mut self, key: &Key, policy: &Policy) {
+        let (path, subject) = match &policy.subject {
+            Subject::Selector(selector) => ("spec.subject", Some((None, selector.clone()))),
+            Subject::Zone(zone) => ("spec.subject.zone", self.zone(zone)),
+        };
+        let Some(subject) = subject else { return };
+        let about_somebody = self.anyone(&subject, &|_| true);
+        if !about_somebody && !impossible(&subject.1) {
+            self.warn(key, path.into(), "no workload is selected: the policy is about nobody", SPELLING);
+        }
+        for (direction, i, rule) in rules(policy) {
+            let peers = peers_path(direction, i);
+            for (j, peer) in rule.peers.iter().flatten().enumerate() {
+                self.peer(key, format!("{peers}[{j}]"), peer);
+            }
+            let destinations = match direction {
+                Direction::Ingress => Some(vec![subject.clone()]),
+                Direction::Egress => self.destinations(rule),
+            };
+            // Ports of nobody have been remarked on as that.
+            let anybody = |this: &Self| match &destinations {
+                Some(groups) => groups.iter().any(|group| this.anyone(group, &|_| true)),
+                None => true,
+            };
+            if rule.ports.iter().flatten().any(|port| matches!(port, PortMatch::Named { .. })) && anybody(self) {
+                self.names(key, &format!("spec.{}[{i}].ports", direction.as_str()), rule, destinations.as_deref());
+            }
+        }
+        self.shadows(key, policy);
+    }
+
+    fn peer(&mut self, key: &Key, path: String, peer: &Peer) {
+        match peer {
+            Peer::Cidr(set) => self.addresses(key, format!("{path}.cidr"), set),
+            Peer::AddressSet(name) => {
+                let empty = self.state.address_sets.get(name).is_some_and(|set| nothing(&set.set));
+                if empty {
+                    self.warn(key, format!("{path}.addressSet"), format!("address set {name} has no address"), "");
+                }
+            }
+            Peer::External => {}
+            Peer::Selector(_) | Peer::Zone(_) | Peer::Network(_) => {
+                let Some(group) = self.group(peer) else { return };
+                if impossible(&group.1) || self.anyone(&group, &|_| true) {
+                    return;
+                }
+                let (path, hint) = match peer {
+                    Peer::Zone(_) => (format!("{path}.zone"), ""),
+                    Peer::Network(_) => (format!("{path}.network"), ""),
+                    _ => (path, SPELLING),
+                };
+                self.warn(key, path, "no workload is selected: this peer matches nobody", hint);
+            }
+        }
+    }
+
+    /// The workloads that an egress rule may be about at the far end; `None`: any.
+    fn destinations(&self, rule: &Rule) -> Option<Vec<(Option<Name>, Selector)>> {
+        let peers = rule.peers.as_ref()?;
+        // Addresses may be workloads' too.
+        let addresses = |peer: &Peer| matches!(peer, Peer::Cidr(_) | Peer::AddressSet(_));
+        let groups = peers.iter().filter_map(|peer| self.group(peer)).collect();
+        (!peers.iter().any(addresses)).then_some(groups)
+    }
+
+    /// Port names that nobody among the destinations has.
+    fn names(&mut self, key: &Key, path: &str, rule: &Rule, destinations: Option<&[(Option<Name>, Selector)]>) {
+        for (k, port) in rule.ports.iter().flatten().enumerate() {
+            let PortMatch::Named { name, protocol } = port else { continue };
+            let has = |ports: &NamedPorts| {
+                ports.get(name).is_some_and(|found| protocol.is_none_or(|protocol| protocol == found.protocol))
+            };
+            let known = match destinations {
+                Some(groups) => groups.iter().any(|group| self.anyone(group, &has)),
+                None => self.census.any(None, &Selector::everything(), &has),
+            };
+            if !known {
+                let message = format!("no workload at the destination has a port named `{name}`");
+                let hint = "name it in the workloads' namedPorts, with the protocol that the rule says";
+                self.warn(key, format!("{path}[{k}].port"), message, hint);
+            }
+        }
+    }
+
+    fn addresses(&mut self, key: &Key, path: String, set: &CidrSet) {
+        // A list that is empty as it is written is remarked on where it is read.
+        if !set.cidrs.is_empty() && nothing(set) {
+            self.warn(key, path, "every address is excepted: nothing is left to match", "");
+        }
+    }
+
+    /// Rules behind one of the same policy that matches everything. Rules of other policies are not compared: that
+    /// would cost more than the change.
+    fn shadows(&mut self, key: &Key, policy: &Policy) {
+        for direction in Direction::BOTH {
+            let mut order: Vec<(usize, &Rule)> = policy.rules(direction).iter().enumerate().collect();
+            order.sort_by_key(|(index, rule)| (rule.priority, rule.action, *index));
+            let all = |(_, rule): &(usize, &Rule)| rule.peers.is_none() && rule.ports.is_none();
+            let mut behind = order.into_iter().skip_while(|at| !all(at));
+            let Some((first, above)) = behind.next() else { continue };
+            let above =
+                if above.name.is_empty() { format!("{}[{first}]", direction.as_str()) } else { above.name.to_string() };
+            for (index, _) in behind {
+                let message = format!("never reached: {above} comes first and matches everything");
+                let hint = "lower numbers come first; of equal priority, deny, reject, pass, allow in this order";
+                self.warn(key, format!("spec.{}[{index}]", direction.as_str()), message, hint);
+            }
+        }
+    }
+}
+
+/// Whether a selector's own text excludes everybody; that is remarked on where it is checked.
+fn impossible(selector: &Selector) -> bool {
+    selector.requirements().iter().any(|r| r.operator == Operator::In && r.values.is_empty())
+}
+
+fn nothing(set: &CidrSet) -> bool {
+    set.cidrs.iter().all(|cidr| set.except.iter().any(|except| except.covers(cidr)))
+}
+
+/// A census for when there is none: who is there by network, labels and ports, found by label. Making one costs a look
+/// at every workload.
+#[derive(Debug, Default)]
+pub struct Profiles<'a> {
+    profiles: Vec<Profile<'a>>,
+    by_pair: BTreeMap<(&'a str, &'a str), Vec<usize>>,
+}
+
+/// Network, labels and ports.
+type Profile<'a> = (&'a Name, &'a Labels, &'a NamedPorts);
+
+impl<'a> Profiles<'a> {
+    /// The workloads of a state.
+    pub fn of(state: &'a State) -> Self {
+        let workloads = state.workloads.values();
+        let different: BTreeSet<Profile<'a>> =
+            workloads.map(|w| (&w.network, w.labels.as_ref(), w.named_ports.as_ref())).collect();
+        let mut profiles = Self { profiles: different.into_iter().collect(), by_pair: BTreeMap::new() };
+        for (at, (_, labels, _)) in profiles.profiles.iter().enumerate() {
+            for (key, value) in labels.iter() {
+                profiles.by_pair.entry((key, value)).or_default().push(at);
+            }
+        }
+        profiles
+    }
+}
+
+impl Census for Profiles<'_> {
+    fn any(&self, network: Option<&Name>, selector: &Selector, has: &dyn Fn(&NamedPorts) -> bool) -> bool {
+        let fits = |(of, labels, ports): &Profile<'_>| {
+            network.is_none_or(|network| network == *of) && selector.matches(labels) && has(ports)
+        };
+        let exact = selector.requirements().iter().filter(|r| r.operator == Operator::In && r.values.len() == 1);
+        let pairs = exact.flat_map(|r| r.values.iter().map(|value| (r.key.as_ref(), value.as_ref())));
+        let candidates = pairs.map(|pair| self.by_pair.get(&pair).map_or(&[][..], Vec::as_slice));
+        match candidates.min_by_key(|candidates| candidates.len()) {
+            Some(few) => few.iter().filter_map(|at| self.profiles.get(*at)).any(fits),
+            None => self.profiles.iter().any(fits),
+        }
+    }
+}
