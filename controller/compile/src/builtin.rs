@@ -226,8 +226,12 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
     }
     let ports: Vec<_> = uplinks(network, switch).collect();
     let Some((first, first_vlan)) = ports.first() else { return e.0 };
+    // The way out is one: a switch that sent copies to several would have answers from several.
+    let way_out = || {
+        let tag = (*first_vlan != 0).then(|| Action::Set(Field::OutVlan, (*first_vlan).into()));
+        [Action::SetOut((*first).clone())].into_iter().chain(tag)
+    };
     let inside = |m: Match| m.with(Field::Network, number).with(Field::SrcLocal, 1u8);
-    let out = || ports.iter().flat_map(|(port, vlan)| ask_at(port, *vlan)).collect::<Vec<_>>();
     for (port, vlan) in &ports {
         let tag = if *vlan == 0 { 0 } else { vlan::PRESENT | u128::from(*vlan) };
         let matches = Match::any().port((*port).clone()).with(Field::Vlan, tag);
@@ -238,21 +242,19 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
         e.add(Stage::Classify, 100, matches, set, to(Stage::Antispoof), Builtin::Classify);
     }
     let ask = inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8));
-    e.add(Stage::ArpNd, 50, ask, out(), Next::Done, Builtin::Arp);
+    e.add(Stage::ArpNd, 50, ask, way_out().collect(), to(Stage::Deliver), Builtin::Arp);
     // The sender's link-layer option is made true: its Ethernet source has been checked.
-    let mut solicit = vec![Action::Copy { from: Field::EthSrc, to: Field::NdSll }];
-    solicit.extend(out());
-    e.add(Stage::ArpNd, 50, inside(nd(135)), solicit, Next::Done, Builtin::Nd);
+    let sender = [Action::Copy { from: Field::EthSrc, to: Field::NdSll }];
+    let solicit = sender.into_iter().chain(way_out()).collect();
+    e.add(Stage::ArpNd, 50, inside(nd(135)), solicit, to(Stage::Deliver), Builtin::Nd);
     for (kind, [client, server], group) in
         [(ethertype::IPV4, [68u128, 67], BROADCAST), (ethertype::IPV6, [546, 547], DHCPV6_SERVERS)]
     {
         let udp = proto(kind, ip_proto::UDP).with(Field::L4Src, client).with(Field::L4Dst, server);
-        e.add(Stage::ArpNd, 60, inside(udp.with(Field::EthDst, group)), out(), Next::Done, Builtin::Dhcp);
+        let ask = inside(udp.with(Field::EthDst, group));
+        e.add(Stage::ArpNd, 60, ask, way_out().collect(), to(Stage::Deliver), Builtin::Dhcp);
     }
-    let mut outside = vec![Action::Set(Field::DstId, EXTERNAL.into()), Action::SetOut((*first).clone())];
-    if *first_vlan != 0 {
-        outside.push(Action::Set(Field::OutVlan, (*first_vlan).into()));
-    }
+    let outside = [Action::Set(Field::DstId, EXTERNAL.into())].into_iter().chain(way_out()).collect();
     e.add(Stage::Locate, 20, inside(Match::any()), outside, to(Stage::Track), Builtin::Locate);
     for subnet in network.subnets.iter().filter(|subnet| subnet.is_ipv4() && subnet.prefix_len() < 31) {
         let (bits, mask) = subnet.to_bits();
@@ -260,15 +262,6 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
         e.drop(Stage::Locate, 94, broadcast, Builtin::Multicast);
     }
     e.0
-}
-
-/// Sends a copy out of one uplink, with its tag.
-fn ask_at(port: &Port, vlan: u16) -> Vec<Action> {
-    let output = Action::Output(Output::Port(port.clone()));
-    if vlan == 0 {
-        return vec![output];
-    }
-    vec![Action::Set(Field::OutVlan, vlan.into()), Action::PushVlan(Field::OutVlan), output, Action::PopVlan]
 }
 
 /// What a workload needs on one switch: its interfaces that are plugged in there, and, beside an uplink,

@@ -3,8 +3,7 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Field, Memory, Outcome, Output, Packet, Program, Stage, Tracker, Walk, conn, ethertype,
-    vlan, walk,
+    Builtin, Cause, Field, Memory, Outcome, Packet, Program, Stage, Tracker, Walk, conn, ethertype, vlan, walk,
 };
 use bulkhead_policy::{
     Change, Resource, State,
@@ -112,16 +111,19 @@ fn the_gateways_answer_reaches_who_asked() {
 }
 
 #[test]
-fn a_neighbour_is_asked_for_at_every_uplink_with_its_tag() {
+fn of_several_uplinks_the_first_is_the_way_out_and_all_take_in() {
     let program = program(&[("up", 7), ("up", 0), ("other", 9)]);
     let found = walk(&program, &mut Fresh, arp(true, 1, 0));
-    let entry = found.steps.iter().find(|step| step.stage == Stage::ArpNd).unwrap().entry.unwrap();
-    let tagged = |at: &str, id: u128| {
-        let output = Action::Output(Output::Port(port(at)));
-        vec![Action::Set(Field::OutVlan, id), Action::PushVlan(Field::OutVlan), output, Action::PopVlan]
-    };
-    let wanted = [tagged("up", 7), vec![Action::Output(Output::Port(port("up")))], tagged("other", 9)];
-    assert_eq!(entry.actions, wanted.concat());
+    assert_eq!(delivered(&found).0, &port("up"));
+    assert_eq!(delivered(&found).1.get(Field::Vlan), Some(vlan::PRESENT | 7));
+    for (at, tag) in [("up", 7), ("up", 0), ("other", 9)] {
+        let mut question = arp(false, 1, tag);
+        question.in_port = port(at);
+        let asked = question.get(Field::Vlan);
+        let found = walk(&program, &mut Fresh, question);
+        let Outcome::Answered(answer) = &found.outcome else { panic!("{found:#?}") };
+        assert_eq!(answer.get(Field::Vlan), asked);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::hits::Rule;
 use bulkhead_api::{Resolved, resolve};
 use bulkhead_driver_sim::Tracker;
-use bulkhead_pipeline::{Cause, Field, Outcome, Packet, Walk, ethertype, render_entry, walk};
+use bulkhead_pipeline::{Cause, Field, Outcome, Packet, Walk, ethertype, render_entry, vlan, walk};
 use bulkhead_policy::{
     Flow, Service, State,
     model::{Attachment, Interface},
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 const SOURCE_PORT: u16 = 49_152;
 /// MAC address of ends whose own is not known: a locally administered one.
 const SOME_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
-/// Bit of [`Field::Vlan`] that says that there is a tag.
-const TAGGED: u128 = 0x1000;
 
 /// Answers a trace: the first packet of a new connection, walked through the program that the source's
 /// switch should have.
@@ -82,11 +80,11 @@ fn interface<'a>(state: &'a State, flow: &Flow, ip: IpAddr) -> Option<&'a Interf
 
 fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
     let to = interface(state, flow, flow.to.ip).map_or(SOME_MAC, |interface| interface.mac);
-    let vlan = if start.vlan == 0 { 0 } else { TAGGED | u128::from(start.vlan) };
+    let tag = if start.vlan == 0 { 0 } else { vlan::PRESENT | u128::from(start.vlan) };
     let mut packet = Packet::new(start.at.port.clone())
         .with(Field::EthSrc, start.mac.to_bits())
         .with(Field::EthDst, to.to_bits())
-        .with(Field::Vlan, vlan)
+        .with(Field::Vlan, tag)
         .with(Field::IpProto, flow.service.protocol())
         .with(Field::IpFrag, 0u8);
     packet = match (flow.from.ip, flow.to.ip) {
@@ -113,7 +111,13 @@ fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
 fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdict, String) {
     let by = |cause| Rule::of(core, state, cause).full();
     match &walk.outcome {
-        Outcome::Delivered { port, .. } => (Verdict::Allow, format!("delivered {}", destination(state, from, port))),
+        Outcome::Delivered { port, packet } => {
+            let vlan = match packet.value(Field::Vlan) {
+                0 => String::new(),
+                tag => format!(", VLAN {}", tag & vlan::ID),
+            };
+            (Verdict::Allow, format!("delivered {}{vlan}", destination(state, from, port)))
+        }
         Outcome::Answered(_) => (Verdict::Allow, "answered by the switch".into()),
         Outcome::Dropped(cause) => (Verdict::Deny, format!("dropped by {}", by(*cause))),
         Outcome::Rejected(cause) => (Verdict::Reject, format!("rejected by {}", by(*cause))),

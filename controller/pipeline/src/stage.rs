@@ -158,7 +158,6 @@ impl Stage {
                 F::OutVlan,
                 F::EthSrc,
                 F::EthDst,
-                F::Vlan,
                 F::ArpOp,
                 F::ArpSpa,
                 F::ArpTpa,
@@ -171,7 +170,7 @@ impl Stage {
                 F::NdReserved,
                 F::NdOption,
             ],
-            next: &[S::Answer, S::SrcClass],
+            next: &[S::Answer, S::SrcClass, S::Deliver],
         },
         StageSpec {
             stage: S::Answer,

@@ -206,8 +206,16 @@ fn what_get_prints_can_be_applied_again() {
 
 #[test]
 fn validate_needs_no_server() {
-    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/three-tier"));
-    let output = bulkhead(&["validate", "-f", dir.to_str().unwrap()], "");
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"));
+    let mut examples = 0;
+    for example in std::fs::read_dir(&dir).unwrap() {
+        let example = example.unwrap().path();
+        let output = bulkhead(&["validate", "-f", example.to_str().unwrap()], "");
+        assert_eq!((code(&output), text(&output.stderr)), (0, ""), "{}", example.display());
+        examples += 1;
+    }
+    assert!(examples >= 2);
+    let output = bulkhead(&["validate", "-f", dir.join("three-tier").to_str().unwrap()], "");
     assert_eq!((code(&output), text(&output.stdout)), (0, "18 documents are valid\n"));
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.json"), "{\"kind\": \"Zone\",}").unwrap();

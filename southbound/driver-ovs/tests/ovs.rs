@@ -58,13 +58,13 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::ArpNd,
             arp().with(Field::ArpOp, 1u8).with(Field::SrcLocal, 1u8),
-            vec![
-                Action::Output(Output::Port(port("db-1"))),
-                Action::Set(Field::OutVlan, 0x64),
-                Action::PushVlan(Field::OutVlan),
-                Action::Output(Output::Port(port("uplink0"))),
-                Action::PopVlan,
-            ],
+            vec![Action::SetOut(port("uplink0")), Action::Set(Field::OutVlan, 0x64)],
+            go(Stage::Deliver),
+        ),
+        entry(
+            Stage::Deliver,
+            any().with(Field::OutVlan, 0x64u8),
+            vec![Action::PushVlan(Field::OutVlan), Action::Output(Output::Chosen)],
             Next::Done,
         ),
         entry(

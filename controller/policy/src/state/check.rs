@@ -5,7 +5,7 @@ use super::{
     index::{Claim, claims, peers_path, references, rules},
 };
 use crate::{diagnostic::Diagnostic, model::*};
-use bulkhead_topology::{IpNet, Operator, Selector};
+use bulkhead_topology::{IpNet, Name, Operator, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
@@ -218,7 +218,10 @@ impl<'a> Check<'a> {
     /// The values of one resource make sense together and with its network's.
     fn values(&mut self, key: &Key, resource: &Resource) {
         match resource {
-            Resource::Network(network) => self.subnets(key, network),
+            Resource::Network(network) => {
+                self.subnets(key, network);
+                self.uplinks(key, network);
+            }
             Resource::Workload(workload) => self.addresses(key, workload),
             Resource::Zone(zone) => self.selector(key, "spec.selector", &zone.selector),
             Resource::Policy(policy) => self.policy(key, policy),
@@ -228,6 +231,20 @@ impl<'a> Check<'a> {
                 }
             }
             Resource::Switch(_) | Resource::Link(_) => {}
+        }
+    }
+
+    /// Of several uplinks on one switch only the first is a way out.
+    fn uplinks(&mut self, key: &Key, network: &Network) {
+        let mut first: BTreeMap<&Name, &Uplink> = BTreeMap::new();
+        for (i, uplink) in network.uplinks.iter().enumerate() {
+            let out = *first.entry(&uplink.at.switch).or_insert(uplink);
+            if out != uplink {
+                let at = Claim::Uplink(out.at.clone(), out.vlan);
+                let message = format!("everything leaves by {at} alone; this uplink only takes in");
+                let hint = "for redundancy, bond the links on the switch and name the bond's port";
+                self.warning(key, format!("spec.uplinks[{i}]"), message, hint);
+            }
         }
     }
 

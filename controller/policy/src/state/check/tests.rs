@@ -234,6 +234,18 @@ fn a_port_is_one_workloads_or_an_uplink() {
         "E Network/dev spec.uplinks[0]: port 9 of switch hv1, untagged, is already taken by Network/prod",
     );
     fine(&[uplinks("dev", 2, &[(at("hv1", 9), 7)])]);
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 8), 7)]), uplinks("prod", 1, &[(at("hv1", 8), 7)])],
+        "E Network/prod spec.uplinks[0]: port 8 of switch hv1, VLAN 7, is already taken by Network/dev",
+    );
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 8), 7), (at("hv1", 8), 7)])],
+        "E Network/dev spec.uplinks[1]: port 8 of switch hv1, VLAN 7, is already taken by Network/dev",
+    );
+    one(
+        &[uplinks("dev", 2, &[(at("hv1", 8), 7), (at("hv1", 9), 7)])],
+        "W Network/dev spec.uplinks[1]: everything leaves by port 8 of switch hv1, VLAN 7, alone; this uplink only takes in",
+    );
     fine(&[workload("w1", "prod", 1, &[], Some(at("hv1", 9))), uplinks("prod", 1, &[(at("hv1", 1), 0)])]);
 }
 
