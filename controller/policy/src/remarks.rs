@@ -82,6 +82,10 @@ impl Remarks<'_> {
             self.warn(key, path.into(), "no workload is selected: the policy is about nobody", SPELLING);
         }
         for (direction, i, rule) in rules(policy) {
+            if rule.log {
+                let path = format!("spec.{}[{i}].log", direction.as_str());
+                self.warn(key, path, "accepted, and not logged by this version", "`describe policy` counts hits");
+            }
             let peers = peers_path(direction, i);
             for (j, peer) in rule.peers.iter().flatten().enumerate() {
                 self.peer(key, format!("{peers}[{j}]"), peer);

@@ -137,6 +137,13 @@ fn port_names_are_looked_for_at_the_destination() {
 }
 
 #[test]
+fn log_is_not_ignored_in_silence() {
+    let logged = Rule { log: true, ..rule(None, None) };
+    let expected = ["spec.egress[0].log: accepted, and not logged by this version"];
+    assert_eq!(about(app(), vec![], vec![logged]), expected);
+}
+
+#[test]
 fn rules_behind_one_that_matches_everything_are_never_reached() {
     let deny = Rule { action: Action::Deny, name: "no".into(), ..rule(None, None) };
     let late = Rule { priority: 9, ..deny.clone() };
