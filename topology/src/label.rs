@@ -2,14 +2,53 @@
 
 use crate::ParseError;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// A workload's labels. Sorted, so that equal sets are equal bytes.
-pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+/// A workload's labels: sorted and each key once, so that equal sets are equal bytes. Fabrics have many
+/// of them, so they take no more memory than the pairs themselves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    /// No labels.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Arc<str>> {
+        let at = self.0.binary_search_by(|(found, _)| (**found).cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    /// Keys and values, by key.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<str>)> for Labels {
+    /// The last value of a key counts.
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
+}
+
+impl<const N: usize> From<[(Arc<str>, Arc<str>); N]> for Labels {
+    fn from(pairs: [(Arc<str>, Arc<str>); N]) -> Self {
+        pairs.into_iter().collect()
+    }
+}
 
 /// Most labels that one workload may carry: bounds what an identity's key can cost.
 pub const MAX_LABELS: usize = 64;
@@ -79,16 +118,28 @@ pub struct Requirement {
     pub key: Arc<str>,
     /// The condition.
     pub operator: Operator,
-    /// The values of `In` and `NotIn`; empty otherwise.
-    pub values: BTreeSet<Arc<str>>,
+    /// The values of `In` and `NotIn`, sorted and each once; empty otherwise.
+    pub values: Box<[Arc<str>]>,
 }
 
 impl Requirement {
+    /// The condition with these values, in canonical order.
+    pub fn new(key: Arc<str>, operator: Operator, values: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort();
+        values.dedup();
+        Self { key, operator, values: values.into() }
+    }
+
+    fn names(&self, value: &Arc<str>) -> bool {
+        self.values.binary_search(value).is_ok()
+    }
+
     fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
-            Operator::In => value.is_some_and(|v| self.values.contains(v)),
-            Operator::NotIn => !value.is_some_and(|v| self.values.contains(v)),
+            Operator::In => value.is_some_and(|v| self.names(v)),
+            Operator::NotIn => !value.is_some_and(|v| self.names(v)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
@@ -97,10 +148,11 @@ impl Requirement {
 
 /// A conjunction of requirements; the empty selector selects every workload.
 ///
-/// Canonical: requirements are sorted and unique, and `matchLabels: {k: v}` is `k In [v]`.
+/// Canonical: requirements are sorted and unique, and `matchLabels: {k: v}` is `k In [v]`. Cheap to clone:
+/// a policy's selector is shared by every index that it is a key of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Selector {
-    requirements: Vec<Requirement>,
+    requirements: Arc<[Requirement]>,
 }
 
 impl Selector {
@@ -114,16 +166,13 @@ impl Selector {
         let mut requirements: Vec<_> = requirements.into_iter().collect();
         requirements.sort();
         requirements.dedup();
-        Self { requirements }
+        Self { requirements: requirements.into() }
     }
 
     /// `key In [value]` for each pair.
     pub fn of<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self::new(labels.into_iter().map(|(key, value)| Requirement {
-            key: key.into(),
-            operator: Operator::In,
-            values: BTreeSet::from([value.into()]),
-        }))
+        let one = |(key, value): (&str, &str)| Requirement::new(key.into(), Operator::In, [value.into()]);
+        Self::new(labels.into_iter().map(one))
     }
 
     /// The requirements, sorted.
@@ -170,7 +219,7 @@ mod tests {
     }
 
     fn requirement(key: &str, operator: Operator, values: &[&str]) -> Requirement {
-        Requirement { key: key.into(), operator, values: values.iter().map(|v| (*v).into()).collect() }
+        Requirement::new(key.into(), operator, values.iter().map(|v| (*v).into()))
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     index::{GroupKey, Identity, Index},
     numbers::{Numbered, Numbers},
     rule::Rule,
+    set::Set,
     switch::{Switch, Unit},
 };
 use bulkhead_pipeline::{Cause, Delta, Program};
@@ -68,7 +69,7 @@ pub(crate) struct CompiledPolicy {
     pub number: u32,
     pub subject: u32,
     pub rules: Vec<u32>,
-    groups: BTreeSet<u32>,
+    groups: Set<u32>,
 }
 
 /// Compiles states to programs.
@@ -83,16 +84,16 @@ pub struct Compiler {
     pub(crate) policies: BTreeMap<Name, CompiledPolicy>,
     sets: BTreeMap<Name, Arc<AddressSet>>,
     /// Policies by the zones and address sets that they name.
-    users: BTreeMap<Key, BTreeSet<Name>>,
+    users: BTreeMap<Key, Set<Name>>,
     pub(crate) rules: BTreeMap<u32, Rule>,
     /// Egress rules with port names: what they mean depends on every destination.
     named: BTreeSet<u32>,
     /// Groups that staged policies are about, for egress and ingress.
-    staged: [BTreeSet<u32>; 2],
+    staged: [Set<u32>; 2],
     /// Where each rule has entries.
-    pub(crate) rule_on: BTreeMap<u32, BTreeSet<Name>>,
+    pub(crate) rule_on: BTreeMap<u32, Set<Name>>,
     /// Identities with an interface on a switch, declared or not.
-    pub(crate) locals: BTreeMap<Name, BTreeSet<u32>>,
+    pub(crate) locals: BTreeMap<Name, Set<u32>>,
     pub(crate) switches: BTreeMap<Name, Switch>,
     policy_names: BTreeMap<u32, Name>,
     zone_names: BTreeMap<u32, Name>,
@@ -227,8 +228,8 @@ impl Compiler {
                 dirty.unit(switch, Unit::Workload(name.clone()));
             }
         }
-        for identity in self.locals.get(switch).cloned().unwrap_or_default() {
-            self.local_changed(switch, identity, dirty);
+        for identity in self.locals.get(switch).into_iter().flatten() {
+            self.local_changed(switch, *identity, dirty);
         }
     }
 
@@ -372,7 +373,7 @@ impl Compiler {
                 labels: workload.labels.clone(),
                 ports: workload.named_ports.clone(),
                 enforced,
-                members: BTreeSet::new(),
+                members: Set::default(),
                 groups,
                 on: BTreeMap::new(),
             };
@@ -426,10 +427,10 @@ impl Compiler {
             for switch in on.keys() {
                 self.local_changed(switch, identity, dirty);
             }
-            for member in members {
+            for member in &members {
                 // Whether it enforces may have changed, and with it its identity.
-                if let Some((workload, _)) = self.workloads.get(&member).cloned() {
-                    self.set_workload(&member, Some(&workload), dirty)?;
+                if let Some((workload, _)) = self.workloads.get(member).cloned() {
+                    self.set_workload(member, Some(&workload), dirty)?;
                 }
             }
         }
@@ -438,9 +439,9 @@ impl Compiler {
 
     /// Policies that name a zone or an address set are looked at again.
     fn renew_users(&mut self, key: &Key, dirty: &mut Dirty) -> Result<(), TooLarge> {
-        for name in self.users.get(key).cloned().unwrap_or_default() {
-            if let Some(policy) = self.policies.get(&name).map(|policy| policy.policy.clone()) {
-                self.set_policy(&name, Some(&policy), dirty)?;
+        for name in &self.users.get(key).cloned().unwrap_or_default() {
+            if let Some(policy) = self.policies.get(name).map(|policy| policy.policy.clone()) {
+                self.set_policy(name, Some(&policy), dirty)?;
             }
         }
         Ok(())

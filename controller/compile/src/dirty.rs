@@ -214,10 +214,7 @@ impl Compiler {
             return BTreeSet::new();
         };
         let wanted = |identity: &&u32| lane == Lane::Active || self.is_staged(**identity, rule.direction);
-        match locals.len() < group.members.len() {
-            true => locals.iter().filter(|id| group.members.contains(id)).filter(wanted).copied().collect(),
-            false => group.members.iter().filter(|id| locals.contains(id)).filter(wanted).copied().collect(),
-        }
+        locals.common(&group.members).filter(wanted).copied().collect()
     }
 
     /// Whether a staged policy is about an identity in this direction.

@@ -1,10 +1,8 @@
 //! Who is selected by what: identities, groups of identities, and the indexes from labels to both.
 
+use crate::set::Set;
 use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A selector, in one network or in all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,13 +15,13 @@ pub(crate) struct GroupKey {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub key: GroupKey,
-    pub members: BTreeSet<u32>,
+    pub members: Set<u32>,
     /// Policies whose subject it is.
-    pub subjects: BTreeSet<Name>,
+    pub subjects: Set<Name>,
     /// Rules that have it as a peer.
-    pub peers: BTreeSet<u32>,
+    pub peers: Set<u32>,
     /// Zones that it is.
-    pub zones: BTreeSet<Name>,
+    pub zones: Set<Name>,
 }
 
 impl Group {
@@ -39,8 +37,8 @@ pub(crate) struct Identity {
     pub labels: Arc<Labels>,
     pub ports: Arc<BTreeMap<Arc<str>, ProtocolPort>>,
     pub enforced: bool,
-    pub members: BTreeSet<Name>,
-    pub groups: BTreeSet<u32>,
+    pub members: Set<Name>,
+    pub groups: Set<u32>,
     /// How many of its members each switch has.
     pub on: BTreeMap<Name, u32>,
 }
@@ -54,10 +52,10 @@ pub(crate) struct Index {
     pub groups: BTreeMap<u32, Group>,
     by_key: BTreeMap<GroupKey, u32>,
     next: u32,
-    identities_by_pair: BTreeMap<Pair, BTreeSet<u32>>,
-    groups_by_pair: BTreeMap<Pair, BTreeSet<u32>>,
+    identities_by_pair: BTreeMap<Pair, Set<u32>>,
+    groups_by_pair: BTreeMap<Pair, Set<u32>>,
     /// Groups whose selector has no `key In [value]`: looked at for every identity.
-    loose: BTreeSet<u32>,
+    loose: Set<u32>,
 }
 
 /// The label pairs that everyone whom a selector selects must have.
@@ -71,7 +69,7 @@ fn pairs(selector: &Selector) -> impl Iterator<Item = Pair> {
 
 impl Index {
     /// The groups that labels in a network belong to.
-    pub fn groups_of(&self, network: &Name, labels: &Labels) -> BTreeSet<u32> {
+    pub fn groups_of(&self, network: &Name, labels: &Labels) -> Set<u32> {
         let keyed = labels.iter().filter_map(|(k, v)| self.groups_by_pair.get(&(k.clone(), v.clone()))).flatten();
         keyed
             .chain(&self.loose)
@@ -92,14 +90,14 @@ impl Index {
         }
         let id = self.next;
         self.next += 1;
-        let candidates = |pair: &Pair| self.identities_by_pair.get(pair).map_or(0, BTreeSet::len);
+        let candidates = |pair: &Pair| self.identities_by_pair.get(pair).map_or(0, Set::len);
         // The rarest pair: fewest identities to look at now, fewest groups to look at later.
         let rarest = pairs(&key.selector).min_by_key(candidates);
         let members = match &rarest {
             Some(pair) => self.identities_by_pair.get(pair).into_iter().flatten().copied().collect::<Vec<_>>(),
             None => self.identities.keys().copied().collect(),
         };
-        let mut selected = BTreeSet::new();
+        let mut selected = Set::default();
         for number in members {
             if let Some(identity) = self.identities.get_mut(&number)
                 && selects(&key, &identity.network, &identity.labels)
@@ -115,9 +113,9 @@ impl Index {
         let group = Group {
             key: key.clone(),
             members: selected,
-            subjects: BTreeSet::new(),
-            peers: BTreeSet::new(),
-            zones: BTreeSet::new(),
+            subjects: Set::default(),
+            peers: Set::default(),
+            zones: Set::default(),
         };
         self.groups.insert(id, group);
         self.by_key.insert(key, id);

@@ -13,6 +13,7 @@ mod numbers;
 mod order;
 mod rule;
 mod service;
+mod set;
 mod switch;
 
 pub use compiler::{CauseName, Compiled, Compiler};

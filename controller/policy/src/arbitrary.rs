@@ -113,10 +113,9 @@ fn requirement() -> impl Strategy<Value = Requirement> {
     let values = |(key, values): (&'static str, &'static [&'static str])| {
         let some = btree_set(select(values).prop_map(Arc::<str>::from), 0..3);
         let operator = prop_oneof![4 => Just(Operator::In), 2 => Just(Operator::NotIn), 1 => Just(Operator::Exists), 1 => Just(Operator::DoesNotExist)];
-        (operator, some).prop_map(move |(operator, some)| Requirement {
-            key: key.into(),
-            operator,
-            values: if matches!(operator, Operator::In | Operator::NotIn) { some } else { [].into() },
+        (operator, some).prop_map(move |(operator, some)| {
+            let takes = matches!(operator, Operator::In | Operator::NotIn);
+            Requirement::new(key.into(), operator, some.into_iter().filter(|_| takes))
         })
     };
     select(&LABELS[..]).prop_flat_map(values)

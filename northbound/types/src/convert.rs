@@ -129,7 +129,7 @@ impl Check {
     }
 
     fn labels(&mut self, path: &str, labels: Option<&BTreeMap<String, String>>) -> Labels {
-        let mut out = Labels::new();
+        let mut out = Vec::new();
         for (key, value) in labels.into_iter().flatten() {
             let path = format!("{path}.{key}");
             if key.starts_with(RESERVED_PREFIX) {
@@ -138,12 +138,12 @@ impl Check {
             }
             self.keep(&path, check_key(key));
             self.keep(&path, check_value(value));
-            out.insert(key.as_str().into(), value.as_str().into());
+            out.push((key.as_str().into(), value.as_str().into()));
         }
         if out.len() > MAX_LABELS {
             self.refuse(path, format!("{} labels; a workload has at most {MAX_LABELS}", out.len()), "");
         }
-        out
+        out.into_iter().collect()
     }
 
     fn network(&mut self, name: Option<Name>, spec: &v1::NetworkSpec) -> Option<Network> {
@@ -264,6 +264,7 @@ impl Check {
                 interfaces.push(interface);
             }
         }
+        interfaces.shrink_to_fit();
         let mut named_ports = BTreeMap::new();
         for (port_name, port) in spec.named_ports.iter().flatten() {
             let path = format!("spec.namedPorts.{port_name}");
@@ -333,8 +334,7 @@ impl Check {
             let path = format!("{path}.matchLabels.{key}");
             self.keep(&path, check_key(key));
             self.keep(&path, check_value(value));
-            let values = BTreeSet::from([value.as_str().into()]);
-            requirements.push(Requirement { key: key.as_str().into(), operator: Operator::In, values });
+            requirements.push(Requirement::new(key.as_str().into(), Operator::In, [value.as_str().into()]));
         }
         for (i, expression) in match_expressions.unwrap_or_default().iter().enumerate() {
             let path = format!("{path}.matchExpressions[{i}]");
@@ -359,8 +359,8 @@ impl Check {
                 let message = format!("{} takes no values", expression.operator);
                 self.refuse(format!("{path}.values"), message, "remove them, or use In or NotIn");
             }
-            let values = values.iter().map(|v| v.as_str().into()).collect();
-            requirements.push(Requirement { key: expression.key.as_str().into(), operator, values });
+            let values = values.iter().map(|v| v.as_str().into());
+            requirements.push(Requirement::new(expression.key.as_str().into(), operator, values));
         }
         Selector::new(requirements)
     }

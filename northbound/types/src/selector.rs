@@ -1,7 +1,6 @@
 //! Selectors on one line, in kubectl's syntax: `app=shop,tier!=db,env in (prod,test),!legacy`.
 
 use bulkhead_topology::{Operator, ParseError, Requirement, Selector, check_key, check_value};
-use std::collections::BTreeSet;
 
 /// Longest selector text, in bytes; it travels in a URL.
 const MAX_TEXT: usize = 4096;
@@ -39,8 +38,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         for value in &values {
             check_value(value).map_err(|e| e.to_string())?;
         }
-        let values: BTreeSet<_> = values.into_iter().map(Into::into).collect();
-        Ok(Requirement { key: key.into(), operator, values })
+        Ok(Requirement::new(key.into(), operator, values.into_iter().map(Into::into)))
     };
     if let Some(list) = part.strip_suffix(')') {
         let (head, values) = list.split_once('(').ok_or("`)` without `(`")?;

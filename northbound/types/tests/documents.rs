@@ -216,7 +216,7 @@ fn a26_letter_case_is_one_canonical_form() {
     assert_eq!(refused("kind: zone\nmetadata: {name: z}\nspec: {}").4, "did you mean `Zone`?");
     // Label values keep theirs, as in Kubernetes.
     let Resource::Workload(w) = good(&workload("app: Shop", "{mac: \"02:00:00:00:00:01\", ips: []}")) else { panic!() };
-    assert_eq!(&*w.labels["app"], "Shop");
+    assert_eq!(&**w.labels.get("app").unwrap(), "Shop");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn scalars_are_what_they_look_like() {
         let parsed = label(value);
         assert_eq!(parsed.diagnostics, [], "{value}");
         let Resource::Workload(w) = &parsed.documents[0].resource else { panic!() };
-        assert_eq!(&*w.labels["a"], text);
+        assert_eq!(&**w.labels.get("a").unwrap(), text);
     }
     for value in ["1", "true", "1.5", "-3"] {
         let parsed = label(value);

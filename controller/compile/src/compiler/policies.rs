@@ -1,12 +1,12 @@
 //! Policies in the compiler: their rules, whom they are about, and which of them are staged.
 
 use super::{CompiledPolicy, Compiler};
-use crate::{TooLarge, dirty::Dirty, index::GroupKey, numbers::Numbered, rule::Rule, switch::Unit};
+use crate::{TooLarge, dirty::Dirty, index::GroupKey, numbers::Numbered, rule::Rule, set::Set, switch::Unit};
 use bulkhead_policy::{
     Key, Kind,
     model::{CidrSet, Direction, Peer, Policy, PortMatch, Subject},
 };
-use bulkhead_topology::{Name, Selector};
+use bulkhead_topology::{Name, Operator, Requirement, Selector};
 use std::{collections::BTreeSet, sync::Arc};
 
 impl Compiler {
@@ -24,7 +24,7 @@ impl Compiler {
                 group.subjects.insert(name.clone());
             }
             let mut compiled =
-                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: BTreeSet::new() };
+                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: Set::default() };
             for direction in Direction::BOTH {
                 for index in 0..policy.rules(direction).len() {
                     let key = format!("{name}/{}/{index}", direction.as_str());
@@ -40,8 +40,8 @@ impl Compiler {
             self.subjects_changed(subject, policy.staged, dirty);
         }
         if let Some(old) = old {
-            for group in old.groups.into_iter().chain([old.subject]) {
-                self.index.release(group);
+            for group in old.groups.iter().chain([&old.subject]) {
+                self.index.release(*group);
             }
         }
         Ok(())
@@ -83,9 +83,7 @@ impl Compiler {
         self.stage(group);
         let Some(group) = self.index.groups.get(&group) else { return };
         for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
-            let (few, many) =
-                if locals.len() < group.members.len() { (locals, &group.members) } else { (&group.members, locals) };
-            for identity in few.iter().filter(|identity| many.contains(identity)) {
+            for identity in locals.common(&group.members) {
                 if staged {
                     // Staged rules are weighed against all others about the identity.
                     self.local_changed(switch, *identity, dirty);
@@ -114,7 +112,7 @@ impl Compiler {
     }
 
     /// The groups that staged policies are about in a direction.
-    pub(crate) fn staged(&self, direction: Direction) -> &BTreeSet<u32> {
+    pub(crate) fn staged(&self, direction: Direction) -> &Set<u32> {
         let [egress, ingress] = &self.staged;
         match direction {
             Direction::Egress => egress,
@@ -192,11 +190,7 @@ impl Compiler {
 
 /// A selector that selects nobody: a label in no value.
 fn nobody() -> Selector {
-    Selector::new([bulkhead_topology::Requirement {
-        key: "bulkhead.io/nobody".into(),
-        operator: bulkhead_topology::Operator::In,
-        values: BTreeSet::new(),
-    }])
+    Selector::new([Requirement::new("bulkhead.io/nobody".into(), Operator::In, [])])
 }
 
 /// The zones and address sets that a policy names.

@@ -387,8 +387,7 @@ fn peers_are_workloads_of_the_same_network_or_addresses() {
     let set = CidrSet { cidrs: nets(&["198.51.100.0/24", "2001:db8::/32"]), except: nets(&["198.51.100.9/32"]) };
     world.set(Resource::AddressSet(Arc::new(AddressSet { name: name("corp"), set })));
     let cidr = |cidrs: &[&str], except: &[&str]| Peer::Cidr(CidrSet { cidrs: nets(cidrs), except: nets(except) });
-    let not_web =
-        Selector::new([Requirement { key: "tier".into(), operator: Operator::NotIn, values: ["web".into()].into() }]);
+    let not_web = Selector::new([Requirement::new("tier".into(), Operator::NotIn, ["web".into()])]);
     for (peer, matching, other) in [
         (Peer::Selector(selector("tier=web")), vec![WEB, "fd00::1"], vec![DB, OUTSIDE, "fd00::3", "2001:db8::1"]),
         // An address of no workload has no labels; it is not a workload without them.

@@ -119,6 +119,7 @@ impl Check {
             }
             rules.extend(self.rule(&path, &spec));
         }
+        rules.shrink_to_fit();
         rules
     }
 
@@ -132,11 +133,11 @@ impl Check {
         let action = self.word(&format!("{path}.action"), Some(spec.action), &actions);
         let peers = spec.peers.map(|peers| {
             let at = |i: usize| format!("{path}.{}[{i}]", spec.field);
-            peers.iter().enumerate().filter_map(|(i, peer)| self.peer(&at(i), peer)).collect()
+            peers.iter().enumerate().filter_map(|(i, peer)| self.peer(&at(i), peer)).collect::<Box<[_]>>().into_vec()
         });
         let ports = spec.ports.map(|ports| {
             let at = |i: usize| format!("{path}.ports[{i}]");
-            ports.iter().enumerate().filter_map(|(i, port)| self.port(&at(i), port)).collect()
+            ports.iter().enumerate().filter_map(|(i, port)| self.port(&at(i), port)).collect::<Box<[_]>>().into_vec()
         });
         for (field, empty) in
             [(spec.field, spec.peers.is_some_and(<[_]>::is_empty)), ("ports", spec.ports.is_some_and(<[_]>::is_empty))]

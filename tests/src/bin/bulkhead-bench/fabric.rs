@@ -64,12 +64,17 @@ fn fabric_wide(number: usize) -> Value {
                      "ports": [{"protocol": "tcp", "port": 9000 + number}]}]}})
 }
 
-/// Every document of a fabric of this many workloads.
-pub(crate) fn documents(workloads: usize) -> Vec<Value> {
+/// Every document of a fabric of this many workloads, made one at a time.
+pub(crate) fn each(workloads: usize) -> impl Iterator<Item = Value> {
     let teams = workloads / TEAM;
     let policies = (0..teams).flat_map(|team| (0..RULES.len()).map(move |rule| policy(team, rule, 0)));
     let workloads = (0..workloads).map(|index| workload(index, index < LOCAL));
-    base().into_iter().chain(workloads).chain(policies).chain((0..FABRIC_WIDE).map(fabric_wide)).collect()
+    base().into_iter().chain(workloads).chain(policies).chain((0..FABRIC_WIDE).map(fabric_wide))
+}
+
+/// Every document of a fabric of this many workloads.
+pub(crate) fn documents(workloads: usize) -> Vec<Value> {
+    each(workloads).collect()
 }
 
 /// A document as a change.

@@ -7,6 +7,7 @@ mod bulk;
 mod compile;
 mod edit;
 mod fabric;
+mod memory;
 mod sample;
 mod scale;
 mod stall;
@@ -14,7 +15,7 @@ mod stall;
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// Measures compiling, policy edits, bulk installation and many switches; prints JSON.
+/// Measures compiling, memory, policy edits, bulk installation and many switches; prints JSON.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead-bench", version)]
 struct Arguments {
@@ -33,6 +34,12 @@ struct Arguments {
     /// Entries of the change during which forwarding is watched.
     #[arg(long, default_value_t = 100_000)]
     stall_entries: usize,
+    /// Sizes of fabric for memory, in workloads.
+    #[arg(long, value_delimiter = ',', default_values_t = [5_000, 100_000])]
+    memory_workloads: Vec<usize>,
+    /// Only tells what one process needs to compile a fabric of this size.
+    #[arg(long, hide = true)]
+    memory_of: Option<usize>,
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
@@ -42,6 +49,7 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Compile,
+    Memory,
     Edit,
     Bulk,
     Scale,
@@ -50,6 +58,10 @@ enum Part {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(size) = arguments.memory_of {
+        println!("{}", memory::of(size)?);
+        return Ok(());
+    }
     bulkhead_lab::interrupt::install()?;
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
     let missing = bulkhead_lab::missing();
@@ -64,6 +76,12 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Compile) {
         let of = |size: &usize| part("compile", || compile::measure(*size));
         all.insert("compile".into(), arguments.workloads.iter().map(of).collect());
+    }
+    if wanted(Part::Memory) {
+        let compile = |size: &usize| part("memory", || memory::compile(*size));
+        all.insert("compileMemory".into(), arguments.memory_workloads.iter().map(compile).collect());
+        let controller = |size: &usize| part("controller memory", || memory::controller(*size));
+        all.insert("controllerMemory".into(), arguments.memory_workloads.iter().map(controller).collect());
     }
     if wanted(Part::Edit) {
         all.insert("policyEdit".into(), on_ovs("edit", &|| edit::measure(arguments.edit_workloads)));
