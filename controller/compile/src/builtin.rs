@@ -157,10 +157,11 @@ fn arp_nd(e: &mut Entries) {
     e.drop(Stage::ArpNd, 1, Match::any(), Builtin::NonIp);
 }
 
-/// ICMP types that the tracker understands: requests, answers and errors. Others carry no connection.
+/// ICMP types that the tracker understands: requests, answers and errors. Others carry no connection; nor do
+/// redirects and source quenches (RFC 6633), which the tracker takes for errors: they are judged for themselves.
 fn track(e: &mut Entries) {
     let types: [(u128, &[u128]); 2] =
-        [(ethertype::IPV4, &[0, 3, 4, 5, 8, 11, 12, 13, 14, 15, 16]), (ethertype::IPV6, &[1, 2, 3, 4, 128, 129])];
+        [(ethertype::IPV4, &[0, 3, 8, 11, 12, 13, 14, 15, 16]), (ethertype::IPV6, &[1, 2, 3, 4, 128, 129])];
     for (kind, types) in types {
         // No fragment may enter the tracker: Open vSwitch 3.1 lets those that it holds go on with whatever
         // packet is tracked next, as if they had come with it (ADR 2).
@@ -202,9 +203,14 @@ fn connection(e: &mut Entries) {
     }
     let related = conn::TRK | conn::REL;
     let state = |bits| Match::any().masked(Field::Conn, bits, related | conn::RPL);
-    e.add(stage, 80, state(related), vec![Action::Recall], judge, Builtin::IcmpError);
-    let back = vec![Action::SwapEnds, Action::Recall];
-    e.add(stage, 80, state(related | conn::RPL), back, judge, Builtin::IcmpError);
+    // A router outside may tell of any connection. A workload tells of its own: without this, whoever knows of
+    // a connection could reach its ends.
+    for (priority, from, recall) in [(85, Some(EXTERNAL), Action::Recall), (80, None, Action::RecallService)] {
+        let state = |bits| from.map_or(state(bits), |id| state(bits).with(Field::SrcId, id));
+        e.add(stage, priority, state(related), vec![recall.clone()], judge, Builtin::IcmpError);
+        let back = vec![Action::SwapEnds, recall];
+        e.add(stage, priority, state(related | conn::RPL), back, judge, Builtin::IcmpError);
+    }
 }
 
 /// The uplinks of a network on one switch, sorted.

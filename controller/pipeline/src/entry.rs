@@ -97,6 +97,8 @@ pub enum Action {
     SwapEnds,
     /// Restores what [`Self::Commit`] remembered: an ICMP error is judged as its connection.
     Recall,
+    /// Restores the service alone: an ICMP error is judged as its connection would be between its own ends.
+    RecallService,
     /// This entry is clause `k` of `n` (from 1) of a conjunction; it does and decides nothing else.
     Clause {
         /// The conjunction's number, unique in the stage.

@@ -52,6 +52,7 @@ fn render_action(action: &Action) -> String {
         Action::Commit => "commit".into(),
         Action::SwapEnds => "swap-ends".into(),
         Action::Recall => "recall".into(),
+        Action::RecallService => "recall-service".into(),
         Action::Clause { conjunction, k, n } => format!("clause {conjunction} {k}/{n}"),
         Action::Reject => "reject".into(),
         Action::PushVlan(id) => format!("push-vlan {}", id.as_str()),

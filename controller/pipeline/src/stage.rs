@@ -222,7 +222,7 @@ impl Stage {
             name: "connection",
             about: "Turns replies and related errors into the view of the connection's first packet, and names the service.",
             in_port: false,
-            matches: &[F::Network, F::Conn, F::EthType, F::IpProto, F::IcmpType],
+            matches: &[F::Network, F::SrcId, F::Conn, F::EthType, F::IpProto, F::IcmpType],
             sets: &[F::Service],
             next: &[S::StagedEgressEmergency, S::Verdict, S::Deliver],
         },

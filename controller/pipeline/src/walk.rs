@@ -137,6 +137,7 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     packet.set(Field::DstClass, memory.classes[1].into());
                     packet.set(Field::Service, memory.service.into());
                 }
+                Action::RecallService => packet.set(Field::Service, memory.service.into()),
                 Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
                 Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),
                 Action::PopVlan => packet.set(Field::Vlan, 0),

@@ -208,6 +208,12 @@ pub(crate) const fn recall() -> [Action; 5] {
     [one(a), one(b), one(c), one(d), one(e)]
 }
 
+/// The connection's service alone.
+pub(crate) fn recall_service() -> [Action; 1] {
+    let [service, ..] = recall();
+    [service]
+}
+
 /// Exchanges ids, classes and the two local bits.
 pub(crate) const fn swap_ends() -> [Action; 9] {
     const fn bit(from: OxmField, at: u16, to: OxmField, dst_offset: u16) -> Action {

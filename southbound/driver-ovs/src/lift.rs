@@ -188,7 +188,8 @@ fn sequence(actions: &[OfAction]) -> Option<(Action, &[OfAction])> {
             field @ OxmField::Icmpv6Type => {
                 strip(actions, Action::ServiceFromIcmp, &layout::service_from_icmp(field, OxmField::Icmpv6Code))
             }
-            OxmField::CtMark => strip(actions, Action::Recall, &layout::recall()),
+            OxmField::CtMark => strip(actions, Action::Recall, &layout::recall())
+                .or_else(|| strip(actions, Action::RecallService, &layout::recall_service())),
             OxmField::Reg1 => strip(actions, Action::SwapEnds, &layout::swap_ends()),
             _ => None,
         },

@@ -239,6 +239,7 @@ impl Lowering<'_> {
             Action::Commit => self.tracker(Ct { flags: Ct::COMMIT, actions: layout::remember().into(), ..ct() })?,
             Action::SwapEnds => self.actions.extend(layout::swap_ends()),
             Action::Recall => self.actions.extend(layout::recall()),
+            Action::RecallService => self.actions.extend(layout::recall_service()),
             Action::Clause { conjunction, k, n } => {
                 // nicira-ext.h, `nx_action_conjunction`: 2 to 64 clauses, and nothing else in such a flow.
                 let alone = entry.actions.iter().all(|action| matches!(action, Action::Clause { .. }));

@@ -148,7 +148,7 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::Connection,
             conn(conn::EST | conn::RPL | conn::TRK, conn::EST | conn::RPL | conn::TRK).with(Field::Network, 5u8),
-            vec![Action::Recall, Action::SwapEnds],
+            vec![Action::Recall, Action::SwapEnds, Action::RecallService],
             go(Stage::Verdict),
         ),
         entry(Stage::Connection, conn(conn::INV, conn::INV), vec![], Next::Drop),

@@ -245,6 +245,12 @@ fn icmp_errors() -> Case {
         let (asked, unasked) = (way.udp(40_003, 53), C.to(&B, v6).udp(40_003, 53));
         case.send("a", asked.clone(), Delivered("b"));
         case.send("b", way.back().icmp_error(kind, code, &asked), Delivered("a"));
+        // A router outside may tell; a workload that the connection is none of may not.
+        case.send("uplink0", EXT.to(&A, v6).icmp_error(kind, code, &asked), Delivered("a"));
+        case.send("c", C.to(&A, v6).icmp_error(kind, code, &asked), Dropped("default of net"));
+        if !v6 {
+            case.send("b", way.back().icmp_error(5, 1, &asked), Dropped("default of net"));
+        }
         let stray = B.to(&C, v6).icmp_error(kind, code, &unasked);
         case.send("b", stray, Dropped("builtin/conntrack-invalid"));
     }
