@@ -70,3 +70,8 @@ const ALIASES: &[(&str, OxmField)] = &[
 
 /// The bit of a VLAN id's match that says that there is a tag (OF 1.3.5 §7.2.3.7).
 const VLAN_PRESENT: u128 = 0x1000;
+
+/// Bits of `FIELD[]`: of a VLAN's id, actions know its twelve bits alone (ovs-fields(7), "VLAN ID").
+const fn whole_bits(field: OxmField) -> u16 {
+    if matches!(field, OxmField::VlanVid) { 12 } else { field.spec().bits }
+}

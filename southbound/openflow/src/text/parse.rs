@@ -1,6 +1,6 @@
 //! Parsing.
 
-use super::{ALIASES, PROTOCOLS, VLAN_PRESENT, value};
+use super::{ALIASES, PROTOCOLS, VLAN_PRESENT, value, whole_bits};
 use crate::error::TextError;
 use crate::wire::MAX_DEPTH;
 use crate::wire::action::{Action, Controller, Ct, CtZone, Subfield};
@@ -228,11 +228,11 @@ fn subfield(text: &str) -> Result<Subfield, TextError> {
         None => field(name)?,
     };
     if range.is_empty() {
-        return Ok(Subfield::whole(field));
+        return Ok(Subfield::new(field, 0, whole_bits(field)));
     }
     let (first, last) = range.split_once("..").unwrap_or((range, range));
     let (first, last): (u16, u16) = (value::small(first)?, value::small(last)?);
-    if last < first || last >= field.spec().bits {
+    if last < first || last >= whole_bits(field) {
         return Err(wrong());
     }
     Ok(Subfield::new(field, first, last - first + 1))

@@ -1,6 +1,6 @@
 //! Printing.
 
-use super::{PORTS, PROTOCOLS, VLAN_PRESENT, value};
+use super::{PORTS, PROTOCOLS, VLAN_PRESENT, value, whole_bits};
 use crate::wire::action::{Action, Controller, Ct, CtZone, Subfield};
 use crate::wire::field::OxmField;
 use crate::wire::flow::{FlowMod, flags as flow_flags};
@@ -208,7 +208,7 @@ fn range(offset: u16, bits: u16, field: OxmField, out: &mut String) {
     out.push_str(spec.long);
     let _ = match (offset, bits) {
         // The whole of a tunnel's option is the longest that there can be.
-        (0, bits) if bits == spec.bits && !field.is_tunnel_option() => write!(out, "[]"),
+        (0, bits) if bits == whole_bits(field) && !field.is_tunnel_option() => write!(out, "[]"),
         (offset, 1) => write!(out, "[{offset}]"),
         (offset, bits) => write!(out, "[{offset}..{}]", u32::from(offset) + u32::from(bits) - 1),
     };

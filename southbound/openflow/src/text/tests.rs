@@ -9,6 +9,12 @@ fn a_flow_reads_as_ovs_ofctl_writes_it() {
 }
 
 #[test]
+fn the_id_of_a_vlan_tag_is_all_twelve_bits_of_it() {
+    let line = "table=26, priority=10 actions=push_vlan:0x8100,move:NXM_NX_REG8[0..11]->OXM_OF_VLAN_VID[],pop_vlan";
+    assert_eq!(flow(&parse_flow(line).unwrap()), line);
+}
+
+#[test]
 fn what_ovs_ofctl_takes_is_parsed_and_printed_alike() {
     for line in include_str!("../../tests/vectors/flows.txt").lines() {
         if line.contains("vlan_tci") {
