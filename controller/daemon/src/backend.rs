@@ -143,6 +143,7 @@ fn status(name: &Name, view: SwitchView) -> SwitchStatus {
         acknowledged: progress.acknowledged,
         entries: progress.entries as u64,
         pending: (progress.unconfirmed + progress.waiting) as u64,
+        missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
         drift: progress.drift as u64,
         last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
         masks: None,

@@ -26,6 +26,10 @@ use std::{
     time::Duration,
 };
 
+/// Ports that are named of those that entries wait for: enough to see what is wrong.
+const MISSING_NAMED: usize = 4;
+/// Waiting entries that are looked at for them: those of the first stages come first, which name in-ports.
+const MISSING_LOOKED_AT: usize = 64;
 /// How long a switch may take to answer a read-back or a step before we look again. Far above what
 /// 100,000 entries take (about 2 s on Open vSwitch 3.1), so that it only fires when an answer is lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -114,6 +118,8 @@ pub struct Progress {
     pub unconfirmed: usize,
     /// Entries that wait for a port that it does not have.
     pub waiting: usize,
+    /// Some of those ports: none if nothing waits.
+    pub missing: Vec<Port>,
     /// Entries that differed from the desired ones at the last read-back.
     pub drift: usize,
     /// Whether it refused the newest attempt: the older revision is in force.
@@ -248,6 +254,9 @@ impl Machine {
             Input::Tick => self.tick(now),
         };
         self.progress.waiting = self.waiting.len();
+        let named = self.waiting.values().take(MISSING_LOOKED_AT).flat_map(Entry::ports);
+        let missing: BTreeSet<_> = named.filter(|port| !self.ports.has(port)).collect();
+        self.progress.missing = missing.into_iter().take(MISSING_NAMED).cloned().collect();
         self.progress.unconfirmed = self.queue.len()
             + match &self.phase {
                 Phase::Stepping { size, rest, .. } => size + rest.iter().map(size_of).sum::<usize>(),

@@ -138,11 +138,12 @@ fn entries_wait_for_their_port() {
     let first = bench.connect(&[1]);
     assert_eq!(bench.confirm(first), None);
     assert_eq!(bench.machine.progress().waiting, 2);
+    assert_eq!(bench.machine.progress().missing, [port(2)]);
     assert_eq!(bench.machine.progress().acknowledged, 1, "a missing port holds nobody up");
     let second = bench.ports(&[1, 2]);
     assert_eq!(bench.confirm(second), None);
     assert_eq!(bench.actual, bench.desired);
-    assert_eq!(bench.machine.progress().waiting, 0);
+    assert_eq!((bench.machine.progress().waiting, bench.machine.progress().missing.len()), (0, 0));
 }
 
 #[test]

@@ -218,7 +218,11 @@ pub fn status_table(out: &mut Out, switches: &[SwitchStatus], wide: bool) {
     }
     let row = |s: &SwitchStatus| {
         let drift = if s.drift == 0 { "0".into() } else { out.tint(Tone::Bad, &s.drift.to_string()) };
-        let error = if s.last_error.is_empty() { "-".into() } else { clean(&s.last_error) };
+        let error = match (s.last_error.as_str(), s.missing_ports.as_slice()) {
+            ("", []) => "-".into(),
+            ("", ports) => clean(&format!("waits for port {}", ports.join(", "))),
+            (error, _) => clean(error),
+        };
         let mut row = vec![
             clean(&s.name),
             s.driver.clone(),

@@ -115,6 +115,10 @@ fn exit_codes_are_the_contracts() {
     let drift = r#"{"revision":3,"ready":true,"switches":[{"name":"hv1","driver":"openflow","connected":true,"desired":3,
         "sent":3,"acknowledged":3,"entries":9,"pending":0,"drift":2}]}"#;
     assert_eq!(code(&Server::new(Box::leak(Box::new([("GET /v1/status", 200, drift)]))).run(&["status"], "")), 3);
+    let waits = r#"{"revision":3,"ready":true,"switches":[{"name":"hv1","driver":"openflow","connected":true,"desired":3,
+        "sent":3,"acknowledged":3,"entries":9,"pending":4,"missingPorts":["uplink0","w1"],"drift":0}]}"#;
+    let output = Server::new(Box::leak(Box::new([("GET /v1/status", 200, waits)]))).run(&["status"], "");
+    assert!(text(&output.stdout).contains("waits for port uplink0, w1"), "{}", text(&output.stdout));
 }
 
 #[test]

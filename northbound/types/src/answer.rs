@@ -305,6 +305,9 @@ pub struct SwitchStatus {
     pub entries: u64,
     /// Changes that are not acknowledged yet.
     pub pending: u64,
+    /// Some ports that it does not have, yet entries name: those are among the pending until the ports come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_ports: Vec<String>,
     /// Entries that differed from the desired ones at the last read-back.
     pub drift: u64,
     /// The last error; empty if the last thing that happened was good.
