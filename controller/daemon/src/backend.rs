@@ -6,7 +6,8 @@ use bulkhead_policy::{Key, State, model::Driver};
 use bulkhead_runtime::{Gone, Handle, Outcome, Refusal, Request, SwitchView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, SwitchStatus, TraceAnswer,
+    ChangeKind, EntryCounts, FlowQuestion, PendingSwitch, Realization, RuleHits, StatusAnswer, SwitchStatus,
+    TraceAnswer,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -81,7 +82,15 @@ impl Backend for Controller {
 
     async fn status(&self) -> StatusAnswer {
         let switches = self.handle.switches().into_iter().map(|(name, view)| status(&name, view)).collect();
-        StatusAnswer { revision: self.revision(), ready: self.ready(), compile_error: String::new(), switches }
+        let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
+            name: name.to_string(),
+            ports: ports as u64,
+            first: first.to_string(),
+        };
+        let (revision, pending) = self
+            .handle
+            .read(|accepted| (accepted.revision, accepted.state.pending().into_iter().map(waiting).collect()));
+        StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending }
     }
 
     async fn hits(&self, policy: Option<&str>) -> Vec<RuleHits> {

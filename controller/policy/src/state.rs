@@ -219,6 +219,25 @@ impl State {
         self.index.attached(at)
     }
 
+    /// Switches that attachments and uplinks name and that are not declared (yet): how many ports of each wait,
+    /// and whose the first of them is.
+    pub fn pending(&self) -> BTreeMap<&Name, (usize, Key)> {
+        let mut pending: BTreeMap<&Name, (usize, Key)> = BTreeMap::new();
+        // Places come in the order of their switches; most are of declared ones.
+        let mut declared: Option<&Name> = None;
+        for (at, whose) in self.index.places() {
+            if declared == Some(&at.switch) {
+                continue;
+            }
+            if self.switches.contains_key(&at.switch) {
+                declared = Some(&at.switch);
+                continue;
+            }
+            pending.entry(&at.switch).or_insert((0, whose)).0 += 1;
+        }
+        pending
+    }
+
     /// The networks that leave the fabric at `at`, with their VLAN (0: untagged), by VLAN.
     pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
         self.index.uplinks_at(at)

@@ -42,7 +42,7 @@ pub enum ApplyError {
     #[error("the change is refused: {} findings", .0.len())]
     Rejected(Vec<Diagnostic>),
     /// A resource has changed since the client read it.
-    #[error("{key} has changed: resourceVersion {expected} was expected, it is {actual}")]
+    #[error("{}", conflict(.key, *.expected, *.actual))]
     Conflict {
         /// The resource.
         key: Key,
@@ -57,6 +57,14 @@ pub enum ApplyError {
     /// It cannot be stored or the controller is not ready; trying again later may help.
     #[error("{0}")]
     Unavailable(String),
+}
+
+fn conflict(key: &Key, expected: u64, actual: u64) -> String {
+    match (expected, actual) {
+        (0, _) => format!("{key} exists already"),
+        (_, 0) => format!("{key} does not exist any more"),
+        _ => format!("{key} has changed: it is at resourceVersion {actual}, not {expected} any more"),
+    }
 }
 
 /// The controller, as the API sees it. Implementations are handles: cheap to clone, shared by all

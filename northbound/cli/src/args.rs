@@ -288,8 +288,8 @@ pub fn kind(text: &str) -> Result<Kind, String> {
     let long =
         || v1::KINDS.into_iter().find(|k| v1::kind_plural(*k) == lower || v1::kind_name(*k).to_lowercase() == lower);
     short.or_else(long).ok_or_else(|| {
-        let hint = match nearest(&lower, v1::KINDS.map(v1::kind_plural)) {
-            Some(near) => format!("did you mean `{near}`?"),
+        let hint = match nearest(&lower, v1::KINDS.into_iter().flat_map(|k| [v1::kind_plural(k), v1::kind_name(k)])) {
+            Some(near) => format!("did you mean `{}`?", near.to_lowercase()),
             None => format!("known are {}", v1::KINDS.map(v1::kind_plural).join(", ")),
         };
         format!("there is no kind `{text}`; {hint}")

@@ -298,7 +298,7 @@ pub fn delete(
         }
     };
     let answer = client.delete(&documents, how.dry_run)?;
-    print::findings(&answer.diagnostics, &Default::default());
+    print::findings(&print::placeless(&answer.diagnostics), &Default::default());
     accepted(client, output, out, &answer, how)
 }
 

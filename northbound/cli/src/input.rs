@@ -1,5 +1,6 @@
 //! Documents from files, folders and standard input.
 
+use crate::print::placeless;
 use anyhow::{Context, bail};
 use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Resource, Severity, read, read_removals};
 use std::{
@@ -30,8 +31,7 @@ impl<R> Input<R> {
     /// Findings of the server, with the place in the operator's own files.
     pub fn locate(&self, found: &[Diagnostic]) -> Vec<Diagnostic> {
         // Lines and columns of the request mean nothing to who wrote the files.
-        let bare = found.iter().map(|d| Diagnostic { line: None, column: None, ..d.clone() });
-        self.parsed.locate(bare)
+        self.parsed.locate(placeless(found))
     }
 
     /// Whether anything refuses the documents.

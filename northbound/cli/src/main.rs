@@ -60,7 +60,7 @@ impl std::error::Error for Usage {}
 
 fn report(error: &anyhow::Error) {
     if let Some(Error::Problem(problem)) = error.downcast_ref::<Error>() {
-        print::findings(&problem.diagnostics, &Default::default());
+        print::findings(&print::placeless(&problem.diagnostics), &Default::default());
     }
     let text: Vec<String> = format!("{error:#}").lines().map(print::clean).collect();
     print::note(&format!("error: {}", text.join("\n")));

@@ -137,6 +137,11 @@ pub fn findings(found: &[Diagnostic], sources: &BTreeMap<String, String>) {
     }
 }
 
+/// Findings about a request that this program wrote: its lines mean nothing to who did not.
+pub fn placeless(found: &[Diagnostic]) -> Vec<Diagnostic> {
+    found.iter().map(|d| Diagnostic { line: None, column: None, ..d.clone() }).collect()
+}
+
 /// Longest source line that is repeated, in characters.
 const MAX_SOURCE: usize = 160;
 

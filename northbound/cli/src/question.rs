@@ -8,7 +8,9 @@ use crate::{
 };
 use anyhow::{anyhow, bail};
 use bulkhead_client::Client;
-use bulkhead_types::{FlowQuestion, MatrixRow, SideAnswer, SwitchStatus, Verdict, nearest, parse_service};
+use bulkhead_types::{
+    FlowQuestion, MatrixRow, PendingSwitch, SideAnswer, SwitchStatus, Verdict, nearest, parse_service,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn ask(question: &Question) -> anyhow::Result<FlowQuestion> {
@@ -185,9 +187,13 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         if !status.switches.iter().any(|s| s.name == name) {
             let near = nearest(name, status.switches.iter().map(|s| s.name.as_str()));
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            if let Some(found) = status.pending.iter().find(|p| p.name == name) {
+                bail!("switch `{name}` is not declared yet; {} names it", clean(&found.first));
+            }
             bail!("there is no switch `{name}`{near}");
         }
         status.switches.retain(|s| s.name == name);
+        status.pending.clear();
     }
     let drift = status.switches.iter().any(|s| s.drift > 0);
     if matches!(output, Output::Json | Output::Yaml) {
@@ -204,6 +210,12 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             out.line("no switches");
         }
         status_table(out, &status.switches, output == Output::Wide);
+        if !status.pending.is_empty() {
+            out.line("");
+            let row = |p: &PendingSwitch| vec![clean(&p.name), p.ports.to_string(), clean(&p.first)];
+            let rows: Vec<_> = status.pending.iter().map(row).collect();
+            out.table(&["NOT-DECLARED", "PORTS-WAITING", "FIRST-NAMED-BY"], &rows);
+        }
     }
     Ok(if drift { Outcome::No } else { Outcome::Yes })
 }

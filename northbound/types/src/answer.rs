@@ -281,8 +281,22 @@ pub struct StatusAnswer {
     /// Why the newest revision could not be compiled, with an older one kept in force; empty if it could.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub compile_error: String,
-    /// Every declared switch, and connected ones that nobody declared, by name.
+    /// Every declared switch, by name.
     pub switches: Vec<SwitchStatus>,
+    /// Switches that resources name and that are not declared, by name: what is there waits for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingSwitch>,
+}
+
+/// A switch that resources name and that is not declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PendingSwitch {
+    /// Its name.
+    pub name: String,
+    /// How many ports of it workloads and uplinks name.
+    pub ports: u64,
+    /// The first resource that names it, as `Kind/name`.
+    pub first: String,
 }
 
 /// One switch's state.

@@ -104,7 +104,10 @@ impl<R> Parsed<R> {
             Some(document) => place(document, finding),
             None => finding,
         };
-        findings.into_iter().map(locate).collect()
+        let mut findings: Vec<Diagnostic> = findings.into_iter().map(locate).collect();
+        // In the order of reading; what has no place comes first.
+        findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        findings
     }
 }
 

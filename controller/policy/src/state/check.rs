@@ -5,7 +5,7 @@ use super::{
     index::{Claim, claims, peers_path, references, rules},
 };
 use crate::{diagnostic::Diagnostic, model::*};
-use bulkhead_topology::{IpNet, Name, Operator, Selector};
+use bulkhead_topology::{IpNet, Name, Operator, Selector, nearest};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
@@ -13,6 +13,9 @@ mod tests;
 
 /// Most names that one message lists; the rest are counted.
 const MAX_LISTED: usize = 3;
+
+/// Most names that are compared with one that is not there, in the change and on either side of it in the state.
+const MAX_NEIGHBOURS: usize = 1000;
 
 /// What to do about an empty list that was meant to be no condition.
 const OMIT: &str = "leave the field out to match anything";
@@ -165,6 +168,14 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// What the name of a resource that is not there was probably meant to be.
+    fn meant(&self, target: &Key) -> Option<String> {
+        let new = self.after.iter().filter(|(key, value)| key.kind == target.kind && value.is_some());
+        let standing = self.state.around(target, MAX_NEIGHBOURS).into_iter();
+        let names = new.map(|(key, _)| &key.name).take(MAX_NEIGHBOURS).chain(standing).map(Name::as_str);
+        nearest(target.name.as_str(), names).filter(|near| *near != target.name.as_str()).map(String::from)
+    }
+
     /// Everything that `resource` names is there, or may come later.
     fn references(&mut self, key: &Key, resource: &Resource) {
         let mut missing = Vec::new();
@@ -174,7 +185,10 @@ impl<'a> Check<'a> {
             }
         });
         for (target, path) in missing {
-            let hint = "create it first, or in the same apply";
+            let hint = match self.meant(&target) {
+                Some(near) => format!("did you mean `{near}`? Else create it first, or in the same apply"),
+                None => "create it first, or in the same apply".into(),
+            };
             self.error(key, path, format!("there is no {target}"), hint);
         }
         let mut ends = Vec::new();

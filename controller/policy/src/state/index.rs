@@ -240,6 +240,14 @@ impl Index {
         self.ports.get(at)
     }
 
+    /// Every place that a workload's interface or an uplink is said to be at, and whose it is; workloads first.
+    pub fn places(&self) -> impl Iterator<Item = (&Attachment, Key)> {
+        let workloads = self.ports.iter().map(|(at, w)| (at, Kind::Workload.named(&w.name)));
+        let uplink =
+            |(at, by_vlan): (_, &BTreeMap<u16, Name>)| Some((at, Kind::Network.named(by_vlan.values().next()?)));
+        workloads.chain(self.uplinks.iter().filter_map(uplink))
+    }
+
     /// The networks that leave the fabric at `at`, by VLAN.
     pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
         self.uplinks.get(at).into_iter().flatten().map(|(vlan, name)| (*vlan, name))

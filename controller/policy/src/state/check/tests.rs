@@ -333,3 +333,41 @@ fn workloads_may_exchange_addresses_and_ports_in_one_step() {
     }
     assert_eq!(state.workload_at(&name("prod"), "fd00:1::1".parse().unwrap()), None);
 }
+
+#[test]
+fn a_name_that_is_not_there_comes_with_what_was_probably_meant() {
+    let mut state = State::default();
+    state.apply(&[subnets("prod", 1, &["10.1.0.0/16"]), zone("shop", "prod")]);
+    let hint = |change: &[Change]| {
+        let found = state.check(change);
+        let error = found.iter().find(|d| d.severity == Severity::Error).unwrap();
+        (error.message.clone(), error.hint.clone())
+    };
+    let (message, meant) = hint(&[zone("z", "prdo")]);
+    assert_eq!(message, "there is no Network/prdo");
+    assert_eq!(meant, "did you mean `prod`? Else create it first, or in the same apply");
+    // What comes in the same change counts, what goes in it does not.
+    let near = hint(&[zone("depot", "prod"), policy("p", Subject::Zone(name("depott")), None, None)]).1;
+    assert!(near.contains("`depot`"), "{near}");
+    let gone = [Change::remove(key(Kind::Zone, "shop")), policy("p", Subject::Zone(name("shop")), None, None)];
+    assert_eq!(hint(&gone).1, "create it first, or in the same apply");
+}
+
+#[test]
+fn what_is_on_undeclared_switches_is_pending() {
+    let mut state = State::default();
+    state.apply(&[
+        uplinks("net", 1, &[(at("hv3", 9), 0), (at("hv3", 9), 5), (at("hv1", 9), 0)]),
+        switch("hv1", 1),
+        workload("a", "net", 1, &["10.1.0.1"], Some(at("hv1", 1))),
+        workload("b", "net", 2, &["10.1.0.2"], Some(at("hv2", 1))),
+        workload("c", "net", 3, &["10.1.0.3"], Some(at("hv2", 2))),
+        workload("d", "net", 4, &["10.1.0.4"], None),
+    ]);
+    let pending = |state: &State| -> Vec<String> {
+        state.pending().iter().map(|(name, (ports, first))| format!("{name} {ports} {first}")).collect()
+    };
+    assert_eq!(pending(&state), ["hv2 2 Workload/b", "hv3 1 Network/net"]);
+    state.apply(&[switch("hv2", 2)]);
+    assert_eq!(pending(&state), ["hv3 1 Network/net"]);
+}
