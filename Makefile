@@ -9,8 +9,11 @@ LAB := $(TARGET)/debug/bulkhead-lab
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Seconds that `make fuzz` gives each target.
 FUZZ_SECONDS ?= 60
+# Packets that `make trace` asks Open vSwitch about, and where their randomness begins.
+TRACE_PACKETS ?= 100000
+TRACE_SEED ?= $(shell date +%s)
 
-.PHONY: all setup build demo down test check bench fuzz
+.PHONY: all setup build demo down test check bench fuzz trace
 
 all: build
 
@@ -50,6 +53,11 @@ check:
 bench: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench $(ARGS)
+
+# Random packets in random states: what ofproto/trace says against what the interpreter says. Needs root.
+trace: setup
+	BULKHEAD_TRACE_PACKETS=$(TRACE_PACKETS) BULKHEAD_TRACE_SEED=$(TRACE_SEED) \
+	    $(CARGO) test --quiet -p bulkhead-tests --test trace -- --nocapture
 
 fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "needs cargo-fuzz: cargo install cargo-fuzz"; exit 1; }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::command;
+use crate::control::Control;
 use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::state::{ControlNetwork, Record, Running};
@@ -85,6 +86,8 @@ impl Hypervisor {
             "datapath_type=netdev",
             "fail_mode=secure",
             "protocols=OpenFlow13,OpenFlow15",
+            // In-band control lets whoever uses the controller's address past every entry.
+            "other-config:disable-in-band=true",
             &bridge,
         ])?;
         Ok((hypervisor, daemons))
@@ -229,6 +232,14 @@ impl Hypervisor {
         let mut command = self.tool("ovs-appctl", &["-t", &target, "--timeout=10"]);
         command.args(arguments);
         command::succeed(command, None)
+    }
+
+    /// A connection to the switch's control socket, for many questions.
+    ///
+    /// # Errors
+    /// When the switch is not there.
+    pub fn control(&self) -> Result<Control> {
+        Control::open(&self.dir.join("vs.ctl"))
     }
 
     /// Adds an interface of this namespace to the bridge, under its own name, and returns its OpenFlow number.

@@ -16,6 +16,7 @@
 //! Everything is removed when the [`Lab`] is dropped; what a killed process leaves is removed by the next one.
 
 pub mod command;
+pub mod control;
 pub mod frames;
 pub mod hypervisor;
 pub mod interrupt;
@@ -28,6 +29,7 @@ pub mod serve;
 pub mod state;
 pub mod workload;
 
+pub use control::Control;
 pub use frames::Wire;
 pub use hypervisor::Hypervisor;
 pub use lab::{End, Lab, missing};

@@ -31,7 +31,15 @@ fn icmp(kind: u128) -> u128 {
     if kind == ethertype::IPV4 { ip_proto::ICMP } else { ip_proto::ICMPV6 }
 }
 
+/// Neighbour discovery has code 0 (RFC 4861 §4). Whatever depends on what is in its messages has to match the code: Open
+/// vSwitch reads them only where it is 0, and its cache of decisions forgets that it looked into the others, so that
+/// one message of another code would decide for all that follow.
 fn nd(kind: u128) -> Match {
+    nd_like(kind).with(Field::IcmpCode, 0u8)
+}
+
+/// Neighbour discovery with any code.
+fn nd_like(kind: u128) -> Match {
     proto(ethertype::IPV6, ip_proto::ICMPV6).with(Field::IcmpType, kind)
 }
 
@@ -125,16 +133,20 @@ fn tags(e: &mut Entries) {
         e.drop(Stage::Antispoof, 120, ip(inner), Builtin::Vlan);
     }
     // What leaves, and the switch's own answers: without a tag, or with that of the field.
-    let fill = Action::Copy { from: Field::EthSrc, to: Field::NdTll };
-    let (arp, advertisement) = (ip(ethertype::ARP), nd(136));
-    for (stage, matches, fill, id, output, cause) in [
-        (Stage::Answer, arp, None, Field::InVlan, Output::InPort, Builtin::Arp),
-        (Stage::Answer, advertisement, Some(fill), Field::InVlan, Output::InPort, Builtin::Nd),
-        (Stage::Deliver, Match::any(), None, Field::OutVlan, Output::Chosen, Builtin::Deliver),
+    // The asker's link-layer option becomes the answer's. Who asks without one (RFC 4861 §7.2.2: he knows the target's
+    // address, and only wants to see it alive) is answered without: a switch cannot make room for one, and Open
+    // vSwitch 3.1 (`packet_set_nd_ext`) would write behind the packet's end.
+    let fill = vec![Action::Set(Field::NdOption, 2), Action::Copy { from: Field::EthSrc, to: Field::NdTll }];
+    let (arp, bare, advertisement) = (ip(ethertype::ARP), nd(136), nd(136).with(Field::NdOption, 1u8));
+    for (stage, priority, matches, fill, id, output, cause) in [
+        (Stage::Answer, 10, arp, vec![], Field::InVlan, Output::InPort, Builtin::Arp),
+        (Stage::Answer, 10, bare, vec![], Field::InVlan, Output::InPort, Builtin::Nd),
+        (Stage::Answer, 30, advertisement, fill, Field::InVlan, Output::InPort, Builtin::Nd),
+        (Stage::Deliver, 10, Match::any(), vec![], Field::OutVlan, Output::Chosen, Builtin::Deliver),
     ] {
         let send = |tag: Option<Action>| fill.iter().cloned().chain(tag).chain([Action::Output(output.clone())]);
-        e.add(stage, 20, matches.clone().with(id, 0u8), send(None).collect(), Next::Done, cause);
-        e.add(stage, 10, matches, send(Some(Action::PushVlan(id))).collect(), Next::Done, cause);
+        e.add(stage, priority + 10, matches.clone().with(id, 0u8), send(None).collect(), Next::Done, cause);
+        e.add(stage, priority, matches, send(Some(Action::PushVlan(id))).collect(), Next::Done, cause);
     }
 }
 
@@ -142,8 +154,14 @@ fn arp_nd(e: &mut Entries) {
     // A duplicate address probe must not be answered: the asker would believe its own address taken.
     e.drop(Stage::ArpNd, 110, nd(135).with(Field::Ipv6Src, 0u8), Builtin::Nd);
     for kind in 133..=137u128 {
-        e.drop(Stage::ArpNd, 20, nd(kind), Builtin::Nd);
+        e.drop(Stage::ArpNd, 20, nd_like(kind), Builtin::Nd);
     }
+    // A switch finds no target where an option is there twice, and rewrites only the first of the link-layer options:
+    // what it would not make true does not pass.
+    for kind in [135, 136] {
+        e.drop(Stage::ArpNd, 110, nd(kind).with(Field::NdTarget, 0u8), Builtin::Nd);
+    }
+    e.drop(Stage::ArpNd, 110, nd(135).with(Field::NdOption, 2u8), Builtin::Nd);
     e.drop(Stage::ArpNd, 20, ip(ethertype::ARP), Builtin::Arp);
     for (kind, [client, server]) in [(ethertype::IPV4, [68u128, 67]), (ethertype::IPV6, [546, 547])] {
         let udp = proto(kind, ip_proto::UDP);
@@ -388,7 +406,6 @@ fn answer_nd(e: &mut Entries, mac: Mac, address: u128, number: u32) {
         Action::Set(Field::EthSrc, mac.to_bits().into()),
         copy(Field::Ipv6Src, Field::Ipv6Dst),
         Action::Set(Field::Ipv6Src, address),
-        Action::Set(Field::NdOption, 2),
         Action::Set(Field::NdReserved, SOLICITED_OVERRIDE),
         Action::Set(Field::IcmpType, 136),
     ];

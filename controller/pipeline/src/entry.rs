@@ -30,14 +30,18 @@ impl Match {
         self.masked(field, value, field.full_mask())
     }
 
-    /// Also requires `field & mask == value & mask`; an empty mask adds nothing.
+    /// Requires `field & mask == value & mask`, instead of what was asked of the field before; an empty mask asks
+    /// nothing of it.
     pub fn masked(mut self, field: Field, value: impl Into<u128>, mask: u128) -> Self {
         let mask = mask & field.full_mask();
         let value = value.into() & mask;
-        match self.fields.binary_search_by_key(&field, |f| f.0) {
-            Ok(at) => self.fields[at] = (field, value, mask),
-            Err(_) if mask == 0 => {}
-            Err(at) => self.fields.insert(at, (field, value, mask)),
+        let place = self.fields.binary_search_by_key(&field, |f| f.0);
+        if let Ok(at) = place {
+            self.fields.remove(at);
+        }
+        if mask != 0 {
+            let (Ok(at) | Err(at)) = place;
+            self.fields.insert(at, (field, value, mask));
         }
         self
     }
@@ -320,5 +324,22 @@ impl Entry {
             Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port),
             _ => None,
         }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_match_is_canonical_whatever_it_is_made_of() {
+        let once = Match::any().with(Field::Network, 1u8).with(Field::SrcId, 7u8);
+        let twice = Match::any().with(Field::SrcId, 9u8).with(Field::Network, 1u8).with(Field::SrcId, 7u8);
+        assert_eq!(once, twice);
+        assert_eq!(once.masked(Field::SrcId, 7u8, 0), Match::any().with(Field::Network, 1u8));
+        assert_eq!(Match::any().masked(Field::SrcId, 7u8, 0), Match::any());
+        let masked = Match::any().masked(Field::SrcId, 0xffu8, 0xf0);
+        assert_eq!(masked.fields(), [(Field::SrcId, 0xf0, 0xf0)]);
     }
 }

@@ -15,6 +15,10 @@ pub mod ethertype {
     pub const VLAN: u128 = 0x8100;
     /// 802.1ad service tag; like Open vSwitch, we take it for a tag like the other.
     pub const SERVICE_VLAN: u128 = 0x88a8;
+    /// The smallest: what is below is a length (IEEE 802.3).
+    pub const LEAST: u128 = 0x0600;
+    /// Stands for the ethertype of frames that have none, as in Open vSwitch.
+    pub const NONE: u128 = 0x05ff;
 }
 
 /// IP protocol numbers.
@@ -40,16 +44,10 @@ pub struct Packet {
     present: u64,
 }
 
-/// A frame too short for what its headers say.
+/// Not a frame: shorter than an Ethernet header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the frame ends inside its {header} header")]
-pub struct PacketError {
-    /// The header that is cut off.
-    pub header: &'static str,
-}
-
-/// IPv6 extension headers that are skipped at the most; more make a packet of unknown protocol.
-const MAX_EXTENSION_HEADERS: usize = 8;
+#[error("the frame ends inside its Ethernet header")]
+pub struct PacketError;
 
 impl Packet {
     /// A packet without any header, its metadata at 0.
@@ -87,151 +85,190 @@ impl Packet {
         self.present &= !(1 << field as u8);
     }
 
-    /// Reads the headers of an Ethernet frame. Like a switch, it takes as many headers as are whole:
-    /// only a frame without an Ethernet header, or with a cut-off IP or ARP header, is an error.
+    /// Reads the headers of an Ethernet frame as Open vSwitch does (`miniflow_extract` in its lib/flow.c): the fields
+    /// of a header that is cut off or contradicts itself are there and 0, so that no packet is without a meaning.
+    /// What follows the length that an IP header tells is padding, and is not looked at.
     pub fn parse(in_port: Port, frame: &[u8]) -> Result<Self, PacketError> {
-        let mut packet = Self::new(in_port);
-        let ethernet = Header { name: "Ethernet", bytes: frame };
-        packet.set(Field::EthDst, ethernet.number(0, 6)?);
-        packet.set(Field::EthSrc, ethernet.number(6, 6)?);
-        let mut kind = ethernet.number(12, 2)?;
-        let mut at = 14;
-        packet.set(Field::Vlan, 0);
+        let (Some(dst), Some(src), Some(kind)) = (number(frame, 0, 6), number(frame, 6, 6), number(frame, 12, 2))
+        else {
+            return Err(PacketError);
+        };
+        let mut packet = Self::new(in_port).with(Field::EthDst, dst).with(Field::EthSrc, src);
         // Of several tags the outer one alone is looked into: what follows is the second one's ethertype.
-        if matches!(kind, ethertype::VLAN | ethertype::SERVICE_VLAN) {
-            packet.set(Field::Vlan, ethernet.number(14, 2)? & vlan::ID | vlan::PRESENT);
-            kind = ethernet.number(16, 2)?;
-            at = 18;
-        }
+        let (tag, kind, rest) = match (number(frame, 14, 2), number(frame, 16, 2)) {
+            (Some(tag), Some(inner)) if matches!(kind, ethertype::VLAN | ethertype::SERVICE_VLAN) => {
+                (tag & vlan::ID | vlan::PRESENT, inner, from(frame, 18))
+            }
+            _ => (0, kind, from(frame, 14)),
+        };
+        let (kind, rest) = if kind >= ethertype::LEAST { (kind, rest) } else { snap(rest) };
+        packet.set(Field::Vlan, tag);
         packet.set(Field::EthType, kind);
-        let rest = frame.get(at..).unwrap_or_default();
         match kind {
-            ethertype::ARP => packet.arp(Header { name: "ARP", bytes: rest })?,
-            ethertype::IPV4 => packet.ipv4(Header { name: "IPv4", bytes: rest })?,
-            ethertype::IPV6 => packet.ipv6(Header { name: "IPv6", bytes: rest })?,
+            ethertype::ARP => packet.arp(rest),
+            ethertype::IPV4 => packet.ipv4(rest),
+            ethertype::IPV6 => packet.ipv6(rest),
             _ => {}
         }
         Ok(packet)
     }
 
-    fn arp(&mut self, arp: Header<'_>) -> Result<(), PacketError> {
-        self.set(Field::ArpOp, arp.number(6, 2)?);
-        self.set(Field::ArpSha, arp.number(8, 6)?);
-        self.set(Field::ArpSpa, arp.number(14, 4)?);
-        self.set(Field::ArpTha, arp.number(18, 6)?);
-        self.set(Field::ArpTpa, arp.number(24, 4)?);
-        Ok(())
-    }
-
-    fn ipv4(&mut self, ip: Header<'_>) -> Result<(), PacketError> {
-        let length = (ip.number(0, 1)? & 0xf) as usize * 4;
-        let fragment = ip.number(6, 2)?;
-        let (more, offset) = (fragment & 0x2000 != 0, fragment & 0x1fff);
-        self.set(Field::Ipv4Src, ip.number(12, 4)?);
-        self.set(Field::Ipv4Dst, ip.number(16, 4)?);
-        self.transport(ip.number(9, 1)?, more, offset != 0, ip.bytes.get(length.max(20)..).unwrap_or_default());
-        Ok(())
-    }
-
-    fn ipv6(&mut self, ip: Header<'_>) -> Result<(), PacketError> {
-        self.set(Field::Ipv6Src, ip.number(8, 16)?);
-        self.set(Field::Ipv6Dst, ip.number(24, 16)?);
-        let mut protocol = ip.number(6, 1)?;
-        let mut rest = ip.bytes.get(40..).unwrap_or_default();
-        let (mut more, mut later) = (false, false);
-        for _ in 0..MAX_EXTENSION_HEADERS {
-            let header = Header { name: "IPv6 extension", bytes: rest };
-            let (next, skip) = match protocol {
-                // Hop-by-hop, routing, destination options (RFC 8200 §4).
-                0 | 43 | 60 => (header.number(0, 1)?, (header.number(1, 1)? as usize + 1) * 8),
-                44 => {
-                    let word = header.number(2, 2)?;
-                    more = word & 1 != 0;
-                    later = word & 0xfff8 != 0;
-                    (header.number(0, 1)?, 8)
-                }
-                _ => break,
-            };
-            if later {
-                // What follows a later fragment's header is payload; switches show protocol 44 there.
-                break;
-            }
-            protocol = next;
-            rest = rest.get(skip..).unwrap_or_default();
+    fn zeros(&mut self, fields: &[Field]) {
+        for field in fields {
+            self.set(*field, 0);
         }
-        self.transport(protocol, more, later, rest);
-        Ok(())
     }
 
-    fn transport(&mut self, protocol: u128, more: bool, later: bool, bytes: &[u8]) {
-        self.set(Field::IpProto, protocol);
-        self.set(Field::IpFrag, if later { frag::ANY | frag::LATER } else { u128::from(more) * frag::ANY });
-        if later {
+    fn arp(&mut self, arp: &[u8]) {
+        self.zeros(&[Field::ArpOp, Field::ArpSha, Field::ArpSpa, Field::ArpTha, Field::ArpTpa]);
+        // Ethernet and IPv4, with addresses of 6 and 4 bytes (RFC 826).
+        if number(arp, 0, 6) != Some(0x0001_0800_0604) || arp.len() < 28 {
             return;
         }
-        // Cut-off transport headers leave their fields absent; no entry on them then matches.
-        let _ = match protocol {
-            ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP => self.ports(Header { name: "transport", bytes }),
-            ip_proto::ICMP => self.icmp(Header { name: "ICMP", bytes }).map(|_| ()),
-            ip_proto::ICMPV6 => self.icmpv6(Header { name: "ICMPv6", bytes }),
-            _ => Ok(()),
+        let mut set = |field, at, length| self.set(field, number(arp, at, length).unwrap_or(0));
+        // Of operations, 8 bits are told apart.
+        set(Field::ArpOp, 6, if arp.get(6) == Some(&0) { 2 } else { 0 });
+        set(Field::ArpSha, 8, 6);
+        set(Field::ArpSpa, 14, 4);
+        set(Field::ArpTha, 18, 6);
+        set(Field::ArpTpa, 24, 4);
+    }
+
+    fn ipv4(&mut self, ip: &[u8]) {
+        self.zeros(&[Field::Ipv4Src, Field::Ipv4Dst, Field::IpProto, Field::IpFrag]);
+        let whole = || {
+            let (header, total) = ((number(ip, 0, 1)? & 0xf) as usize * 4, number(ip, 2, 2)? as usize);
+            // A header of less than 20 bytes, or one that does not fit what is there, is none.
+            let payload = ip.get(header..total)?;
+            (header >= 20).then_some((
+                number(ip, 6, 2)?,
+                number(ip, 9, 1)?,
+                number(ip, 12, 4)?,
+                number(ip, 16, 4)?,
+                payload,
+            ))
         };
+        let Some((fragment, protocol, src, dst, payload)) = whole() else { return };
+        self.set(Field::Ipv4Src, src);
+        self.set(Field::Ipv4Dst, dst);
+        self.transport(protocol, fragment & 0x3fff != 0, fragment & 0x1fff != 0, payload);
     }
 
-    fn ports(&mut self, l4: Header<'_>) -> Result<(), PacketError> {
-        self.set(Field::L4Src, l4.number(0, 2)?);
-        self.set(Field::L4Dst, l4.number(2, 2)?);
-        Ok(())
-    }
-
-    fn icmp(&mut self, icmp: Header<'_>) -> Result<u128, PacketError> {
-        let kind = icmp.number(0, 1)?;
-        self.set(Field::IcmpType, kind);
-        self.set(Field::IcmpCode, icmp.number(1, 1)?);
-        Ok(kind)
-    }
-
-    fn icmpv6(&mut self, icmp: Header<'_>) -> Result<(), PacketError> {
-        // 135 is a neighbour solicitation, 136 an advertisement (RFC 4861 §4.3, §4.4).
-        let kind = self.icmp(icmp)?;
-        if kind != 135 && kind != 136 {
-            return Ok(());
+    fn ipv6(&mut self, ip: &[u8]) {
+        self.zeros(&[Field::Ipv6Src, Field::Ipv6Dst, Field::IpProto, Field::IpFrag]);
+        let whole = || {
+            let length = number(ip, 4, 2)? as usize;
+            Some((number(ip, 6, 1)?, number(ip, 8, 16)?, number(ip, 24, 16)?, ip.get(40..40 + length)?))
+        };
+        let Some((protocol, src, dst, payload)) = whole() else { return };
+        self.set(Field::Ipv6Src, src);
+        self.set(Field::Ipv6Dst, dst);
+        if let Some((protocol, fragment, later, rest)) = past_extensions(protocol, payload) {
+            self.transport(protocol, fragment, later, rest);
         }
-        self.set(Field::NdReserved, icmp.number(4, 4)?);
-        self.set(Field::NdTarget, icmp.number(8, 16)?);
-        let mut options = icmp.bytes.get(24..).unwrap_or_default();
-        self.set(Field::NdSll, 0);
-        self.set(Field::NdTll, 0);
-        while let [kind, length, ..] = *options {
-            if length == 0 {
-                break;
+    }
+
+    fn transport(&mut self, protocol: u128, fragment: bool, later: bool, bytes: &[u8]) {
+        self.set(Field::IpProto, protocol);
+        self.set(Field::IpFrag, if later { frag::ANY | frag::LATER } else { u128::from(fragment) * frag::ANY });
+        let (fields, width, least) = match protocol {
+            // As long as it says (RFC 9293 §3.1), in words of 4 bytes.
+            ip_proto::TCP => {
+                let header = usize::from(bytes.get(12).copied().unwrap_or(0) >> 4) * 4;
+                ([Field::L4Src, Field::L4Dst], 2, if header < 20 { usize::MAX } else { header })
             }
-            let option = Header { name: "ND option", bytes: options };
-            let field = match kind {
-                1 => Field::NdSll,
-                2 => Field::NdTll,
-                _ => Field::NdOption,
+            ip_proto::UDP => ([Field::L4Src, Field::L4Dst], 2, 8),
+            ip_proto::SCTP => ([Field::L4Src, Field::L4Dst], 2, 12),
+            ip_proto::ICMP | ip_proto::ICMPV6 => ([Field::IcmpType, Field::IcmpCode], 1, 8),
+            _ => return,
+        };
+        self.zeros(&fields);
+        if later || bytes.len() < least {
+            return;
+        }
+        for (field, at) in fields.into_iter().zip([0, width]) {
+            self.set(field, number(bytes, at, width).unwrap_or(0));
+        }
+        if protocol == ip_proto::ICMPV6 && matches!(bytes.first(), Some(135 | 136)) {
+            self.neighbour(bytes);
+        }
+    }
+
+    /// A neighbour solicitation (135) or advertisement (136) (RFC 4861 §4.3, §4.4).
+    fn neighbour(&mut self, message: &[u8]) {
+        self.zeros(&[Field::NdReserved, Field::NdTarget, Field::NdSll, Field::NdTll, Field::NdOption]);
+        // Their code is 0; another one makes them something else.
+        if message.get(1) != Some(&0) {
+            return;
+        }
+        self.set(Field::NdReserved, number(message, 4, 4).unwrap_or(0));
+        let Some(target) = number(message, 8, 16) else { return };
+        self.set(Field::NdTarget, target);
+        let mut options = from(message, 24);
+        while let [kind, length, ..] = *options
+            && let Some((option, rest)) = options.split_at_checked(usize::from(length) * 8)
+            && length > 0
+        {
+            let field = match (kind, length) {
+                (1, 1) => Some(Field::NdSll),
+                (2, 1) => Some(Field::NdTll),
+                _ => None,
             };
-            if field != Field::NdOption && length == 1 {
-                self.set(field, option.number(2, 6)?);
+            if let Some(field) = field {
+                if self.value(field) != 0 {
+                    // Two addresses of one kind: the message says nothing.
+                    self.zeros(&[Field::NdTarget, Field::NdSll, Field::NdTll]);
+                    return;
+                }
+                self.set(field, number(option, 2, 6).unwrap_or(0));
+                if self.value(Field::NdOption) == 0 {
+                    self.set(Field::NdOption, kind.into());
+                }
             }
-            self.set(Field::NdOption, kind.into());
-            options = options.get(usize::from(length) * 8..).unwrap_or_default();
+            options = rest;
         }
-        Ok(())
     }
 }
 
-#[derive(Clone, Copy)]
-struct Header<'a> {
-    name: &'static str,
-    bytes: &'a [u8],
+/// The big-endian number of `length` bytes at `at`.
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<u128> {
+    Some(bytes.get(at..at + length)?.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte)))
 }
 
-impl Header<'_> {
-    /// The big-endian number of `length` bytes at `at`.
-    fn number(&self, at: usize, length: usize) -> Result<u128, PacketError> {
-        let bytes = self.bytes.get(at..at + length).ok_or(PacketError { header: self.name })?;
-        Ok(bytes.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte)))
+/// What follows the first `at` bytes.
+fn from(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
+}
+
+/// The ethertype that a frame with a length in its place has, and what follows (IEEE 802, RFC 1042).
+fn snap(bytes: &[u8]) -> (u128, &[u8]) {
+    match (number(bytes, 0, 6), number(bytes, 6, 2)) {
+        (Some(0xaaaa_0300_0000), Some(kind)) if kind >= ethertype::LEAST => (kind, from(bytes, 8)),
+        _ => (ethertype::NONE, bytes),
     }
+}
+
+/// What follows IPv6's extension headers: protocol, whether it is a fragment, whether a later one, and the rest;
+/// `None` if one of them is cut off. What follows a later fragment's header is payload; switches show protocol 44 there.
+fn past_extensions(mut protocol: u128, mut rest: &[u8]) -> Option<(u128, bool, bool, &[u8])> {
+    let (mut fragment, mut later) = (false, false);
+    while !later {
+        let length = match protocol {
+            // Hop-by-hop, routing, destination options (RFC 8200 §4), authentication (RFC 4302 §2.2).
+            0 | 43 | 60 => (number(rest, 1, 1)? as usize + 1) * 8,
+            51 => (number(rest, 1, 1)? as usize + 2) * 4,
+            44 => 8,
+            _ => break,
+        };
+        // Each is 8 bytes long at least, whatever it says of itself.
+        let (header, after) = (rest.get(..8)?, rest.get(length..)?);
+        if protocol == 44 {
+            let word = number(header, 2, 2)?;
+            fragment |= word != 0;
+            later = word & 0xfff8 != 0;
+        }
+        protocol = if later { 44 } else { number(header, 0, 1)? };
+        rest = after;
+    }
+    Some((protocol, fragment, later, rest))
 }

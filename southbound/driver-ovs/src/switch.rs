@@ -30,6 +30,7 @@ use bulkhead_openflow::{
         meter::{Band, Meter, MeterCommand, MeterMod, flags as meter_flags},
         packet::{PacketIn, PacketOut, reason},
         port::{Port as OfPort, PortReason, PortStatus, reserved},
+        switch::SwitchConfig,
     },
 };
 use bulkhead_pipeline::{Delta, Field, Program, render_entry};
@@ -46,6 +47,13 @@ const MAX_ENTRIES: u32 = 1_000_000;
 /// Rejected packets per second that are answered, by the switch's meter and by us: a switch may have no
 /// meters. A sender that keeps asking gets its answers from its own timeouts (A19).
 const REJECTS_PER_SECOND: u32 = 1000;
+
+/// `OFPC_FRAG_NX_MATCH` (ovs-ofctl(8), `set-frags nx-match`): a first fragment's ports and ICMP type can be matched, as
+/// the interpreter does. By default Open vSwitch hides them, and the first fragment of any ICMP message looks like an
+/// echo reply.
+const FRAG_NX_MATCH: u16 = 3;
+/// OpenFlow's default (OF 1.3.5 §7.3.2). No table of ours sends packets without a match to the controller.
+const MISS_SEND_LEN: u16 = 128;
 
 /// What was put into a bundle, to name it when the switch refuses it.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +134,7 @@ impl Switch {
             bands: vec![Band::drop(REJECTS_PER_SECOND, REJECTS_PER_SECOND)],
         };
         self.meter = Some(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter }))?);
+        session.send(&Msg::SetConfig(SwitchConfig { flags: FRAG_NX_MATCH, miss_send_len: MISS_SEND_LEN }))?;
         Ok(self.connected())
     }
 

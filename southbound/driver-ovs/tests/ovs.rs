@@ -227,6 +227,8 @@ async fn every_kind_of_entry_is_accepted_and_comes_back() {
     rig.apply(entries, vec![]).await.unwrap();
     same(&rig.read().await.0, &[]);
     assert_eq!(rig.hypervisor.flows().unwrap(), Vec::<String>::new());
+    // First fragments are matched by what they carry.
+    assert_eq!(rig.hypervisor.ofctl("get-frags", &[]).unwrap().trim(), "nx-match");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

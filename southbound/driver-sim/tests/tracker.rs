@@ -10,7 +10,9 @@ const B: [u8; 4] = [10, 0, 0, 2];
 const R: [u8; 4] = [10, 0, 0, 254];
 
 fn ipv4(protocol: u8, from: [u8; 4], to: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
-    let mut ip = vec![0x45, 0, 0, 0, 0, 0];
+    let mut ip = vec![0x45, 0];
+    ip.extend((20 + payload.len() as u16).to_be_bytes());
+    ip.extend([0, 0]);
     ip.extend(fragment.to_be_bytes());
     ip.extend([64, protocol, 0, 0]);
     ip.extend(from);
@@ -23,8 +25,9 @@ fn frame(ip: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], ip].concat()
 }
 
+/// As long as a TCP header, which says so in its byte 12.
 fn ports(from: u16, to: u16) -> Vec<u8> {
-    [from.to_be_bytes(), to.to_be_bytes(), [0, 0], [0, 0]].concat()
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 8], &[0x50], &[0; 7]].concat()
 }
 
 fn icmp(kind: u8, echo: u16, rest: &[u8]) -> Vec<u8> {

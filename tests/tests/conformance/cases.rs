@@ -315,7 +315,18 @@ fn neighbours() -> Case {
             (Field::NdTll, mac(B.mac)),
             (Field::EthDst, mac(asker.mac)),
         ];
-        case.send(asker.port, asker.to(&B, true).solicit(), Answered(answer));
+        let way = asker.to(&B, true);
+        // Who asks without giving his link-layer address gets an answer without one.
+        let bare = answer.iter().map(|(field, value)| (*field, if *field == Field::NdTll { 0 } else { *value }));
+        // Nothing that is dropped may take what follows with it.
+        case.send(asker.port, way.solicit_with(1, &[]), Dropped("builtin/nd"));
+        case.send(asker.port, way.solicit_with(0, &[]), Answered(bare.collect()));
+        case.send(asker.port, way.solicit(), Answered(answer));
+    }
+    // A lie that the switch would not set right does not get there.
+    let lie = |kind| [&[kind, 1], &C.mac[..]].concat();
+    for options in [[lie(1), lie(1)].concat(), lie(2)] {
+        case.send("a", A.to(&EXT, true).solicit_with(0, &options), Dropped("builtin/nd"));
     }
     // Who is no workload is asked for at the uplink, and nowhere else.
     for unknown in [EXT, NOBODY] {

@@ -176,15 +176,19 @@ impl Way {
 
     /// A neighbour solicitation for the way's destination.
     pub fn solicit(self) -> Vec<u8> {
+        self.solicit_with(0, &[&[1, 1], &self.macs[0][..]].concat())
+    }
+
+    /// The same with another code, and other options.
+    pub fn solicit_with(self, code: u8, options: &[u8]) -> Vec<u8> {
         let target = octets(self.to);
         let group = [&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff][..], &target[13..]].concat();
         let group: [u8; 16] = group.try_into().unwrap();
         let mac = [0x33, 0x33, 0xff, target[13], target[14], target[15]];
         let way = Way { macs: [self.macs[0], mac], from: self.from, to: Ipv6Addr::from(group).into() };
-        let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        let mut message = vec![135, code, 0, 0, 0, 0, 0, 0];
         message.extend(&target);
-        message.extend([1, 1]);
-        message.extend(self.macs[0]);
+        message.extend(options);
         let mut frame = way.fragment(58, &way.checked(58, message, 2), None);
         // Neighbours are never further than one hop (RFC 4861 §7.1.1).
         frame[14 + 7] = 255;
