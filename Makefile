@@ -7,13 +7,18 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(TARGET)/debug/bulkhead-lab
 # Labs need root. Who is not root builds as himself and runs labs with sudo, where there is sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
-# Seconds that `make fuzz` gives each target.
-FUZZ_SECONDS ?= 60
 # Packets that `make trace` asks Open vSwitch about, and where their randomness begins.
 TRACE_PACKETS ?= 100000
 TRACE_SEED ?= $(shell date +%s)
+# Inputs that `make fuzz` gives each target, and edits that `make edits` makes.
+FUZZ_EXECUTIONS ?= 10000000
+EDITS ?= 1000000
+# What libFuzzer needs to see which code an input reaches.
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench fuzz trace
+.PHONY: all setup build demo down test check bench fuzz fuzz-coverage edits trace
 
 all: build
 
@@ -59,7 +64,20 @@ trace: setup
 	BULKHEAD_TRACE_PACKETS=$(TRACE_PACKETS) BULKHEAD_TRACE_SEED=$(TRACE_SEED) \
 	    $(CARGO) test --quiet -p bulkhead-tests --test trace -- --nocapture
 
+# A fixed sequence of inputs for every decoder and parser; what breaks one is kept in tests/fuzz/regressions.
+# ARGS="flow_text --seed 2" runs one target from another beginning.
 fuzz:
-	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "needs cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
-	@set -eu; cd tests; for target in $$($(CARGO) fuzz list); do \
-	    $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); done
+	@$(CARGO) run --quiet --release --package bulkhead-fuzz -- --executions $(FUZZ_EXECUTIONS) $(ARGS)
+
+# The same targets under libFuzzer, which looks for inputs that reach new code; needs a C++ compiler.
+fuzz-coverage:
+	@set -eu; cd tests/fuzz; \
+	RUSTFLAGS="$(COVERAGE)" $(CARGO) build --quiet --release --manifest-path libfuzzer/Cargo.toml \
+	    --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir libfuzzer/target; \
+	for target in $(or $(ARGS),$$(ls corpus)); do mkdir -p libfuzzer/corpus/$$target regressions/$$target; \
+	    BULKHEAD_FUZZ_TARGET=$$target libfuzzer/target/*/release/bulkhead-libfuzzer -runs=$(FUZZ_EXECUTIONS) \
+	        -max_len=4096 -artifact_prefix=regressions/$$target/ libfuzzer/corpus/$$target corpus/$$target; done
+
+# A million random edits, each compared with compiling from nothing.
+edits:
+	@BULKHEAD_EDITS=$(EDITS) $(CARGO) test --quiet --release --package bulkhead-compile --test edits -- --nocapture

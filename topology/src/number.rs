@@ -103,6 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn r18_a_vni_that_does_not_fit_is_none_and_not_another_one() {
+        for (number, fits) in [(Vni::MAX / 5 * 4, true), (Vni::MAX, true), (Vni::MAX + 1, false), (u32::MAX, false)] {
+            assert_eq!(Vni::new(number).map(Vni::get), fits.then_some(number));
+        }
+    }
+
+    #[test]
     fn numbers_stay_in_range() {
         assert!(Vni::new(0).is_none() && Vni::new(1 << 24).is_none() && Vni::new(5001).is_some());
         assert_eq!("0x00A".parse::<DatapathId>().unwrap().to_string(), "0xa");

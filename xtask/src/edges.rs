@@ -61,6 +61,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lab",
         ],
     ),
+    (
+        "bulkhead-fuzz",
+        &["topology", "policy", "pipeline", "compile", "store", "runtime", "dataplane", "openflow", "types"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -3,6 +3,7 @@
 mod edges;
 mod modules;
 mod pure;
+mod threats;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 fn check() -> Result<BTreeSet<String>> {
     let metadata: Metadata = serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])?)?;
     let mut findings = BTreeSet::new();
+    let mut numbered = BTreeSet::new();
     for package in &metadata.packages {
         let declared = package.dependencies.iter().filter(|dependency| dependency.kind.as_deref() != Some("dev"));
         findings.extend(edges::check(&package.name, declared.map(|dependency| dependency.name.as_str())));
@@ -85,6 +87,7 @@ fn check() -> Result<BTreeSet<String>> {
         findings.extend(modules::unreached(roots.collect(), &files)?);
         for file in &files {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            numbered.extend(threats::numbered(&text));
             let lines = text.lines().count();
             if lines > LINES_MOST {
                 findings.insert(format!("{}: {lines} lines; split it by noun (at most {LINES_MOST})", shown(file)));
@@ -97,6 +100,7 @@ fn check() -> Result<BTreeSet<String>> {
             }
         }
     }
+    findings.extend(threats::check(&threats::read()?, &numbered));
     for missing in pure::CRATES.iter().filter(|name| !metadata.packages.iter().any(|package| package.name == **name)) {
         findings.insert(format!("{missing}: is to be pure, and there is no such package"));
     }

@@ -12,7 +12,7 @@ mod render;
 mod stage;
 mod walk;
 
-pub use check::{Violation, check};
+pub use check::{Violation, check, masks};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Match, Next, Output};
 pub use field::{Field, conn, frag, vlan};
 pub use packet::{Packet, PacketError, ethertype, ip_proto};

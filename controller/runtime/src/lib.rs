@@ -36,6 +36,6 @@ pub use crate::{
     handle::{Gone, Handle},
     metrics::Totals,
     realization::Realization,
-    record::{Recorder, ReplayError, Replayed, replay},
+    record::{Recorder, ReplayError, Replayed, parse_line, replay},
     run::{Loop, run, spawn},
 };

@@ -83,6 +83,12 @@ pub enum ReplayError {
     Gone(#[from] Gone),
 }
 
+/// Reads one line of a recording: how long after the loop began, and what happened.
+pub fn parse_line(line: &str) -> Result<(Duration, Event), String> {
+    let Line { at, event } = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    Ok((Duration::from_micros(at), event))
+}
+
 /// Asks for every recorded change again, in order, and compares what it comes to. Replay into a
 /// controller that starts where the recording started.
 pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle) -> Result<Replayed, ReplayError> {
@@ -90,7 +96,7 @@ pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle
     let mut last: Option<Event> = None;
     for (index, line) in recording.lines().enumerate() {
         let wrong = |why: String| ReplayError::Line { line: index + 1, why };
-        let Line { event, .. } = serde_json::from_str::<Line<Event>>(&line?).map_err(|e| wrong(e.to_string()))?;
+        let (_, event) = parse_line(&line?).map_err(wrong)?;
         match event {
             Event::Apply { author, time, dry_run, edits } => {
                 let edits: Result<Vec<Edit>, String> = edits.into_iter().map(|note| edit(note, decode)).collect();

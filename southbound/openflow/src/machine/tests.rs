@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::{Config, Event, Session, SessionError};
+use crate::wire::async_config::{Role, RoleKind};
 use crate::wire::bundle::{BundleStep, flags};
 use crate::wire::flow::{FlowCommand, FlowMod};
-use crate::wire::hello::{ErrorMsg, Hello};
+use crate::wire::hello::{ErrorMsg, Hello, error_type};
 use crate::wire::message::Msg;
 use crate::wire::multipart::{MultipartBody, MultipartReply, MultipartRequest};
 use crate::wire::port::Port;
@@ -265,11 +266,43 @@ fn r25_a_switch_that_asks_and_does_not_read_is_not_answered_for_ever() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_not_sent() {
+fn r18_a_message_that_is_too_long_is_not_sent() {
+    // At 80, 100 and 101 % of what a header's length can say (OF 1.3.5 §7.1).
+    for (length, fits) in [(52_428, true), (65_535, true), (66_191, false)] {
+        let mut session = up();
+        let echo = Msg::EchoRequest(vec![0; length - 8]);
+        let result = session.send(&echo).map(|_| ());
+        assert_eq!(result, if fits { Ok(()) } else { Err(SessionError::TooLong(length)) });
+        assert_eq!(sent(&mut session).len(), usize::from(fits), "all of it or nothing");
+    }
+}
+
+#[test]
+fn a11_nobody_becomes_the_writer_by_saying_so() {
+    for generation in [0, 1, u64::MAX] {
+        // Roles and generation ids are asked for by the controller: an answer that nobody asked for is news and
+        // changes nothing, neither during the handshake nor after it.
+        let role = Role { kind: RoleKind::Slave, generation };
+        for step in 1..4 {
+            let mut session = up_to(Config::default(), step);
+            session.received(&bytes(77, &Msg::RoleReply(role)), T0).unwrap();
+            let event = (step == 3).then_some(Event::Message(77, Msg::RoleReply(role)));
+            assert_eq!(session.poll_event(), event);
+            assert_eq!(session.is_up(), step == 3);
+        }
+        // Who asks for a role is a controller, not a switch.
+        let mut session = up();
+        assert!(session.received(&bytes(78, &Msg::RoleRequest(role)), T0).is_err());
+    }
+    // A switch that refuses a generation as stale says so under the request's number; the session goes on.
     let mut session = up();
-    let echo = Msg::EchoRequest(vec![0; 70_000]);
-    assert_eq!(session.send(&echo), Err(SessionError::TooLong(70_008)));
-    assert_eq!(sent(&mut session), []);
+    let role = Role { kind: RoleKind::Master, generation: 6 };
+    let xid = session.send(&Msg::RoleRequest(role)).unwrap();
+    assert_eq!(sent(&mut session), [(xid, Msg::RoleRequest(role))]);
+    let stale = ErrorMsg { kind: error_type::ROLE_REQUEST_FAILED, code: 0, experimenter: None, data: Vec::new() };
+    session.received(&bytes(xid, &Msg::Error(stale.clone())), T0).unwrap();
+    assert_eq!(session.poll_event(), Some(Event::Error(xid, stale)));
+    assert!(session.is_up());
 }
 
 #[test]

@@ -55,10 +55,17 @@ pub struct Port {
     pub max_speed_kbps: u32,
 }
 
-/// A fixed-length text ends at its first zero byte.
+/// A fixed-length text ends at its first zero byte, or before its last byte, which has to be zero. What is not UTF-8
+/// is read as question marks, one a byte, so that the text fits where it came from.
 pub(crate) fn decode_text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+    let most = bytes.len().saturating_sub(1);
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(most).min(most);
+    let mut text = String::with_capacity(end);
+    for chunk in bytes.get(..end).unwrap_or_default().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    text
 }
 
 /// Writes a text into `length` bytes, the last of them zero.

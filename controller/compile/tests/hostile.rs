@@ -1,0 +1,273 @@
+//! Policies and moves that hurt other systems: what is demanded is small programs, bounded time, and default deny.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use bulkhead_pipeline::{Outcome, Stage};
+use bulkhead_policy::{
+    Change, Decision, Endpoint, Flow, Kind, Resource, Service, State,
+    model::{Attachment, Interface, PortMatch, Workload},
+    verdict,
+};
+use bulkhead_topology::{Mac, Port};
+use common::{
+    BASE, apply, changes, compile, elsewhere, fabric, len, name, outcome, policy, reaches, state, syn, text, workload,
+};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A debug build on a busy machine takes no longer for any of these; a quadratic one would take hours.
+const BOUNDED: Duration = Duration::from_secs(60);
+
+/// `count` different addresses of 10.64.0.0/10, no two in one /31.
+fn scattered(count: u32) -> Vec<String> {
+    let address = |n: u32| std::net::Ipv4Addr::from(0x0a40_0000 + n * 7919 * 2 % 0x40_0000);
+    let all: BTreeSet<_> = (0..count).map(address).collect();
+    assert_eq!(all.len() as u32, count);
+    all.into_iter().map(|ip| format!("{ip}/32")).collect()
+}
+
+fn negated(count: u32) -> String {
+    let except = scattered(count).join(", ");
+    let from = format!("from: [{{cidr: 10.64.0.0/10, except: [{except}]}}]");
+    policy("negated", &format!("subject: {{matchLabels: {{side: a}}}}, ingress: [{{action: allow, {from}}}]"))
+}
+
+/// What a policy adds to the program of [`fabric`], in entries.
+fn added(documents: &str) -> usize {
+    len(&compile(&state(&fabric(documents)))) - len(&compile(&state(&fabric(""))))
+}
+
+#[test]
+fn a36_fifteen_negated_addresses_are_thirty_entries_and_not_sixty_thousand() {
+    // Fifteen addresses and their network are told apart at either end of a packet; one rule, one isolation.
+    assert_eq!(added(&negated(15)), 2 * (15 + 1) + 1 + 1);
+}
+
+#[test]
+fn r19_five_hundred_negated_addresses_take_the_fewest_entries() {
+    let began = Instant::now();
+    assert_eq!(added(&negated(500)), 2 * (500 + 1) + 1 + 1);
+    assert!(began.elapsed() < BOUNDED);
+}
+
+#[test]
+fn r19_ports_are_the_fewest_blocks() {
+    let rule = |ports: &str| {
+        let rule = format!("ingress: [{{action: allow, from: [{{matchLabels: {{side: b}}}}], ports: [{ports}]}}]");
+        added(&policy("p", &format!("subject: {{matchLabels: {{side: a}}}}, {rule}"))) - 1
+    };
+    assert_eq!(rule("{protocol: tcp, port: 1, endPort: 65534}"), 30, "1 to 65534 has thirty aligned blocks");
+    assert_eq!(rule("{protocol: tcp, port: 1, endPort: 65535}"), 16);
+    assert_eq!(rule("{protocol: tcp, port: 80}, {protocol: tcp, port: 81}, {protocol: tcp, port: 80}"), 1);
+}
+
+#[test]
+fn r19_every_port_on_its_own_is_one_range() {
+    let mut state = state(&fabric(&policy("p", "subject: {matchLabels: {side: a}}, ingress: [{action: allow}]")));
+    let mut compiler = compile(&state);
+    let any = len(&compiler);
+    let mut single = (*state.policies[&name("p")]).clone();
+    let port = |port| PortMatch::Ports { protocol: 6, first: port, last: port };
+    single.ingress[0].ports = Some((1..=u16::MAX).rev().map(port).collect());
+    let began = Instant::now();
+    apply(&mut state, &mut compiler, &[Change::set(Resource::Policy(Arc::new(single)))]).unwrap();
+    assert!(began.elapsed() < BOUNDED);
+    assert_eq!(len(&compiler), any - 1 + 16);
+}
+
+/// `count` workloads, each with labels of its own, at the switch or elsewhere.
+fn crowd(first: u32, count: u32, side: &str, here: bool) -> impl Iterator<Item = Change> {
+    (first..first + count).map(move |n| {
+        let [_, a, b, c] = n.to_be_bytes();
+        let at = Attachment { switch: name("hv1"), port: Port::Number(n) };
+        let interface = Interface {
+            mac: Mac([2, 0, 1, a, b, c]),
+            ips: vec![[10, 1 + a, b, c].into()],
+            attachment: here.then_some(at),
+        };
+        Change::set(Resource::Workload(Arc::new(Workload {
+            name: name(&format!("x{n}")),
+            labels: Arc::new([("side".into(), side.into()), ("n".into(), n.to_string().into())].into()),
+            network: name("net"),
+            interfaces: vec![interface],
+            named_ports: Arc::default(),
+        })))
+    })
+}
+
+#[test]
+fn r19_large_groups_meet_in_their_sum_and_not_in_their_product() {
+    // `make bench` has 10,000 of either.
+    const SUBJECTS: u32 = 300;
+    const PEERS: u32 = 3_000;
+    let mut state = state(&BASE.replace("10.0.0.0/16", "10.0.0.0/8"));
+    let all: Vec<_> = crowd(0, SUBJECTS, "a", true).chain(crowd(SUBJECTS, PEERS, "b", false)).collect();
+    state.apply(&all);
+    let mut compiler = compile(&state);
+    let before = len(&compiler);
+    let rule = "ingress: [{action: allow, from: [{matchLabels: {side: b}}], ports: [{protocol: tcp, port: 80}]}]";
+    let added = changes(&policy("p", &format!("subject: {{matchLabels: {{side: a}}}}, {rule}")));
+    let began = Instant::now();
+    apply(&mut state, &mut compiler, &added).unwrap();
+    assert!(began.elapsed() < BOUNDED);
+    // Each subject once in its set and once isolated, each peer once, the port, and the rule itself.
+    let sum = (2 * SUBJECTS + PEERS + 2) as usize;
+    assert_eq!(len(&compiler) - before, sum);
+}
+
+#[test]
+fn r19_deep_tiers_are_gone_through_once() {
+    let mut documents = String::new();
+    for tier in ["emergency", "platform", "application", "baseline"] {
+        for priority in 0..100 {
+            let rule = "ingress: [{action: pass, from: [{matchLabels: {side: b}}], ports: [{protocol: udp}]}]";
+            let spec = format!("tier: {tier}, priority: {priority}, subject: {{matchLabels: {{side: a}}}}, {rule}");
+            documents += &policy(&format!("{tier}-{priority}"), &spec.replace("udp", "17"));
+        }
+    }
+    let added = added(&documents);
+    assert!((400..=402).contains(&added), "an entry a rule, and one isolation: {added}");
+}
+
+#[test]
+fn r17_what_selects_nothing_allows_nothing() {
+    let subject = "subject: {matchLabels: {side: b}}";
+    let egress = policy("out", "subject: {matchLabels: {side: a}}, egress: [{action: allow}]");
+    // With a rule for everybody the packet passes: what follows is denied by what it says, not by something else.
+    let open = state(&fabric(&format!("{egress}{}", policy("p", &format!("{subject}, ingress: [{{action: allow}}]")))));
+    assert!(reaches(&compile(&open), 1, 2, 80));
+    let set = "---\nkind: AddressSet\nmetadata: {name: none}\nspec: {cidrs: []}\n";
+    let network = "---\nkind: Network\nmetadata: {name: other}\nspec: {vni: 2, subnets: [10.0.0.0/16]}\n";
+    let zone = "---\nkind: Zone\nmetadata: {name: empty}\nspec: {network: net, selector: {matchLabels: {side: z}}}\n";
+    for (rule, warned) in [
+        ("from: []", true),
+        ("from: [{matchExpressions: [{key: side, operator: In, values: []}]}]", true),
+        ("from: [{matchLabels: {nobody: has-this}}]", false),
+        ("from: [{zone: empty}]", false),
+        ("from: [{network: other}]", false),
+        ("from: [{addressSet: none}]", true),
+        ("from: [{cidr: 10.0.0.0/16, except: [10.0.0.0/16]}]", true),
+        ("ports: []", true),
+        ("ports: [{port: nobody-names-this}]", false),
+    ] {
+        let policy = policy("p", &format!("{subject}, ingress: [{{action: allow, {rule}}}]"));
+        let documents = fabric(&format!("{set}{network}{zone}{egress}{policy}"));
+        let parsed = bulkhead_types::read(None, documents.as_bytes(), bulkhead_types::Format::Any);
+        if parsed.has_errors() {
+            // Refused is as good as denied.
+            continue;
+        }
+        let state = state(&documents);
+        let told = !parsed.diagnostics.is_empty() || !State::default().check(&parsed.changes()).is_empty();
+        assert!(told || !warned, "{rule}: nothing was said");
+        assert!(!reaches(&compile(&state), 1, 2, 80), "{rule}: the packet passes");
+        let end = |n: u8| Endpoint { workload: Some(name(&format!("w{n}"))), ip: [10, 0, 0, n].into() };
+        let service = Service::Port { protocol: 6, port: 80 };
+        let flow = Flow { network: name("net"), from: end(1), to: end(2), service };
+        assert_eq!(verdict(&state, &flow).ingress.decision(), Decision::Deny, "{rule}");
+    }
+}
+
+/// A workload that changes place, address, labels or network, or goes.
+#[test]
+fn a18_a_moved_workload_leaves_nothing_behind() {
+    let allow =
+        policy("p", "subject: {matchLabels: {side: b}}, ingress: [{action: allow, from: [{matchLabels: {side: a}}]}]");
+    let open = policy("out", "subject: {matchLabels: {side: a}}, egress: [{action: allow}]");
+    let other = "---\nkind: Network\nmetadata: {name: far}\nspec: {vni: 2, subnets: [10.0.0.0/16]}\n";
+    let second = "---\nkind: Switch\nmetadata: {name: hv2}\nspec: {driver: sim}\n";
+    let documents = fabric(&format!("{allow}{open}{other}{second}"));
+    let was = workload(1, "side: a", "");
+    for (what, now) in [
+        ("port", was.replace("port: w1", "port: p9")),
+        ("switch", was.replace("switch: hv1", "switch: hv2")),
+        ("nowhere", elsewhere(1, "side: a")),
+        ("network", was.replace("network: net", "network: far")),
+        ("mac", was.replace("02:00:00:00:00:01", "02:00:00:00:09:09")),
+        ("address", was.replace("10.0.0.1]", "10.0.9.9]")),
+        ("labels", was.replace("side: a", "side: c")),
+        ("gone", String::new()),
+    ] {
+        let mut state = state(&documents);
+        let mut compiler = compile(&state);
+        assert!(reaches(&compiler, 1, 2, 80));
+        let change = match now.is_empty() {
+            true => vec![Change::remove(Kind::Workload.named(&name("w1")))],
+            false => changes(&now),
+        };
+        apply(&mut state, &mut compiler, &change).unwrap();
+        let found = outcome(&compiler, syn("w1", 1, 2, 80));
+        assert!(matches!(found, Outcome::Dropped(_)), "{what}: {found:?}");
+        // What it was sent before does not get to it at its old place either.
+        if what != "labels" {
+            let back = outcome(&compiler, syn("w2", 2, 1, 80));
+            assert!(!matches!(&back, Outcome::Delivered { port, .. } if *port == Port::Name("w1".into())), "{what}");
+        }
+        let anew = bulkhead_compile::Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+        assert_eq!(text(&compiler), text(&anew), "{what}");
+    }
+}
+
+/// A fabric of many small applications with the shapes of match that policies can ask for.
+fn mix(teams: u16) -> State {
+    let mut documents = String::new();
+    for team in 0..teams {
+        for (n, role) in ["web", "app", "db"].iter().enumerate() {
+            documents += &workload(10 + team * 4 + n as u16, &format!("ns: n{team}, role: {role}"), "");
+        }
+        let (last, mask) = (8080 + team % 37, 8 + team % 25);
+        for (subject, peers, ports) in [
+            (
+                "web",
+                "{external: true}, {matchLabels: {role: gateway}}".to_owned(),
+                "{protocol: tcp, port: 443}".to_owned(),
+            ),
+            (
+                "app",
+                format!("{{matchLabels: {{ns: n{team}}}}}"),
+                format!("{{protocol: tcp, port: 8080, endPort: {last}}}"),
+            ),
+            (
+                "db",
+                format!("{{cidr: 192.0.2.0/{mask}}}, {{matchLabels: {{role: app}}}}"),
+                "{protocol: tcp}".replace("tcp", "6"),
+            ),
+        ] {
+            let spec = format!(
+                "subject: {{matchLabels: {{ns: n{team}, role: {subject}}}}}, \
+                 ingress: [{{action: allow, from: [{peers}], ports: [{ports}]}}], \
+                 egress: [{{action: reject, to: [{{matchLabels: {{ns: n{}}}}}]}}]",
+                (team + 1) % teams,
+            );
+            documents +=
+                &policy(&format!("n{team}-{subject}"), &spec.replace(&format!("192.0.2.0/{mask}"), &network(mask)));
+        }
+    }
+    state(&fabric(&documents))
+}
+
+/// The network of this length that 192.0.2.0 is in.
+fn network(length: u16) -> String {
+    let bits = u32::from(std::net::Ipv4Addr::new(192, 0, 2, 0)) & (u32::MAX << (32 - length));
+    format!("{}/{length}", std::net::Ipv4Addr::from(bits))
+}
+
+#[test]
+fn a20_the_number_of_masks_does_not_grow_with_the_fabric() {
+    let small = bulkhead_pipeline::masks(compile(&mix(75)).program(&name("hv1")).unwrap());
+    let large = bulkhead_pipeline::masks(compile(&mix(150)).program(&name("hv1")).unwrap());
+    assert_eq!(small, large, "twice the fabric, the same masks");
+    for (stage, count) in &large {
+        // A subject, one of four kinds of peer, and a service's mask; addresses have as many masks as prefix lengths.
+        let most = match stage {
+            Stage::SrcClass | Stage::DstClass => 33 + 129,
+            _ => 4 * 25,
+        };
+        assert!(*count <= most, "{stage:?}: {count} masks");
+    }
+    assert!(large[&Stage::DstClass] >= 25, "the mix has as many prefix lengths as it says: {large:?}");
+}

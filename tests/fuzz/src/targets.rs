@@ -1,0 +1,300 @@
+//! The targets: what has to hold for any bytes.
+
+use bulkhead_compile::Compiler;
+use bulkhead_openflow::{
+    Config, Match, Msg, Session,
+    text::{flow, parse_flow},
+    wire::{Reader, action, header::Header},
+};
+use bulkhead_pipeline::check;
+use bulkhead_policy::{Resource, State};
+use bulkhead_runtime::{Core, Drivers, parse_line};
+use bulkhead_store::{Document, Loaded, MemoryStore};
+use bulkhead_types::{Format, Parsed, Severity, canonical, load, parse_selector, parse_service, read};
+use std::time::Duration;
+
+/// One decoder or parser.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, and its folder's in the corpus.
+    pub name: &'static str,
+    /// Feeds it any bytes; panics if what has to hold does not.
+    pub run: fn(&[u8]),
+    /// How its inputs are best changed.
+    pub shape: Shape,
+}
+
+/// What inputs look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Bytes.
+    Bytes,
+    /// OpenFlow messages, one after another: their lengths are made right again most of the time, because a
+    /// wrong one is refused before anything else is read.
+    Messages,
+    /// Text, with words that mean something in it.
+    Text(&'static [&'static str]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "openflow_message", run: openflow_message, shape: Shape::Messages },
+    Target { name: "openflow_session", run: openflow_session, shape: Shape::Messages },
+    Target { name: "oxm", run: oxm, shape: Shape::Bytes },
+    Target { name: "nicira_actions", run: nicira_actions, shape: Shape::Bytes },
+    Target { name: "flow_text", run: flow_text, shape: Shape::Text(FLOW_WORDS) },
+    Target { name: "resource_yaml", run: resource_yaml, shape: Shape::Text(RESOURCE_WORDS) },
+    Target { name: "resource_json", run: resource_json, shape: Shape::Text(RESOURCE_WORDS) },
+    Target { name: "selector", run: selector, shape: Shape::Text(SELECTOR_WORDS) },
+    Target { name: "record_line", run: record_line, shape: Shape::Text(RECORD_WORDS) },
+    Target { name: "store_records", run: store_records, shape: Shape::Text(RESOURCE_WORDS) },
+];
+
+/// The target of a name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+const FLOW_WORDS: &[&str] = &[
+    "actions=",
+    "ct(commit,zone=",
+    "exec(",
+    "set_field:",
+    "->",
+    "load:",
+    "move:",
+    "NXM_NX_REG0[]",
+    "[0..31]",
+    "resubmit(,",
+    "conjunction(",
+    "1/2",
+    "goto_table:",
+    "tcp",
+    "ipv6",
+    "nw_src=",
+    "/255.255.0.0",
+    "tp_dst=",
+    "0x",
+    "learn(",
+    "controller",
+    "write_metadata:",
+    "clear_actions",
+    "ct_state=+trk-new",
+    "in_port=",
+    "priority=65535",
+];
+const RESOURCE_WORDS: &[&str] = &[
+    "kind: ",
+    "Network",
+    "Workload",
+    "Zone",
+    "Policy",
+    "Switch",
+    "AddressSet",
+    "Link",
+    "metadata",
+    "spec",
+    "name",
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "---\n",
+    "&a",
+    "*a",
+    "!!str ",
+    "<<: ",
+    "null",
+    "true",
+    "1e400",
+    "-0",
+    "10.0.0.0/8",
+    "fd00::/64",
+    "::",
+    "\"",
+    "'",
+    "|\n",
+    ">\n",
+    "matchLabels",
+    "matchExpressions",
+    "operator",
+    "In",
+    "NotIn",
+    "Exists",
+    "except",
+    "endPort",
+    "65536",
+    "\u{feff}",
+    "\t",
+    "#",
+    "\\u0000",
+    "external",
+    "cidr",
+    "ports",
+];
+const SELECTOR_WORDS: &[&str] = &[" in (", " notin (", ")", ",", "!", "!=", "==", "=", "a/b", "tcp/", "icmp/", "65535"];
+const RECORD_WORDS: &[&str] = &[
+    "\"event\":",
+    "\"apply\"",
+    "\"outcome\"",
+    "\"switch\"",
+    "\"start\"",
+    "\"tick\"",
+    "\"query\"",
+    "\"at\":",
+    "{",
+    "}",
+    "[",
+    "]",
+    "null",
+    "18446744073709551616",
+    "-1",
+    "\"key\":",
+    "\"kind\":",
+    "\"report\":",
+    "\"refusal\":\"\"",
+];
+
+/// What is taken as a message can be written, and is then read as the same.
+fn openflow_message(bytes: &[u8]) {
+    let Ok((header, msg)) = Msg::decode(bytes) else { return };
+    let mut again = Vec::new();
+    msg.encode(header.xid, &mut again);
+    // What carried no padding at its end may have grown beyond the longest message.
+    if again.len() <= Header::MAX_LENGTH && header.version == 4 {
+        assert_eq!(Msg::decode(&again).map(|(_, msg)| msg), Ok(msg));
+    }
+}
+
+/// A session takes any bytes in any pieces, and is over after the first error. The first byte of the input says how
+/// large the pieces are.
+fn openflow_session(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let mut session = Session::new(Config::default());
+    for (at, chunk) in bytes.chunks(usize::from(*size).max(1)).enumerate() {
+        let now = Duration::from_millis(at as u64);
+        if session.received(chunk, now).is_err() {
+            assert_eq!(session.next_deadline(now), None);
+            break;
+        }
+        session.tick(now);
+        while session.poll_event().is_some() {}
+        session.take_output();
+    }
+}
+
+/// Fields that are taken can be written, and are then the same bytes' meaning.
+fn oxm(bytes: &[u8]) {
+    if let Ok(matching) = Match::decode_fields(Reader::new("oxm", bytes)) {
+        let mut again = Vec::new();
+        matching.encode_fields(&mut again);
+        assert_eq!(Match::decode_fields(Reader::new("oxm", &again)), Ok(matching));
+    }
+    let mut reader = Reader::new("match", bytes);
+    if let Ok(matching) = Match::decode(&mut reader) {
+        assert!(reader.len() < bytes.len());
+        let mut again = Vec::new();
+        matching.encode(&mut again);
+        assert_eq!(Match::decode(&mut Reader::new("match", &again)), Ok(matching));
+    }
+}
+
+/// Actions that are taken can be written, and are then read as the same.
+fn nicira_actions(bytes: &[u8]) {
+    if let Ok(actions) = action::decode_all(Reader::new("actions", bytes), 0) {
+        let mut again = Vec::new();
+        action::encode_all(&actions, &mut again);
+        if again.len() <= Header::MAX_LENGTH {
+            assert_eq!(action::decode_all(Reader::new("actions", &again), 0), Ok(actions));
+        }
+    }
+}
+
+/// What is taken as a flow prints as something that is taken as the same flow.
+fn flow_text(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(parsed) = parse_flow(text)
+    {
+        let printed = flow(&parsed);
+        assert_eq!(parse_flow(&printed), Ok(parsed), "{printed}");
+    }
+}
+
+fn resource_yaml(bytes: &[u8]) {
+    resources(&read(Some("input"), bytes, Format::Any));
+}
+
+fn resource_json(bytes: &[u8]) {
+    resources(&read(Some("input"), bytes, Format::Json));
+}
+
+/// What is taken has one written form that means the same, and what is also found valid compiles to a program
+/// that keeps to its stages, or is refused with a size above its limit.
+fn resources(parsed: &Parsed) {
+    for document in &parsed.documents {
+        let text = canonical(&document.resource).to_string();
+        assert_eq!(load(&text).as_ref(), Ok(&document.resource), "{text}");
+        document.to_value();
+    }
+    if parsed.has_errors() || parsed.documents.is_empty() {
+        return;
+    }
+    let (mut state, changes) = (State::default(), parsed.changes());
+    let found = parsed.locate(state.check(&changes).into_iter().map(Into::into));
+    if found.iter().any(|finding| finding.severity == Severity::Error) {
+        return;
+    }
+    state.apply(&changes);
+    match Compiler::new(&state, Default::default()) {
+        Ok((compiler, _)) => {
+            for program in state.switches.keys().filter_map(|name| compiler.program(name)) {
+                assert_eq!(check(program), Vec::new());
+            }
+        }
+        Err(refused) => assert!(refused.size > refused.limit, "{refused}"),
+    }
+}
+
+/// A selector that is taken prints as one that is taken as the same; a service, likewise, or neither is taken.
+fn selector(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(selector) = parse_selector(text)
+        && !selector.requirements().is_empty()
+    {
+        let printed = selector.to_string();
+        assert_eq!(parse_selector(&printed).as_ref(), Ok(&selector), "{printed}");
+    }
+    let _ = parse_service(text);
+}
+
+/// A line of a recording is an event, or is refused.
+fn record_line(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = parse_line(text);
+    }
+}
+
+/// A controller starts from any store's content, or says why not. Blocks are split by lines of `--`: the first line
+/// of a block is a document's key, the rest its text; a block of one line `name number` is a durable number.
+fn store_records(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut loaded = Loaded { revision: 1, ..Loaded::default() };
+    for block in text.split("\n--\n") {
+        match (block.split_once('\n'), block.split_once(' ')) {
+            (Some((key, text)), _) => {
+                loaded.documents.insert(key.into(), Document { text: text.into(), revision: 1 });
+            }
+            (None, Some((name, number))) => {
+                loaded.numbers.extend(number.parse().ok().map(|number| (name.into(), number)));
+            }
+            (None, None) => {}
+        }
+    }
+    let decode = |text: &str| -> Result<Resource, String> { load(text).map_err(|found| format!("{found:?}")) };
+    let drivers = Drivers { channels: Vec::new(), route: |_| None };
+    let _ = Core::load(Box::new(MemoryStore::with(loaded)), decode, drivers);
+}
