@@ -5,7 +5,7 @@ use crate::{
     index::Index,
     service::{self, Block},
 };
-use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage};
+use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage, conn};
 use bulkhead_policy::model::{self, CidrSet, Direction, PortMatch, Tier};
 use bulkhead_topology::{IpNet, Name};
 use std::{
@@ -268,7 +268,7 @@ impl Rule {
         &self,
         subjects: &BTreeSet<u32>,
         target: &Target,
-        (actions, next, cause): &Outcome,
+        outcome: &Outcome,
         (stage, priority, conjunction): (Stage, u16, u32),
         pieces: &mut Vec<Piece>,
     ) -> Result<(), TooLarge> {
@@ -284,19 +284,26 @@ impl Rule {
             dimensions.push(services.iter().map(block).collect());
         }
         let sizes = dimensions.iter().map(|dimension| dimension.len() as u64);
-        let product = sizes.clone().fold(1, u64::saturating_mul);
-        let sum = sizes.sum::<u64>() + 1;
+        let kinds = self.kinds(outcome);
+        let product = sizes.clone().fold(kinds.len() as u64, u64::saturating_mul);
+        let sum = sizes.sum::<u64>() + kinds.len() as u64;
         if product.min(sum) > MAX_RULE_ENTRIES {
             return Err(self.too_large("entries", product.min(sum), MAX_RULE_ENTRIES));
         }
-        let whole = |matches| Piece::Whole(Entry::new(stage, priority, matches, actions.clone(), *next, *cause));
+        let (_, next, cause) = outcome;
+        let whole = |matches: Match| {
+            let kinds = kinds.clone().into_iter();
+            kinds.map(move |(kind, actions)| {
+                Piece::Whole(Entry::new(stage, priority, join(&matches, &kind), actions, *next, *cause))
+            })
+        };
         if product <= sum {
             let mut matches = vec![Match::any()];
             for dimension in &dimensions {
                 let both = |a: &Match| dimension.iter().map(|b| join(a, b)).collect::<Vec<_>>();
                 matches = matches.iter().flat_map(both).collect();
             }
-            pieces.extend(matches.into_iter().map(whole));
+            pieces.extend(matches.into_iter().flat_map(whole));
             return Ok(());
         }
         let n = dimensions.len() as u8;
@@ -304,8 +311,20 @@ impl Rule {
             let clause = Action::Clause { conjunction, k, n };
             pieces.extend(dimension.into_iter().map(|matches| Piece::Clause(stage, priority, matches, clause.clone())));
         }
-        pieces.push(whole(Match::any().with(Field::Conjunction, conjunction)));
+        pieces.extend(whole(Match::any().with(Field::Conjunction, conjunction)));
         Ok(())
+    }
+
+    /// What a decided packet has done to it, by what it is: the first packets of connections are logged where the
+    /// rule asks for it and decides.
+    fn kinds(&self, (actions, _, cause): &Outcome) -> Vec<(Match, Vec<Action>)> {
+        let text = self.text();
+        if !text.log || text.action == model::Action::Pass || *cause != Cause::Rule(self.number) {
+            return vec![(Match::any(), actions.clone())];
+        }
+        let logged = std::iter::once(Action::Log).chain(actions.iter().cloned()).collect();
+        let connection = |new| Match::any().masked(Field::Conn, new, conn::NEW);
+        vec![(connection(conn::NEW), logged), (connection(0), actions.clone())]
     }
 
     fn too_large(&self, what: &str, size: u64, limit: u64) -> TooLarge {

@@ -4,14 +4,14 @@
 
 use bulkhead_compile::{CauseName, Compiler};
 use bulkhead_pipeline::{
-    Cause, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, check, conn, ethertype, ip_proto,
-    render_program, vlan, walk,
+    Action, Cause, Entry, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, check, conn, ethertype,
+    ip_proto, render_program, vlan, walk,
 };
 use bulkhead_policy::{
     Change, Decision, Flow, Profiles, Resource, Service, SideVerdict, State,
     arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
     enforces,
-    model::{Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
+    model::{Action as RuleAction, Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
     remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
@@ -222,6 +222,24 @@ fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Walk<'_>) -> 
     Ok(hits)
 }
 
+/// Checks that a new connection is logged by the rules that decide about it and ask for it, and by no others, and
+/// packets of one that is there never.
+fn logs(state: &State, compiler: &Compiler, first: &Walk<'_>, later: &Walk<'_>) -> TestCaseResult {
+    let logged = |entry: &&Entry| entry.actions.contains(&Action::Log);
+    prop_assert_eq!(later.steps.iter().filter_map(|step| step.entry).find(logged), None);
+    for step in &first.steps {
+        let Some(entry) = step.entry else { continue };
+        let rule = match compiler.describe(entry.cause) {
+            Some(CauseName::Rule { policy, direction, index }) => state.policies[&policy].rules(direction).get(index),
+            _ => None,
+        };
+        let tracked = first.steps.iter().filter_map(|step| step.entry).any(|e| e.actions.contains(&Action::Track));
+        let wanted = tracked && rule.is_some_and(|rule| rule.log && rule.action != RuleAction::Pass);
+        prop_assert_eq!(entry.actions.contains(&Action::Log), wanted, "{:?} by {:?}\n{:#?}", entry, rule, first);
+    }
+    Ok(())
+}
+
 fn decision(outcome: &Outcome) -> Decision {
     match outcome {
         Outcome::Delivered { .. } | Outcome::Answered(_) => Decision::Allow,
@@ -293,6 +311,7 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>
     let live = if persists && tracked { Decision::Allow } else { wanted };
     let later = walk(program, &mut Fixed(conn::EST), first);
     prop_assert_eq!(decision(&later.outcome), live, "established; {}", story());
+    logs(state, compiler, &found, &later)?;
     if let Some(answer) = packet(flow, &places, true) {
         let back = walk(program, &mut Fixed(conn::EST | conn::RPL), answer);
         prop_assert_eq!(

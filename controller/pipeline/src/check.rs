@@ -68,6 +68,10 @@ fn complaint(entry: &Entry) -> Option<String> {
     if tracked.is_some_and(|at| at + 1 != entry.actions.len() || !matches!(entry.next, Next::Stage(_))) {
         return Some("does something after the tracker took the packet".into());
     }
+    let new = matches.get(Field::Conn).is_some_and(|(value, mask)| value & mask & conn::NEW != 0);
+    if entry.actions.contains(&Action::Log) && !new {
+        return Some("logs more than new connections".into());
+    }
     if let Next::Stage(next) = entry.next
         && !spec.next.contains(&next)
     {

@@ -114,6 +114,9 @@ pub enum Action {
     },
     /// Tells the sender that its packet was refused, on the VLAN of [`Field::InVlan`].
     Reject,
+    /// Sends the packet's beginning to the controller, which writes a line about it; at a limited rate. Only where the
+    /// entry is for new connections alone.
+    Log,
     /// Puts an 802.1Q tag on the packet, which has none, with the id that [`Field::InVlan`] or [`Field::OutVlan`] holds.
     PushVlan(Field),
     /// Takes the packet's outer VLAN tag off; the entry matches only packets that have one.

@@ -55,6 +55,7 @@ fn render_action(action: &Action) -> String {
         Action::RecallService => "recall-service".into(),
         Action::Clause { conjunction, k, n } => format!("clause {conjunction} {k}/{n}"),
         Action::Reject => "reject".into(),
+        Action::Log => "log".into(),
         Action::PushVlan(id) => format!("push-vlan {}", id.as_str()),
         Action::PopVlan => "pop-vlan".into(),
     }

@@ -88,7 +88,7 @@ use Field as F;
 use Stage as S;
 
 const POLICY_MATCHES: &[Field] =
-    &[F::SrcId, F::DstId, F::SrcClass, F::DstClass, F::Service, F::SrcLocal, F::DstLocal, F::Conjunction];
+    &[F::SrcId, F::DstId, F::SrcClass, F::DstClass, F::Service, F::SrcLocal, F::DstLocal, F::Conn, F::Conjunction];
 
 const fn policy(stage: Stage, name: &'static str, about: &'static str, next: &'static [Stage]) -> StageSpec {
     StageSpec { stage, name, about, in_port: false, matches: POLICY_MATCHES, sets: &[], next }

@@ -141,7 +141,8 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                 Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
                 Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),
                 Action::PopVlan => packet.set(Field::Vlan, 0),
-                Action::Clause { .. } => {}
+                // A copy for the controller: the packet's own way stays what it is.
+                Action::Log | Action::Clause { .. } => {}
             }
         }
         match entry.next {

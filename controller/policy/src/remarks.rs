@@ -3,7 +3,7 @@
 
 use crate::{
     diagnostic::Diagnostic,
-    model::{CidrSet, Direction, Peer, Policy, PortMatch, Rule, Subject},
+    model::{Action, CidrSet, Direction, Peer, Policy, PortMatch, Rule, Subject},
     state::{Change, Key, Resource, State, peers_path, rules},
 };
 use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
@@ -82,9 +82,9 @@ impl Remarks<'_> {
             self.warn(key, path.into(), "no workload is selected: the policy is about nobody", SPELLING);
         }
         for (direction, i, rule) in rules(policy) {
-            if rule.log {
+            if rule.log && rule.action == Action::Pass {
                 let path = format!("spec.{}[{i}].log", direction.as_str());
-                self.warn(key, path, "accepted, and not logged by this version", "`describe policy` counts hits");
+                self.warn(key, path, "a pass decides nothing, and is not logged", "log the rules that it leads to");
             }
             let peers = peers_path(direction, i);
             for (j, peer) in rule.peers.iter().flatten().enumerate() {

@@ -3,10 +3,11 @@
 use crate::{
     drivers::Drivers,
     fabric::{Fabric, Views},
+    flow_log,
     metrics::Totals,
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
-use bulkhead_dataplane::FromSwitch;
+use bulkhead_dataplane::{FromSwitch, Report};
 use bulkhead_pipeline::{Cause, Program};
 use bulkhead_policy::{Change, Key, Resource, State};
 use bulkhead_store::{Loaded, Store, StoreError};
@@ -129,6 +130,13 @@ impl Core {
 
     /// Takes in what a driver reports.
     pub fn report(&mut self, report: FromSwitch, now: Duration) {
+        if let Report::Logged(logged) = &report.report {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.logged += 1;
+            totals.not_logged += logged.missed;
+            drop(totals);
+            flow_log::write(self, &report.switch, logged);
+        }
         self.fabric.report(report, &self.compiler, now);
     }
 

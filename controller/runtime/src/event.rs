@@ -111,6 +111,11 @@ pub enum ReportNote {
         /// How many.
         count: usize,
     },
+    /// A new connection is to be logged.
+    Logged {
+        /// The rule that decided.
+        cause: String,
+    },
 }
 
 impl From<&Report> for ReportNote {
@@ -125,6 +130,7 @@ impl From<&Report> for ReportNote {
             Report::Applied { step } => Self::Applied { step: *step },
             Report::Refused { step, reason } => Self::Refused { step: *step, reason: reason.clone() },
             Report::Counters(counters) => Self::Counters { count: counters.len() },
+            Report::Logged(logged) => Self::Logged { cause: logged.cause.to_string() },
         }
     }
 }

@@ -163,6 +163,8 @@ impl Fabric {
                 slot.counting = false;
                 None
             }
+            // Nothing about the switch changes.
+            Report::Logged(_) => return,
         };
         carry_out(&self.drivers, &name, slot, output);
         publish(&self.views, &name, slot);

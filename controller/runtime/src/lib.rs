@@ -21,6 +21,7 @@ mod core;
 mod drivers;
 mod event;
 mod fabric;
+mod flow_log;
 mod handle;
 mod metrics;
 mod realization;

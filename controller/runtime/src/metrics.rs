@@ -27,6 +27,10 @@ pub struct Totals {
     pub unavailable: u64,
     /// Reports from drivers.
     pub reports: u64,
+    /// New connections that were logged.
+    pub logged: u64,
+    /// New connections that drivers left out of the log.
+    pub not_logged: u64,
     /// Time spent in changes.
     pub busy: Duration,
 }
@@ -71,6 +75,9 @@ pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, Swit
     metric(&mut out, about, busy);
     let reports = [(None, totals.reports)];
     metric(&mut out, ("bulkhead_reports_total", "counter", "Reports from drivers."), reports);
+    let flows = [(Some(("written", "yes")), totals.logged), (Some(("written", "no")), totals.not_logged)];
+    let about = "New connections that rules asked to log; those that a switch left out are not known.";
+    metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);
     let per_switch: [(&str, &str, &str, PerSwitch); 9] = [
         ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
         ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.into()),

@@ -4,7 +4,7 @@
 //! with one [`Report::Applied`] or [`Report::Refused`], and reports the rest as it happens. A driver holds
 //! no truth: after every [`Report::Connected`] it is asked to read the switch back.
 
-use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_pipeline::{Cause, Delta, Packet, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
 use std::collections::BTreeSet;
 
@@ -73,6 +73,22 @@ pub enum Report {
     },
     /// Packets and bytes by cause since the entries were installed.
     Counters(Vec<Counter>),
+    /// A new connection that an entry with [`bulkhead_pipeline::Action::Log`] matched.
+    Logged(Box<Logged>),
+}
+
+/// The first packet of a connection that a rule asked to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The rule.
+    pub cause: Cause,
+    /// Whether the entry dropped it; a rule that denies and did not drop is only reported.
+    pub dropped: bool,
+    /// The packet's headers, and the port that it came by.
+    pub packet: Packet,
+    /// How many others this switch's driver has left out since the last one: too many came, or the controller was
+    /// busy. What the switch itself leaves out is not known.
+    pub missed: u64,
 }
 
 /// How often a cause's entries matched on one switch.

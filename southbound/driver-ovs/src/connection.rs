@@ -4,7 +4,7 @@ use crate::{
     driver::{Admission, Question},
     switch::Switch,
 };
-use bulkhead_dataplane::{Command, FromSwitch, Report};
+use bulkhead_dataplane::{Command, FromSwitch, Logged, Report};
 use bulkhead_openflow::{Config, Event, Session};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
@@ -225,7 +225,10 @@ impl Task {
                     let now = self.began.elapsed();
                     let reports = driven.switch.event(&mut self.session, event, now).map_err(|e| e.to_string())?;
                     for report in reports {
-                        send(&self.reports, driven, report).await?;
+                        match report {
+                            Report::Logged(logged) => log(&self.reports, driven, logged),
+                            report => send(&self.reports, driven, report).await?,
+                        }
                     }
                 }
                 // A change of its ports before it is admitted.
@@ -271,6 +274,17 @@ async fn send(reports: &mpsc::Sender<FromSwitch>, driven: &Driven, report: Repor
     let (switch, attachment) = (driven.admission.switch.clone(), driven.admission.attachment);
     let sent = reports.send(FromSwitch { switch, attachment, report }).await;
     sent.map_err(|_| "the controller has ended".to_owned())
+}
+
+/// Reports a logged packet, if the controller has room for it: it never waits for one.
+fn log(reports: &mpsc::Sender<FromSwitch>, driven: &mut Driven, logged: Box<Logged>) {
+    let (switch, attachment) = (driven.admission.switch.clone(), driven.admission.attachment);
+    let report = Report::Logged(logged);
+    if let Err(error) = reports.try_send(FromSwitch { switch, attachment, report })
+        && let Report::Logged(logged) = error.into_inner().report
+    {
+        driven.switch.not_logged(&logged);
+    }
 }
 
 /// What the driver wants of this connection.

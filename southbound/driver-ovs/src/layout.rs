@@ -17,6 +17,7 @@ use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
     field::OxmField,
     oxm::Match,
+    packet::reason,
 };
 use bulkhead_pipeline::{Cause, Field, ip_proto};
 
@@ -42,6 +43,12 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 /// The meter that limits rejected packets on their way to the controller (A19: a flood of them must not load
 /// the switch's connection). Open vSwitch accepts entries that name a meter which is not there.
 pub const REJECT_METER: u32 = 0xb1;
+/// The meter that limits logged packets on their way to the controller, likewise.
+pub const LOG_METER: u32 = 0xb2;
+/// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
+pub const LOG_BYTES: u16 = 128;
+/// How logged packets are told from rejected ones. Nothing else comes with it: every stage's miss is an entry.
+pub const LOG_REASON: u8 = reason::NO_MATCH;
 /// Bytes of a rejected packet that the answer quotes: link header, IP with options, and enough beyond.
 pub const REJECT_BYTES: u16 = 256;
 
@@ -247,4 +254,10 @@ pub(crate) fn told(said: &Match, field: Field) -> u128 {
 /// To the controller, which answers the sender.
 pub(crate) fn reject() -> Action {
     Action::Controller(Controller { max_len: REJECT_BYTES, meter: Some(REJECT_METER), ..Controller::default() })
+}
+
+/// To the controller, which writes a line about it.
+pub(crate) fn log() -> Action {
+    let (max_len, meter) = (LOG_BYTES, Some(LOG_METER));
+    Action::Controller(Controller { max_len, meter, reason: LOG_REASON, ..Controller::default() })
 }

@@ -134,6 +134,7 @@ impl Lifting<'_> {
             }
             OfAction::PopVlan => Action::PopVlan,
             other if *other == layout::reject() => Action::Reject,
+            other if *other == layout::log() => Action::Log,
             _ => return Err(strange()),
         };
         self.actions.push(lifted);

@@ -250,6 +250,7 @@ impl Lowering<'_> {
                 self.actions.push(OfAction::Conjunction { id: *conjunction, clause: k.saturating_sub(1), clauses: *n });
             }
             Action::Reject => self.actions.push(layout::reject()),
+            Action::Log => self.actions.push(layout::log()),
             Action::PushVlan(id) => {
                 let id = layout::metadata(*id).filter(|bits| u32::from(bits.bits) == Field::OutVlan.width());
                 let id = id.ok_or(LowerError::NotSettable(Field::Vlan))?;

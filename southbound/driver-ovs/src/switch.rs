@@ -13,13 +13,13 @@
 use crate::{
     error::LowerError,
     flow::{Flow, FlowKey},
-    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, REJECT_METER},
+    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, LOG_METER, REJECT_METER},
     lift::lift,
     lower::{lower, lower_key},
     ports::{PortMap, Renumbered},
     reject,
 };
-use bulkhead_dataplane::{Capabilities, Command, Counter, Report};
+use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Report};
 use bulkhead_openflow::{
     Action as OfAction, BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody,
     MultipartRequest, OxmField, Session, SessionError,
@@ -33,7 +33,7 @@ use bulkhead_openflow::{
         switch::SwitchConfig,
     },
 };
-use bulkhead_pipeline::{Delta, Field, Program, render_entry};
+use bulkhead_pipeline::{Delta, Field, Packet, Program, render_entry};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,6 +47,9 @@ const MAX_ENTRIES: u32 = 1_000_000;
 /// Rejected packets per second that are answered, by the switch's meter and by us: a switch may have no
 /// meters. A sender that keeps asking gets its answers from its own timeouts (A19).
 const REJECTS_PER_SECOND: u32 = 1000;
+/// Logged connections per second and switch, by the switch's meter and by us: enough to see who is affected, too few
+/// to load anything, however many connections come (A19).
+const LOGS_PER_SECOND: u32 = 100;
 
 /// `OFPC_FRAG_NX_MATCH` (ovs-ofctl(8), `set-frags nx-match`): a first fragment's ports and ICMP type can be matched, as
 /// the interpreter does. By default Open vSwitch hides them, and the first fragment of any ICMP message looks like an
@@ -103,8 +106,11 @@ pub struct Switch {
     strays: Vec<(FlowKey, u64)>,
     pending: Pending,
     bundle: u32,
-    meter: Option<u32>,
+    meters: Vec<u32>,
     rejects: Allowance,
+    logs: Allowance,
+    /// Logged packets that were left out since the last that was reported.
+    missed: u64,
 }
 
 impl Switch {
@@ -121,19 +127,20 @@ impl Switch {
             strays: Vec::new(),
             pending: Pending::Nothing,
             bundle: 0,
-            meter: None,
-            rejects: Allowance::default(),
+            meters: Vec::new(),
+            rejects: Allowance::new(REJECTS_PER_SECOND),
+            logs: Allowance::new(LOGS_PER_SECOND),
+            missed: 0,
         }
     }
 
     /// Prepares the switch; what it is and has.
     pub fn begin(&mut self, session: &mut Session) -> Result<Report, SessionError> {
-        let meter = Meter {
-            flags: meter_flags::PKTPS | meter_flags::BURST,
-            id: REJECT_METER,
-            bands: vec![Band::drop(REJECTS_PER_SECOND, REJECTS_PER_SECOND)],
-        };
-        self.meter = Some(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter }))?);
+        for (id, rate) in [(REJECT_METER, REJECTS_PER_SECOND), (LOG_METER, LOGS_PER_SECOND)] {
+            let flags = meter_flags::PKTPS | meter_flags::BURST;
+            let meter = Meter { flags, id, bands: vec![Band::drop(rate, rate)] };
+            self.meters.push(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter }))?);
+        }
         session.send(&Msg::SetConfig(SwitchConfig { flags: FRAG_NX_MATCH, miss_send_len: MISS_SEND_LEN }))?;
         Ok(self.connected())
     }
@@ -234,7 +241,13 @@ impl Switch {
             }
             Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(session, xid)?),
             Event::Message(_, Msg::PortStatus(status)) => reports.extend(self.port(&status)),
-            Event::Message(_, Msg::PacketIn(packet)) => self.packet(session, &packet, now)?,
+            Event::Message(_, Msg::PacketIn(packet)) if packet.cookie & COOKIE_MASK == COOKIE_OWNER => {
+                match packet.reason {
+                    reason::ACTION => self.rejected(session, &packet, now)?,
+                    layout::LOG_REASON => reports.extend(self.logged(&packet, now)),
+                    _ => {}
+                }
+            }
             Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
             Event::Dead(error) => return Err(error),
             Event::Connected { .. } => {}
@@ -249,9 +262,9 @@ impl Switch {
 
     fn error(&mut self, xid: u32, error: &ErrorMsg) -> Option<Report> {
         let text = error.describe();
-        if self.meter == Some(xid) {
+        if self.meters.contains(&xid) {
             if (error.kind, error.code) != (error_type::METER_MOD_FAILED, METER_EXISTS) {
-                warn!(error = %text, "the switch takes no meter; rejected packets are limited here alone");
+                warn!(error = %text, "the switch takes no meter; packets to the controller are limited here alone");
             }
             return None;
         }
@@ -366,10 +379,29 @@ impl Switch {
         })
     }
 
-    fn packet(&mut self, session: &mut Session, packet: &PacketIn, now: Duration) -> Result<(), SessionError> {
-        let ours = packet.cookie & COOKIE_MASK == COOKIE_OWNER && packet.reason == reason::ACTION;
-        let port = packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok());
-        let (true, Some(port)) = (ours, port) else { return Ok(()) };
+    /// What a packet says about a new connection, if there is room for another line.
+    fn logged(&mut self, packet: &PacketIn, now: Duration) -> Option<Report> {
+        let Cookie { cause, flags } = Cookie::from_bits(packet.cookie)?;
+        let port = in_port(packet)?;
+        let port = self.ports.name(port).map_or(Port::Number(port), |name| Port::Name(name.clone()));
+        // What cannot be read is no connection.
+        let headers = Packet::parse(port, &packet.data).ok()?;
+        if !self.logs.take(now) {
+            self.missed += 1;
+            return None;
+        }
+        let (dropped, missed) = (flags & Cookie::DROPPED != 0, mem::take(&mut self.missed));
+        Some(Report::Logged(Box::new(Logged { cause, dropped, packet: headers, missed })))
+    }
+
+    /// The controller could not take a line.
+    pub fn not_logged(&mut self, logged: &Logged) {
+        self.missed += logged.missed + 1;
+    }
+
+    /// Tells the sender of a rejected packet.
+    fn rejected(&mut self, session: &mut Session, packet: &PacketIn, now: Duration) -> Result<(), SessionError> {
+        let Some(port) = in_port(packet) else { return Ok(()) };
         if !self.rejects.take(now) {
             return Ok(());
         }
@@ -383,6 +415,10 @@ impl Switch {
             Err(error) => Err(error),
         }
     }
+}
+
+fn in_port(packet: &PacketIn) -> Option<u32> {
+    packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok())
 }
 
 /// `OFPMMFC_METER_EXISTS` (OF 1.3.5 §7.4.4).
@@ -423,26 +459,25 @@ fn describe(item: Item, delta: &Delta) -> String {
     text.unwrap_or_else(|| "removal of an entry that is not ours".into())
 }
 
-/// A token bucket: a second's worth of answers, refilled as time passes.
+/// A token bucket: a second's worth of packets, refilled as time passes.
 #[derive(Debug)]
 struct Allowance {
+    rate: u32,
     left: u32,
     since: Duration,
 }
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Self { left: REJECTS_PER_SECOND, since: Duration::ZERO }
-    }
-}
-
 impl Allowance {
+    fn new(rate: u32) -> Self {
+        Self { rate, left: rate, since: Duration::ZERO }
+    }
+
     fn take(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.since).as_millis() * u128::from(REJECTS_PER_SECOND) / 1000;
+        let earned = now.saturating_sub(self.since).as_millis() * u128::from(self.rate) / 1000;
         if earned > 0 {
             self.since = now;
-            let earned = u32::try_from(earned).unwrap_or(REJECTS_PER_SECOND);
-            self.left = self.left.saturating_add(earned).min(REJECTS_PER_SECOND);
+            let earned = u32::try_from(earned).unwrap_or(self.rate);
+            self.left = self.left.saturating_add(earned).min(self.rate);
         }
         let taken = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -454,13 +489,37 @@ impl Allowance {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use bulkhead_openflow::wire::oxm::{Match, Oxm};
+    use bulkhead_pipeline::Cause;
 
     #[test]
     fn a_flood_of_rejected_packets_is_answered_at_a_rate() {
-        let mut allowance = Allowance::default();
+        let mut allowance = Allowance::new(REJECTS_PER_SECOND);
         let second = (0..10_000).filter(|_| allowance.take(Duration::from_secs(1))).count();
         assert_eq!(second, REJECTS_PER_SECOND as usize);
         let tenth = (0..10_000).filter(|_| allowance.take(Duration::from_millis(1100))).count();
         assert_eq!(tenth, REJECTS_PER_SECOND as usize / 10);
+    }
+
+    #[test]
+    fn a19_a_flood_of_logged_packets_is_cut_off_and_counted() {
+        let mut switch = Switch::new(&[]);
+        let cookie = Cookie { cause: Cause::Rule(7), flags: Cookie::DROPPED }.to_bits();
+        let mut data = vec![0; 12];
+        data.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 80]);
+        let metadata = Match::new(vec![Oxm::exact(OxmField::InPort, 3)]);
+        let (buffer_id, total_len, reason) = (NO_BUFFER, 74, layout::LOG_REASON);
+        let packet = PacketIn { buffer_id, total_len, reason, table: 9, cookie, metadata, data };
+        let mut reported = |count: u32, now| (0..count).filter_map(|_| switch.logged(&packet, now)).collect::<Vec<_>>();
+        let first = reported(1_000, Duration::from_secs(1));
+        assert_eq!(first.len(), LOGS_PER_SECOND as usize);
+        let Report::Logged(logged) = &first[0] else { panic!("{first:?}") };
+        assert_eq!((logged.cause, logged.dropped, logged.missed), (Cause::Rule(7), true, 0));
+        assert_eq!((logged.packet.value(Field::Ipv4Dst), logged.packet.value(Field::L4Dst)), (0x0a00_0002, 80));
+        assert_eq!(logged.packet.in_port, Port::Number(3));
+        // What was left out is told with the next one, and once.
+        let next = reported(2, Duration::from_secs(2));
+        let missed = |report: &Report| if let Report::Logged(logged) = report { logged.missed } else { u64::MAX };
+        assert_eq!(next.iter().map(missed).collect::<Vec<_>>(), [900, 0]);
     }
 }

@@ -150,12 +150,21 @@ fn common() -> Vec<Entry> {
     };
     let tcp = |port: u32| Match::any().with(Field::Service, 6 << 16 | port);
     let clause = |k| vec![Action::Clause { conjunction: 4, k, n: 2 }];
-    entries.push(policy(10, tcp(80), vec![], go(Stage::Verdict), Cause::Rule(1)));
+    // New connections are logged, whatever becomes of them.
+    let logged = |priority, matches: Match, actions: Vec<Action>, next, cause| {
+        let connection = |new| matches.clone().masked(Field::Conn, new, conn::NEW);
+        let first = [vec![Action::Log], actions.clone()].concat();
+        [
+            policy(priority, connection(conn::NEW), first, next, cause),
+            policy(priority, connection(0), actions, next, cause),
+        ]
+    };
+    entries.extend(logged(10, tcp(80), vec![], go(Stage::Verdict), Cause::Rule(1)));
     entries.push(policy(9, tcp(81), clause(1), Next::Done, Cause::Rule(2)));
     entries.push(policy(9, Match::any().with(Field::SrcId, 7u8), clause(2), Next::Done, Cause::Rule(2)));
     let met = Match::any().with(Field::Conjunction, 4u8);
-    entries.push(policy(9, met, vec![], go(Stage::Verdict), Cause::Rule(2)));
-    entries.push(policy(1, Match::any(), vec![Action::Reject], Next::Drop, REJECT));
+    entries.extend(logged(9, met, vec![], go(Stage::Verdict), Cause::Rule(2)));
+    entries.extend(logged(1, Match::any(), vec![Action::Reject], Next::Drop, REJECT));
     entries
 }
 
@@ -190,12 +199,26 @@ async fn packets_do_what_the_program_says() {
         }
         assert_eq!(ask(&a, &b, Service::Icmp), Answer::Unreachable);
     }
-    // The meter that limits rejected packets is there.
+    // The meters that limit rejected and logged packets are there.
     let meters = rig.hypervisor.ofctl("dump-meters", &[]).unwrap();
-    assert!(meters.contains("meter=177"), "{meters}");
+    assert!(meters.contains("meter=177") && meters.contains("meter=178"), "{meters}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     rig.command(Command::Count).await;
-    let Report::Counters(counters) = rig.report().await else { panic!("no counters") };
+    let mut lines = Vec::new();
+    let counters = loop {
+        match rig.report().await {
+            Report::Logged(logged) => lines.push(logged),
+            Report::Counters(counters) => break counters,
+            other => panic!("{other:?}"),
+        }
+    };
+    let lines_of = |cause| lines.iter().filter(move |line| line.cause == cause);
+    // One line a connection, however many packets it had: a to b and back, by IPv4 and IPv6.
+    let ends: Vec<_> = lines_of(Cause::Rule(1)).map(|line| (line.packet.in_port.clone(), line.dropped)).collect();
+    assert_eq!(ends, [(port(&a), false), (port(&b), false), (port(&a), false), (port(&b), false)]);
+    assert!(lines_of(Cause::Rule(1)).all(|line| line.packet.value(Field::L4Dst) == 80 && line.missed == 0));
+    assert_eq!(lines_of(Cause::Rule(2)).map(|line| line.packet.value(Field::L4Dst)).collect::<Vec<_>>(), [81, 81]);
+    assert!(lines_of(REJECT).count() >= 8 && lines_of(REJECT).all(|line| line.dropped), "{lines:#?}");
     let rejects = counters.iter().find(|counter| counter.cause == REJECT).unwrap();
     assert!(rejects.dropped && rejects.packets >= 8, "{rejects:?}");
 }

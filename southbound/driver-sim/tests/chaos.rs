@@ -75,7 +75,7 @@ impl Rig {
             Some(Report::Refused { step, reason }) => {
                 self.machine.handle(Input::Refused { step, reason: &reason }, desired, now)
             }
-            Some(Report::Ports(_) | Report::Counters(_)) => None,
+            Some(Report::Ports(_) | Report::Counters(_) | Report::Logged(_)) => None,
         };
         self.carry(output);
     }

@@ -137,10 +137,10 @@ fn port_names_are_looked_for_at_the_destination() {
 }
 
 #[test]
-fn log_is_not_ignored_in_silence() {
-    let logged = Rule { log: true, ..rule(None, None) };
-    let expected = ["spec.egress[0].log: accepted, and not logged by this version"];
-    assert_eq!(about(app(), vec![], vec![logged]), expected);
+fn a_pass_is_not_logged_and_that_is_said() {
+    let logged = |action| Rule { log: true, action, ..rule(Some(vec![Peer::External]), None) };
+    let expected = ["spec.egress[1].log: a pass decides nothing, and is not logged"];
+    assert_eq!(about(app(), vec![], vec![logged(Action::Allow), logged(Action::Pass)]), expected);
 }
 
 #[test]

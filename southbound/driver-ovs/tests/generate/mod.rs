@@ -102,7 +102,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         .filter(|(from, to)| from.width() == to.width())
         .collect();
     let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
-    let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Output(Output::InPort)];
+    let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Log, Action::Output(Output::InPort)];
     plain.extend([Action::RecallService, Action::Output(Output::Chosen)]);
     plain.extend([Action::PushVlan(Field::InVlan), Action::PushVlan(Field::OutVlan), Action::PopVlan]);
     if ip {

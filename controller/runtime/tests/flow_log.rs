@@ -1,0 +1,101 @@
+//! What is written about a connection that a rule asked to log.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use bulkhead_dataplane::{Address, FromSwitch, Logged, Report};
+use bulkhead_pipeline::{Action, Field, Packet, ethertype};
+use bulkhead_policy::{
+    Resource,
+    model::{self, Driver},
+};
+use bulkhead_runtime::{Core, Drivers, Request, channel};
+use bulkhead_store::MemoryStore;
+use bulkhead_topology::Port;
+use common::{SHOP, decode, name, set};
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Everything that is written.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Page {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The shop, whose one rule is logged and does this.
+fn shop(action: model::Action, staged: bool) -> Request {
+    let mut request = set(SHOP);
+    for edit in &mut request.edits {
+        if let Some(Resource::Policy(policy)) = &mut edit.change.value {
+            let policy = Arc::make_mut(policy);
+            policy.staged = staged;
+            policy.ingress[0].action = action;
+            policy.ingress[0].log = true;
+            policy.ingress[0].name = "http".into();
+        }
+    }
+    request
+}
+
+/// The line about web-1's connection to app-1, and the metrics after it.
+fn line(action: model::Action, staged: bool, dropped: bool) -> String {
+    let (commands, _receiver) = channel();
+    let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
+    let drivers = Drivers { channels: vec![commands], route };
+    let mut core = Core::load(Box::new(MemoryStore::default()), decode, drivers).unwrap();
+    core.apply(&shop(action, staged), Duration::ZERO).unwrap();
+    let program = core.program(&name("hv1")).unwrap();
+    let cause = program.iter().find(|entry| entry.actions.contains(&Action::Log)).unwrap().cause;
+    let packet = Packet::new(Port::Name("web-1".into()))
+        .with(Field::EthType, ethertype::IPV4)
+        .with(Field::Ipv4Src, 0x0a01_0001u32)
+        .with(Field::Ipv4Dst, 0x0a01_0003u32)
+        .with(Field::IpProto, 6u8)
+        .with(Field::L4Src, 40_000u16)
+        .with(Field::L4Dst, 8080u16);
+    let report = Report::Logged(Box::new(Logged { cause, dropped, packet, missed: 5 }));
+    let page = Page::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(page.clone()).with_ansi(false).without_time().finish();
+    tracing::subscriber::with_default(subscriber, || {
+        core.report(FromSwitch { switch: name("hv1"), attachment: 1, report }, Duration::ZERO);
+    });
+    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    text.lines().find(|line| line.contains("bulkhead::flow")).unwrap().to_string()
+}
+
+#[test]
+fn a_logged_connection_is_one_line_with_who_what_and_why() {
+    assert_eq!(
+        line(model::Action::Allow, false, false),
+        " INFO bulkhead::flow: new connection verdict=\"allow\" policy=web-to-app rule=http direction=\"ingress\" \
+         from=10.1.0.1 to=10.1.0.3 protocol=tcp source_port=40000 port=8080 switch=hv1 in_port=web-1 missed_before=5"
+    );
+    for (action, staged, dropped, verdict) in [
+        (model::Action::Deny, false, true, "deny"),
+        (model::Action::Reject, false, true, "reject"),
+        (model::Action::Deny, false, false, "would-deny"),
+        (model::Action::Reject, true, false, "would-reject"),
+        (model::Action::Allow, true, false, "would-allow"),
+    ] {
+        let line = line(action, staged, dropped);
+        assert!(line.contains(&format!("verdict=\"{verdict}\"")), "{line}");
+    }
+}
