@@ -81,8 +81,8 @@ fn line(action: model::Action, staged: bool, dropped: bool) -> String {
     text.lines().find(|line| line.contains("bulkhead::flow")).unwrap().to_string()
 }
 
-#[test]
-fn a_logged_connection_is_one_line_with_who_what_and_why() {
+#[tokio::test]
+async fn a_logged_connection_is_one_line_with_who_what_and_why() {
     assert_eq!(
         line(model::Action::Allow, false, false),
         " INFO bulkhead::flow: new connection verdict=\"allow\" policy=web-to-app rule=http direction=\"ingress\" \

@@ -384,12 +384,15 @@ impl Switch {
         let Cookie { cause, flags } = Cookie::from_bits(packet.cookie)?;
         let port = in_port(packet)?;
         let port = self.ports.name(port).map_or(Port::Number(port), |name| Port::Name(name.clone()));
-        // What cannot be read is no connection.
-        let headers = Packet::parse(port, &packet.data).ok()?;
         if !self.logs.take(now) {
             self.missed += 1;
             return None;
         }
+        // Only the beginning came. Headers that tell of more than there is would be none, so it is made up.
+        let mut frame = packet.data.clone();
+        frame.resize(frame.len().max(packet.total_len.into()), 0);
+        // What cannot be read is no connection.
+        let headers = Packet::parse(port, &frame).ok()?;
         let (dropped, missed) = (flags & Cookie::DROPPED != 0, mem::take(&mut self.missed));
         Some(Report::Logged(Box::new(Logged { cause, dropped, packet: headers, missed })))
     }
@@ -506,9 +509,11 @@ mod tests {
         let mut switch = Switch::new(&[]);
         let cookie = Cookie { cause: Cause::Rule(7), flags: Cookie::DROPPED }.to_bits();
         let mut data = vec![0; 12];
-        data.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0x9c, 0x40, 0, 80]);
+        // The beginning of 1,000 bytes.
+        data.extend([8, 0, 0x45, 0, 0x03, 0xda, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        data.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2]);
         let metadata = Match::new(vec![Oxm::exact(OxmField::InPort, 3)]);
-        let (buffer_id, total_len, reason) = (NO_BUFFER, 74, layout::LOG_REASON);
+        let (buffer_id, total_len, reason) = (NO_BUFFER, 1_000, layout::LOG_REASON);
         let packet = PacketIn { buffer_id, total_len, reason, table: 9, cookie, metadata, data };
         let mut reported = |count: u32, now| (0..count).filter_map(|_| switch.logged(&packet, now)).collect::<Vec<_>>();
         let first = reported(1_000, Duration::from_secs(1));
