@@ -1,7 +1,10 @@
 //! Durable numbers: what a name is called on switches and on the wire.
 //!
-//! A number, once given, is never given to anything else: a switch may still hold entries or
-//! connections that mean the old owner.
+//! A number, once given, is never given to anything else: a switch that is away may still hold entries or
+//! connections that mean the old owner. When a kind's last number is given, the next name is refused.
+//!
+//! Names that nobody has any more are forgotten, so that what is kept follows what there is, and not what there ever
+//! was (A23). Such a name gets another number when it comes back.
 
 use crate::TooLarge;
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,6 +19,10 @@ pub(crate) enum Numbered {
     Zone,
     Prefix,
 }
+
+/// Kinds whose names are forgotten. Networks are not among them: they have few numbers, and few names.
+const FORGOTTEN: [Numbered; 5] =
+    [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix];
 
 impl Numbered {
     fn name(self) -> &'static str {
@@ -41,7 +48,7 @@ impl Numbered {
     }
 }
 
-/// Every number given so far, by `kind/key`; `next/kind` is the next one of a kind.
+/// Every number given so far and not forgotten, by `kind/key`; `next/kind` is the next one of a kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
     given: BTreeMap<Arc<str>, u32>,
@@ -83,6 +90,38 @@ impl Numbers {
         fresh.sort();
         fresh.dedup();
         fresh.into_iter().map(|key| (key.clone(), self.given.get(&key).copied())).collect()
+    }
+
+    /// The number of a name that has one.
+    pub(crate) fn get(&self, kind: Numbered, key: &str) -> Option<u32> {
+        self.given.get(format!("{}/{key}", kind.name()).as_str()).copied()
+    }
+
+    /// Forgets names that `in_use` does not know; what was forgotten, for storing.
+    pub(crate) fn forget(&mut self, in_use: impl Fn(Numbered, u32) -> bool) -> Vec<(Arc<str>, Option<u32>)> {
+        let unused = |name: &str, number| {
+            let kind = name.split('/').next().unwrap_or_default();
+            FORGOTTEN.into_iter().find(|k| k.name() == kind).is_some_and(|kind| !in_use(kind, number))
+        };
+        let mut forgotten = Vec::new();
+        self.given.retain(|name, number| {
+            let goes = unused(name, *number);
+            if goes {
+                forgotten.push((name.clone(), None));
+            }
+            !goes
+        });
+        forgotten
+    }
+
+    /// How many names have a number.
+    pub fn len(&self) -> usize {
+        self.given.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
     }
 
     /// Every number given so far.

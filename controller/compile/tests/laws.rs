@@ -385,7 +385,7 @@ proptest! {
         for (switch, delta) in &compiled.deltas {
             sent.entry(switch.clone()).or_default().apply(delta);
         }
-        for step in &steps {
+        for (at, step) in steps.iter().enumerate() {
             if !try_apply(&mut state, step) {
                 continue;
             }
@@ -400,7 +400,19 @@ proptest! {
                 prop_assert!(keys(delta.remove.clone()).is_disjoint(&added));
                 sent.entry(switch.clone()).or_default().apply(delta);
             }
-            let scratch = Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+            if at % 2 == 0 {
+                compiler.forget();
+            }
+            let (scratch, compiled) = Compiler::new(&state, compiler.numbers().clone()).unwrap();
+            // What is in use has its numbers still, and no two have the same.
+            prop_assert_eq!(&compiled.numbers, &vec![]);
+            let kind = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
+            let mut numbers: Vec<_> = compiler.numbers().iter().map(|(name, number)| (kind(name), number)).collect();
+            numbers.retain(|(kind, _)| kind != "next");
+            let given = numbers.len();
+            numbers.sort();
+            numbers.dedup();
+            prop_assert_eq!(numbers.len(), given);
             let (now, anew) = (programs(&compiler, &state), programs(&scratch, &state));
             for (switch, program) in &anew {
                 let text = |program: Option<&Program>| program.map(render_program).unwrap_or_default();

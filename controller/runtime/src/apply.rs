@@ -4,7 +4,7 @@ use crate::{
     core::{Accepted, Core},
     metrics::Totals,
 };
-use bulkhead_compile::{Compiled, Compiler, Numbers};
+use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Diagnostic, Key, Kind, Resource, Severity, limit_warnings, remarks};
 use bulkhead_store::Revision;
@@ -145,8 +145,10 @@ impl Core {
         outcome.diagnostics = limit_warnings(found);
         if request.dry_run {
             accepted.state.apply(&backward);
+            // They stay given, so they are stored: the change may come in earnest.
+            self.remember(compiled.numbers);
             self.undo(&accepted, &backward)?;
-            outcome.entries = self.entry_counts(&compiled);
+            outcome.entries = self.entry_counts(&compiled.deltas);
             return Ok(outcome);
         }
         let revision = accepted.revision + 1;
@@ -161,11 +163,13 @@ impl Core {
         });
         if let Err(error) = stored {
             accepted.state.apply(&backward);
+            self.remember(compiled.numbers);
             self.undo(&accepted, &backward)?;
             return Err(Refusal::Unavailable(error.to_string()));
         }
         self.remember(compiled.numbers);
         self.unsaved.clear();
+        self.forget();
         accepted.revision = revision;
         outcome.revision = revision;
         for change in &forward {
@@ -205,7 +209,7 @@ impl Core {
     }
 
     /// Counts of a change's entries, held against the programs without it.
-    fn entry_counts(&self, compiled: &Compiled) -> BTreeMap<Name, EntryCounts> {
+    fn entry_counts(&self, deltas: &BTreeMap<Name, Delta>) -> BTreeMap<Name, EntryCounts> {
         let count = |(name, delta): (&Name, &Delta)| {
             let before = self.compiler.program(name);
             let modified = delta
@@ -220,7 +224,7 @@ impl Core {
             };
             (name.clone(), counts)
         };
-        compiled.deltas.iter().filter(|(_, delta)| !delta.is_empty()).map(count).collect()
+        deltas.iter().filter(|(_, delta)| !delta.is_empty()).map(count).collect()
     }
 }
 

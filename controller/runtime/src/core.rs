@@ -18,6 +18,9 @@ use std::{
     time::Duration,
 };
 
+/// Names that the compiler may keep for nothing, beside as many as are in use: forgetting them costs a look at all.
+const SPARE_NAMES: usize = 10_000;
+
 /// Turns a stored document back into its resource; the error is for people.
 pub type Decode = fn(&str) -> Result<Resource, String>;
 
@@ -72,6 +75,8 @@ pub struct Core {
     pub(crate) compiler: Compiler,
     /// The compiler's durable numbers, as stored together with `unsaved`.
     pub(crate) numbers: BTreeMap<Arc<str>, u32>,
+    /// How many names there were when the unused were last forgotten.
+    pub(crate) names_kept: usize,
     /// Changed numbers that go to the store with the next revision.
     pub(crate) unsaved: Vec<(Arc<str>, Option<u32>)>,
     pub(crate) store: Box<dyn Store>,
@@ -100,12 +105,14 @@ impl Core {
             shared: Shared(Arc::new(RwLock::new(accepted))),
             compiler,
             numbers,
+            names_kept: 0,
             unsaved: Vec::new(),
             store,
             fabric,
             totals: Arc::default(),
         };
         core.remember(compiled.numbers);
+        core.forget();
         core.attach_all();
         Ok(core)
     }
@@ -126,6 +133,15 @@ impl Core {
             };
         }
         self.unsaved.extend(numbers);
+    }
+
+    /// Has the compiler forget names that nobody has any more, once there are many (A23).
+    pub(crate) fn forget(&mut self) {
+        if self.numbers.len() > 2 * self.names_kept + SPARE_NAMES {
+            let forgotten = self.compiler.forget();
+            self.remember(forgotten);
+            self.names_kept = self.numbers.len();
+        }
     }
 
     /// Takes in what a driver reports.

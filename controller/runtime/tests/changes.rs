@@ -67,6 +67,57 @@ async fn a_dry_run_tells_and_does_nothing() {
     rig.assert_in_step().await;
 }
 
+/// What a dry run numbers keeps its number, so it must be stored: another beginning would number it otherwise.
+#[tokio::test(start_paused = true)]
+async fn numbers_of_a_dry_run_outlive_a_restart() {
+    let (directory, fabric) = (tempfile::tempdir().unwrap(), Fabric::default());
+    let start = || Rig::start(Box::new(RedbStore::open(directory.path()).unwrap()), fabric.clone(), None).unwrap();
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    let cache = &["workload cache prod hv1 7 cache", "policy web-to-cache cache web 6379"][..];
+    rig.apply(Request { dry_run: true, ..set(cache) }).await.unwrap();
+    rig.apply(set(&["workload queue prod hv1 8 queue", "policy app-to-queue queue app 5672"])).await.unwrap();
+    rig.apply(set(cache)).await.unwrap();
+    rig.settle().await;
+    rig.assert_in_step().await;
+    let changes = rig.changes();
+    rig.stop().await;
+    let rig = start();
+    rig.settle().await;
+    rig.assert_in_step().await;
+    assert_eq!(rig.changes(), changes, "a restart rewrote entries");
+    rig.stop().await;
+}
+
+/// Label sets, policies and zones come and go; what is kept about them follows what there is.
+#[tokio::test(start_paused = true)]
+async fn a23_names_that_nobody_has_any_more_are_forgotten_and_their_numbers_not_given_again() {
+    let (directory, fabric) = (tempfile::tempdir().unwrap(), Fabric::default());
+    let start = || Rig::start(Box::new(RedbStore::open(directory.path()).unwrap()), fabric.clone(), None).unwrap();
+    let names = |directory: &std::path::Path| RedbStore::open(directory).unwrap().load().unwrap().numbers;
+    let rig = start();
+    rig.apply(set(SHOP)).await.unwrap();
+    // 500 label sets a change, each gone with the next one.
+    for round in 0..30 {
+        let documents: Vec<String> =
+            (0..500).map(|i| format!("workload w{i} prod hv1 {} t{}", 100 + i, round * 500 + i)).collect();
+        rig.apply(set(&documents.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap();
+    }
+    rig.settle().await;
+    rig.assert_in_step().await;
+    let changes = rig.changes();
+    rig.stop().await;
+    let kept = names(directory.path());
+    assert!(kept.len() < 12_000, "{} names are kept", kept.len());
+    assert!(kept["next/identity"] > 15_000, "{}: numbers were given again", kept["next/identity"]);
+    // What there is has kept its numbers.
+    let rig = start();
+    rig.settle().await;
+    rig.assert_in_step().await;
+    assert_eq!(rig.changes(), changes, "a restart rewrote entries");
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a24_a_policy_about_nobody_is_accepted_with_a_warning() {
     let rig = start();
