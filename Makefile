@@ -18,7 +18,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench fuzz fuzz-coverage edits trace
+.PHONY: all setup build demo down test check bench soak fuzz fuzz-coverage edits trace
 
 all: build
 
@@ -58,6 +58,11 @@ check:
 bench: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench $(ARGS)
+
+# Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
+soak: setup
+	@$(CARGO) build --quiet --release --workspace --bins
+	@$(SUDO) $(TARGET)/release/bulkhead-soak $(ARGS)
 
 # Random packets in random states: what ofproto/trace says against what the interpreter says. Needs root.
 trace: setup

@@ -3,3 +3,4 @@
 
 pub mod controller;
 pub mod fake;
+pub mod soak;

@@ -25,6 +25,9 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 const MAX_STALL: Duration = Duration::from_secs(20);
 /// How long a command may be under way: far above what reading a million entries takes (some 20 s).
 const MAX_COMMAND: Duration = Duration::from_secs(120);
+/// How long a switch may stay silent when somebody else says to be it. Far above what one that is there takes, busy with
+/// a bundle or far away; far below the time after which a silent one is missed.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last words of a session may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes that may wait to be sent to a switch of ours: one step of a million entries.
@@ -71,6 +74,7 @@ impl Connection {
             stage: Stage::Unknown,
             permit: Some(permit),
             received: 0,
+            doubted: false,
         };
         if let Err(end) = task.run(&mut stream, peer).await {
             debug!(%peer, reason = end, "connection over");
@@ -89,6 +93,8 @@ struct Task {
     /// Held while the peer is not known to be a switch of ours.
     permit: Option<OwnedSemaphorePermit>,
     received: usize,
+    /// The driver wants to know whether the switch is there.
+    doubted: bool,
 }
 
 impl Task {
@@ -152,6 +158,11 @@ impl Task {
                 order = next_order(&mut self.stage) => match order {
                     Some(Order::Admission(admission)) => self.admit(admission).await?,
                     Some(Order::Command(command)) => self.command(command).await?,
+                    Some(Order::Doubt) => {
+                        let now = self.now();
+                        self.session.probe(now, PATIENCE);
+                        self.doubted = true;
+                    }
                     None if matches!(self.stage, Stage::Driven(_)) => return Ok(()),
                     None => return Err("refused".into()),
                 },
@@ -204,7 +215,12 @@ impl Task {
         }
         // Its error comes again as the last event.
         let _ = self.session.received(bytes, self.now());
-        self.events().await
+        self.events().await?;
+        if std::mem::take(&mut self.doubted) {
+            let alive = Question::Alive { number: self.number };
+            self.questions.send(alive).await.map_err(|_| "the driver has ended".to_owned())?;
+        }
+        Ok(())
     }
 
     async fn events(&mut self) -> Result<(), String> {
@@ -291,6 +307,7 @@ fn log(reports: &mpsc::Sender<FromSwitch>, driven: &mut Driven, logged: Box<Logg
 enum Order {
     Admission(Admission),
     Command(Command),
+    Doubt,
 }
 
 /// The next thing that the driver wants, which takes commands one by one; `None` once it has let go of the
@@ -299,10 +316,11 @@ async fn next_order(stage: &mut Stage) -> Option<Order> {
     match stage {
         Stage::Asked { answer, .. } => answer.await.ok().map(Order::Admission),
         Stage::Driven(driven) => {
-            let Admission { commands, ended, .. } = &mut driven.admission;
+            let Admission { commands, ended, doubts, .. } = &mut driven.admission;
             tokio::select! {
                 biased;
                 _ = ended => None,
+                Some(()) = doubts.recv() => Some(Order::Doubt),
                 command = commands.recv(), if driven.switch.is_idle() => command.map(Order::Command),
             }
         }

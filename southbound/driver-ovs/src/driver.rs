@@ -47,12 +47,16 @@ pub(crate) struct Admission {
     pub commands: mpsc::Receiver<Command>,
     /// Over when the driver lets go of the connection, whatever it is doing.
     pub ended: oneshot::Receiver<()>,
+    /// Somebody else says to be this switch: is it still there? Answered by [`Question::Alive`], or by the end.
+    pub doubts: mpsc::Receiver<()>,
 }
 
 /// What a connection asks and tells the driver.
 pub(crate) enum Question {
     /// Its peer says that it is this datapath. No answer but a dropped sender: refused.
     Admit { number: u64, datapath: u64, reply: oneshot::Sender<Admission> },
+    /// Its switch was heard after the driver doubted that it is there.
+    Alive { number: u64 },
     /// It is over.
     Gone { number: u64 },
 }
@@ -67,18 +71,28 @@ struct Attached {
 enum Live {
     /// Waits for its datapath to be attached.
     Waiting(oneshot::Sender<Admission>),
-    /// Drives a switch; ends when the second is dropped.
-    Driving(mpsc::Sender<Command>, oneshot::Sender<()>),
+    /// Drives a switch; ends when `end` is dropped.
+    Driving { commands: mpsc::Sender<Command>, end: oneshot::Sender<()>, doubt: mpsc::Sender<()> },
     /// Was told to end, and has not done so yet.
     Ending,
 }
 
 impl Live {
+    /// Asks it to make sure of its switch; whether a successor may wait for what comes of it.
+    fn doubted(&self) -> bool {
+        match self {
+            Self::Waiting(_) => false,
+            // If a doubt waits already, this one is answered with it.
+            Self::Driving { doubt, .. } => !matches!(doubt.try_send(()), Err(mpsc::error::TrySendError::Closed(()))),
+            Self::Ending => true,
+        }
+    }
+
     /// Whether its task is gone, even if it could not say so.
     fn is_over(&self) -> bool {
         match self {
             Self::Waiting(reply) => reply.is_closed(),
-            Self::Driving(_, end) => end.is_closed(),
+            Self::Driving { end, .. } => end.is_closed(),
             Self::Ending => false,
         }
     }
@@ -89,6 +103,9 @@ struct Driver {
     attached: BTreeMap<Name, Attached>,
     /// By datapath id: the connection that speaks for it.
     live: BTreeMap<u64, (u64, Live)>,
+    /// By datapath id: a newer connection that says to be the same switch, until the older one has been heard or is
+    /// over. One at a time: the others are refused.
+    heirs: BTreeMap<u64, (u64, oneshot::Sender<Admission>)>,
 }
 
 /// Drives the switches that connect to `listener`, until the controller's end of `commands` is gone.
@@ -165,7 +182,7 @@ impl Driver {
         let Some(attached) = self.attached.get(switch) else { return };
         // A switch that is not connected is read back when it is.
         let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
-        let Live::Driving(commands, _) = live else { return };
+        let Live::Driving { commands, .. } = live else { return };
         if commands.try_send(command).is_err() {
             warn!(%switch, "does not keep up with its commands; session ended");
             *live = Live::Ending;
@@ -175,15 +192,14 @@ impl Driver {
     fn answer(&mut self, question: Question) {
         match question {
             Question::Admit { number, datapath, reply } => {
-                self.live.retain(|_, live| !live.1.is_over());
+                self.sweep(|live| live.1.is_over());
                 let waiting = self.live.values().filter(|live| matches!(live.1, Live::Waiting(_))).count();
                 let id = DatapathId(datapath);
                 let known = self.name(datapath).is_some();
                 match self.live.entry(datapath) {
-                    // A10: the switch that is there stays; an impostor or a half-dead session's successor
-                    // comes again, and gets in once the first one is silent.
-                    btree_map::Entry::Occupied(_) => {
-                        warn!(%id, "a second switch with this datapath id is refused");
+                    btree_map::Entry::Occupied(found) => {
+                        let may_wait = found.get().1.doubted();
+                        self.challenge(number, datapath, may_wait, reply);
                     }
                     btree_map::Entry::Vacant(_) if known => self.admit(number, datapath, reply),
                     btree_map::Entry::Vacant(place) if waiting < MAX_WAITING => {
@@ -193,7 +209,43 @@ impl Driver {
                     btree_map::Entry::Vacant(_) => warn!(%id, "too many switches that nobody attached; refused"),
                 }
             }
-            Question::Gone { number } => self.live.retain(|_, live| live.0 != number),
+            Question::Alive { number } => {
+                let found = self.live.iter().find(|(_, live)| live.0 == number).map(|(datapath, _)| *datapath);
+                if let Some(datapath) = found
+                    && self.heirs.remove(&datapath).is_some()
+                {
+                    warn!(id = %DatapathId(datapath), "a second switch with this datapath id is refused: the first is there");
+                }
+            }
+            Question::Gone { number } => {
+                self.heirs.retain(|_, heir| heir.0 != number);
+                self.sweep(|live| live.0 == number);
+            }
+        }
+    }
+
+    /// A10: the switch that is there stays, and an impostor is refused. But a switch that came back after its network
+    /// failed must not wait until its old connection is missed: the old one has a moment to answer.
+    fn challenge(&mut self, number: u64, datapath: u64, may_wait: bool, reply: oneshot::Sender<Admission>) {
+        let id = DatapathId(datapath);
+        self.heirs.retain(|_, heir| !heir.1.is_closed());
+        match self.heirs.entry(datapath) {
+            btree_map::Entry::Vacant(place) if may_wait => {
+                info!(%id, "another connection for this datapath id; asking the first whether it is there");
+                place.insert((number, reply));
+            }
+            _ => warn!(%id, "a second switch with this datapath id is refused"),
+        }
+    }
+
+    /// Forgets connections; where another one waits to follow, it does.
+    fn sweep(&mut self, over: impl Fn(&(u64, Live)) -> bool) {
+        let gone: Vec<u64> = self.live.iter().filter(|(_, live)| over(live)).map(|(datapath, _)| *datapath).collect();
+        for datapath in gone {
+            self.live.remove(&datapath);
+            if let Some((number, reply)) = self.heirs.remove(&datapath) {
+                self.admit(number, datapath, reply);
+            }
         }
     }
 
@@ -202,9 +254,10 @@ impl Driver {
         let Some((switch, attached)) = found else { return };
         let (sender, commands) = mpsc::channel(COMMANDS);
         let (end, ended) = oneshot::channel();
-        let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands, ended };
+        let (doubt, doubts) = mpsc::channel(1);
+        let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands, ended, doubts };
         // If it has gone meanwhile, it says so in its next question.
         let _ = reply.send(admission);
-        self.live.insert(datapath, (number, Live::Driving(sender, end)));
+        self.live.insert(datapath, (number, Live::Driving { commands: sender, end, doubt }));
     }
 }

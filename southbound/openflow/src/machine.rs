@@ -173,7 +173,7 @@ pub struct Session {
     /// `None` until the caller says what time it is.
     began: Option<Duration>,
     heard: Duration,
-    /// When the switch was asked whether it is there, since it was last heard.
+    /// Until when the switch has to be heard, since it was asked whether it is there.
     asked: Option<Duration>,
 }
 
@@ -245,13 +245,11 @@ impl Session {
         match self.state {
             State::Dead => {}
             State::Up => match self.asked {
-                Some(asked) if now >= asked + self.config.echo_timeout => {
+                Some(until) if now >= until => {
                     self.die(SessionError::Silent(now.saturating_sub(self.heard)));
                 }
                 None if now >= self.heard + self.config.echo_after => {
-                    self.asked = Some(now);
-                    let xid = self.next_xid();
-                    Msg::EchoRequest(Vec::new()).encode(xid, &mut self.output);
+                    self.ask(now + self.config.echo_timeout);
                 }
                 _ => {}
             },
@@ -262,12 +260,28 @@ impl Session {
         }
     }
 
+    /// Asks the switch whether it is there, now, however lately it was heard; the session is over if nothing comes
+    /// within `patience`.
+    pub fn probe(&mut self, now: Duration, patience: Duration) {
+        self.note_time(now);
+        if self.is_up() {
+            let until = now + patience;
+            self.ask(self.asked.map_or(until, |asked| asked.min(until)));
+        }
+    }
+
+    fn ask(&mut self, until: Duration) {
+        self.asked = Some(until);
+        let xid = self.next_xid();
+        Msg::EchoRequest(Vec::new()).encode(xid, &mut self.output);
+    }
+
     /// When [`Session::tick`] is next due, as a time like `now`; `None` once the session is over.
     pub fn next_deadline(&mut self, now: Duration) -> Option<Duration> {
         self.note_time(now);
         match (&self.state, self.asked) {
             (State::Dead, _) => None,
-            (State::Up, Some(asked)) => Some(asked + self.config.echo_timeout),
+            (State::Up, Some(until)) => Some(until),
             (State::Up, None) => Some(self.heard + self.config.echo_after),
             _ => Some(self.began.unwrap_or(now) + self.config.handshake_timeout),
         }

@@ -2,6 +2,7 @@
 //! byte. The numbers in the tests' names are those of the list of faults that Bulkhead has to survive.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod sessions;
 mod world;
 
 use bulkhead_driver_ovs::{PortMap, lower};

@@ -12,10 +12,11 @@ use bulkhead_openflow::{
     FlowCommand, FlowMod, text,
     wire::{flow::NO_BUFFER, group, port::reserved},
 };
-use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Stage};
-use bulkhead_topology::{DatapathId, Name};
+use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_topology::{DatapathId, Name, Port};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -90,7 +91,7 @@ fn add_flows(switch: &Hypervisor, file: &Path) -> Result<Duration> {
 }
 
 /// An entry as policies make them: who, whom, which service.
-fn entry(number: usize) -> Entry {
+pub(crate) fn entry(number: usize) -> Entry {
     let number = number as u32;
     let service = u128::from(6u32 << 16 | (1024 + number % 50_000));
     let matches =
@@ -119,7 +120,7 @@ fn line(entry: &Entry) -> Result<String> {
 }
 
 /// Our driver and the switch that it drives.
-struct Ours {
+pub(crate) struct Ours {
     switch: Name,
     commands: mpsc::Sender<ToDrivers>,
     reports: mpsc::Receiver<FromSwitch>,
@@ -130,6 +131,15 @@ impl Ours {
     async fn connect(hypervisor: &Hypervisor) -> Result<Self> {
         let listener = TcpListener::bind((hypervisor.controller_address(), 0)).await?;
         let address = listener.local_addr()?;
+        let ours = Self::listen(listener);
+        hypervisor.set_controller(address)?;
+        let mut ours = ours.await?;
+        ours.connected().await?;
+        Ok(ours)
+    }
+
+    /// A driver of the switch, which has to connect.
+    pub(crate) async fn listen(listener: TcpListener) -> Result<Self> {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
         tokio::spawn(driver::run(listener, from_controller, to_controller));
@@ -140,16 +150,28 @@ impl Ours {
             attachment: 1,
         };
         commands.send(attach).await?;
-        hypervisor.set_controller(address)?;
-        let mut ours = Self { switch, commands, reports, step: 0 };
-        match ours.report().await? {
-            Report::Connected { .. } => Ok(ours),
+        Ok(Self { switch, commands, reports, step: 0 })
+    }
+
+    /// Waits for the switch; its ports.
+    pub(crate) async fn connected(&mut self) -> Result<BTreeSet<Port>> {
+        match self.report().await? {
+            Report::Connected { ports, .. } => Ok(ports),
             other => bail!("the switch does not connect: {other:?}"),
         }
     }
 
+    /// Reads the switch back.
+    pub(crate) async fn read(&mut self) -> Result<(Program, usize)> {
+        self.commands.send(ToDrivers::Command { switch: self.switch.clone(), command: Command::Read }).await?;
+        match self.report().await? {
+            Report::Actual { program, alien } => Ok((program, alien)),
+            other => bail!("the switch is not read back: {other:?}"),
+        }
+    }
+
     /// Carries out one step, and says how long it took.
-    async fn apply(&mut self, delta: Delta) -> Result<Duration> {
+    pub(crate) async fn apply(&mut self, delta: Delta) -> Result<Duration> {
         self.step += 1;
         let began = Instant::now();
         let command = Command::Apply { step: self.step, delta };

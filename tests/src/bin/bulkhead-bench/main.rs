@@ -8,6 +8,7 @@ mod compile;
 mod edit;
 mod fabric;
 mod memory;
+mod reconnect;
 mod sample;
 mod scale;
 mod stall;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Only tells what one process needs to compile a fabric of this size.
     #[arg(long, hide = true)]
     memory_of: Option<usize>,
+    /// Entries of the switch that comes back with nothing changed.
+    #[arg(long, default_value_t = 100_000)]
+    reconnect_entries: usize,
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
@@ -54,6 +58,7 @@ enum Part {
     Bulk,
     Scale,
     Stall,
+    Reconnect,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -94,6 +99,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Stall) {
         all.insert("forwardingGap".into(), on_ovs("stall", &|| stall::measure(arguments.stall_entries)));
+    }
+    if wanted(Part::Reconnect) {
+        all.insert("reconnect".into(), on_ovs("reconnect", &|| reconnect::measure(arguments.reconnect_entries)));
     }
     let all = Value::Object(all);
     println!("{all:#}");

@@ -1,0 +1,174 @@
+//! Connections of the driver's own task, on real TCP: half-dead ones, impostors, slow peers and silent ones.
+
+use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_driver_ovs::driver;
+use bulkhead_pipeline::Delta;
+use bulkhead_tests::fake::{
+    Manners, Switch,
+    run::{Echoes, Habits, Shared, run},
+};
+use bulkhead_topology::{DatapathId, Name};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Rig {
+    commands: mpsc::Sender<ToDrivers>,
+    reports: mpsc::Receiver<FromSwitch>,
+    address: SocketAddr,
+}
+
+fn name(number: u64) -> Name {
+    format!("s{number}").parse().unwrap()
+}
+
+impl Rig {
+    /// A driver with these many switches attached, numbered from 1.
+    async fn start(switches: u64) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (commands, from_controller) = mpsc::channel(64);
+        let (to_controller, reports) = mpsc::channel(1024);
+        tokio::spawn(driver::run(listener, from_controller, to_controller));
+        for number in 1..=switches {
+            let address = Address::Datapath(DatapathId(number));
+            commands.send(ToDrivers::Attach { switch: name(number), address, attachment: 1 }).await.unwrap();
+        }
+        Self { commands, reports, address }
+    }
+
+    async fn report(&mut self) -> FromSwitch {
+        timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap()
+    }
+
+    async fn connected(&mut self, number: u64) {
+        let from = self.report().await;
+        assert_eq!(from.switch, name(number));
+        assert!(matches!(from.report, Report::Connected { .. }), "{:?}", from.report);
+    }
+
+    fn switch(&self, number: u64, manners: Manners) -> JoinHandle<()> {
+        let mut switch = Switch::new(number, &["p0".to_owned()]);
+        switch.manners = manners;
+        let switch: Shared = Arc::new(Mutex::new(switch));
+        tokio::spawn(run(switch, self.address, Habits::default(), Arc::new(Echoes::default())))
+    }
+
+    async fn apply(&self, number: u64, step: u64) {
+        let command =
+            Command::Apply { step, delta: Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] } };
+        self.commands.send(ToDrivers::Command { switch: name(number), command }).await.unwrap();
+    }
+}
+
+/// Shakes hands as a switch, and then says nothing ever again.
+async fn greet(address: SocketAddr, datapath: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut switch = Switch::new(datapath, &["p0".to_owned()]);
+    switch.connect();
+    let mut buffer = [0; 4096];
+    // Hello, features, ports: what the controller asks for in the handshake.
+    for _ in 0..3 {
+        stream.write_all(&switch.take_output()).await.unwrap();
+        let length = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        switch.received(&buffer[..length]).unwrap();
+    }
+    stream.write_all(&switch.take_output()).await.unwrap();
+    stream
+}
+
+/// Waits until the other side closes.
+async fn closed(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    let end = async { while !matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)) {} };
+    timeout(PATIENCE, end).await.expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn a10_a_switch_that_is_there_stays_and_an_impostor_is_refused() {
+    let mut rig = Rig::start(1).await;
+    let _first = rig.switch(1, Manners::default());
+    rig.connected(1).await;
+    for _ in 0..3 {
+        closed(&mut greet(rig.address, 1).await).await;
+    }
+    // The first one never noticed.
+    rig.apply(1, 1).await;
+    let from = rig.report().await;
+    assert!(matches!(from.report, Report::Applied { step: 1 }), "{:?}", from.report);
+}
+
+#[tokio::test]
+async fn r25_a_switch_that_comes_back_replaces_its_half_dead_session_within_seconds() {
+    let mut rig = Rig::start(1).await;
+    // It holds the connection and says nothing: its network failed, and nobody told us.
+    let half_dead = greet(rig.address, 1).await;
+    rig.connected(1).await;
+    let began = Instant::now();
+    let _again = rig.switch(1, Manners::default());
+    let from = rig.report().await;
+    assert!(matches!(from.report, Report::Disconnected(_)), "{:?}", from.report);
+    rig.connected(1).await;
+    // Silence alone is missed after ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    drop(half_dead);
+}
+
+#[tokio::test]
+async fn r25_slow_silent_and_half_open_peers_make_no_other_switch_wait() {
+    let mut rig = Rig::start(2).await;
+    let _slow = rig.switch(1, Manners { delay: Duration::from_secs(1), ..Manners::default() });
+    rig.connected(1).await;
+    let _quick = rig.switch(2, Manners::default());
+    rig.connected(2).await;
+    // Peers that only hold the socket, or stop in the middle of a message.
+    let mut idle = Vec::new();
+    for number in 0..100 {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(&[4, 0, 0, 16, 0]).await.unwrap();
+        }
+        idle.push(stream);
+    }
+    // The slow one has a step to do, of which each answer takes it a second.
+    rig.apply(1, 1).await;
+    for step in 1..=50 {
+        rig.apply(2, step).await;
+        let from = rig.report().await;
+        assert_eq!(from.switch, name(2), "the slow switch was quicker: {:?}", from.report);
+        assert!(matches!(from.report, Report::Applied { step: done } if done == step), "{:?}", from.report);
+    }
+    let from = rig.report().await;
+    assert!(from.switch == name(1) && matches!(from.report, Report::Applied { step: 1 }), "{:?}", from.report);
+}
+
+#[tokio::test]
+async fn r22_a_switch_that_takes_no_commands_is_let_go_and_others_go_on() {
+    let mut rig = Rig::start(2).await;
+    let mute = greet(rig.address, 1).await;
+    rig.connected(1).await;
+    let _quick = rig.switch(2, Manners::default());
+    rig.connected(2).await;
+    // More than may wait for a connection.
+    for step in 1..=100 {
+        rig.apply(1, step).await;
+    }
+    let from = rig.report().await;
+    assert!(from.switch == name(1) && matches!(from.report, Report::Disconnected(_)), "{:?}", from.report);
+    rig.apply(2, 1).await;
+    let from = rig.report().await;
+    assert!(from.switch == name(2) && matches!(from.report, Report::Applied { step: 1 }), "{:?}", from.report);
+    drop(mute);
+}
