@@ -57,23 +57,24 @@ impl Rule {
 pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
     let accepted = core.accepted();
     let state = &accepted.state;
-    let mut by_rule: BTreeMap<Rule, BTreeMap<String, Counter>> = BTreeMap::new();
+    let mut by_rule: BTreeMap<Rule, (u64, BTreeMap<String, Counter>)> = BTreeMap::new();
     if let Some(policy) = policy.and_then(|name| state.policies.get(name)) {
-        by_rule.extend(rules(policy).map(|rule| (rule, BTreeMap::new())));
+        by_rule.extend(rules(policy).map(|rule| (rule, Default::default())));
     }
-    for ((cause, _), switches) in core.hits() {
+    for ((cause, drops), switches) in core.hits() {
         let rule = Rule::of(core, state, cause);
         if policy.is_some() && rule.policy.as_deref() != policy {
             continue;
         }
-        let row = by_rule.entry(rule).or_default();
+        let (dropped, row) = by_rule.entry(rule).or_default();
         for (switch, (packets, bytes)) in switches {
             let counter = row.entry(switch.to_string()).or_default();
             counter.packets += packets;
             counter.bytes += bytes;
+            *dropped += if drops { packets } else { 0 };
         }
     }
-    let answer = |(rule, switches): (Rule, BTreeMap<String, Counter>)| RuleHits {
+    let answer = |(rule, (dropped, switches)): (Rule, (u64, BTreeMap<String, Counter>))| RuleHits {
         policy: rule.policy,
         direction: rule.direction.map(|direction| direction.as_str().to_owned()),
         index: rule.index,
@@ -82,6 +83,7 @@ pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
             packets: sum.packets + counter.packets,
             bytes: sum.bytes + counter.bytes,
         }),
+        dropped,
         switches,
     };
     by_rule.into_iter().map(answer).collect()

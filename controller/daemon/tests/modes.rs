@@ -82,8 +82,14 @@ impl Lab {
     }
 
     async fn hits(&self, policy: &str) -> u64 {
+        self.counted(policy).await.0
+    }
+
+    /// Packets that the policy's first rule decided about, and how many of them were dropped.
+    async fn counted(&self, policy: &str) -> (u64, u64) {
         let hits = self.client.get(&format!("/v1/hits?policy={policy}")).await;
-        hits[0]["total"]["packets"].as_u64().unwrap_or_else(|| panic!("{hits}"))
+        let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("{hits}"));
+        (number(&hits[0]["total"]["packets"]), number(&hits[0]["dropped"]))
     }
 }
 
@@ -95,19 +101,19 @@ async fn what_is_not_enforced_is_counted_and_passes() {
     let mut lab = Lab { fabric, client: Client::of(&daemon), port: 40_000 };
     lab.apply(FABRIC).await;
     assert_eq!(lab.pass(), [false, false]);
-    assert_eq!(lab.hits("shut").await, 2);
+    assert_eq!(lab.counted("shut").await, (2, 2));
     for (mode, passes, hits) in [
-        ("monitor", [true, true], 4),
-        ("canary", [true, false], 6),
-        ("enforce", [false, false], 8),
-        ("canary", [true, false], 10),
+        ("monitor", [true, true], (4, 2)),
+        ("canary", [true, false], (6, 3)),
+        ("enforce", [false, false], (8, 5)),
+        ("canary", [true, false], (10, 6)),
     ] {
         lab.apply(&format!(
             "kind: Zone\nmetadata: {{name: z}}\nspec: {{network: n, selector: {{matchLabels: {{app: server}}}}, mode: {mode}}}\n"
         ))
         .await;
         assert_eq!(lab.pass(), passes, "{mode}");
-        assert_eq!(lab.hits("shut").await, hits, "{mode}");
+        assert_eq!(lab.counted("shut").await, hits, "{mode}");
     }
     // A workload more changes nobody's place in the canary; another zone that enforces is stricter.
     lab.apply(

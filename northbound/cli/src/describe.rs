@@ -58,9 +58,9 @@ fn head(out: &mut Out, kind: Kind, resource: &Resource) {
     }
 }
 
-fn counted(hits: Option<&RuleHits>) -> (String, String) {
-    let total = hits.map(|h| h.total).unwrap_or_default();
-    (total.packets.to_string(), total.bytes.to_string())
+fn counted(hits: Option<&RuleHits>) -> [String; 3] {
+    let (total, dropped) = hits.map(|h| (h.total, h.dropped)).unwrap_or_default();
+    [total.packets, total.bytes, dropped].map(|number| number.to_string())
 }
 
 fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
@@ -68,7 +68,7 @@ fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
     for direction in Direction::BOTH {
         for (i, rule) in policy.rules(direction).iter().enumerate() {
             let hit = hits.iter().find(|h| h.direction.as_deref() == Some(direction.as_str()) && h.index == Some(i));
-            let (packets, bytes) = counted(hit);
+            let [packets, bytes, dropped] = counted(hit);
             let name = if rule.name.is_empty() { "-".into() } else { rule.name.to_string() };
             rows.push(vec![
                 format!("{}[{i}]", direction.as_str()),
@@ -86,14 +86,15 @@ fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
                 },
                 packets,
                 bytes,
+                dropped,
             ]);
         }
     }
     // Isolation and whatever else counts under the policy's name without being one of its rules.
     for hit in hits.iter().filter(|h| h.index.is_none()) {
-        let (packets, bytes) = counted(Some(hit));
+        let [packets, bytes, dropped] = counted(Some(hit));
         let direction = hit.direction.clone().unwrap_or_else(|| "-".into());
-        rows.push(vec![direction, hit.rule.clone(), "deny".into(), "-".into(), "-".into(), packets, bytes]);
+        rows.push(vec![direction, hit.rule.clone(), "deny".into(), "-".into(), "-".into(), packets, bytes, dropped]);
     }
     out.line("");
     if rows.is_empty() {
@@ -101,9 +102,12 @@ fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
     }
     if policy.staged {
         out.line("Staged: nothing is enforced; counted is what the rules would decide.");
+        // Nothing can be dropped.
+        rows.iter_mut().for_each(|row| row.truncate(row.len() - 1));
         out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "WOULD-BE-PACKETS", "WOULD-BE-BYTES"], &rows);
     } else {
-        out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "PACKETS", "BYTES"], &rows);
+        // Of a denial that is not enforced, less is dropped than counted.
+        out.table(&["RULE", "NAME", "ACTION", "PEERS", "PORTS", "PACKETS", "BYTES", "DROPPED"], &rows);
     }
 }
 

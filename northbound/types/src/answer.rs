@@ -411,6 +411,10 @@ pub struct RuleHits {
     pub rule: String,
     /// Over all switches.
     pub total: Counter,
+    /// How many of these packets were dropped. A denial that is not enforced, or of a staged policy, counts and drops
+    /// none.
+    #[serde(default)]
+    pub dropped: u64,
     /// By switch.
     pub switches: BTreeMap<String, Counter>,
 }

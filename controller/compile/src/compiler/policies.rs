@@ -74,13 +74,14 @@ impl Compiler {
         if let Some(group) = self.index.groups.get_mut(&old.subject) {
             group.subjects.remove(name);
         }
-        self.stage(old.subject);
         Some(old)
     }
 
     /// The policies about a group's members changed, by a staged one or an active one.
     fn subjects_changed(&mut self, group: u32, staged: bool, dirty: &mut Dirty) {
-        self.stage(group);
+        if staged {
+            self.stage(group);
+        }
         let Some(group) = self.index.groups.get(&group) else { return };
         for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
             for identity in locals.common(&group.members) {
