@@ -18,7 +18,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench soak fuzz fuzz-coverage edits trace
+.PHONY: all setup build demo down test check bench bench-quick soak fuzz fuzz-coverage edits trace
 
 all: build
 

@@ -57,6 +57,17 @@ pub(crate) fn policy(team: usize, rule: usize, shift: u16) -> Value {
                      "ports": [{"protocol": "tcp", "port": port + shift}]}]}})
 }
 
+/// A policy about ten identities with ten others as peers, all on the measured switch.
+pub(crate) fn wide_policy(port: u16) -> Value {
+    let of = |role: &str| {
+        let teams: Vec<_> = (0..10).map(|team| format!("ns-{team}")).collect();
+        json!({"matchLabels": {"role": role}, "matchExpressions": [{"key": "ns", "operator": "In", "values": teams}]})
+    };
+    json!({"kind": "Policy", "metadata": {"name": "wide"}, "spec": {
+        "subject": of("db"),
+        "ingress": [{"action": "allow", "from": [of("web")], "ports": [{"protocol": "tcp", "port": port}]}]}})
+}
+
 fn fabric_wide(number: usize) -> Value {
     json!({"kind": "Policy", "metadata": {"name": format!("all-{number}")}, "spec": {
         "tier": "platform", "subject": {"matchLabels": {"env": "prod"}},

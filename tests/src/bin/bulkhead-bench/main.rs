@@ -8,6 +8,7 @@ mod compile;
 mod edit;
 mod fabric;
 mod memory;
+mod quick;
 mod reconnect;
 mod sample;
 mod scale;
@@ -15,6 +16,7 @@ mod stall;
 
 use clap::Parser;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Measures compiling, memory, policy edits, bulk installation and many switches; prints JSON.
 #[derive(Debug, Parser)]
@@ -44,6 +46,12 @@ struct Arguments {
     /// Entries of the switch that comes back with nothing changed.
     #[arg(long, default_value_t = 100_000)]
     reconnect_entries: usize,
+    /// Only ratios, held against those in this file: what is a fifth worse is told, and fails.
+    #[arg(long, value_name = "FILE")]
+    quick: Option<PathBuf>,
+    /// With --quick: writes the file.
+    #[arg(long, requires = "quick")]
+    write: bool,
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
@@ -68,6 +76,13 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     bulkhead_lab::interrupt::install()?;
+    if let Some(file) = &arguments.quick {
+        let missing = bulkhead_lab::missing();
+        missing.iter().for_each(|why| eprintln!("bulkhead-bench: without Open vSwitch: {why}"));
+        let worse = quick::report(&quick::measure(missing.is_none())?, file, arguments.write)?;
+        anyhow::ensure!(worse == 0, "{worse} ratios are more than a fifth worse than those checked in");
+        return Ok(());
+    }
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
     let missing = bulkhead_lab::missing();
     let on_ovs = |name, measure: &dyn Fn() -> anyhow::Result<Value>| match &missing {
