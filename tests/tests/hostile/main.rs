@@ -5,6 +5,8 @@
 mod clients;
 mod crowds;
 mod peer;
+mod presence;
+mod refusals;
 mod switches;
 
 use bulkhead_tests::{
