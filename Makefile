@@ -7,9 +7,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(TARGET)/debug/bulkhead-lab
 # Labs need root. Who is not root builds as himself and runs labs with sudo, where there is sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
-# Packets that `make trace` asks Open vSwitch about, and where their randomness begins.
+# Packets that `make trace` asks Open vSwitch about, and that `make laws` walks; and where their randomness begins.
 TRACE_PACKETS ?= 100000
-TRACE_SEED ?= $(shell date +%s)
+LAWS_PACKETS ?= 10000000
+SEED ?= $(shell date +%s)
 # Inputs that `make fuzz` gives each target, and edits that `make edits` makes.
 FUZZ_EXECUTIONS ?= 10000000
 EDITS ?= 1000000
@@ -18,7 +19,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench bench-quick soak fuzz fuzz-coverage edits trace
+.PHONY: all setup build demo down test check bench bench-quick soak fuzz fuzz-coverage edits trace laws
 
 all: build
 
@@ -66,8 +67,13 @@ soak: setup
 
 # Random packets in random states: what ofproto/trace says against what the interpreter says. Needs root.
 trace: setup
-	BULKHEAD_TRACE_PACKETS=$(TRACE_PACKETS) BULKHEAD_TRACE_SEED=$(TRACE_SEED) \
+	BULKHEAD_TRACE_PACKETS=$(TRACE_PACKETS) BULKHEAD_TRACE_SEED=$(SEED) \
 	    $(CARGO) test --quiet -p bulkhead-tests --test trace -- --nocapture
+
+# Random packets in random states: what the interpreter says against what the policy means.
+laws:
+	BULKHEAD_LAWS_PACKETS=$(LAWS_PACKETS) BULKHEAD_LAWS_SEED=$(SEED) \
+	    $(CARGO) test --quiet --release -p bulkhead-compile --test laws -- --ignored --nocapture
 
 # A fixed sequence of inputs for every decoder and parser; what breaks one is kept in tests/fuzz/regressions.
 # ARGS="flow_text --seed 2" runs one target from another beginning.

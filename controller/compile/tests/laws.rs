@@ -18,9 +18,18 @@ use bulkhead_topology::Name;
 use proptest::{
     collection::vec,
     prelude::*,
-    test_runner::{Config, TestCaseResult, TestRunner},
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestRunner},
 };
-use std::{cell::Cell, collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    env,
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
 
 /// A source port that nothing is said about.
 const EPHEMERAL: u16 = 40_000;
@@ -266,8 +275,16 @@ fn programs(compiler: &Compiler, state: &State) -> BTreeMap<Name, Program> {
     state.switches.keys().filter_map(program).collect()
 }
 
-/// Checks one flow against the program; how many staged rules it counted for, `None` if there was nothing to check.
-fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>, TestCaseError> {
+/// What one flow was good for.
+struct Agreed {
+    /// Hits of staged rules.
+    hits: u32,
+    /// Packets that were walked.
+    packets: u64,
+}
+
+/// Checks one flow against the program; `None` if there was nothing to check.
+fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agreed>, TestCaseError> {
     let Some(places) = places(state, flow) else { return Ok(None) };
     let [from, to] = &places;
     let Some(program) = compiler.program(&from.at.switch) else { return Ok(None) };
@@ -312,7 +329,9 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>
     let later = walk(program, &mut Fixed(conn::EST), first);
     prop_assert_eq!(decision(&later.outcome), live, "established; {}", story());
     logs(state, compiler, &found, &later)?;
-    if let Some(answer) = packet(flow, &places, true) {
+    let answer = packet(flow, &places, true);
+    let packets = 2 + u64::from(answer.is_some());
+    if let Some(answer) = answer {
         let back = walk(program, &mut Fixed(conn::EST | conn::RPL), answer);
         prop_assert_eq!(
             decision(&back.outcome) == Decision::Allow,
@@ -325,7 +344,7 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<u32>
             prop_assert_eq!((port, packet.get(Field::Vlan)), (&from.at.port, Some(tag(from))), "reply; {}", story());
         }
     }
-    Ok(Some(hits))
+    Ok(Some(Agreed { hits, packets }))
 }
 
 fn agree_under(mode: fn(&Zone) -> Mode) {
@@ -337,7 +356,7 @@ fn agree_under(mode: fn(&Zone) -> Mode) {
         let compiler = compile(&state);
         for seed in &seeds {
             let flow = seed.flow(&state);
-            if let Some(hits) = agrees(&state, &compiler, &flow)? {
+            if let Some(Agreed { hits, .. }) = agrees(&state, &compiler, &flow)? {
                 let mut count = compared.get();
                 count[usize::from(expected(&state, &flow).0 == Decision::Allow)] += 1;
                 count[2] += hits;
@@ -372,6 +391,37 @@ fn a_canary_enforces_on_its_share() {
 #[test]
 fn modes_mix() {
     agree_under(|zone| zone.mode);
+}
+
+/// As many packets as `BULKHEAD_LAWS_PACKETS` says, on every processor, many to a state.
+#[test]
+#[ignore = "takes minutes: make laws"]
+fn programs_do_what_the_reference_says_of_many() {
+    const FLOWS: usize = 1000;
+    let setting = |name, otherwise| env::var(name).map_or(otherwise, |text| text.parse().unwrap());
+    let (wanted, seed): (u64, u64) = (setting("BULKHEAD_LAWS_PACKETS", 10_000_000), setting("BULKHEAD_LAWS_SEED", 1));
+    let [walked, states] = [const { AtomicU64::new(0) }; 2];
+    let work = &|number: u64| {
+        let seeds = [seed, number, 0, 0].map(u64::to_le_bytes).concat();
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seeds);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let (any_state, any_flow) = (state(), flow_seed());
+        while walked.load(Ordering::Relaxed) < wanted {
+            let state = any_state.new_tree(&mut runner).unwrap().current();
+            let compiler = compile(&state);
+            states.fetch_add(1, Ordering::Relaxed);
+            for _ in 0..FLOWS {
+                let flow = any_flow.new_tree(&mut runner).unwrap().current().flow(&state);
+                let agreed = agrees(&state, &compiler, &flow);
+                let agreed = agreed.unwrap_or_else(|error| panic!("seed {seed}, thread {number}: {error}"));
+                walked.fetch_add(agreed.map_or(0, |agreed| agreed.packets), Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    thread::scope(|scope| (0..threads).for_each(|number| _ = scope.spawn(move || work(number))));
+    let [walked, states] = [walked, states].map(AtomicU64::into_inner);
+    eprintln!("{walked} packets in {states} states, seed {seed}: all as the reference says");
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! A small connection tracker, shaped after Open vSwitch's for userspace: TCP and UDP by addresses and
-//! ports, ICMP echoes by their identifier, other protocols by their addresses alone; ICMP errors belong
-//! to the connection of the packet that they quote. Fragments never get here.
+//! ports, ICMP questions by their type and identifier, other protocols by their addresses alone; ICMP errors
+//! belong to the connection of the packet that they quote. Fragments never get here.
 
 use bulkhead_pipeline::{Field, Memory, Packet, conn, ethertype, ip_proto};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,12 +18,29 @@ struct Tuple {
     protocol: u8,
     from: End,
     to: End,
+    /// ICMP's type and code: a question in the other direction, with the same identifier, is no answer.
+    kind: [u8; 2],
 }
 
 impl Tuple {
     fn reversed(self) -> Self {
-        Self { from: self.to, to: self.from, ..self }
+        let [kind, code] = self.kind;
+        let kind = [reversed_type(self.protocol, kind).unwrap_or(kind), code];
+        Self { from: self.to, to: self.from, kind, ..self }
     }
+}
+
+/// The ICMP type that answers or asks for this one (RFC 792, RFC 4443 §4); `None` for others.
+fn reversed_type(protocol: u8, kind: u8) -> Option<u8> {
+    Some(match (u128::from(protocol), kind) {
+        (ip_proto::ICMP, 8) => 0,
+        (ip_proto::ICMP, 0) => 8,
+        (ip_proto::ICMP, 13 | 15) => kind + 1,
+        (ip_proto::ICMP, 14 | 16) => kind - 1,
+        (ip_proto::ICMPV6, 128) => 129,
+        (ip_proto::ICMPV6, 129) => 128,
+        _ => return None,
+    })
 }
 
 /// What a tracker needs of a frame beyond what the pipeline sees.
@@ -31,8 +48,8 @@ impl Tuple {
 pub struct Headers {
     /// Identifier of an ICMP echo.
     pub echo: u16,
-    /// Protocol and ends of the packet that an ICMP error quotes.
-    quoted: Option<(u8, End, End)>,
+    /// Of the packet that an ICMP error quotes; its zone is left open.
+    quoted: Option<Tuple>,
 }
 
 impl Headers {
@@ -59,22 +76,22 @@ impl Headers {
     }
 }
 
-fn quoted(v4: bool, ip: &[u8]) -> Option<(u8, End, End)> {
+fn quoted(v4: bool, ip: &[u8]) -> Option<Tuple> {
     let (protocol, from, to, rest) = if v4 {
         let length = usize::from(ip.first()? & 0xf) * 4;
         (number(ip, 9, 1)?, number(ip, 12, 4)?, number(ip, 16, 4)?, ip.get(length..)?)
     } else {
         (number(ip, 6, 1)?, number(ip, 8, 16)?, number(ip, 24, 16)?, ip.get(40..)?)
     };
-    let ports = match protocol {
-        ip_proto::TCP | ip_proto::UDP => (number(rest, 0, 2)? as u16, number(rest, 2, 2)? as u16),
+    let (ports, kind) = match protocol {
+        ip_proto::TCP | ip_proto::UDP => ((number(rest, 0, 2)? as u16, number(rest, 2, 2)? as u16), [0; 2]),
         ip_proto::ICMP | ip_proto::ICMPV6 => {
             let echo = number(rest, 4, 2)? as u16;
-            (echo, echo)
+            ((echo, echo), *rest.first_chunk()?)
         }
-        _ => (0, 0),
+        _ => ((0, 0), [0; 2]),
     };
-    Some((protocol as u8, (from, ports.0), (to, ports.1)))
+    Some(Tuple { zone: 0, protocol: protocol as u8, from: (from, ports.0), to: (to, ports.1), kind })
 }
 
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<u128> {
@@ -91,11 +108,11 @@ fn is_error(packet: &Packet) -> bool {
     }
 }
 
-/// Whether the packet is an ICMP message that may open a connection: an echo request.
-fn is_echo_request(packet: &Packet) -> bool {
+/// Whether the packet is an ICMP message that may open a connection: a question.
+fn is_question(packet: &Packet) -> bool {
     matches!(
         (packet.value(Field::IpProto), packet.get(Field::IcmpType)),
-        (ip_proto::ICMP, Some(8)) | (ip_proto::ICMPV6, Some(128))
+        (ip_proto::ICMP, Some(8 | 13 | 15)) | (ip_proto::ICMPV6, Some(128))
     )
 }
 
@@ -133,20 +150,22 @@ impl Tracker {
     fn tuple(&self, zone: u16, packet: &Packet) -> Tuple {
         let (from, to) = ends(packet);
         let protocol = packet.value(Field::IpProto);
-        let ports = match protocol {
-            ip_proto::TCP | ip_proto::UDP => (packet.value(Field::L4Src) as u16, packet.value(Field::L4Dst) as u16),
-            ip_proto::ICMP | ip_proto::ICMPV6 => (self.headers.echo, self.headers.echo),
-            _ => (0, 0),
+        let (ports, kind) = match protocol {
+            ip_proto::TCP | ip_proto::UDP => ([Field::L4Src, Field::L4Dst].map(|f| packet.value(f) as u16), [0; 2]),
+            ip_proto::ICMP | ip_proto::ICMPV6 => {
+                ([self.headers.echo; 2], [Field::IcmpType, Field::IcmpCode].map(|f| packet.value(f) as u8))
+            }
+            _ => ([0; 2], [0; 2]),
         };
-        Tuple { zone, protocol: protocol as u8, from: (from, ports.0), to: (to, ports.1) }
+        Tuple { zone, protocol: protocol as u8, from: (from, ports[0]), to: (to, ports[1]), kind }
     }
 
     /// State and memory of a packet.
     fn state(&self, zone: u16, packet: &Packet) -> (u128, Memory) {
         if is_error(packet) {
             // An error never opens a connection: it belongs to one, or to none.
-            let Some((protocol, from, to)) = self.headers.quoted else { return (conn::INV, Memory::default()) };
-            let quoted = Tuple { zone, protocol, from, to };
+            let Some(quoted) = self.headers.quoted else { return (conn::INV, Memory::default()) };
+            let quoted = Tuple { zone, ..quoted };
             // It travels against the packet that it quotes.
             return match (self.connections.get(&quoted), self.connections.get(&quoted.reversed())) {
                 (Some(memory), _) => (conn::REL | conn::RPL, *memory),
@@ -162,7 +181,7 @@ impl Tracker {
             return (conn::EST | conn::RPL, *memory);
         }
         let icmp = matches!(packet.value(Field::IpProto), ip_proto::ICMP | ip_proto::ICMPV6);
-        (if icmp && !is_echo_request(packet) { conn::INV } else { conn::NEW }, Memory::default())
+        (if icmp && !is_question(packet) { conn::INV } else { conn::NEW }, Memory::default())
     }
 }
 

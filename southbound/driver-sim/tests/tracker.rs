@@ -88,6 +88,21 @@ fn echoes_are_told_apart_by_identifier() {
 }
 
 #[test]
+fn a_question_in_the_other_direction_is_no_answer() {
+    let mut t = bench();
+    let (there, back) = (ipv4(1, A, B, 0, &icmp(8, 5, &[])), ipv4(1, B, A, 0, &icmp(8, 5, &[])));
+    t.commit(1, &there);
+    assert_eq!(t.track(1, &back), conn::NEW);
+    t.commit(1, &back);
+    assert_eq!(t.track(1, &ipv4(1, A, B, 0, &icmp(0, 5, &[]))), conn::EST | conn::RPL);
+    // Nor is a question of another kind the same one, or another kind's answer its own.
+    assert_eq!(t.track(1, &ipv4(1, A, B, 0, &icmp(13, 5, &[]))), conn::NEW);
+    assert_eq!(t.track(1, &ipv4(1, B, A, 0, &icmp(14, 5, &[]))), conn::INV);
+    // An error about it is known by what it quotes.
+    assert_eq!(t.track(1, &ipv4(1, R, A, 0, &icmp(3, 0, &there))), conn::REL | conn::RPL);
+}
+
+#[test]
 fn sctp_goes_by_addresses_alone() {
     let mut t = bench();
     t.commit(1, &ipv4(132, A, B, 0, &ports(1, 2)));

@@ -111,6 +111,10 @@ impl Rig {
         let program = Program::new();
         let mut rig = Self { control, ports, commands, reports, program, step: 0, _hypervisor: hypervisor, _lab: lab };
         assert!(matches!(rig.report().await, Report::Connected { .. }));
+        // Entries that the switch makes itself, and shows to nobody over OpenFlow, would decide before ours.
+        let all = rig.control.ask("bridge/dump-flows", &[BRIDGE]).unwrap();
+        let hidden = all.lines().filter_map(|line| line.split_once("priority=")?.1.split(',').next()?.parse().ok());
+        assert_eq!(hidden.filter(|priority: &u32| *priority > u16::MAX.into()).count(), 0, "{all}");
         rig
     }
 
