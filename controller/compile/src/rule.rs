@@ -286,7 +286,8 @@ impl Rule {
         let sizes = dimensions.iter().map(|dimension| dimension.len() as u64);
         let kinds = self.kinds(outcome);
         let product = sizes.clone().fold(kinds.len() as u64, u64::saturating_mul);
-        let sum = sizes.sum::<u64>() + kinds.len() as u64;
+        // One dimension is no conjunction, whatever that would spare: switches want two clauses at the least.
+        let sum = if dimensions.len() < 2 { product } else { sizes.sum::<u64>() + kinds.len() as u64 };
         if product.min(sum) > MAX_RULE_ENTRIES {
             return Err(self.too_large("entries", product.min(sum), MAX_RULE_ENTRIES));
         }

@@ -64,6 +64,13 @@ fn complaint(entry: &Entry) -> Option<String> {
     if clause && (entry.next != Next::Done || !entry.actions.iter().all(|a| matches!(a, Action::Clause { .. }))) {
         return Some("is a clause and does something else".into());
     }
+    let whole = |action: &Action| match action {
+        Action::Clause { k, n, .. } => (2..=8).contains(n) && (1..=*n).contains(k),
+        _ => true,
+    };
+    if !entry.actions.iter().all(whole) {
+        return Some("is a clause of a conjunction of fewer than two or more than eight".into());
+    }
     let tracked = entry.actions.iter().position(|action| matches!(action, Action::Track));
     if tracked.is_some_and(|at| at + 1 != entry.actions.len() || !matches!(entry.next, Next::Stage(_))) {
         return Some("does something after the tracker took the packet".into());

@@ -109,7 +109,7 @@ pub enum Action {
         conjunction: u32,
         /// Which clause, from 1.
         k: u8,
-        /// How many clauses there are, 2 or 3.
+        /// How many clauses there are, 2 to 8.
         n: u8,
     },
     /// Tells the sender that its packet was refused, on the VLAN of [`Field::InVlan`].

@@ -9,9 +9,10 @@ mod told;
 
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_ovs::{PortMap, lower};
+use bulkhead_driver_ovs::{PortMap, layout, lower};
 use bulkhead_lab::{Control, Hypervisor, Lab, hypervisor::BRIDGE};
-use bulkhead_pipeline::{Delta, Memory, Outcome, Packet, Program, Tracker, Walk, conn, render_entry, walk};
+use bulkhead_openflow::wire::packet::reason;
+use bulkhead_pipeline::{Action, Delta, Memory, Outcome, Packet, Program, Tracker, Walk, conn, render_entry, walk};
 use bulkhead_policy::arbitrary::state;
 use bulkhead_topology::{DatapathId, Name, Port};
 use proptest::{
@@ -121,7 +122,8 @@ impl Rig {
     async fn report(&mut self) -> Report {
         loop {
             match timeout(Duration::from_secs(20), self.reports.recv()).await.unwrap().unwrap().report {
-                Report::Ports(_) => {}
+                // Rejected and logged packets reach the controller from traces too.
+                Report::Ports(_) | Report::Logged(_) => {}
                 report => return report,
             }
         }
@@ -168,14 +170,21 @@ impl Rig {
             .collect();
         same("entries", flows == told.flows, format!("{flows:x?}"), format!("{:x?}", told.flows));
         let name = |port: &Port| port_name(self.ports.number(port).unwrap());
-        let (ports, controller, left) = match &walk.outcome {
-            Outcome::Delivered { port, packet } => (vec![name(port)], false, Some(packet)),
-            Outcome::Answered(packet) => (vec![name(&parsed.in_port)], false, Some(packet)),
-            Outcome::Dropped(_) => (vec![], false, None),
-            Outcome::Rejected(_) => (vec![], true, None),
+        let (ports, left) = match &walk.outcome {
+            Outcome::Delivered { port, packet } => (vec![name(port)], Some(packet)),
+            Outcome::Answered(packet) => (vec![name(&parsed.in_port)], Some(packet)),
+            Outcome::Dropped(_) | Outcome::Rejected(_) => (vec![], None),
         };
+        let actions = walk.steps.iter().filter_map(|step| step.entry).flat_map(|entry| &entry.actions);
+        let reasons: Vec<u128> = actions
+            .filter_map(|action| match action {
+                Action::Reject => Some(u128::from(reason::ACTION)),
+                Action::Log => Some(u128::from(layout::LOG_REASON)),
+                _ => None,
+            })
+            .collect();
         same("ports", ports == told.ports, format!("{ports:?}"), format!("{:?}", told.ports));
-        same("controller", controller == told.controller, controller.to_string(), told.controller.to_string());
+        same("controller", reasons == told.reasons, format!("{reasons:?}"), format!("{:?}", told.reasons));
         same("memory", tracker.1 == told.committed, format!("{:x?}", tracker.1), format!("{:x?}", told.committed));
         if let Some(packet) = left {
             found.extend(differences(&told.last, packet).into_iter().map(|what| format!("at the end, {what}")));

@@ -14,8 +14,8 @@ pub struct Told {
     pub flows: Vec<(u8, u16, u64)>,
     /// Names of the ports that it left by.
     pub ports: Vec<String>,
-    /// Whether the controller got it.
-    pub controller: bool,
+    /// Why the controller got copies of it, each time: `OFPR_*`.
+    pub reasons: Vec<u128>,
     /// Mark and label of the connections that were committed.
     pub committed: Vec<(u128, u128)>,
 }
@@ -57,7 +57,7 @@ impl Told {
             last: String::new(),
             flows: Vec::new(),
             ports: Vec::new(),
-            controller: false,
+            reasons: Vec::new(),
             committed: Vec::new(),
         };
         for line in text.lines() {
@@ -93,7 +93,10 @@ impl Told {
             match name {
                 "drop" | "recirc" | "set" | "meter" | "push_vlan" | "pop_vlan" => {}
                 // Behind a meter it is a sample of all.
-                "userspace" | "sample" => self.controller |= action.contains("controller("),
+                "userspace" | "sample" => {
+                    let reason = action.split_once("controller(reason=")?.1.split(',').next()?;
+                    self.reasons.push(number(reason)?);
+                }
                 "ct" if inside.contains(&"commit") => {
                     let remembered = |key| match value(&inside, key) {
                         Some(text) => number(text.split('/').next()?),
