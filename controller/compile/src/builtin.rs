@@ -221,8 +221,8 @@ fn connection(e: &mut Entries) {
     }
     let related = conn::TRK | conn::REL;
     let state = |bits| Match::any().masked(Field::Conn, bits, related | conn::RPL);
-    // A router outside may tell of any connection. A workload tells of its own: without this, whoever knows of
-    // a connection could reach its ends.
+    // A router outside may tell of any connection to the outside, whatever the router's own address. A workload
+    // tells of its own. Whoever else knows of a connection does not thereby reach its ends.
     for (priority, from, recall) in [(85, Some(EXTERNAL), Action::Recall), (80, None, Action::RecallService)] {
         let state = |bits| from.map_or(state(bits), |id| state(bits).with(Field::SrcId, id));
         e.add(stage, priority, state(related), vec![recall.clone()], judge, Builtin::IcmpError);

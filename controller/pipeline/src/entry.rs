@@ -95,11 +95,12 @@ pub enum Action {
     /// Looks the packet up in the connection tracker, in the zone of its network, and goes to the next
     /// stage with [`Field::Conn`] set. Last.
     Track,
-    /// Commits the connection, remembering identities, classes and service.
+    /// Commits the connection, remembering classes and service.
     Commit,
     /// Exchanges source and destination in the metadata: a reply is judged as its connection was.
     SwapEnds,
-    /// Restores what [`Self::Commit`] remembered: an ICMP error is judged as its connection.
+    /// Restores what [`Self::Commit`] remembered: an ICMP error of a router outside is judged as the connection to
+    /// the outside that it is about.
     Recall,
     /// Restores the service alone: an ICMP error is judged as its connection would be between its own ends.
     RecallService,

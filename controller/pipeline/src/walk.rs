@@ -14,9 +14,7 @@ use bulkhead_topology::Port;
 /// What [`Action::Commit`] remembers of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
-    /// Source and destination identity of the connection's first packet.
-    pub ids: [u32; 2],
-    /// Its source and destination class.
+    /// Source and destination class of the connection's first packet.
     pub classes: [u32; 2],
     /// Its service.
     pub service: u32,
@@ -131,8 +129,6 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     }
                 }
                 Action::Recall => {
-                    packet.set(Field::SrcId, memory.ids[0].into());
-                    packet.set(Field::DstId, memory.ids[1].into());
                     packet.set(Field::SrcClass, memory.classes[0].into());
                     packet.set(Field::DstClass, memory.classes[1].into());
                     packet.set(Field::Service, memory.service.into());
@@ -162,7 +158,6 @@ fn set_service(packet: &mut Packet, port: Field) {
 
 fn remember(packet: &Packet) -> Memory {
     Memory {
-        ids: [packet.value(Field::SrcId) as u32, packet.value(Field::DstId) as u32],
         classes: [packet.value(Field::SrcClass) as u32, packet.value(Field::DstClass) as u32],
         service: packet.value(Field::Service) as u32,
     }

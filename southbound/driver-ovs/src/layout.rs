@@ -11,7 +11,7 @@
 //! | chosen out-port | `reg6` |
 //! | scratch of swap-ends | `reg7` |
 //! | out_vlan, in_vlan | `reg8[0..11]`, `reg8[16..27]` |
-//! | a connection's service, ids, classes | `ct_mark`, `ct_label[0..31]` to `ct_label[96..127]` |
+//! | a connection's service, classes | `ct_mark`, `ct_label[0..31]`, `ct_label[32..63]` |
 
 use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
@@ -189,30 +189,25 @@ pub(crate) const fn service_from_protocol() -> [Action; 2] {
 }
 
 /// Where a connection keeps what is remembered: register, connection's field, lowest bit.
-const REMEMBERED: [(OxmField, OxmField, u16); 5] = [
-    (SERVICE, OxmField::CtMark, 0),
-    (OxmField::Reg1, OxmField::CtLabel, 0),
-    (OxmField::Reg2, OxmField::CtLabel, 32),
-    (OxmField::Reg4, OxmField::CtLabel, 64),
-    (OxmField::Reg5, OxmField::CtLabel, 96),
-];
+const REMEMBERED: [(OxmField, OxmField, u16); 3] =
+    [(SERVICE, OxmField::CtMark, 0), (OxmField::Reg4, OxmField::CtLabel, 0), (OxmField::Reg5, OxmField::CtLabel, 32)];
 
 /// The metadata into the connection.
-pub(crate) const fn remember() -> [Action; 5] {
+pub(crate) const fn remember() -> [Action; 3] {
     const fn one((register, place, offset): (OxmField, OxmField, u16)) -> Action {
         Action::Move { src: Subfield::whole(register), dst: place, dst_offset: offset }
     }
-    let [a, b, c, d, e] = REMEMBERED;
-    [one(a), one(b), one(c), one(d), one(e)]
+    let [a, b, c] = REMEMBERED;
+    [one(a), one(b), one(c)]
 }
 
 /// The connection's memory into the metadata.
-pub(crate) const fn recall() -> [Action; 5] {
+pub(crate) const fn recall() -> [Action; 3] {
     const fn one((register, place, offset): (OxmField, OxmField, u16)) -> Action {
         Action::Move { src: Subfield::new(place, offset, 32), dst: register, dst_offset: 0 }
     }
-    let [a, b, c, d, e] = REMEMBERED;
-    [one(a), one(b), one(c), one(d), one(e)]
+    let [a, b, c] = REMEMBERED;
+    [one(a), one(b), one(c)]
 }
 
 /// The connection's service alone.

@@ -246,8 +246,9 @@ fn icmp_errors() -> Case {
         let (asked, unasked) = (way.udp(40_003, 53), C.to(&B, v6).udp(40_003, 53));
         case.send("a", asked.clone(), Delivered("b"));
         case.send("b", way.back().icmp_error(kind, code, &asked), Delivered("a"));
-        // A router outside may tell; a workload that the connection is none of may not.
-        case.send("uplink0", EXT.to(&A, v6).icmp_error(kind, code, &asked), Delivered("a"));
+        // A router outside may tell of what goes there; nobody may tell of others' connections.
+        let reply = way.back().udp(53, 40_003);
+        case.send("uplink0", EXT.to(&B, v6).icmp_error(kind, code, &reply), Dropped("isolation by dns"));
         case.send("c", C.to(&A, v6).icmp_error(kind, code, &asked), Dropped("default of net"));
         if !v6 {
             case.send("b", way.back().icmp_error(5, 1, &asked), Dropped("default of net"));
@@ -286,6 +287,11 @@ spec:
     let mut case = Case::new("out of the fabric", &[policy]);
     case.syn(A, EXT, 443, Delivered("uplink0"));
     case.syn_ack(EXT, A, 443, Delivered("a"));
+    // The address of a router on the way is none that a rule means.
+    for (v6, kind, code) in [(false, 3, 4), (true, 2, 0)] {
+        let asked = A.to(&EXT, v6).tcp(SYN, 40_000, 443);
+        case.send("uplink0", OTHER.to(&A, v6).icmp_error(kind, code, &asked), Delivered("a"));
+    }
     case.syn(A, OTHER, 443, Dropped("outbound/egress/1"));
     case.syn(A, EXT, 80, Dropped("isolation by outbound"));
     case.syn(A, B, 443, Dropped("isolation by outbound"));

@@ -54,8 +54,7 @@ impl Tracker for Fixed {
         (self.0, Memory::default())
     }
     fn commit(&mut self, _: u16, _: &Packet, memory: Memory) {
-        let label = [memory.ids, memory.classes].concat();
-        let label = label.into_iter().rev().fold(0, |sum, word| sum << 32 | u128::from(word));
+        let label = memory.classes.into_iter().rev().fold(0, |sum, word| sum << 32 | u128::from(word));
         self.1.push((memory.service.into(), label));
     }
 }
