@@ -20,7 +20,7 @@ const ROLES: [&str; TEAM] = ["web", "app", "app", "db"];
 const RULES: [(&str, &str, u16); 3] = [("web", "gateway", 443), ("app", "web", 8080), ("db", "app", 5432)];
 
 /// Network and switch.
-fn base() -> [Value; 2] {
+pub(crate) fn base() -> [Value; 2] {
     [
         json!({"kind": "Network", "metadata": {"name": "prod"}, "spec": {"vni": 5001, "subnets": ["10.0.0.0/8"]}}),
         json!({"kind": "Switch", "metadata": {"name": SWITCH},
@@ -75,11 +75,21 @@ fn fabric_wide(number: usize) -> Value {
                      "ports": [{"protocol": "tcp", "port": 9000 + number}]}]}})
 }
 
+/// How many policies select one of the first `local` workloads.
+pub(crate) fn policies_about(local: usize) -> usize {
+    FABRIC_WIDE + local.div_ceil(TEAM) * RULES.len()
+}
+
 /// Every document of a fabric of this many workloads, made one at a time.
 pub(crate) fn each(workloads: usize) -> impl Iterator<Item = Value> {
+    with_local(workloads, LOCAL)
+}
+
+/// As [`each`], with so many workloads at the switch.
+pub(crate) fn with_local(workloads: usize, local: usize) -> impl Iterator<Item = Value> {
     let teams = workloads / TEAM;
     let policies = (0..teams).flat_map(|team| (0..RULES.len()).map(move |rule| policy(team, rule, 0)));
-    let workloads = (0..workloads).map(|index| workload(index, index < LOCAL));
+    let workloads = (0..workloads).map(move |index| workload(index, index < local));
     base().into_iter().chain(workloads).chain(policies).chain((0..FABRIC_WIDE).map(fabric_wide))
 }
 

@@ -12,6 +12,7 @@ mod quick;
 mod reconnect;
 mod sample;
 mod scale;
+mod shape;
 mod stall;
 
 use clap::Parser;
@@ -61,6 +62,8 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     Compile,
+    Hostile,
+    Mix,
     Memory,
     Edit,
     Bulk,
@@ -96,6 +99,13 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Compile) {
         let of = |size: &usize| part("compile", || compile::measure(*size));
         all.insert("compile".into(), arguments.workloads.iter().map(of).collect());
+    }
+    if wanted(Part::Hostile) {
+        all.insert("hostilePolicies".into(), part("hostile policies", shape::hostile));
+    }
+    if wanted(Part::Mix) {
+        let of = |size: &usize| part("entries of the mix", || shape::entries(*size));
+        all.insert("entriesOfTheMix".into(), arguments.workloads.iter().map(of).collect());
     }
     if wanted(Part::Memory) {
         let compile = |size: &usize| part("memory", || memory::compile(*size));
