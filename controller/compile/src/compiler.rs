@@ -11,7 +11,7 @@ use crate::{
     set::Set,
     switch::{Switch, Unit},
 };
-use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::{
     Change, Key, Kind, Resource, State, carries_out,
     model::{AddressSet, Direction, Mode, Network, Policy, Workload, Zone},
@@ -138,6 +138,11 @@ impl Compiler {
     /// The program of a switch.
     pub fn program(&self, switch: &Name) -> Option<&Program> {
         self.switches.get(switch).map(|switch| &switch.program)
+    }
+
+    /// The masks of the program of a switch.
+    pub fn masks(&self, switch: &Name) -> Option<&Masks> {
+        self.switches.get(switch).map(|switch| &switch.masks)
     }
 
     /// Every durable number given so far.

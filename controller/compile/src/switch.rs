@@ -8,7 +8,7 @@ use crate::{
     order::Order,
     rule::{Lane, Piece, shared},
 };
-use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Match, Program, Stage};
+use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Masks, Match, Program, Stage};
 use bulkhead_policy::model;
 use bulkhead_topology::{IpNet, Name};
 use std::{
@@ -37,6 +37,8 @@ type Clauses = BTreeMap<EntryKey, BTreeMap<Action, u32>>;
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
     pub program: Program,
+    /// The masks of its entries.
+    pub masks: Masks,
     units: BTreeMap<Unit, Vec<(EntryKey, Option<Action>)>>,
     clauses: Clauses,
     /// Rules that concern a workload of this switch, by lane, in order.
@@ -148,12 +150,20 @@ impl Switch {
     }
 
     /// What changed at the touched places.
-    pub fn delta(&self, touched: Touched) -> Delta {
+    pub fn delta(&mut self, touched: Touched) -> Delta {
         let mut delta = Delta::default();
         for (key, before) in touched {
             match (before, self.program.get(&key)) {
-                (Some(_), None) => delta.remove.push(key),
-                (before, Some(now)) if before.as_ref() != Some(now) => delta.add.push(now.clone()),
+                (Some(_), None) => {
+                    self.masks.remove(&key);
+                    delta.remove.push(key);
+                }
+                (before, Some(now)) if before.as_ref() != Some(now) => {
+                    if before.is_none() {
+                        self.masks.add(&key);
+                    }
+                    delta.add.push(now.clone());
+                }
                 _ => {}
             }
         }

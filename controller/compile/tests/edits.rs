@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use bulkhead_compile::{Compiler, Numbers};
-use bulkhead_pipeline::{Program, render_program};
+use bulkhead_pipeline::{Masks, Program, render_program};
 use bulkhead_policy::{
     Change, State,
     arbitrary::{state, steps, try_apply},
@@ -79,6 +79,7 @@ fn same(
     let anew = Compiler::new(state, compiler.numbers().clone()).unwrap().0;
     for switch in state.switches.keys() {
         let (now, wanted) = (compiler.program(switch), anew.program(switch));
+        assert_eq!(compiler.masks(switch).cloned(), wanted.map(Masks::of), "seed {seed}, edit {edit}, {switch}");
         if now != wanted || sent.get(switch).or(Some(&Program::new())) != wanted {
             let text = |program: Option<&Program>| program.map(render_program).unwrap_or_default();
             assert_eq!(text(now), text(wanted), "seed {seed}, edit {edit}, {switch}: {changes:#?}");

@@ -5,12 +5,8 @@ use crate::{
     field::{Field, conn},
     program::Program,
     render::render_entry,
-    stage::Stage,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::fmt;
 
 /// An entry that its stage's declaration forbids: a mistake of the compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,21 +84,4 @@ fn complaint(entry: &Entry) -> Option<String> {
         return Some("matches unknown connection bits".into());
     }
     None
-}
-
-/// Whether the in-port is matched, and which bits of which fields.
-type Mask = (bool, Vec<(Field, u128)>);
-
-/// How many different masks each stage's entries have; stages without entries are left out.
-///
-/// A dataplane tries one table after another, one for each mask, so this is what a lookup costs at the worst (threat
-/// A20: whoever can make a switch hold many masks makes it slow for everybody).
-pub fn masks(program: &Program) -> BTreeMap<Stage, usize> {
-    let mut seen: BTreeMap<Stage, BTreeSet<Mask>> = BTreeMap::new();
-    for entry in program.iter() {
-        let matches = &entry.key.matches;
-        let mask = matches.fields().iter().map(|(field, _, mask)| (*field, *mask)).collect();
-        seen.entry(entry.key.stage).or_default().insert((matches.in_port.is_some(), mask));
-    }
-    seen.into_iter().map(|(stage, masks)| (stage, masks.len())).collect()
 }

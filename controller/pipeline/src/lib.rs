@@ -6,15 +6,17 @@
 mod check;
 mod entry;
 mod field;
+mod masks;
 mod packet;
 mod program;
 mod render;
 mod stage;
 mod walk;
 
-pub use check::{Violation, check, masks};
+pub use check::{Violation, check};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Match, Next, Output};
 pub use field::{Field, conn, frag, vlan};
+pub use masks::Masks;
 pub use packet::{Packet, PacketError, ethertype, ip_proto};
 pub use program::{Delta, Program};
 pub use render::{render_entry, render_pipeline, render_program};

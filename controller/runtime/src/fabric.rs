@@ -3,7 +3,7 @@
 use crate::drivers::Drivers;
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Command, Counter, FromSwitch, Report, ToDrivers};
-use bulkhead_pipeline::{Cause, Delta, Program};
+use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::model::Driver;
 use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
 use bulkhead_topology::Name;
@@ -25,6 +25,8 @@ pub struct SwitchView {
     pub driver: Driver,
     /// How far it has come.
     pub progress: Progress,
+    /// Different masks among the entries of the stage that has most of them.
+    pub masks: usize,
 }
 
 /// Every switch's view, shared with readers.
@@ -40,6 +42,7 @@ impl Views {
 struct Slot {
     machine: Machine,
     driver: Driver,
+    masks: usize,
     /// The driver's channel; none if this program has no driver for the switch.
     channel: Option<usize>,
     attachment: u64,
@@ -84,6 +87,7 @@ impl Fabric {
         let slot = Slot {
             machine: Machine::new(revision),
             driver: driver.clone(),
+            masks: 0,
             channel: route.as_ref().map(|(channel, _)| *channel),
             attachment: self.attachments,
             expected: Some(now + FIRST_CONNECT),
@@ -119,6 +123,7 @@ impl Fabric {
         for (name, slot) in &mut self.slots {
             let delta = deltas.get(name).unwrap_or(&none);
             let program = compiler.program(name).unwrap_or(&self.nothing);
+            slot.masks = compiler.masks(name).map_or(0, Masks::most);
             let output = slot.machine.handle(Input::Desired { revision, delta }, program, now);
             carry_out(&self.drivers, name, slot, output);
             publish(&self.views, name, slot);
@@ -132,6 +137,7 @@ impl Fabric {
             return;
         };
         let program = compiler.program(&name).unwrap_or(&self.nothing);
+        slot.masks = compiler.masks(&name).map_or(0, Masks::most);
         let machine = &mut slot.machine;
         let output = match &report {
             Report::Connected { capabilities, ports } => {
@@ -249,9 +255,16 @@ fn carry_out(drivers: &Drivers, name: &Name, slot: &Slot, output: Option<Output>
 fn publish(views: &Views, name: &Name, slot: &Slot) {
     let mut views = views.0.write().unwrap_or_else(PoisonError::into_inner);
     match views.get_mut(name) {
-        Some(view) if view.driver == slot.driver => view.progress.clone_from(slot.machine.progress()),
+        Some(view) if view.driver == slot.driver => {
+            view.progress.clone_from(slot.machine.progress());
+            view.masks = slot.masks;
+        }
         _ => {
-            let view = SwitchView { driver: slot.driver.clone(), progress: slot.machine.progress().clone() };
+            let view = SwitchView {
+                driver: slot.driver.clone(),
+                progress: slot.machine.progress().clone(),
+                masks: slot.masks,
+            };
             views.insert(name.clone(), view);
         }
     }

@@ -78,7 +78,7 @@ pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, Swit
     let flows = [(Some(("written", "yes")), totals.logged), (Some(("written", "no")), totals.not_logged)];
     let about = "New connections that rules asked to log; those that a switch left out are not known.";
     metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);
-    let per_switch: [(&str, &str, &str, PerSwitch); 9] = [
+    let per_switch: [(&str, &str, &str, PerSwitch); 10] = [
         ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
         ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.into()),
         ("desired_revision", "gauge", "The revision it should have.", |v| v.progress.desired),
@@ -87,6 +87,7 @@ pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, Swit
         ("unconfirmed_entries", "gauge", "Changes of entries not confirmed yet.", |v| v.progress.unconfirmed as u64),
         ("waiting_entries", "gauge", "Entries that wait for a port.", |v| v.progress.waiting as u64),
         ("drift_entries", "gauge", "Entries that differed at the last read-back.", |v| v.progress.drift as u64),
+        ("masks", "gauge", "Different masks in the table that has most of them.", |v| v.masks as u64),
         ("changed_entries_total", "counter", "Entries changed by confirmed steps.", |v| v.progress.changes),
     ];
     for (name, kind, help, value) in per_switch {
