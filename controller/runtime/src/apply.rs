@@ -148,12 +148,13 @@ impl Core {
             // They stay given, so they are stored: the change may come in earnest.
             self.remember(compiled.numbers);
             self.undo(&accepted, &backward)?;
+            self.forget();
             outcome.entries = self.entry_counts(&compiled.deltas);
             return Ok(outcome);
         }
         let revision = accepted.revision + 1;
-        let mut numbers = self.unsaved.clone();
-        numbers.extend(compiled.numbers.iter().cloned());
+        let unsaved = self.unsaved.iter().map(|(name, number)| (name.clone(), *number));
+        let numbers = unsaved.chain(compiled.numbers.iter().cloned()).collect();
         let stored = self.store.append(&Revision {
             number: revision,
             author: request.author.clone(),

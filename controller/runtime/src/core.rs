@@ -78,7 +78,7 @@ pub struct Core {
     /// How many names there were when the unused were last forgotten.
     pub(crate) names_kept: usize,
     /// Changed numbers that go to the store with the next revision.
-    pub(crate) unsaved: Vec<(Arc<str>, Option<u32>)>,
+    pub(crate) unsaved: BTreeMap<Arc<str>, Option<u32>>,
     pub(crate) store: Box<dyn Store>,
     pub(crate) fabric: Fabric,
     pub(crate) totals: Arc<Mutex<Totals>>,
@@ -106,7 +106,7 @@ impl Core {
             compiler,
             numbers,
             names_kept: 0,
-            unsaved: Vec::new(),
+            unsaved: BTreeMap::new(),
             store,
             fabric,
             totals: Arc::default(),
@@ -126,13 +126,18 @@ impl Core {
 
     /// Takes over numbers that the compiler changed; they are stored with the next revision.
     pub(crate) fn remember(&mut self, numbers: Vec<(Arc<str>, Option<u32>)>) {
-        for (name, number) in &numbers {
+        for (name, number) in numbers {
             match number {
-                Some(number) => self.numbers.insert(name.clone(), *number),
-                None => self.numbers.remove(name),
-            };
+                Some(number) => _ = self.numbers.insert(name.clone(), number),
+                None => _ = self.numbers.remove(&name),
+            }
+            // What came and went between two revisions, as dry runs have it, was never stored. If it was, before an
+            // earlier end of it, the store keeps a number that is nobody else's.
+            if number.is_none() && matches!(self.unsaved.remove(&name), Some(Some(_))) {
+                continue;
+            }
+            self.unsaved.insert(name, number);
         }
-        self.unsaved.extend(numbers);
     }
 
     /// Has the compiler forget names that nobody has any more, once there are many (A23).
