@@ -173,11 +173,16 @@ impl Ours {
     /// Carries out one step, and says how long it took.
     pub(crate) async fn apply(&mut self, delta: Delta) -> Result<Duration> {
         self.step += 1;
+        self.apply_as(self.step, delta).await
+    }
+
+    /// The same as a step of this number.
+    pub(crate) async fn apply_as(&mut self, number: u64, delta: Delta) -> Result<Duration> {
         let began = Instant::now();
-        let command = Command::Apply { step: self.step, delta };
+        let command = Command::Apply { step: number, delta };
         self.commands.send(ToDrivers::Command { switch: self.switch.clone(), command }).await?;
         match self.report().await? {
-            Report::Applied { step } if step == self.step => Ok(began.elapsed()),
+            Report::Applied { step } if step == number => Ok(began.elapsed()),
             other => bail!("the step is not applied: {other:?}"),
         }
     }

@@ -1,11 +1,16 @@
-//! Forwarding during a large change: the longest gap that an unrelated, allowed flow of 1,000 packets per second sees
-//! while a real switch takes very many entries, and while it gives them up again.
+//! Forwarding during a large change: the longest gap that an unrelated flow of 1,000 packets per second sees while a real
+//! switch takes very many entries, and while it gives them up again. Reconciler and driver are the controller's own; what
+//! the entries are about is made up.
 
-use anyhow::{Context, Result, ensure};
-use bulkhead_client::Client;
+use crate::{
+    bulk::{Ours, entry},
+    fabric::{DATAPATH, SWITCH},
+};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_lab::{Lab, Workload, workload::Family};
-use bulkhead_tests::controller::Controller;
-use bulkhead_topology::Mac;
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Match, Next, Output as Out, Program, Stage};
+use bulkhead_reconcile::{Input, Machine, Output, Ports};
+use bulkhead_topology::{Mac, Port};
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -13,69 +18,94 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::net::TcpListener;
 
 /// Pause between two packets.
 const PACE: Duration = Duration::from_millis(1);
 /// Where the flow goes.
 const PORT: u16 = 9000;
-/// Entries of one policy: services that make no block together.
-const SERVICES: usize = 50;
 /// How often the change is made and taken back.
 const ROUNDS: usize = 3;
 /// How long the flow is watched with nothing else going on.
 const QUIET: Duration = Duration::from_secs(3);
-/// How long any change may take.
-const LIMIT: Duration = Duration::from_secs(120);
 
-fn workload(index: u8, app: &str) -> Value {
-    json!({"kind": "Workload", "metadata": {"name": format!("w{index}"), "labels": {"app": app}},
-        "spec": {"network": "net", "interfaces": [{"mac": format!("02:00:00:00:00:{index:02x}"),
-            "ips": [format!("10.1.0.{index}")], "attachment": {"switch": "hv1", "port": format!("w{index}")}}]}})
+/// Carries all packets of one port to another.
+fn wire(from: &str, to: &str) -> Entry {
+    let port = |name: &str| Port::Name(name.into());
+    let actions = vec![Action::Output(Out::Port(port(to)))];
+    Entry::new(Stage::Classify, 1, Match::any().port(port(from)), actions, Next::Done, Cause::Rule(1))
 }
 
-fn base() -> Vec<Value> {
-    let own = json!({"matchLabels": {"app": "pace"}});
-    vec![
-        json!({"kind": "Network", "metadata": {"name": "net"}, "spec": {"vni": 5001, "subnets": ["10.1.0.0/16"]}}),
-        json!({"kind": "Switch", "metadata": {"name": "hv1"}, "spec": {"driver": "openflow", "datapathId": "0xb1"}}),
-        workload(11, "pace"),
-        workload(12, "pace"),
-        workload(13, "target"),
-        json!({"kind": "Policy", "metadata": {"name": "pace"}, "spec": {"subject": own,
-            "ingress": [{"action": "allow", "from": [own], "ports": [{"protocol": "udp", "port": PORT}]}],
-            "egress": [{"action": "allow", "to": [own], "ports": [{"protocol": "udp", "port": PORT}]}]}}),
-    ]
+/// A switch as the controller sees it.
+struct Driven {
+    ours: Ours,
+    machine: Machine,
+    desired: Program,
+    revision: u64,
+    began: Instant,
+    /// Steps that were taken.
+    steps: usize,
 }
 
-/// Policies of this many entries, all about somebody else.
-fn bulk(entries: usize) -> Vec<Value> {
-    let ports: Vec<_> = (0..SERVICES).map(|n| json!({"protocol": "tcp", "port": 1001 + 2 * n})).collect();
-    (0..entries / SERVICES)
-        .map(|number| {
-            json!({"kind": "Policy", "metadata": {"name": format!("bulk-{number}")}, "spec": {
-                "subject": {"matchLabels": {"app": "target"}},
-                "ingress": [{"action": "allow", "from": [{"cidr": format!("198.18.{}.{}/32", number / 250, number % 250)}],
-                             "ports": ports}]}})
-        })
-        .collect()
+impl Driven {
+    async fn run(&mut self, first: Option<Output>) -> Result<()> {
+        let mut next = first;
+        while let Some(output) = next {
+            let now = self.began.elapsed();
+            next = match output {
+                Output::Read => {
+                    let (program, alien) = self.ours.read().await?;
+                    self.machine.handle(Input::Actual { program: &program, alien }, &self.desired, now)
+                }
+                Output::Apply { step, delta } => {
+                    self.steps += 1;
+                    self.ours.apply_as(step, delta).await?;
+                    self.machine.handle(Input::Applied { step }, &self.desired, now)
+                }
+            };
+        }
+        let progress = self.machine.progress();
+        ensure!(progress.acknowledged == self.revision, "not in step: {progress:?}");
+        Ok(())
+    }
+
+    async fn change(&mut self, delta: &Delta) -> Result<()> {
+        self.revision += 1;
+        self.desired.apply(delta);
+        let input = Input::Desired { revision: self.revision, delta };
+        let first = self.machine.handle(input, &self.desired, self.began.elapsed());
+        self.run(first).await
+    }
 }
 
 /// Measures a change of this many entries.
 pub(crate) fn measure(entries: usize) -> Result<Value> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut lab = Lab::new("stall")?;
-    let switch = lab.hypervisor("hv1", 0xb1)?;
+    let switch = lab.hypervisor(SWITCH, DATAPATH)?;
     let mut place = |index: u8| {
         let mac: Mac = format!("02:00:00:00:00:{index:02x}").parse()?;
         lab.workload(&switch, &format!("w{index}"), mac, &[Ipv4Addr::new(10, 1, 0, index).into()])
     };
-    let [from, to, _] = [place(11)?, place(12)?, place(13)?];
-    let program = std::env::current_exe()?.with_file_name("bulkheadd");
-    let controller = Controller::start(&program, switch.controller_address())?;
-    let client = &controller.client;
-    switch.set_controller(controller.openflow)?;
-    done(client, client.apply(&base(), false)?.revision)?;
+    let [from, to] = [place(11)?, place(12)?];
+    let mut driven = runtime.block_on(async {
+        let listener = TcpListener::bind((switch.controller_address(), 0)).await?;
+        switch.set_controller(listener.local_addr()?)?;
+        let mut ours = Ours::listen(listener).await?;
+        let ports = Ports::Known(ours.connected().await?);
+        let desired: Program = [wire("w11", "w12"), wire("w12", "w11")].into_iter().collect();
+        let (machine, revision, began) = (Machine::new(1), 1, Instant::now());
+        let mut driven = Driven { ours, machine, desired, revision, began, steps: 0 };
+        let connected = Input::Connected { ports: &ports, max_entries: 1_000_000 };
+        let first = driven.machine.handle(connected, &driven.desired, Duration::ZERO);
+        driven.run(first).await?;
+        anyhow::Ok(driven)
+    })?;
 
     let flow = Flow::open(&from, &to)?;
+    let bulk: Vec<Entry> = (0..entries).map(entry).collect();
+    let install = Delta { remove: Vec::new(), add: bulk.clone() };
+    let removal = Delta { remove: bulk.into_iter().map(|entry| entry.key).collect(), add: Vec::new() };
     let over = AtomicBool::new(false);
     let mut rounds = Vec::new();
     let (arrivals, quiet) = thread::scope(|scope| -> Result<_> {
@@ -87,47 +117,38 @@ pub(crate) fn measure(entries: usize) -> Result<Value> {
             let began = Instant::now();
             thread::sleep(QUIET);
             let quiet = (began, Instant::now());
-            let documents = bulk(entries);
             for _ in 0..ROUNDS {
                 let began = Instant::now();
-                done(client, client.apply(&documents, false)?.revision)?;
+                runtime.block_on(driven.change(&install))?;
                 let installed = Instant::now();
-                done(client, client.delete(&documents, false)?.revision)?;
+                runtime.block_on(driven.change(&removal))?;
                 rounds.push((began, installed, Instant::now()));
             }
-            Ok(quiet)
+            anyhow::Ok(quiet)
         })();
         over.store(true, Ordering::Relaxed);
         sender.join().ok().context("the sender broke")??;
         let arrivals = receiver.join().ok().context("the receiver broke")??;
         measured.map(|quiet| (arrivals, quiet))
     })?;
-    ensure!(arrivals.len() > 1000, "the flow does not get through: {} packets", arrivals.len());
-    let flows = client.status()?.switches.first().map_or(0, |switch| switch.entries);
+    if arrivals.len() < 1000 {
+        bail!("the flow does not get through: {} packets", arrivals.len());
+    }
     lab.down()?;
-    let rows: Vec<_> = rounds
-        .iter()
-        .map(|(began, installed, removed)| {
-            json!({"installMs": (*installed - *began).as_millis() as u64, "installGapMs": gap(&arrivals, *began, *installed),
-                   "removalMs": (*removed - *installed).as_millis() as u64, "removalGapMs": gap(&arrivals, *installed, *removed)})
-        })
-        .collect();
+    let row = |(began, installed, removed): &(Instant, Instant, Instant)| {
+        json!({"installMs": (*installed - *began).as_millis() as u64, "installGapMs": gap(&arrivals, *began, *installed),
+               "removalMs": (*removed - *installed).as_millis() as u64, "removalGapMs": gap(&arrivals, *installed, *removed)})
+    };
     Ok(json!({
         "entries": entries,
+        "steps": driven.steps,
         "packetsPerSecond": 1000,
         "packets": arrivals.len(),
         "quietGapMs": gap(&arrivals, quiet.0, quiet.1),
-        "rounds": rows,
-        "entriesAfterwards": flows,
+        "rounds": rounds.iter().map(row).collect::<Vec<_>>(),
         "note": "longest time between two arrivals; the sender, the receiver and the controller run on the same cores as \
                  the switch, so the quiet gap is the machine's own",
     }))
-}
-
-fn done(client: &Client, revision: u64) -> Result<()> {
-    let realized = client.realization(revision, LIMIT)?;
-    ensure!(realized.realized && realized.disconnected.is_empty(), "not taken: {realized:?}");
-    Ok(())
 }
 
 /// The longest time between two arrivals in a span, in milliseconds.
