@@ -53,6 +53,14 @@ impl Rig {
         self.carry(output);
     }
 
+    /// Adds an entry, or removes it.
+    fn edit(&mut self, remove: bool, entry: Entry) {
+        self.change(&match remove {
+            true => Delta { remove: vec![entry.key], add: Vec::new() },
+            false => Delta { remove: Vec::new(), add: vec![entry] },
+        });
+    }
+
     /// Hands one report over, or lets time pass until something is due.
     fn turn(&mut self) {
         let (now, desired) = (self.now, &self.desired);
@@ -92,11 +100,7 @@ proptest! {
         let left = left.into_iter().map(|(source, cause)| entry(source, cause)).collect();
         let mut rig = Rig::new(seed, Odds::STORM, left);
         for (remove, source, cause, turns) in edits {
-            let entry = entry(source, cause);
-            rig.change(&match remove {
-                true => Delta { remove: vec![entry.key], add: Vec::new() },
-                false => Delta { remove: Vec::new(), add: vec![entry] },
-            });
+            rig.edit(remove, entry(source, cause));
             for _ in 0..turns {
                 rig.turn();
             }
@@ -126,11 +130,7 @@ proptest! {
         // Without late answers: a late read-back cannot be told from a fresh one.
         let mut rig = Rig::new(seed, Odds { delay: 0, ..Odds::STORM }, Program::new());
         for (remove, source, cause, turns) in edits {
-            let entry = entry(source, cause);
-            rig.change(&match remove {
-                true => Delta { remove: vec![entry.key], add: Vec::new() },
-                false => Delta { remove: Vec::new(), add: vec![entry] },
-            });
+            rig.edit(remove, entry(source, cause));
             for _ in 0..turns {
                 rig.turn();
                 if rig.machine.progress().acknowledged == rig.revision {
@@ -144,11 +144,7 @@ proptest! {
     fn without_trouble_no_time_passes(edits in proptest::collection::vec(edit(), 1..60)) {
         let mut rig = Rig::new(0, Odds::CALM, Program::new());
         for (remove, source, cause, turns) in edits {
-            let entry = entry(source, cause);
-            rig.change(&match remove {
-                true => Delta { remove: vec![entry.key], add: Vec::new() },
-                false => Delta { remove: Vec::new(), add: vec![entry] },
-            });
+            rig.edit(remove, entry(source, cause));
             for _ in 0..turns.min(rig.inbox.len()) {
                 rig.turn();
             }
