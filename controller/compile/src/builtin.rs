@@ -156,8 +156,8 @@ fn arp_nd(e: &mut Entries) {
     for kind in 133..=137u128 {
         e.drop(Stage::ArpNd, 20, nd_like(kind), Builtin::Nd);
     }
-    // A switch finds no target where an option is there twice, and rewrites only the first of the link-layer options:
-    // what it would not make true does not pass.
+    // A switch finds no target where an option is there twice, and no sender where the target's option is: what was
+    // not checked does not pass.
     for kind in [135, 136] {
         e.drop(Stage::ArpNd, 110, nd(kind).with(Field::NdTarget, 0u8), Builtin::Nd);
     }
@@ -168,6 +168,9 @@ fn arp_nd(e: &mut Entries) {
         let ask = udp.clone().with(Field::L4Src, client).with(Field::L4Dst, server);
         let group = if kind == ethertype::IPV4 { BROADCAST } else { DHCPV6_SERVERS };
         e.drop(Stage::ArpNd, 40, ask.with(Field::EthDst, group), Builtin::Dhcp);
+        // Workloads are no servers, whatever policies let them say.
+        let answer = udp.with(Field::L4Src, server).with(Field::L4Dst, client);
+        e.drop(Stage::ArpNd, 70, answer.with(Field::SrcLocal, 1u8), Builtin::Dhcp);
     }
     for kind in IP {
         e.add(Stage::ArpNd, 10, ip(kind), vec![], to(Stage::SrcClass), Builtin::Classify);
@@ -267,10 +270,7 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
     }
     let ask = inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8));
     e.add(Stage::ArpNd, 50, ask, way_out().collect(), to(Stage::Deliver), Builtin::Arp);
-    // The sender's link-layer option is made true: its Ethernet source has been checked.
-    let sender = [Action::Copy { from: Field::EthSrc, to: Field::NdSll }];
-    let solicit = sender.into_iter().chain(way_out()).collect();
-    e.add(Stage::ArpNd, 50, inside(nd(135)), solicit, to(Stage::Deliver), Builtin::Nd);
+    e.add(Stage::ArpNd, 50, inside(nd(135)), way_out().collect(), to(Stage::Deliver), Builtin::Nd);
     for (kind, [client, server], group) in
         [(ethertype::IPV4, [68u128, 67], BROADCAST), (ethertype::IPV6, [546, 547], DHCPV6_SERVERS)]
     {
@@ -348,9 +348,14 @@ fn plugged(e: &mut Entries, mac: Mac, ips: &[IpAddr], port: &Port, identity: u32
     let arp = || own(ip(ethertype::ARP)).with(Field::ArpSha, mac.to_bits());
     e.drop(Stage::Antispoof, 100, arp().with(Field::ArpSpa, 0u8), Builtin::Arp);
     let link_local = mac.link_local();
-    for from in [Ipv6Addr::UNSPECIFIED, link_local] {
-        let solicit = own(nd(135)).with(Field::Ipv6Src, from.to_bits());
-        e.add(Stage::Antispoof, 100, solicit, vec![], on(), Builtin::Antispoof);
+    // A solicitation names its sender's link-layer address, or none; from no address, none (RFC 4861 §4.3).
+    e.drop(Stage::Antispoof, 101, own(nd(135)), Builtin::Antispoof);
+    let own_v6 = ips.iter().filter_map(|ip| if let IpAddr::V6(v6) = ip { Some(*v6) } else { None });
+    let with_option = own_v6.chain([link_local]).map(|from| (from, mac.to_bits()));
+    let without = with_option.clone().map(|(from, _)| (from, 0)).chain([(Ipv6Addr::UNSPECIFIED, 0)]);
+    for (from, option) in with_option.chain(without) {
+        let solicit = own(nd(135)).with(Field::Ipv6Src, from.to_bits()).with(Field::NdSll, option);
+        e.add(Stage::Antispoof, 102, solicit, vec![], on(), Builtin::Antispoof);
     }
     let dhcp = |kind, [client, server]: [u128; 2]| {
         own(proto(kind, ip_proto::UDP)).with(Field::L4Src, client).with(Field::L4Dst, server)

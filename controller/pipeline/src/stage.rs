@@ -169,7 +169,6 @@ impl Stage {
                 F::Ipv6Src,
                 F::Ipv6Dst,
                 F::IcmpType,
-                F::NdSll,
                 F::NdReserved,
             ],
             next: &[S::Answer, S::SrcClass, S::Deliver],

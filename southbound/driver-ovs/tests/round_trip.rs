@@ -68,7 +68,9 @@ fn refused(entry: &Entry) -> LowerError {
 
 #[test]
 fn a_sequence_that_lost_an_action_is_not_lifted() {
-    for action in [Action::SwapEnds, Action::Recall, Action::Reject, Action::PushVlan(Field::InVlan)] {
+    for action in
+        [Action::SwapEnds, Action::Recall, Action::RecallService, Action::Reject, Action::PushVlan(Field::InVlan)]
+    {
         let flow = lower(&simple(Match::any(), vec![action.clone()], Next::Drop), &ports()).unwrap();
         let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
             panic!("one instruction")

@@ -50,6 +50,8 @@ pub struct Headers {
     pub echo: u16,
     /// Of the packet that an ICMP error quotes; its zone is left open.
     quoted: Option<Tuple>,
+    /// Flags of a TCP segment.
+    tcp: Option<u8>,
 }
 
 impl Headers {
@@ -62,18 +64,46 @@ impl Headers {
         let at = if packet.value(Field::Vlan) == 0 { 14 } else { 18 };
         let ip = frame.get(at..)?;
         let v4 = packet.value(Field::EthType) == ethertype::IPV4;
-        let icmp = match (v4, packet.value(Field::IpProto)) {
-            (true, ip_proto::ICMP) => ip.get(usize::from(ip.first()? & 0xf) * 4..)?,
-            // Messages behind extension headers are not looked into.
-            (false, ip_proto::ICMPV6) if number(ip, 6, 1)? == ip_proto::ICMPV6 => ip.get(40..)?,
-            _ => return None,
+        let protocol = packet.value(Field::IpProto);
+        let rest = match v4 {
+            true => ip.get(usize::from(ip.first()? & 0xf) * 4..)?,
+            // What is behind extension headers is not looked into.
+            false if number(ip, 6, 1)? == protocol => ip.get(40..)?,
+            false => return None,
         };
-        let mut headers = Self { echo: number(icmp, 4, 2)? as u16, quoted: None };
-        if is_error(packet) {
-            headers.quoted = quoted(v4, icmp.get(8..)?);
+        match (v4, protocol) {
+            (true, ip_proto::ICMP) | (false, ip_proto::ICMPV6) => {
+                let echo = number(rest, 4, 2)? as u16;
+                let quoted = if is_error(packet) { quoted(v4, rest.get(8..)?) } else { None };
+                Some(Self { echo, quoted, tcp: None })
+            }
+            (_, ip_proto::TCP) => Some(Self { tcp: Some(number(rest, 13, 1)? as u8), ..Self::default() }),
+            _ => None,
         }
-        Some(headers)
     }
+
+    /// Whether a TCP segment of no known connection may begin to be one: anything but the answer to a first
+    /// segment, and what no TCP ever sends.
+    fn may_open(self) -> bool {
+        let Some(flags) = self.tcp else { return true };
+        let has = |flag: u8| flags & flag != 0;
+        match (has(tcp::SYN), has(tcp::ACK)) {
+            (true, true) => false,
+            (true, false) => !has(tcp::RST | tcp::FIN | tcp::PSH | tcp::URG),
+            (false, true) => true,
+            (false, false) => has(tcp::RST) && !has(tcp::FIN | tcp::PSH | tcp::URG),
+        }
+    }
+}
+
+/// Flags of TCP (RFC 9293 §3.1).
+mod tcp {
+    pub const FIN: u8 = 1;
+    pub const SYN: u8 = 2;
+    pub const RST: u8 = 4;
+    pub const PSH: u8 = 8;
+    pub const ACK: u8 = 16;
+    pub const URG: u8 = 32;
 }
 
 fn quoted(v4: bool, ip: &[u8]) -> Option<Tuple> {
@@ -164,7 +194,11 @@ impl Tracker {
     fn state(&self, zone: u16, packet: &Packet) -> (u128, Memory) {
         if is_error(packet) {
             // An error never opens a connection: it belongs to one, or to none.
-            let Some(quoted) = self.headers.quoted else { return (conn::INV, Memory::default()) };
+            // It goes to who sent the packet that it quotes.
+            let sender = ends(packet).1;
+            let Some(quoted) = self.headers.quoted.filter(|quoted| quoted.from.0 == sender) else {
+                return (conn::INV, Memory::default());
+            };
             let quoted = Tuple { zone, ..quoted };
             // It travels against the packet that it quotes.
             return match (self.connections.get(&quoted), self.connections.get(&quoted.reversed())) {
@@ -181,7 +215,8 @@ impl Tracker {
             return (conn::EST | conn::RPL, *memory);
         }
         let icmp = matches!(packet.value(Field::IpProto), ip_proto::ICMP | ip_proto::ICMPV6);
-        (if icmp && !is_question(packet) { conn::INV } else { conn::NEW }, Memory::default())
+        let opens = if icmp { is_question(packet) } else { self.headers.may_open() };
+        (if opens { conn::NEW } else { conn::INV }, Memory::default())
     }
 }
 

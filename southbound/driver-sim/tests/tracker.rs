@@ -78,6 +78,28 @@ fn replies_belong_to_committed_connections_of_their_zone() {
 }
 
 #[test]
+fn a_segment_that_cannot_begin_a_connection_is_invalid() {
+    let [fin, syn, rst, ack] = [1, 2, 4, 16];
+    let mut t = bench();
+    let segment = |flags: u8| ipv4(6, A, B, 0, &[&ports(1000, 80)[..], &[0, 0, 0, 0, 0x50, flags, 0, 0]].concat());
+    for (flags, expected) in [
+        (syn, conn::NEW),
+        // A connection that is older than the tracker.
+        (ack, conn::NEW),
+        (fin | ack, conn::NEW),
+        (syn | ack, conn::INV),
+        (syn | fin, conn::INV),
+        (syn | rst, conn::INV),
+        (fin, conn::INV),
+        (0, conn::INV),
+    ] {
+        assert_eq!(t.track(1, &segment(flags)), expected, "{flags:#x}");
+    }
+    t.commit(1, &segment(syn));
+    assert_eq!(t.track(1, &segment(syn | ack)), conn::EST);
+}
+
+#[test]
 fn echoes_are_told_apart_by_identifier() {
     let mut t = bench();
     let request = ipv4(1, A, B, 0, &icmp(8, 5, &[]));
