@@ -4,17 +4,17 @@
 //! (packet(7): a bind with protocol 0 keeps the socket's own).
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt, socket,
     sockopt,
 };
-use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::namespace::Namespace;
 
@@ -68,9 +68,14 @@ impl Wire {
         let deadline = Instant::now() + patience;
         let mut buffer = vec![0; FRAME_MOST];
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
-            let left = TimeVal::microseconds(left.as_micros().try_into().unwrap_or(i64::MAX));
-            setsockopt(&self.socket, sockopt::ReceiveTimeout, &left)?;
+            // Milliseconds, rounded up: a wait that is too short would be spent spinning.
+            let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left) {
+                Ok(0) => return Ok(None),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot listen on {}", self.name)),
+            }
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 // Its own and the kernel's sent frames pass by here too.
                 Ok((_, Some(from))) if from.pkttype() == OUTGOING => {}
@@ -80,9 +85,6 @@ impl Wire {
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot receive on {}", self.name)),
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
             }
         }
     }

@@ -24,10 +24,28 @@ impl Host {
         if v6 { Ipv6Addr::from(self.v6).into() } else { self.v4.into() }
     }
 
+    /// Its link-local address (RFC 4291 appendix A).
+    pub fn link_local(&self) -> IpAddr {
+        let [a, b, c, d, e, f] = self.mac.map(u16::from);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f).into()
+    }
+
     pub fn to(&self, other: &Host, v6: bool) -> Way {
         Way { macs: [self.mac, other.mac], from: self.ip(v6), to: other.ip(v6) }
     }
 }
+
+/// Where a fragment belongs; its offset is in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fragment {
+    id: u16,
+    more: bool,
+    offset: u16,
+}
+
+/// Link-layer options of neighbour discovery (RFC 4861 §4.6.1).
+pub const SOURCE: u8 = 1;
+pub const TARGET: u8 = 2;
 
 pub const SYN: u8 = 2;
 pub const ACK: u8 = 16;
@@ -64,16 +82,16 @@ impl Way {
         Way { macs: [self.macs[1], self.macs[0]], from: self.to, to: self.from }
     }
 
-    /// A datagram with these fragment bits: more to come, offset in units of 8 bytes.
-    fn fragment(self, protocol: u8, payload: &[u8], fragment: Option<(bool, u16)>) -> Vec<u8> {
+    /// A datagram, or a fragment of one.
+    fn fragment(self, protocol: u8, payload: &[u8], fragment: Option<Fragment>) -> Vec<u8> {
         match self.from {
             IpAddr::V4(_) => {
-                let (more, offset) = fragment.unwrap_or((false, 0));
+                let Fragment { id, more, offset } = fragment.unwrap_or_default();
                 let length = (20 + payload.len()) as u16;
-                let word = u16::from(more) << 13 | offset;
+                let word = u16::from(more) << 13 | offset / 8;
                 let mut header = vec![0x45, 0];
                 header.extend(length.to_be_bytes());
-                header.extend([0x12, 0x34]);
+                header.extend(id.to_be_bytes());
                 header.extend(word.to_be_bytes());
                 header.extend([64, protocol, 0, 0]);
                 header.extend(octets(self.from));
@@ -83,10 +101,10 @@ impl Way {
                 ethernet(self.macs, 0x0800, &[&header[..], payload].concat())
             }
             IpAddr::V6(_) => {
-                let extension = fragment.map(|(more, offset)| {
+                let extension = fragment.map(|Fragment { id, more, offset }| {
                     let mut header = vec![protocol, 0];
-                    header.extend((offset << 3 | u16::from(more)).to_be_bytes());
-                    header.extend([0, 0, 0x12, 0x34]);
+                    header.extend((offset | u16::from(more)).to_be_bytes());
+                    header.extend(u32::from(id).to_be_bytes());
                     header
                 });
                 let next = if extension.is_some() { 44 } else { protocol };
@@ -113,7 +131,9 @@ impl Way {
 
     pub fn tcp(self, flags: u8, from: u16, to: u16) -> Vec<u8> {
         let mut segment = [from.to_be_bytes(), to.to_be_bytes()].concat();
-        segment.extend([0, 0, 0, 1, 0, 0, 0, if flags & ACK == 0 { 0 } else { 2 }, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+        // Each end's first octet, the SYN, is number 1.
+        let (sequence, acknowledged) = (if flags & SYN == 0 { 2 } else { 1 }, if flags & ACK == 0 { 0 } else { 2 });
+        segment.extend([0, 0, 0, sequence, 0, 0, 0, acknowledged, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
         self.fragment(6, &self.checked(6, segment, 16), None)
     }
 
@@ -128,11 +148,15 @@ impl Way {
         self.fragment(17, &self.datagram(from, to, 8), None)
     }
 
-    /// The two fragments of a datagram; the first is as long as Open vSwitch wants first fragments to be.
-    pub fn udp_fragments(self, from: u16, to: u16) -> [Vec<u8>; 2] {
+    /// The two fragments of a datagram, and a forged one that overlaps both; the first is as long as Open vSwitch
+    /// wants first fragments to be. The source port is the datagram's id, too.
+    pub fn udp_fragments(self, from: u16, to: u16) -> [Vec<u8>; 3] {
         let datagram = self.datagram(from, to, 1400);
-        let (first, rest) = datagram.split_at(1288);
-        [self.fragment(17, first, Some((true, 0))), self.fragment(17, rest, Some((false, 1288 / 8)))]
+        let part = |octets: std::ops::Range<usize>| {
+            let (more, offset) = (octets.end < datagram.len(), octets.start as u16);
+            self.fragment(17, &datagram[octets], Some(Fragment { id: from, more, offset }))
+        };
+        [part(0..1288), part(1288..1408), part(1280..1408)]
     }
 
     pub fn sctp(self, from: u16, to: u16) -> Vec<u8> {
@@ -166,7 +190,16 @@ impl Way {
 
     /// An ARP request, from the way's MAC and addresses.
     pub fn arp(self, sender: [u8; 6]) -> Vec<u8> {
-        let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        self.arp_message(1, sender)
+    }
+
+    /// An ARP reply to all, likewise.
+    pub fn arp_reply(self, sender: [u8; 6]) -> Vec<u8> {
+        self.arp_message(2, sender)
+    }
+
+    fn arp_message(self, operation: u8, sender: [u8; 6]) -> Vec<u8> {
+        let mut request = vec![0, 1, 8, 0, 6, 4, 0, operation];
         request.extend(sender);
         request.extend(octets(self.from));
         request.extend([0; 6]);
@@ -176,22 +209,54 @@ impl Way {
 
     /// A neighbour solicitation for the way's destination.
     pub fn solicit(self) -> Vec<u8> {
-        self.solicit_with(0, &[&[1, 1], &self.macs[0][..]].concat())
+        self.solicit_with(0, &[(SOURCE, self.macs[0])])
     }
 
     /// The same with another code, and other options.
-    pub fn solicit_with(self, code: u8, options: &[u8]) -> Vec<u8> {
+    pub fn solicit_with(self, code: u8, options: &[(u8, [u8; 6])]) -> Vec<u8> {
         let target = octets(self.to);
         let group = [&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff][..], &target[13..]].concat();
         let group: [u8; 16] = group.try_into().unwrap();
         let mac = [0x33, 0x33, 0xff, target[13], target[14], target[15]];
         let way = Way { macs: [self.macs[0], mac], from: self.from, to: Ipv6Addr::from(group).into() };
-        let mut message = vec![135, code, 0, 0, 0, 0, 0, 0];
-        message.extend(&target);
-        message.extend(options);
-        let mut frame = way.fragment(58, &way.checked(58, message, 2), None);
+        way.neighbour([135, code], &target, options)
+    }
+
+    /// A neighbour advertisement to all: this address is at this MAC.
+    pub fn advertise(self, target: IpAddr, at: [u8; 6]) -> Vec<u8> {
+        let way = Way { macs: [self.macs[0], [0x33, 0x33, 0, 0, 0, 1]], from: self.from, to: ALL_NODES.into() };
+        way.neighbour([136, 0], &octets(target), &[(TARGET, at)])
+    }
+
+    /// A router's message to all: an advertisement, or a redirect.
+    pub fn router(self, kind: u8) -> Vec<u8> {
+        let way = Way { macs: [self.macs[0], [0x33, 0x33, 0, 0, 0, 1]], from: self.from, to: ALL_NODES.into() };
+        way.neighbour([kind, 0], &[0; 32], &[])
+    }
+
+    fn neighbour(self, [kind, code]: [u8; 2], target: &[u8], options: &[(u8, [u8; 6])]) -> Vec<u8> {
+        let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+        message.extend(target);
+        for (kind, mac) in options {
+            message.extend([*kind, 1]);
+            message.extend(mac);
+        }
+        let mut frame = self.fragment(58, &self.checked(58, message, 2), None);
         // Neighbours are never further than one hop (RFC 4861 §7.1.1).
         frame[14 + 7] = 255;
         frame
     }
+}
+
+/// All nodes of a link.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// A frame with an 802.1Q tag put in.
+pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0][..], &vlan.to_be_bytes()[..], &frame[12..]].concat()
+}
+
+/// A frame that is neither IP nor ARP: an LLDP message to the nearest bridge.
+pub fn lldp(from: [u8; 6]) -> Vec<u8> {
+    ethernet([from, [1, 0x80, 0xc2, 0, 0, 0x0e]], 0x88cc, &[0; 46])
 }
