@@ -3,7 +3,7 @@
 use crate::tracker::{Headers, Tracker};
 use bulkhead_dataplane::{Capabilities, Counter};
 use bulkhead_pipeline::{
-    Action, Cause, Delta, Entry, Next, Outcome, Packet, PacketError, Program, Violation, Walk, check, walk,
+    Action, Delta, Entry, EntryKey, Next, Packet, PacketError, Program, Violation, Walk, check, walk,
 };
 use bulkhead_topology::Port;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,8 @@ pub struct Switch {
     max_entries: u32,
     program: Program,
     tracker: Tracker,
-    counters: BTreeMap<(Cause, bool), (u64, u64)>,
+    /// Packets and bytes of each entry that matched, since it came.
+    counters: BTreeMap<EntryKey, (u64, u64)>,
     changes: u64,
 }
 
@@ -100,6 +101,10 @@ impl Switch {
             return Err(format!("the table is full: {after} entries, {} fit", self.max_entries));
         }
         self.changes += (delta.add.len() + gone) as u64;
+        // As a flow's, an entry's counters go with it, and stay when it is rewritten.
+        for key in &delta.remove {
+            self.counters.remove(key);
+        }
         self.program.apply(delta);
         Ok(())
     }
@@ -109,24 +114,27 @@ impl Switch {
         let packet = Packet::parse(port, frame)?;
         self.tracker.look(Headers::parse(&packet, frame));
         let walk = walk(&self.program, &mut self.tracker, packet);
-        for (index, step) in walk.steps.iter().enumerate() {
-            let last = index + 1 == walk.steps.len();
-            let stopped = last && matches!(walk.outcome, Outcome::Dropped(_) | Outcome::Rejected(_));
-            let (cause, dropped) = match step.entry {
-                Some(entry) => (entry.cause, stopped || drops(entry)),
-                None => (Cause::Miss(step.stage), true),
+        for entry in walk.steps.iter().filter_map(|step| step.entry) {
+            let (packets, bytes) = match self.counters.get_mut(&entry.key) {
+                Some(counter) => counter,
+                None => self.counters.entry(entry.key.clone()).or_default(),
             };
-            let (packets, bytes) = self.counters.entry((cause, dropped)).or_default();
             *packets += 1;
             *bytes += frame.len() as u64;
         }
         Ok(walk)
     }
 
-    /// What matched so far, by cause.
+    /// What the entries matched, by cause.
     pub fn counters(&self) -> Vec<Counter> {
-        let counter = |(&(cause, dropped), &(packets, bytes))| Counter { cause, dropped, packets, bytes };
-        self.counters.iter().map(counter).collect()
+        let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for (key, (packets, bytes)) in &self.counters {
+            let Some(entry) = self.program.get(key) else { continue };
+            let sum = sums.entry((entry.cause, drops(entry))).or_default();
+            *sum = (sum.0 + packets, sum.1 + bytes);
+        }
+        let counter = |((cause, dropped), (packets, bytes))| Counter { cause, dropped, packets, bytes };
+        sums.into_iter().map(counter).collect()
     }
 }
 

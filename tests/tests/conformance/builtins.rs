@@ -100,7 +100,11 @@ fn spoofing() -> Case {
     case.send("a", Way { from: C.ip(true), ..ask }.solicit(), Dropped("builtin/antispoof"));
     case.send("a", Way { macs: [C.mac, B.mac], ..ask }.solicit(), Dropped("builtin/antispoof"));
     case.send("a", ask.solicit_with(0, &[(SOURCE, C.mac)]), Dropped("builtin/antispoof"));
-    case.send("a", Way { from: A.link_local(), ..ask }.solicit_with(0, &[(SOURCE, C.mac)]), Dropped("builtin/antispoof"));
+    case.send(
+        "a",
+        Way { from: A.link_local(), ..ask }.solicit_with(0, &[(SOURCE, C.mac)]),
+        Dropped("builtin/antispoof"),
+    );
     case.send("a", Way { from: UNSPECIFIED, ..ask }.solicit_with(0, &[(SOURCE, A.mac)]), Dropped("builtin/antispoof"));
     case.send("a", Way { from: C.ip(true), ..ask }.advertise(C.ip(true), A.mac), Dropped("builtin/antispoof"));
     // Two options are one too many (RFC 4861 §4.3), wherever the true one is.

@@ -201,7 +201,7 @@ impl Case {
 
     /// A connection that passes, both ways.
     pub fn passes(&mut self, connection: Connection) {
-        self.speaks(connection, |port| Delivered(port));
+        self.speaks(connection, Delivered);
     }
 
     /// A connection that is dead both ways, because of `cause`.

@@ -221,7 +221,13 @@ impl Fabric {
             self.delete(&gone, &case.name);
         }
         self.plane.forget_connections();
+        self.plane.end_cached_flows();
         self.rebase();
+    }
+
+    /// Brings the counters up to date.
+    pub fn count_cached_flows(&self) {
+        self.plane.count_cached_flows();
     }
 
     /// Applies documents and waits until the switch has acknowledged them.

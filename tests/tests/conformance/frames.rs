@@ -88,7 +88,7 @@ impl Way {
             IpAddr::V4(_) => {
                 let Fragment { id, more, offset } = fragment.unwrap_or_default();
                 let length = (20 + payload.len()) as u16;
-                let word = u16::from(more) << 13 | offset / 8;
+                let word = (u16::from(more) << 13) | (offset / 8);
                 let mut header = vec![0x45, 0];
                 header.extend(length.to_be_bytes());
                 header.extend(id.to_be_bytes());

@@ -8,6 +8,7 @@ mod cases;
 mod changes;
 mod fabric;
 mod frames;
+mod hits;
 
 use case::{A, B, C, Case, EXT};
 use fabric::Fabric;
@@ -30,4 +31,15 @@ fn on_open_vswitch() {
     for case in list() {
         fabric.run(&case);
     }
+}
+
+#[test]
+fn hits_on_the_simulated_switch() {
+    hits::agree_with_packets(Fabric::simulated());
+}
+
+#[test]
+fn hits_on_open_vswitch() {
+    let Some(fabric) = Fabric::real(&[A, B, C, EXT]) else { return };
+    hits::agree_with_packets(fabric);
 }
