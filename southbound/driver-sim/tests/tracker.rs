@@ -25,9 +25,9 @@ fn frame(ip: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], ip].concat()
 }
 
-/// As long as a TCP header, which says so in its byte 12.
+/// As long as a TCP header, which says so in its byte 12; its flags are SYN.
 fn ports(from: u16, to: u16) -> Vec<u8> {
-    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 8], &[0x50], &[0; 7]].concat()
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 8], &[0x50, 2], &[0; 6]].concat()
 }
 
 fn icmp(kind: u8, echo: u16, rest: &[u8]) -> Vec<u8> {
@@ -81,7 +81,11 @@ fn replies_belong_to_committed_connections_of_their_zone() {
 fn a_segment_that_cannot_begin_a_connection_is_invalid() {
     let [fin, syn, rst, ack] = [1, 2, 4, 16];
     let mut t = bench();
-    let segment = |flags: u8| ipv4(6, A, B, 0, &[&ports(1000, 80)[..], &[0, 0, 0, 0, 0x50, flags, 0, 0]].concat());
+    let segment = |flags: u8| {
+        let mut header = ports(1000, 80);
+        header[13] = flags;
+        ipv4(6, A, B, 0, &header)
+    };
     for (flags, expected) in [
         (syn, conn::NEW),
         // A connection that is older than the tracker.
