@@ -118,8 +118,7 @@ pub struct Requirement {
     pub key: Arc<str>,
     /// The condition.
     pub operator: Operator,
-    /// The values of `In` and `NotIn`, sorted and each once; empty otherwise.
-    pub values: Box<[Arc<str>]>,
+    values: Box<[Arc<str>]>,
 }
 
 impl Requirement {
@@ -129,6 +128,11 @@ impl Requirement {
         values.sort();
         values.dedup();
         Self { key, operator, values: values.into() }
+    }
+
+    /// The values of `In` and `NotIn`, sorted and each once; empty otherwise.
+    pub fn values(&self) -> &[Arc<str>] {
+        &self.values
     }
 
     fn names(&self, value: &Arc<str>) -> bool {

@@ -63,8 +63,8 @@ fn pairs(selector: &Selector) -> impl Iterator<Item = Pair> {
     selector
         .requirements()
         .iter()
-        .filter(|r| r.operator == Operator::In && r.values.len() == 1)
-        .flat_map(|r| r.values.iter().map(|value| (r.key.clone(), value.clone())))
+        .filter(|r| r.operator == Operator::In && r.values().len() == 1)
+        .flat_map(|r| r.values().iter().map(|value| (r.key.clone(), value.clone())))
 }
 
 impl Index {

@@ -122,7 +122,7 @@ fn overlap(a: &Ordered, b: &Ordered) -> bool {
 /// Whether no workload can have both selectors, provably: one label, two values.
 fn disjoint(a: &Selector, b: &Selector) -> bool {
     a.requirements().iter().filter(|r| r.operator == Operator::In).any(|x| {
-        let apart = |y: &Requirement| y.values.iter().all(|value| x.values.binary_search(value).is_err());
+        let apart = |y: &Requirement| y.values().iter().all(|value| x.values().binary_search(value).is_err());
         b.requirements().iter().any(|y| y.operator == Operator::In && y.key == x.key && apart(y))
     })
 }

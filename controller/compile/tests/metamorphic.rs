@@ -30,7 +30,7 @@ fn word(word: &Arc<str>) -> Arc<str> {
 
 fn selector(selector: &Selector) -> Selector {
     Selector::new(selector.requirements().iter().map(|requirement| {
-        Requirement::new(word(&requirement.key), requirement.operator, requirement.values.iter().map(word))
+        Requirement::new(word(&requirement.key), requirement.operator, requirement.values().iter().map(word))
     }))
 }
 

@@ -188,7 +188,7 @@ impl Remarks<'_> {
 
 /// Whether a selector's own text excludes everybody; that is remarked on where it is checked.
 fn impossible(selector: &Selector) -> bool {
-    selector.requirements().iter().any(|r| r.operator == Operator::In && r.values.is_empty())
+    selector.requirements().iter().any(|r| r.operator == Operator::In && r.values().is_empty())
 }
 
 fn nothing(set: &CidrSet) -> bool {
@@ -227,8 +227,8 @@ impl Census for Profiles<'_> {
         let fits = |(of, labels, ports): &Profile<'_>| {
             network.is_none_or(|network| network == *of) && selector.matches(labels) && has(ports)
         };
-        let exact = selector.requirements().iter().filter(|r| r.operator == Operator::In && r.values.len() == 1);
-        let pairs = exact.flat_map(|r| r.values.iter().map(|value| (r.key.as_ref(), value.as_ref())));
+        let exact = selector.requirements().iter().filter(|r| r.operator == Operator::In && r.values().len() == 1);
+        let pairs = exact.flat_map(|r| r.values().iter().map(|value| (r.key.as_ref(), value.as_ref())));
         let candidates = pairs.map(|pair| self.by_pair.get(&pair).map_or(&[][..], Vec::as_slice));
         match candidates.min_by_key(|candidates| candidates.len()) {
             Some(few) => few.iter().filter_map(|at| self.profiles.get(*at)).any(fits),

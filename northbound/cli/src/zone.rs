@@ -78,8 +78,8 @@ fn selector_document(selector: &bulkhead_types::Selector) -> Value {
         .iter()
         .map(|r| {
             let mut expression = json!({"key": &*r.key, "operator": r.operator});
-            if let (false, Some(fields)) = (r.values.is_empty(), expression.as_object_mut()) {
-                fields.insert("values".into(), r.values.iter().map(|v| Value::from(&**v)).collect());
+            if let (false, Some(fields)) = (r.values().is_empty(), expression.as_object_mut()) {
+                fields.insert("values".into(), r.values().iter().map(|v| Value::from(&**v)).collect());
             }
             expression
         })

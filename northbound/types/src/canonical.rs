@@ -145,7 +145,7 @@ fn selector(selector: &Selector) -> SelectorParts {
     let mut labels = BTreeMap::new();
     let mut expressions = Vec::new();
     for r in selector.requirements() {
-        let mut values: Vec<String> = r.values.iter().map(ToString::to_string).collect();
+        let mut values: Vec<String> = r.values().iter().map(ToString::to_string).collect();
         if r.operator == Operator::In && values.len() == 1 && !labels.contains_key(&*r.key) {
             labels.extend(values.pop().map(|value| (r.key.to_string(), value)));
             continue;

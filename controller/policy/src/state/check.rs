@@ -335,7 +335,7 @@ impl<'a> Check<'a> {
 
     fn selector(&mut self, key: &Key, path: &str, selector: &Selector) {
         // Whether any workload is selected would cost a scan; that a requirement excludes all does not.
-        if selector.requirements().iter().any(|r| r.operator == Operator::In && r.values.is_empty()) {
+        if selector.requirements().iter().any(|r| r.operator == Operator::In && r.values().is_empty()) {
             self.nothing(key, path.to_string(), "a requirement `In` without values", "");
         }
     }

@@ -421,7 +421,7 @@ fn an_empty_list_is_never_any() {
     let mut world = World::new();
     world.policy(policy("p", vec![from(Action::Deny, &[]), on(Action::Deny, &[])]));
     assert_eq!(world.app(), SideVerdict::Default(Decision::Allow));
-    let no_value = Requirement { key: "tier".into(), operator: Operator::In, values: [].into() };
+    let no_value = Requirement::new("tier".into(), Operator::In, []);
     assert!(!peer_is(&world, Peer::Selector(Selector::new([no_value])), WEB));
     world.policy(policy("p", vec![rule(Action::Deny)]));
     assert_eq!(world.app(), denied("p"), "absent lists are any");

@@ -286,7 +286,7 @@ fn what_can_never_match_is_remarked_on() {
         &[policy("q", anyone(), Some(vec![Peer::Cidr(CidrSet::default())]), None)],
         "W Policy/q spec.egress[0].to[0].cidr: a set without addresses matches nothing",
     );
-    let impossible = Selector::new([Requirement { key: "a".into(), operator: Operator::In, values: [].into() }]);
+    let impossible = Selector::new([Requirement::new("a".into(), Operator::In, [])]);
     one(
         &[policy("q", Subject::Selector(impossible.clone()), None, None)],
         "W Policy/q spec.subject: a requirement `In` without values",
