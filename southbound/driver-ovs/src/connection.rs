@@ -5,7 +5,7 @@ use crate::{
     switch::Switch,
 };
 use bulkhead_dataplane::{Command, FromSwitch, Logged, Report};
-use bulkhead_openflow::{Config, Event, Session};
+use bulkhead_openflow::{Config, Event, Session, SessionError};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -239,7 +239,8 @@ impl Task {
                 }
                 (Stage::Driven(driven), event) => {
                     let now = self.began.elapsed();
-                    let reports = driven.switch.event(&mut self.session, event, now).map_err(|e| e.to_string())?;
+                    let reports = driven.switch.event(&mut self.session, event, now);
+                    let reports = reports.map_err(|error| last_words(&mut self.session, &error))?;
                     for report in reports {
                         match report {
                             Report::Logged(logged) => log(&self.reports, driven, logged),
@@ -281,6 +282,16 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Why a session is over. What ended it may still wait behind the event that could not be dealt with for that.
+fn last_words(session: &mut Session, error: &SessionError) -> String {
+    while let Some(event) = session.poll_event() {
+        if let Event::Dead(cause) = event {
+            return cause.to_string();
+        }
+    }
+    error.to_string()
 }
 
 async fn send(reports: &mpsc::Sender<FromSwitch>, driven: &Driven, report: Report) -> Result<(), String> {

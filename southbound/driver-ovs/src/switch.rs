@@ -33,7 +33,7 @@ use bulkhead_openflow::{
         switch::SwitchConfig,
     },
 };
-use bulkhead_pipeline::{Delta, Field, Packet, Program, render_entry};
+use bulkhead_pipeline::{Cause, Delta, Field, Packet, Program, render_entry};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -85,12 +85,45 @@ struct Step {
     named: bool,
 }
 
+/// In how many parts entries are read. Open vSwitch forwards nothing while it puts an answer together: some 200 ms for
+/// 100,000 entries, a part of it for a part of them. A part is the entries whose cause ends in the same four bits.
+const PARTS: u64 = 16;
+
+/// Packets and bytes by cause and whether they were dropped.
+type Sums = BTreeMap<(Cause, bool), (u64, u64)>;
+
+/// How far reading has come: the question under way, and the part that it is about.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    xid: u32,
+    part: u64,
+}
+
+impl Parts {
+    fn ask(session: &mut Session, part: u64) -> Result<Self, SessionError> {
+        let request = FlowStatsRequest::by_cookie(COOKIE_OWNER | part, COOKIE_MASK | (PARTS - 1));
+        let xid = session.send(&Msg::MultipartRequest(MultipartRequest::Flow(request)))?;
+        Ok(Self { xid, part })
+    }
+
+    /// Whether an entry is of ours and of this part. Switches are asked for these alone, and are not trusted to have
+    /// listened.
+    const fn has(self, cookie: u64) -> bool {
+        cookie & COOKIE_MASK == COOKIE_OWNER && cookie & (PARTS - 1) == self.part
+    }
+
+    /// The question after this one, if there is another.
+    fn next(self, session: &mut Session) -> Result<Option<Self>, SessionError> {
+        if self.part + 1 < PARTS { Self::ask(session, self.part + 1).map(Some) } else { Ok(None) }
+    }
+}
+
 /// The command under way.
 #[derive(Debug)]
 enum Pending {
     Nothing,
-    Read(u32),
-    Count(u32),
+    Read(Parts, Program),
+    Count(Parts, Sums),
     Step(Box<Step>),
 }
 
@@ -159,10 +192,12 @@ impl Switch {
 
     /// Begins a command; only when [`Self::is_idle`]. What it says at once is reported.
     pub fn command(&mut self, session: &mut Session, command: Command) -> Result<Option<Report>, SessionError> {
-        let ours = || Msg::MultipartRequest(MultipartRequest::Flow(request()));
         match command {
-            Command::Read => self.pending = Pending::Read(session.send(&ours())?),
-            Command::Count => self.pending = Pending::Count(session.send(&ours())?),
+            Command::Read => {
+                self.strays.clear();
+                self.pending = Pending::Read(Parts::ask(session, 0)?, Program::new());
+            }
+            Command::Count => self.pending = Pending::Count(Parts::ask(session, 0)?, Sums::new()),
             Command::Apply { step, delta } => return self.apply(session, step, delta),
         }
         Ok(None)
@@ -229,7 +264,7 @@ impl Switch {
             Event::Error(xid, error) => reports.extend(self.error(xid, &error)),
             Event::Message(xid, Msg::MultipartReply(reply)) => {
                 if let MultipartBody::Flow(flows) = reply.body {
-                    reports.extend(self.flows(xid, flows));
+                    reports.extend(self.flows(session, xid, flows)?);
                 }
             }
             Event::Message(_, Msg::BundleControl(control)) => {
@@ -269,7 +304,7 @@ impl Switch {
             return None;
         }
         match &mut self.pending {
-            Pending::Read(asked) | Pending::Count(asked) if *asked == xid => {
+            Pending::Read(asked, _) | Pending::Count(asked, _) if asked.xid == xid => {
                 warn!(error = %text, "the switch does not tell its entries");
                 self.pending = Pending::Nothing;
                 Some(Report::Disconnected(format!("cannot be read back: {text}")))
@@ -326,15 +361,15 @@ impl Switch {
         Ok(None)
     }
 
-    fn flows(&mut self, xid: u32, flows: Vec<FlowStats>) -> Option<Report> {
-        // Switches are asked for ours alone, and are not trusted to have listened.
-        let ours = flows.into_iter().filter(|flow| flow.cookie & COOKIE_MASK == COOKIE_OWNER);
-        match self.pending {
-            Pending::Read(asked) if asked == xid => {
-                self.pending = Pending::Nothing;
-                let mut program = Program::new();
-                self.strays.clear();
-                for stats in ours {
+    fn flows(
+        &mut self,
+        session: &mut Session,
+        xid: u32,
+        flows: Vec<FlowStats>,
+    ) -> Result<Option<Report>, SessionError> {
+        match mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Read(asked, mut program) if asked.xid == xid => {
+                for stats in flows.into_iter().filter(|flow| asked.has(flow.cookie)) {
                     // None of ours ever goes by itself.
                     let lasting = stats.idle_timeout == 0 && stats.hard_timeout == 0;
                     let key = FlowKey { table: stats.table, priority: stats.priority, matches: stats.matching };
@@ -348,21 +383,26 @@ impl Switch {
                         }
                     }
                 }
-                Some(Report::Actual { program, alien: self.strays.len() })
+                match asked.next(session)? {
+                    Some(next) => self.pending = Pending::Read(next, program),
+                    None => return Ok(Some(Report::Actual { program, alien: self.strays.len() })),
+                }
             }
-            Pending::Count(asked) if asked == xid => {
-                self.pending = Pending::Nothing;
-                let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-                for stats in ours {
+            Pending::Count(asked, mut sums) if asked.xid == xid => {
+                for stats in flows.into_iter().filter(|flow| asked.has(flow.cookie)) {
                     let Some(cookie) = Cookie::from_bits(stats.cookie) else { continue };
                     let sum = sums.entry((cookie.cause, cookie.flags & Cookie::DROPPED != 0)).or_default();
                     *sum = (sum.0.saturating_add(stats.packets), sum.1.saturating_add(stats.bytes));
                 }
                 let counter = |((cause, dropped), (packets, bytes))| Counter { cause, dropped, packets, bytes };
-                Some(Report::Counters(sums.into_iter().map(counter).collect()))
+                match asked.next(session)? {
+                    Some(next) => self.pending = Pending::Count(next, sums),
+                    None => return Ok(Some(Report::Counters(sums.into_iter().map(counter).collect()))),
+                }
             }
-            _ => None,
+            other => self.pending = other,
         }
+        Ok(None)
     }
 
     fn port(&mut self, status: &PortStatus) -> Option<Report> {
@@ -426,10 +466,6 @@ fn in_port(packet: &PacketIn) -> Option<u32> {
 
 /// `OFPMMFC_METER_EXISTS` (OF 1.3.5 §7.4.4).
 const METER_EXISTS: u16 = 1;
-
-fn request() -> FlowStatsRequest {
-    FlowStatsRequest::by_cookie(COOKIE_OWNER, COOKIE_MASK)
-}
 
 fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
     FlowMod {

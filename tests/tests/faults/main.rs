@@ -72,7 +72,7 @@ fn an_honest_switch_is_programmed_and_costs_nothing_the_second_time() {
 }
 
 /// Answers of the driver's first two steps: read-back, then a bundle's and a change's.
-const ANSWERS: u64 = 12;
+const ANSWERS: u64 = 30;
 
 #[test]
 fn r6_lost_and_doubled_answers_are_found_by_reading_back() {
@@ -162,7 +162,10 @@ fn refused(refuses: Refuses, capacity: usize, reason: &str) {
     let tries = world.fake.counts.sessions + world.fake.counts.reads;
     world.wait(60);
     assert_eq!(world.installed(), before);
-    assert!(world.fake.counts.sessions + world.fake.counts.reads - tries < 20);
+    assert!(
+        world.fake.counts.sessions + world.fake.counts.reads - tries < 20 * 16,
+        "each read-back is sixteen questions"
+    );
     world.fake.manners = Manners::default();
     world.wait(40);
     exact(&world);

@@ -2,7 +2,7 @@
 
 use bulkhead_dataplane::{Command, Report};
 use bulkhead_driver_ovs::{Flow, FlowKey, PortMap, layout::COOKIE_OWNER, lift, switch};
-use bulkhead_openflow::{Config, Session};
+use bulkhead_openflow::{Config, Session, SessionError};
 use bulkhead_pipeline::{Delta, Entry, Program};
 use bulkhead_reconcile::{Input, Machine, Output, Ports};
 use bulkhead_tests::fake;
@@ -146,7 +146,12 @@ impl World {
                     reports.push(driver.begin(&mut link.session).unwrap());
                     link.switch = Some(driver);
                 }
-                (Some(driver), event) => reports.extend(driver.event(&mut link.session, event, self.now).unwrap()),
+                (Some(driver), event) => match driver.event(&mut link.session, event, self.now) {
+                    Ok(more) => reports.extend(more),
+                    // What ended the session comes behind this event.
+                    Err(SessionError::NotConnected) => {}
+                    Err(error) => panic!("{error}"),
+                },
                 _ => {}
             }
         }
