@@ -225,6 +225,11 @@ fn in_step(client: &Client, switches: usize) -> Result<bool> {
     Ok(there.count() == switches)
 }
 
+/// Whether the newest read-back of each simulated switch, the answer to all of its questions, found nothing to do.
+fn no_drift(client: &Client) -> Result<bool> {
+    Ok(client.status()?.switches.iter().filter(|switch| switch.name != "hv1").all(|switch| switch.drift == 0))
+}
+
 /// Every switch is read back once more: nothing differs, nothing is changed, nothing is there that is not ours.
 fn exact(
     controller: &mut Controller,
@@ -240,7 +245,7 @@ fn exact(
         let counts = fabric.switches.iter().map(|connected| look(&connected.switch).counts);
         counts.zip(&before).all(|(now, before)| now.reads > before.reads)
     };
-    controller.until(LIMIT, |client| Ok(read(fabric) && in_step(client, switches)?))?;
+    controller.until(LIMIT, |client| Ok(read(fabric) && in_step(client, switches)? && no_drift(client)?))?;
     let status = controller.client.status()?;
     let mut entries = 0;
     for (number, (connected, before)) in fabric.switches.iter().zip(&before).enumerate() {
