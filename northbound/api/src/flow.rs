@@ -10,6 +10,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 /// What decides between workloads of different networks.
 const OTHER_NETWORK: &str = "builtin/other-network";
+/// What decides between two outside addresses: the pipeline's own rule of that name.
+const TRANSIT: &str = "builtin/transit";
 
 /// Type of an ICMP echo request (RFC 792), and of an ICMPv6 one (RFC 4443 §4.1).
 const ECHO_REQUEST: (u8, u8) = (8, 128);
@@ -206,7 +208,13 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         Service::Icmp { icmp_type, code, .. } => (None, Some(icmp_type), Some(code)),
         Service::Protocol(_) => (None, None, None),
     };
+    let fabric = |rule: &str| {
+        let side = SideAnswer { verdict: Verdict::Deny, policy: None, rule: Some(rule.into()), tier: None, zone: None };
+        ((Verdict::Deny, side.clone(), side), None)
+    };
     let ((decision, egress, ingress), staged) = match resolve(state, question)? {
+        // No policy is about either end, and no switch carries it.
+        Resolved::Flow(flow) if flow.from.workload.is_none() && flow.to.workload.is_none() => fabric(TRANSIT),
         Resolved::Flow(flow) => {
             let is = verdict(state, &flow);
             let staged = state.policies.values().any(|policy| policy.staged);
@@ -217,11 +225,7 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
             });
             (sides(state, &is), staged)
         }
-        Resolved::Apart => {
-            let rule = Some(OTHER_NETWORK.into());
-            let side = SideAnswer { verdict: Verdict::Deny, policy: None, rule, tier: None, zone: None };
-            ((Verdict::Deny, side.clone(), side), None)
-        }
+        Resolved::Apart => fabric(OTHER_NETWORK),
     };
     Ok(ReachAnswer {
         verdict: decision,

@@ -377,6 +377,8 @@ async fn reach_answers_in_the_contracts_form() {
     let outside = reach(ask("ip:198.51.100.7", "lb", "tcp", Some(443))).await;
     assert_eq!((&outside["verdict"], &outside["egress"]["verdict"]), (&"deny".into(), &"allow".into()));
     assert_eq!(outside["ingress"]["zone"], "shop");
+    let transit = reach(ask("ip:198.51.100.7", "ip:198.51.100.8", "tcp", Some(443))).await;
+    assert_eq!((&transit["verdict"], &transit["egress"]["rule"]), (&"deny".into(), &"builtin/transit".into()));
     let ping = reach(ask("web-1", "app-1", "icmp", None)).await;
     assert_eq!(
         (&ping["verdict"], &ping["icmpType"], &ping["port"]),
