@@ -29,10 +29,13 @@ const OUTGOING: u8 = 4;
 
 /// The link layer of one interface. From its opening on it keeps what arrives there until it is taken.
 ///
-/// A VLAN tag of an arriving frame is taken off by the kernel before anybody sees it (packet(7), PACKET_AUXDATA).
+/// A VLAN tag of an arriving frame is taken off by the kernel before anybody sees it (packet(7), PACKET_AUXDATA):
+/// who wants to see tags looks at the wire's far end, by [`Wire::tapped`].
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
+    /// Where frames are received: what is sent at the far end, or, without one, what arrives.
+    far_end: Option<OwnedFd>,
     name: String,
 }
 
@@ -44,7 +47,18 @@ impl Wire {
     pub fn open(namespace: &Namespace, interface: &str) -> Result<Wire> {
         let name = format!("{}/{interface}", namespace.name());
         let socket = namespace.run(|| open(interface))?.with_context(|| format!("cannot open {name}"))?;
-        Ok(Wire { socket, name })
+        Ok(Wire { socket, far_end: None, name })
+    }
+
+    /// As [`Wire::open`], but what is received is what was sent at the far end of a veth pair, for instance a
+    /// switch's port: every frame whole, VLAN tags included.
+    ///
+    /// # Errors
+    /// When one of the interfaces is not there, or its namespace may not be entered.
+    pub fn tapped(near: (&Namespace, &str), far: (&Namespace, &str)) -> Result<Wire> {
+        let mut wire = Wire::open(near.0, near.1)?;
+        wire.far_end = Some(Wire::open(far.0, far.1)?.socket);
+        Ok(wire)
     }
 
     /// Sends a frame, from its destination MAC to its last byte without checksum; nothing of it is changed.
@@ -71,14 +85,15 @@ impl Wire {
             // Milliseconds, rounded up: a wait that is too short would be spent spinning.
             let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
             let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left) {
+            let socket = self.far_end.as_ref().unwrap_or(&self.socket);
+            match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], left) {
                 Ok(0) => return Ok(None),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot listen on {}", self.name)),
             }
-            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
-                // Its own and the kernel's sent frames pass by here too.
-                Ok((_, Some(from))) if from.pkttype() == OUTGOING => {}
+            match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
+                // What was sent on the interface and what arrives there both pass by here.
+                Ok((_, Some(from))) if (from.pkttype() == OUTGOING) != self.far_end.is_some() => {}
                 Ok((length, _)) => {
                     buffer.truncate(length);
                     return Ok(Some(buffer));

@@ -88,6 +88,8 @@ pub const UPLINK: &str = "uplinks: [{switch: hv1, port: uplink0}]";
 pub enum Expect {
     /// It comes out of this port as it went in, and of no other.
     Delivered(&'static str),
+    /// This frame comes out of this port, and nothing else of any.
+    Changed(&'static str, Vec<u8>),
     /// It comes out of no port, and counts under this name.
     Dropped(&'static str),
     /// The same, and the sender gets a TCP reset.

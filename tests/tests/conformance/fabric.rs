@@ -159,7 +159,9 @@ impl Fabric {
         let mut wires = BTreeMap::new();
         for host in hosts.iter().chain([&spare]) {
             let workload = lab.add(&hypervisor, &Spec::silent(host.port, Mac(host.mac))).unwrap();
-            wires.insert(host.port.into(), Wire::open(workload.namespace(), "eth0").unwrap());
+            // What comes out is looked at where the switch sends it, with its tag.
+            let wire = Wire::tapped((workload.namespace(), "eth0"), (hypervisor.namespace(), host.port));
+            wires.insert(host.port.into(), wire.unwrap());
         }
         let address = hypervisor.controller_address();
         let plane = Plane::Real { hypervisor: Box::new(hypervisor.clone()), wires, _lab: Box::new(lab) };
@@ -286,7 +288,7 @@ impl Fabric {
     fn once(&mut self, sent: &Sent) -> Result<(), String> {
         self.plane.send(sent.port, &sent.frame);
         let (at, cause) = match &sent.expect {
-            Expect::Delivered(to) => (Some(*to), None),
+            Expect::Delivered(to) | Expect::Changed(to, _) => (Some(*to), None),
             Expect::Dropped(cause) => (None, Some(*cause)),
             Expect::Reset(cause) | Expect::Unreachable(cause) => (Some(sent.port), Some(*cause)),
             Expect::Answered(_) => (Some(sent.port), None),
@@ -348,14 +350,17 @@ fn judge(sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(), String> {
     // A packet of several tries counts as often.
     let only = |cause: &str| drops.len() == 1 && drops.get(cause).is_some_and(|count| *count == 1 || sent.soon);
     let nothing = drops.is_empty();
+    let back = |at: &str, frame: &[u8]| {
+        at == sent.port && parse(at, frame).get(Field::Vlan) == parse(at, &sent.frame).get(Field::Vlan)
+    };
     let right = match (&sent.expect, seen) {
         (Expect::Dropped(cause), []) => only(cause),
-        (Expect::Delivered(to), [Seen::Frame(at, frame)]) => nothing && at == to && *frame == sent.frame,
-        (Expect::Delivered(to), [Seen::Packet(at, _)]) => nothing && at == to,
+        (Expect::Delivered(to), [seen]) => nothing && came_out(seen, to, &sent.frame),
+        (Expect::Changed(to, frame), [seen]) => nothing && came_out(seen, to, frame),
         (Expect::Reset(cause) | Expect::Unreachable(cause), [Seen::Refusal]) => only(cause),
-        (Expect::Reset(cause), [Seen::Frame(at, frame)]) => only(cause) && at == sent.port && is_reset(at, frame),
+        (Expect::Reset(cause), [Seen::Frame(at, frame)]) => only(cause) && back(at, frame) && is_reset(at, frame),
         (Expect::Unreachable(cause), [Seen::Frame(at, frame)]) => {
-            only(cause) && at == sent.port && is_unreachable(at, frame)
+            only(cause) && back(at, frame) && is_unreachable(at, frame)
         }
         (Expect::Answered(fields), [Seen::Frame(at, frame)]) => {
             nothing && at == sent.port && has(&parse(at, frame), fields)
@@ -364,6 +369,19 @@ fn judge(sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(), String> {
         _ => false,
     };
     if right { Ok(()) } else { wrong() }
+}
+
+/// Whether it is this frame, out of this port; of a simulated switch, what of it the pipeline may change.
+fn came_out(seen: &Seen, to: &str, frame: &[u8]) -> bool {
+    match seen {
+        Seen::Frame(at, found) => at == to && found == frame,
+        Seen::Packet(at, found) => {
+            let wanted = parse(at, frame);
+            let fields = [Field::EthSrc, Field::EthDst, Field::EthType, Field::Vlan];
+            at == to && fields.into_iter().all(|field| found.get(field) == wanted.get(field))
+        }
+        Seen::Refusal => false,
+    }
 }
 
 fn parse(at: &str, frame: &[u8]) -> Packet {

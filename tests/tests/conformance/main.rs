@@ -9,12 +9,14 @@ mod changes;
 mod fabric;
 mod frames;
 mod hits;
+mod vlans;
 
 use case::{A, B, C, Case, EXT};
 use fabric::Fabric;
+use vlans::{BLUE, RED};
 
 fn list() -> Vec<Case> {
-    [cases::cases(), builtins::cases(), changes::cases()].concat()
+    [cases::cases(), builtins::cases(), changes::cases(), vlans::cases()].concat()
 }
 
 #[test]
@@ -27,7 +29,7 @@ fn on_the_simulated_switch() {
 
 #[test]
 fn on_open_vswitch() {
-    let Some(mut fabric) = Fabric::real(&[A, B, C, EXT]) else { return };
+    let Some(mut fabric) = Fabric::real(&[A, B, C, EXT, RED, BLUE]) else { return };
     for case in list() {
         fabric.run(&case);
     }
