@@ -79,13 +79,17 @@ async fn greet(address: SocketAddr, datapath: u64) -> TcpStream {
     let mut switch = Switch::new(datapath, &["p0".to_owned()]);
     switch.connect();
     let mut buffer = [0; 4096];
-    // Hello, features, ports: what the controller asks for in the handshake.
-    for _ in 0..3 {
-        stream.write_all(&switch.take_output()).await.unwrap();
+    // Hello and features may be asked for together; ports always come last, in an answer of type 19.
+    loop {
+        let output = switch.take_output();
+        stream.write_all(&output).await.unwrap();
+        if output.get(1) == Some(&19) {
+            break;
+        }
         let length = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+        assert_ne!(length, 0, "closed in the handshake");
         switch.received(&buffer[..length]).unwrap();
     }
-    stream.write_all(&switch.take_output()).await.unwrap();
     stream
 }
 
