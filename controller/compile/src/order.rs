@@ -17,6 +17,9 @@ const LAST: u32 = 65_000;
 /// Fewest priorities that a level takes.
 const ROOM: u32 = 8;
 
+/// Rank of a rule that has none yet.
+const UNSETTLED: u32 = u32::MAX;
+
 /// Rules of one stage that decide alike and at the same place.
 pub(crate) type Level = (u16, u16, Action);
 
@@ -41,6 +44,8 @@ struct Placed {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     levels: BTreeMap<Level, BTreeMap<(Name, usize), Placed>>,
+    /// What came and went since the last [`Self::lay_out`].
+    unsettled: BTreeMap<Level, Vec<Ordered>>,
     bases: BTreeMap<Level, (u32, u32)>,
 }
 
@@ -49,8 +54,8 @@ impl Order {
     pub fn insert(&mut self, rule: u32, ordered: Ordered) {
         let level = self.levels.entry(ordered.level).or_default();
         let at = (ordered.policy.clone(), ordered.index);
-        level.insert(at.clone(), Placed { rule, rank: u32::MAX, ordered: ordered.clone() });
-        settle(level, &at, &ordered);
+        level.insert(at, Placed { rule, rank: UNSETTLED, ordered: ordered.clone() });
+        self.unsettled.entry(ordered.level).or_default().push(ordered);
     }
 
     /// Removes a rule.
@@ -60,14 +65,18 @@ impl Order {
             level.remove(&at);
             if level.is_empty() {
                 self.levels.remove(&ordered.level);
-            } else {
-                settle(level, &at, ordered);
             }
+            self.unsettled.entry(ordered.level).or_default().push(ordered.clone());
         }
     }
 
     /// Gives every level its priorities.
     pub fn lay_out(&mut self) -> Result<(), TooLarge> {
+        for (level, changed) in std::mem::take(&mut self.unsettled) {
+            if let Some(rules) = self.levels.get_mut(&level) {
+                settle(rules, changed);
+            }
+        }
         self.bases.clear();
         let mut base = FIRST;
         for (level, rules) in self.levels.iter().rev() {
@@ -91,24 +100,26 @@ impl Order {
     }
 }
 
-/// Makes the ranks right again from `at` on, where `cause` came or went.
-fn settle(level: &mut BTreeMap<(Name, usize), Placed>, at: &(Name, usize), cause: &Ordered) {
-    let mut changed = vec![cause.clone()];
-    let later: Vec<_> = level.range(at.clone()..).map(|(key, _)| key.clone()).collect();
-    for key in later {
-        let Some(placed) = level.get(&key) else { continue };
+/// Makes the ranks right again after these came or went. Only rules behind the first of them are looked at, and of
+/// those only the ones that overlap with what changed are given a rank anew.
+fn settle(level: &mut BTreeMap<(Name, usize), Placed>, mut changed: Vec<Ordered>) {
+    let Some(first) = changed.iter().map(|ordered| (ordered.policy.clone(), ordered.index)).min() else { return };
+    let mut rules: Vec<&mut Placed> = level.values_mut().collect();
+    let at = |placed: &Placed| (placed.ordered.policy.clone(), placed.ordered.index);
+    for i in rules.partition_point(|placed| at(placed) < first)..rules.len() {
+        let (earlier, later) = rules.split_at_mut(i);
+        let Some(placed) = later.first_mut() else { break };
         // A rule that cannot match anything overlaps with nothing, itself included, and needs a rank all the same.
-        if key != *at && !changed.iter().any(|other| overlap(other, &placed.ordered)) {
+        if placed.rank != UNSETTLED && !changed.iter().any(|other| overlap(other, &placed.ordered)) {
             continue;
         }
-        let earlier = level.range(..key.clone()).map(|(_, earlier)| earlier);
-        let ranks =
-            earlier.filter(|earlier| overlap(&earlier.ordered, &placed.ordered)).map(|earlier| earlier.rank + 1);
-        let rank = ranks.max().unwrap_or(0);
+        let before = earlier.iter().filter(|earlier| overlap(&earlier.ordered, &placed.ordered));
+        let rank = before.map(|earlier| earlier.rank + 1).max().unwrap_or(0);
         if rank != placed.rank {
-            changed.push(placed.ordered.clone());
-            if let Some(placed) = level.get_mut(&key) {
-                placed.rank = rank;
+            let new = placed.rank == UNSETTLED;
+            placed.rank = rank;
+            if !new {
+                changed.push(placed.ordered.clone());
             }
         }
     }

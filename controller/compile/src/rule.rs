@@ -55,7 +55,7 @@ pub(crate) type Outcome = (Vec<Action>, Next, Cause);
 type Peers = BTreeSet<(Field, u32)>;
 
 /// What a rule wants of a packet beside its subject.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct Target {
     /// Destinations that resolve the rule's port names alike; `None` where names play no part.
     destinations: Option<BTreeSet<u32>>,
@@ -65,11 +65,9 @@ struct Target {
     services: Option<Vec<Block>>,
 }
 
-impl Target {
-    fn is_empty(&self) -> bool {
-        self.services.as_ref().is_some_and(Vec::is_empty) || self.peers.as_ref().is_some_and(BTreeSet::is_empty)
-    }
-}
+/// What subjects of a rule have in common to share entries: the outcome, and either one of the targets by port names
+/// or what the ports come to otherwise.
+type Variant = (Outcome, Option<usize>, Option<Vec<Block>>);
 
 /// An entry, or a part of one that rules share.
 pub(crate) enum Piece {
@@ -188,7 +186,9 @@ impl Rule {
             Direction::Egress => self.named(index, &networks, peers.as_ref()),
             Direction::Ingress => Vec::new(),
         };
-        let mut variants: BTreeMap<(Outcome, Target), BTreeSet<u32>> = BTreeMap::new();
+        // Subjects with one outcome and one target go together. Peers may be many: targets are told apart without them.
+        let has_peers = peers.as_ref().is_none_or(|peers| !peers.is_empty());
+        let mut variants: BTreeMap<Variant, BTreeSet<u32>> = BTreeMap::new();
         for subject in subjects {
             let Some(identity) = index.identities.get(subject) else { continue };
             let outcome = match lane {
@@ -197,18 +197,28 @@ impl Rule {
             };
             let names = (self.direction == Direction::Ingress).then_some(&*identity.ports);
             let services = ports.map(|ports| service::blocks(ports, names));
-            let plain = Target { destinations: None, peers: peers.clone(), services };
-            for target in std::iter::once(&plain).chain(&named).filter(|target| !target.is_empty()) {
-                variants.entry((outcome.clone(), target.clone())).or_default().insert(*subject);
+            for at in 0..named.len() {
+                variants.entry((outcome.clone(), Some(at), None)).or_default().insert(*subject);
+            }
+            if services.as_ref().is_none_or(|services| !services.is_empty()) && has_peers {
+                variants.entry((outcome, None, services)).or_default().insert(*subject);
             }
         }
         if variants.len() > MAX_VARIANTS {
             return Err(self.too_large("variants (named ports and modes)", variants.len() as u64, MAX_VARIANTS as u64));
         }
         let mut pieces = Vec::new();
-        for (at, ((outcome, target), subjects)) in variants.iter().enumerate() {
+        let mut plain = Target { destinations: None, peers, services: None };
+        for (at, ((outcome, target, services), subjects)) in variants.into_iter().enumerate() {
             let conjunction = self.number << 8 | at as u32;
-            self.expand(subjects, target, outcome, (self.stage(lane), priority, conjunction), &mut pieces)?;
+            let target = match target.and_then(|target| named.get(target)) {
+                Some(named) => named,
+                None => {
+                    plain.services = services;
+                    &plain
+                }
+            };
+            self.expand(&subjects, target, &outcome, (self.stage(lane), priority, conjunction), &mut pieces)?;
         }
         Ok(pieces)
     }
@@ -244,21 +254,22 @@ impl Rule {
         }
         let (_, id, class) = fields(self.direction);
         let classes: Option<Peers> = peers.map(|p| p.iter().filter(|(field, _)| *field == class).copied().collect());
-        let mut alike: BTreeMap<(Vec<Block>, Option<Peers>), BTreeSet<u32>> = BTreeMap::new();
+        // By what the names mean, and whether the destination is a peer by its address alone.
+        let mut alike: BTreeMap<(Vec<Block>, bool), BTreeSet<u32>> = BTreeMap::new();
         for (number, identity) in index.identities.iter().filter(|(_, i)| networks.contains(&i.network)) {
             let services = service::blocks(names.iter().copied(), Some(&identity.ports));
             if services.is_empty() {
                 continue;
             }
             if peers.is_none_or(|peers| peers.contains(&(id, *number))) {
-                alike.entry((services, None)).or_default().insert(*number);
+                alike.entry((services, false)).or_default().insert(*number);
             } else if classes.as_ref().is_some_and(|classes| !classes.is_empty()) {
-                alike.entry((services, classes.clone())).or_default().insert(*number);
+                alike.entry((services, true)).or_default().insert(*number);
             }
         }
-        let target = |((services, peers), destinations)| Target {
+        let target = |((services, by_class), destinations)| Target {
             destinations: Some(destinations),
-            peers,
+            peers: classes.clone().filter(|_| by_class),
             services: Some(services),
         };
         alike.into_iter().map(target).collect()
