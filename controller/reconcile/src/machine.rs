@@ -121,6 +121,8 @@ pub struct Progress {
     /// Some of those ports: none if nothing waits.
     pub missing: Vec<Port>,
     /// Entries that differed from the desired ones at the last read-back.
+    pub differing: usize,
+    /// The same, where it was to be exact by then: what a switch lacks or has too much when it connects is no drift.
     pub drift: usize,
     /// Whether it refused the newest attempt: the older revision is in force.
     pub refused: bool,
@@ -163,6 +165,8 @@ pub struct Machine {
     max_entries: usize,
     step: u64,
     attempts: u32,
+    /// Connected, and not read back yet.
+    fresh: bool,
     /// Desired, not sent: by key, the entry to have or none.
     queue: BTreeMap<EntryKey, Option<Entry>>,
     /// Desired, but the switch lacks a port that they name.
@@ -179,6 +183,7 @@ impl Machine {
             max_entries: 0,
             step: 0,
             attempts: 0,
+            fresh: false,
             queue: BTreeMap::new(),
             waiting: BTreeMap::new(),
             progress: Progress { desired: revision, ..Progress::default() },
@@ -208,6 +213,7 @@ impl Machine {
                 self.ports = ports.clone();
                 self.max_entries = max_entries;
                 self.attempts = 0;
+                self.fresh = true;
                 self.progress.connected = true;
                 self.progress.last_error.clear();
                 Some(self.read(now))
@@ -317,9 +323,10 @@ impl Machine {
         let delta = plan(desired, actual, &self.ports);
         self.queue.clear();
         self.waiting = held_back(desired, &self.ports).map(|entry| (entry.key.clone(), entry.clone())).collect();
-        self.progress.drift = size_of(&delta) + alien;
+        self.progress.differing = size_of(&delta) + alien;
+        self.progress.drift = if std::mem::take(&mut self.fresh) { 0 } else { self.progress.differing };
         self.progress.entries = actual.len();
-        if self.progress.drift == 0 {
+        if self.progress.differing == 0 {
             self.settle(desired, now + AUDIT_INTERVAL);
             return None;
         }
@@ -364,7 +371,7 @@ impl Machine {
             return Some(self.read(now));
         }
         // A repair is looked at again soon, an ordinary change with the next audit.
-        let audit = now + if self.progress.drift > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
+        let audit = now + if self.progress.differing > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
         self.phase = Phase::Idle { audit };
         self.send_queue(desired, now)
     }

@@ -196,6 +196,8 @@ fn drift_is_found_and_mended() {
     let mut bench = Bench::new(program([policy(1, 1), policy(2, 1)]));
     let first = bench.connect(&[]);
     bench.confirm(first);
+    // What was not there yet has not drifted.
+    assert_eq!((bench.machine.progress().differing, bench.machine.progress().drift), (2, 0));
     bench.actual.remove(&policy(1, 1).key);
     // Connecting wrote into the switch, so it is looked at again soon.
     bench.now = bench.machine.deadline().unwrap();

@@ -155,8 +155,8 @@ impl Fabric {
             Report::Ports(ports) => machine.handle(Input::Ports(ports), program, now),
             Report::Actual { program: actual, alien } => {
                 let output = machine.handle(Input::Actual { program: actual, alien: *alien }, program, now);
-                let drift = machine.progress().drift;
-                info!(switch = %name, entries = actual.len(), alien, differ = drift, "read back");
+                let differ = machine.progress().differing;
+                info!(switch = %name, entries = actual.len(), alien, differ, "read back");
                 output
             }
             Report::Applied { step } => machine.handle(Input::Applied { step: *step }, program, now),

@@ -87,7 +87,7 @@ struct Step {
 
 /// In how many parts entries are read. Open vSwitch forwards nothing while it puts an answer together: some 200 ms for
 /// 100,000 entries, a part of it for a part of them. A part is the entries whose cause ends in the same four bits.
-const PARTS: u64 = 16;
+pub const PARTS: u64 = 16;
 
 /// Packets and bytes by cause and whether they were dropped.
 type Sums = BTreeMap<(Cause, bool), (u64, u64)>;

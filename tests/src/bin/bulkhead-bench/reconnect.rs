@@ -48,7 +48,7 @@ async fn run(entries: usize) -> Result<Value> {
         whole.add(began.elapsed());
         reading.add(read - began);
         comparing.add(read.elapsed());
-        ensure!(output.is_none() && machine.progress().drift == 0, "{} changes", machine.progress().drift);
+        ensure!(output.is_none() && machine.progress().differing == 0, "{} changes", machine.progress().differing);
     }
     lab.down()?;
     Ok(json!({
