@@ -1,7 +1,7 @@
 //! Who is selected by what: identities, groups of identities, and the indexes from labels to both.
 
 use crate::set::Set;
-use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
+use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Requirement, Selector};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A selector, in one network or in all.
@@ -54,17 +54,17 @@ pub(crate) struct Index {
     next: u32,
     identities_by_pair: BTreeMap<Pair, Set<u32>>,
     groups_by_pair: BTreeMap<Pair, Set<u32>>,
-    /// Groups whose selector has no `key In [value]`: looked at for every identity.
+    /// Groups whose selector has no `key In values`: looked at for every identity.
     loose: Set<u32>,
 }
 
-/// The label pairs that everyone whom a selector selects must have.
-fn pairs(selector: &Selector) -> impl Iterator<Item = Pair> {
-    selector
-        .requirements()
-        .iter()
-        .filter(|r| r.operator == Operator::In && r.values().len() == 1)
-        .flat_map(|r| r.values().iter().map(|value| (r.key.clone(), value.clone())))
+/// The requirements of which everyone whom a selector selects has exactly one [pair](pairs).
+fn required(selector: &Selector) -> impl Iterator<Item = &Requirement> {
+    selector.requirements().iter().filter(|r| r.operator == Operator::In)
+}
+
+fn pairs(requirement: &Requirement) -> impl Iterator<Item = Pair> {
+    requirement.values().iter().map(|value| (requirement.key.clone(), value.clone()))
 }
 
 impl Index {
@@ -90,11 +90,12 @@ impl Index {
         }
         let id = self.next;
         self.next += 1;
-        let candidates = |pair: &Pair| self.identities_by_pair.get(pair).map_or(0, Set::len);
-        // The rarest pair: fewest identities to look at now, fewest groups to look at later.
-        let rarest = pairs(&key.selector).min_by_key(candidates);
-        let members = match &rarest {
-            Some(pair) => self.identities_by_pair.get(pair).into_iter().flatten().copied().collect::<Vec<_>>(),
+        let with = |pair: &Pair| self.identities_by_pair.get(pair);
+        let candidates = |r: &&Requirement| pairs(r).map(|pair| with(&pair).map_or(0, Set::len)).sum::<usize>();
+        // The rarest requirement: fewest identities to look at now, fewest groups to look at later.
+        let rarest = required(&key.selector).min_by_key(candidates);
+        let members = match rarest {
+            Some(rarest) => pairs(rarest).flat_map(|pair| with(&pair)).flatten().copied().collect::<Vec<_>>(),
             None => self.identities.keys().copied().collect(),
         };
         let mut selected = Set::default();
@@ -107,9 +108,15 @@ impl Index {
             }
         }
         match rarest {
-            Some(pair) => self.groups_by_pair.entry(pair).or_default().insert(id),
-            None => self.loose.insert(id),
-        };
+            Some(rarest) => {
+                for pair in pairs(rarest) {
+                    self.groups_by_pair.entry(pair).or_default().insert(id);
+                }
+            }
+            None => {
+                self.loose.insert(id);
+            }
+        }
         let group = Group {
             key: key.clone(),
             members: selected,
@@ -134,7 +141,7 @@ impl Index {
             }
         }
         self.loose.remove(&id);
-        for pair in pairs(&group.key.selector) {
+        for pair in required(&group.key.selector).flat_map(pairs) {
             if let Some(ids) = self.groups_by_pair.get_mut(&pair) {
                 ids.remove(&id);
                 if ids.is_empty() {
