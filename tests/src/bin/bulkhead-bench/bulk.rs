@@ -128,7 +128,8 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    async fn connect(hypervisor: &Hypervisor) -> Result<Self> {
+    /// A driver of this hypervisor's switch, connected.
+    pub(crate) async fn connect(hypervisor: &Hypervisor) -> Result<Self> {
         let listener = TcpListener::bind((hypervisor.controller_address(), 0)).await?;
         let address = listener.local_addr()?;
         let ours = Self::listen(listener);

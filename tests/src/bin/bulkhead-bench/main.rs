@@ -8,6 +8,7 @@ mod compile;
 mod edit;
 mod fabric;
 mod memory;
+mod packets;
 mod quick;
 mod reconnect;
 mod sample;
@@ -19,7 +20,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Measures compiling, memory, policy edits, bulk installation and many switches; prints JSON.
+/// Measures compiling, memory, policy edits, bulk installation, many switches and packets; prints JSON.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead-bench", version)]
 struct Arguments {
@@ -70,6 +71,7 @@ enum Part {
     Scale,
     Stall,
     Reconnect,
+    Packets,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -127,6 +129,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Reconnect) {
         all.insert("reconnect".into(), on_ovs("reconnect", &|| reconnect::measure(arguments.reconnect_entries)));
+    }
+    if wanted(Part::Packets) {
+        all.insert("packets".into(), on_ovs("packets", &packets::measure));
     }
     let all = Value::Object(all);
     println!("{all:#}");

@@ -12,6 +12,11 @@ impl Sample {
         self.0.push(took);
     }
 
+    /// Adds all of another.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
