@@ -1,8 +1,8 @@
 //! A blocking client of the REST API.
 
 use bulkhead_types::{
-    ApplyAnswer, Diagnostic, FlowQuestion, MatrixRow, Problem, ReachAnswer, Realization, RuleHits, StatusAnswer,
-    TraceAnswer,
+    ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, Problem, ReachAnswer, Realization, RuleHits,
+    StatusAnswer, TraceAnswer,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -37,6 +37,12 @@ pub enum Error {
         url: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The server would not read it to its end.
+    #[error("the documents have {size} bytes; at most {MAX_INPUT} go into one change: send them in several")]
+    TooLarge {
+        /// Size of the request's body in bytes.
+        size: usize,
     },
     /// Nobody answers there.
     #[error(
@@ -185,8 +191,11 @@ impl Client {
         query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let url = self.url(path, query);
-        self.answer(&url, self.agent.post(&url).content_type(JSON).send(compact(body)))
+        let (url, body) = (self.url(path, query), compact(body));
+        if body.len() > MAX_INPUT {
+            return Err(Error::TooLarge { size: body.len() });
+        }
+        self.answer(&url, self.agent.post(&url).content_type(JSON).send(body))
     }
 
     /// Applies documents as one atomic change; with `dry_run` only says what it would do.
@@ -287,6 +296,14 @@ mod tests {
             String::from_utf8_lossy(&request[..len]).into_owned()
         });
         (client, server)
+    }
+
+    #[test]
+    fn what_the_server_would_not_read_is_not_sent() {
+        let client = Client::new("http://127.0.0.1:9").unwrap();
+        let large = Value::String("x".repeat(MAX_INPUT));
+        let said = client.apply(&[large], true).unwrap_err().to_string();
+        assert!(said.contains("8388612 bytes; at most 8388608"), "{said}");
     }
 
     #[test]

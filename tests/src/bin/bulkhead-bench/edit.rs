@@ -42,7 +42,7 @@ pub(crate) fn measure(workloads: usize) -> Result<Value> {
         .context("bulkheadd does not start")?;
 
     let began = Instant::now();
-    let first = client.apply(&fabric::documents(workloads), false).context("the fabric is not accepted")?;
+    let first = fabric::upload(&client, workloads).context("the fabric is not accepted")?;
     let accepted = began.elapsed();
     switch.set_controller(openflow)?;
     let mut entries = 0;
@@ -50,7 +50,7 @@ pub(crate) fn measure(workloads: usize) -> Result<Value> {
         let status = client.status()?;
         let found = status.switches.iter().find(|found| found.name == SWITCH);
         entries = found.map_or(0, |found| found.entries);
-        Ok(found.is_some_and(|found| found.connected && found.acknowledged >= first.revision && found.pending == 0))
+        Ok(found.is_some_and(|found| found.connected && found.acknowledged >= first && found.pending == 0))
     };
     until(there, || process.runs()).context("the switch does not take its first program")?;
 

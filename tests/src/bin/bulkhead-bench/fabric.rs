@@ -1,5 +1,6 @@
 //! The fabric that is measured: many small applications, each fenced in by its own policies, and some rules for all.
 
+use bulkhead_client::Client;
 use bulkhead_policy::{Change, State};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -96,6 +97,23 @@ pub(crate) fn with_local(workloads: usize, local: usize) -> impl Iterator<Item =
 /// Every document of a fabric of this many workloads.
 pub(crate) fn documents(workloads: usize) -> Vec<Value> {
     each(workloads).collect()
+}
+
+/// Documents in one request to the controller.
+const BATCH: usize = 5_000;
+
+/// Gives a controller the fabric, in as many changes as its size takes; the last one's revision.
+pub(crate) fn upload(client: &Client, workloads: usize) -> anyhow::Result<u64> {
+    let (mut revision, mut batch) = (0, Vec::with_capacity(BATCH));
+    let mut documents = each(workloads).peekable();
+    while let Some(document) = documents.next() {
+        batch.push(document);
+        if batch.len() == BATCH || documents.peek().is_none() {
+            revision = client.apply(&batch, false)?.revision;
+            batch.clear();
+        }
+    }
+    Ok(revision)
 }
 
 /// A document as a change.

@@ -8,9 +8,6 @@ use bulkhead_tests::controller::Controller;
 use serde_json::{Value, json};
 use std::{fs, net::Ipv4Addr, process::Command, time::Instant};
 
-/// Documents in one request to the controller.
-const BATCH: usize = 5_000;
-
 /// What one process needs to hold a fabric of this many workloads and to compile it once.
 pub(crate) fn compile(workloads: usize) -> Result<Value> {
     let output = Command::new(std::env::current_exe()?)
@@ -53,15 +50,7 @@ pub(crate) fn controller(workloads: usize) -> Result<Value> {
     let controller = Controller::start(&program, Ipv4Addr::LOCALHOST)?;
     let pss = || controller.memory().map(|bytes| megabytes(bytes >> 10));
     let empty = pss()?;
-    let mut batch = Vec::with_capacity(BATCH);
-    for document in fabric::each(workloads) {
-        batch.push(document);
-        if batch.len() == BATCH {
-            controller.client.apply(&batch, false)?;
-            batch.clear();
-        }
-    }
-    controller.client.apply(&batch, false)?;
+    fabric::upload(&controller.client, workloads)?;
     let peak = megabytes(controller.peak()? >> 10);
     Ok(json!({"workloads": workloads, "emptyPssMB": empty, "pssMB": pss()?, "peakRssMB": peak}))
 }
