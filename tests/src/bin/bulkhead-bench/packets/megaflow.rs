@@ -33,7 +33,7 @@ impl Megaflows {
 /// A line's match: what is in front of the counters, without the flow's own name.
 fn key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(", packets:")?;
-    Some(key.split_once("recirc_id(").map_or(key, |(before, _)| &key[before.len()..]))
+    Some(key.strip_prefix("ufid:").and_then(|named| named.split_once(", ")).map_or(key, |(_, key)| key))
 }
 
 /// Which bits a match looks at, as sorted text: each field's name and mask, fields that are not looked at left out.
@@ -73,14 +73,15 @@ mod tests {
 
     const DUMP: &str = "\
 flow-dump from the main thread:
-ufid:1, recirc_id(0),in_port(p0),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:00/00:00:00:00:00:00,dst=02:00:00:00:00:01),eth_type(0x0800),ipv4(src=10.0.1.0,dst=10.0.1.1/0.0.0.0,proto=6,frag=no),tcp(src=1/0,dst=2), packets:1, bytes:2, used:0.1s, dp:ovs, actions:ct(zone=1),recirc(0x1)
+ufid:1, ct_state(0/0),recirc_id(0),in_port(p0),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:00/00:00:00:00:00:00,dst=02:00:00:00:00:01),eth_type(0x0800),ipv4(src=10.0.1.0,dst=10.0.1.1/0.0.0.0,proto=6,frag=no),tcp(src=1/0,dst=2), packets:1, bytes:2, used:0.1s, dp:ovs, actions:ct(zone=1),recirc(0x1)
 ufid:2, recirc_id(0),in_port(p0),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:09/00:00:00:00:00:00,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.1.7,dst=10.0.1.2/0.0.0.0,proto=17,frag=no),tcp(src=3/0,dst=4), packets:1, bytes:2, used:0.1s, dp:ovs, actions:drop
-ufid:3, recirc_id(0),in_port(p1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.0.1.0/255.0.0.0,dst=10.0.1.1/0.0.0.0,proto=6,frag=no), packets:0, bytes:0, used:never, dp:ovs, actions:p1
+ufid:3, ct_state(0x21/0x23),recirc_id(0),in_port(p0),packet_type(ns=0,id=0),eth(dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.1.7,proto=17,frag=no),tcp(dst=4), packets:1, bytes:2, used:0.1s, dp:ovs, actions:drop
+ufid:4, recirc_id(0),in_port(p1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(src=10.0.1.0/255.0.0.0,dst=10.0.1.1/0.0.0.0,proto=6,frag=no), packets:0, bytes:0, used:never, dp:ovs, actions:p1
 ";
 
     #[test]
     fn masks_are_told_apart_by_the_bits_that_they_look_at() {
-        assert_eq!(Megaflows::of(DUMP), Megaflows { count: 3, masks: 2, of_one_port: 1 });
+        assert_eq!(Megaflows::of(DUMP), Megaflows { count: 4, masks: 3, of_one_port: 2 });
     }
 
     #[test]
