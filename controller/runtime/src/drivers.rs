@@ -4,8 +4,9 @@ use bulkhead_dataplane::{Address, ToDrivers};
 use bulkhead_policy::model::Driver;
 use tokio::sync::mpsc;
 
-/// How many commands may be on their way inside a driver's channel. What is beyond waits in front of it;
-/// there is never more than a few commands per switch.
+/// How many commands may be on their way inside a driver's channel. What is beyond waits in front of it. That is
+/// bounded too: a switch's machine sends nothing before it has the answer to what it sent last, so there is never more
+/// than a step, a read-back and a count per switch.
 const DEPTH: usize = 64;
 
 /// Where each switch's commands go.

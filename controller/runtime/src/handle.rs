@@ -96,7 +96,8 @@ impl Handle {
     /// Metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        metrics::render(self.shared.read().revision, &totals, &self.views.read())
+        let waiting = self.messages.max_capacity() - self.messages.capacity();
+        metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read())
     }
 
     /// Ends the loop; switches are left as they are.

@@ -27,6 +27,8 @@ pub struct Totals {
     pub unavailable: u64,
     /// Reports from drivers.
     pub reports: u64,
+    /// Reports that waited for the loop when it took the last one; drivers wait when there are too many.
+    pub reports_waiting: usize,
     /// New connections that were logged.
     pub logged: u64,
     /// New connections that drivers left out of the log.
@@ -56,7 +58,12 @@ fn metric<'a, V: Display>(
 type PerSwitch = fn(&SwitchView) -> u64;
 
 /// Everything as text.
-pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, SwitchView>) -> String {
+pub(crate) fn render(
+    revision: u64,
+    totals: &Totals,
+    requests_waiting: usize,
+    views: &BTreeMap<Name, SwitchView>,
+) -> String {
     let mut out = String::new();
     metric(&mut out, ("bulkhead_revision", "gauge", "The newest accepted revision."), [(None, revision)]);
     let results = [
@@ -75,6 +82,10 @@ pub(crate) fn render(revision: u64, totals: &Totals, views: &BTreeMap<Name, Swit
     metric(&mut out, about, busy);
     let reports = [(None, totals.reports)];
     metric(&mut out, ("bulkhead_reports_total", "counter", "Reports from drivers."), reports);
+    let waiting = [("requests", requests_waiting), ("reports", totals.reports_waiting)];
+    let waiting = waiting.map(|(queue, count)| (Some(("queue", queue)), count));
+    let about = ("bulkhead_loop_waiting", "gauge", "What waits for the loop; both queues are bounded, senders wait.");
+    metric(&mut out, about, waiting);
     let flows = [(Some(("written", "yes")), totals.logged), (Some(("written", "no")), totals.not_logged)];
     let about = "New connections that rules asked to log; those that a switch left out are not known.";
     metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);

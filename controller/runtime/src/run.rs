@@ -109,7 +109,10 @@ pub async fn run(the_loop: Loop) {
                     attachment: report.attachment,
                     report: ReportNote::from(&report.report),
                 });
-                core.totals.lock().unwrap_or_else(PoisonError::into_inner).reports += 1;
+                let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
+                totals.reports += 1;
+                totals.reports_waiting = reports.len();
+                drop(totals);
                 core.report(report, now);
             }
             () = sleep_until(due) => {
