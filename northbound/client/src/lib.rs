@@ -6,7 +6,7 @@ use bulkhead_types::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Where a controller listens unless it is told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
@@ -83,6 +83,12 @@ impl Error {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         self.problem().map(|p| p.diagnostics.as_slice()).unwrap_or_default()
     }
+}
+
+/// Whether an error says that the server closed a connection that had been good.
+fn was_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// Problems whose title only says their HTTP status in words.
@@ -182,7 +188,13 @@ impl Client {
 
     fn get_json<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Error> {
         let url = self.url(path, query);
-        self.answer(&url, self.agent.get(&url).call())
+        let sent = match self.agent.get(&url).call() {
+            // A busy server gives an idle connection's place to whoever has something to say. A question changes
+            // nothing, so it may be asked again on a new one.
+            Err(ureq::Error::Io(error)) if was_closed(&error) => self.agent.get(&url).call(),
+            sent => sent,
+        };
+        self.answer(&url, sent)
     }
 
     fn post_json<T: DeserializeOwned>(
@@ -296,6 +308,26 @@ mod tests {
             String::from_utf8_lossy(&request[..len]).into_owned()
         });
         (client, server)
+    }
+
+    #[test]
+    fn a_question_is_asked_again_when_its_connection_was_given_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}").unwrap();
+                // A second question on it is left unread, and the connection closed, which resets it.
+                let _ = stream.peek(&mut [0]);
+            }
+        });
+        for _ in 0..2 {
+            assert_eq!(client.get("networks", "n").unwrap(), serde_json::json!({"a": 1}));
+        }
+        drop(client);
+        server.join().unwrap();
     }
 
     #[test]
