@@ -60,6 +60,11 @@ bench: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench $(ARGS)
 
+# Ratios that say little about the machine, held against the checked-in ones. ARGS=--write takes them anew.
+bench-quick: setup
+	@$(CARGO) build --quiet --release --workspace --bins
+	@$(SUDO) $(TARGET)/release/bulkhead-bench --quick tests/bench-quick.json $(ARGS)
+
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
 soak: setup
 	@$(CARGO) build --quiet --release --workspace --bins
