@@ -225,7 +225,7 @@ impl Stage {
             in_port: false,
             matches: &[F::Network, F::SrcId, F::Conn, F::EthType, F::IpProto, F::IcmpType],
             sets: &[F::Service],
-            next: &[S::StagedEgressEmergency, S::Verdict, S::Deliver],
+            next: &[S::StagedEgressEmergency, S::Verdict],
         },
         policy(
             S::StagedEgressEmergency,
@@ -250,25 +250,25 @@ impl Stage {
             S::EgressEmergency,
             "egress-emergency",
             "The source's rules of tier emergency.",
-            &[S::EgressPlatform, S::StagedIngressEmergency, S::Verdict],
+            &[S::EgressPlatform, S::StagedIngressEmergency],
         ),
         policy(
             S::EgressPlatform,
             "egress-platform",
             "The source's rules of tier platform.",
-            &[S::EgressApplication, S::StagedIngressEmergency, S::Verdict],
+            &[S::EgressApplication, S::StagedIngressEmergency],
         ),
         policy(
             S::EgressApplication,
             "egress-application",
             "The source's rules of tier application; at its end, isolation.",
-            &[S::EgressBaseline, S::StagedIngressEmergency, S::Verdict],
+            &[S::EgressBaseline, S::StagedIngressEmergency],
         ),
         policy(
             S::EgressBaseline,
             "egress-baseline",
             "The source's rules of tier baseline; at its end, zone isolation or the network's default.",
-            &[S::StagedIngressEmergency, S::Verdict],
+            &[S::StagedIngressEmergency],
         ),
         policy(
             S::StagedIngressEmergency,

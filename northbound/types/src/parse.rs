@@ -70,7 +70,7 @@ impl<R> Parsed<R> {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// Appends what another input holds, and refuses a resource that is in both.
+    /// Appends what another input holds; [`Self::check_unique`] tells what is in both.
     pub fn extend(&mut self, other: Self) {
         self.documents.extend(other.documents);
         self.diagnostics.extend(other.diagnostics);

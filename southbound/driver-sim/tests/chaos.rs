@@ -14,7 +14,7 @@ use std::{collections::VecDeque, time::Duration};
 /// Policy entries name no port, so every mix of them is a program.
 fn entry(source: u32, cause: u32) -> Entry {
     let matches = Match::any().with(Field::SrcId, source);
-    Entry::new(Stage::EgressApplication, 1, matches, Vec::new(), Next::Stage(Stage::Verdict), Cause::Rule(cause))
+    Entry::new(Stage::IngressApplication, 1, matches, Vec::new(), Next::Stage(Stage::Verdict), Cause::Rule(cause))
 }
 
 struct Rig {
