@@ -299,7 +299,9 @@ impl Machine {
         }
         // Entries of a port that is gone cannot be addressed by its name any more: the read-back says
         // what is left of them.
-        if !gone.is_empty() && desired.iter().any(|entry| entry.ports().any(|port| gone.contains(port))) {
+        // So it does of those that are no longer desired, but not removed yet.
+        let queued = self.queue.keys().filter_map(|key| key.matches.in_port.as_ref());
+        if !gone.is_empty() && desired.iter().flat_map(Entry::ports).chain(queued).any(|port| gone.contains(port)) {
             if let Phase::Stepping { reread, .. } = &mut self.phase {
                 *reread = true;
                 return None;
@@ -403,15 +405,6 @@ impl Machine {
     }
 
     fn send_queue(&mut self, desired: &Program, now: Duration) -> Option<Output> {
-        // Ports may have gone since an entry was gathered.
-        let gathered = std::mem::take(&mut self.queue);
-        for (key, change) in gathered {
-            match change {
-                Some(entry) => self.want(entry),
-                None if self.ports.carry_key(&key) => _ = self.queue.insert(key, None),
-                None => {}
-            }
-        }
         if self.queue.is_empty() {
             let Phase::Idle { audit } = self.phase else { return None };
             self.settle(desired, audit);

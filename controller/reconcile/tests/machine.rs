@@ -179,6 +179,18 @@ fn a_vanished_port_is_read_back() {
 }
 
 #[test]
+fn what_is_to_be_removed_from_a_port_that_vanishes_is_read_back() {
+    let mut bench = Bench::new(program([classify(1, 7), policy(7, 1)]));
+    let first = bench.connect(&[1]);
+    bench.confirm(first);
+    let step = bench.change(&add([policy(8, 1)]));
+    // While a step is under way, the workload goes, and then its port.
+    assert_eq!(bench.change(&Delta { remove: vec![classify(1, 7).key], add: vec![] }), None);
+    assert_eq!(bench.ports(&[]), None);
+    assert_eq!(bench.confirm(step), Some(Output::Read), "the entry is still there, and the next port gets the number");
+}
+
+#[test]
 fn a_lost_answer_is_looked_for() {
     let mut bench = Bench::new(program([policy(1, 1)]));
     let Some(Output::Apply { step, delta }) = bench.connect(&[]) else { panic!("no step") };
