@@ -40,7 +40,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How often an idle switch is read back to find entries that someone else changed. Reading 100,000
 /// entries costs the switch about a second of one core.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
-/// How soon after a repair the switch is read back, to see that it holds.
+/// How soon after it was found to differ the switch is read back, to see that the repair holds.
 const VERIFY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a machine is told.
@@ -149,9 +149,7 @@ enum Phase {
         /// A port that the program names went away meanwhile: look again when the step is done.
         reread: bool,
     },
-    Idle {
-        audit: Duration,
-    },
+    Idle,
     Refused {
         retry: Duration,
     },
@@ -167,6 +165,9 @@ pub struct Machine {
     attempts: u32,
     /// Connected, and not read back yet.
     fresh: bool,
+    /// When the switch is to be read back again. Read-backs alone move it: a switch that is changed all the time is
+    /// looked at as often as one that is not.
+    audit: Duration,
     /// Desired, not sent: by key, the entry to have or none.
     queue: BTreeMap<EntryKey, Option<Entry>>,
     /// Desired, but the switch lacks a port that they name.
@@ -184,6 +185,7 @@ impl Machine {
             step: 0,
             attempts: 0,
             fresh: false,
+            audit: Duration::ZERO,
             queue: BTreeMap::new(),
             waiting: BTreeMap::new(),
             progress: Progress { desired: revision, ..Progress::default() },
@@ -200,7 +202,7 @@ impl Machine {
         match &self.phase {
             Phase::Down => None,
             Phase::Reading { deadline } | Phase::Stepping { deadline, .. } => Some(*deadline),
-            Phase::Idle { audit } => Some(*audit),
+            Phase::Idle => Some(self.audit),
             Phase::Refused { retry } => Some(*retry),
         }
     }
@@ -251,7 +253,7 @@ impl Machine {
                         self.bound_queue();
                         None
                     }
-                    Phase::Idle { .. } => {
+                    Phase::Idle => {
                         self.absorb(delta);
                         self.send_queue(desired, now)
                     }
@@ -295,7 +297,7 @@ impl Machine {
         match &mut self.phase {
             // The comparison that comes next is made with the new ports.
             Phase::Down | Phase::Reading { .. } | Phase::Refused { .. } => return None,
-            Phase::Stepping { .. } | Phase::Idle { .. } => {}
+            Phase::Stepping { .. } | Phase::Idle => {}
         }
         // Entries of a port that is gone cannot be addressed by its name any more: the read-back says
         // what is left of them.
@@ -315,7 +317,7 @@ impl Machine {
             self.queue.insert(key, entry);
         }
         match self.phase {
-            Phase::Idle { .. } => self.send_queue(desired, now),
+            Phase::Idle => self.send_queue(desired, now),
             _ => None,
         }
     }
@@ -328,8 +330,10 @@ impl Machine {
         self.progress.differing = size_of(&delta) + alien;
         self.progress.drift = if std::mem::take(&mut self.fresh) { 0 } else { self.progress.differing };
         self.progress.entries = actual.len();
+        // A repair is looked at again soon.
+        self.audit = now + if self.progress.differing > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
         if self.progress.differing == 0 {
-            self.settle(desired, now + AUDIT_INTERVAL);
+            self.settle(desired);
             return None;
         }
         let steps = steps(actual, desired, delta, BOUNDS);
@@ -343,7 +347,7 @@ impl Machine {
         self.waiting = held_back(desired, &self.ports).map(|entry| (entry.key.clone(), entry.clone())).collect();
         let delta = plan(desired, &model, &self.ports);
         if delta.is_empty() {
-            self.settle(desired, now + VERIFY_AFTER);
+            self.settle(desired);
             return None;
         }
         let steps = steps(&model, desired, delta, BOUNDS);
@@ -369,12 +373,11 @@ impl Machine {
             self.progress.refused = false;
             self.progress.last_error.clear();
         }
-        if reread {
+        // An audit waits for a moment without changes, but not for ever.
+        if reread || now >= self.audit + AUDIT_INTERVAL {
             return Some(self.read(now));
         }
-        // A repair is looked at again soon, an ordinary change with the next audit.
-        let audit = now + if self.progress.differing > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
-        self.phase = Phase::Idle { audit };
+        self.phase = Phase::Idle;
         self.send_queue(desired, now)
     }
 
@@ -406,8 +409,7 @@ impl Machine {
 
     fn send_queue(&mut self, desired: &Program, now: Duration) -> Option<Output> {
         if self.queue.is_empty() {
-            let Phase::Idle { audit } = self.phase else { return None };
-            self.settle(desired, audit);
+            self.settle(desired);
             return None;
         }
         let mut delta = Delta::default();
@@ -485,8 +487,8 @@ impl Machine {
     }
 
     /// The switch has what is desired.
-    fn settle(&mut self, desired: &Program, audit: Duration) {
-        self.phase = Phase::Idle { audit };
+    fn settle(&mut self, desired: &Program) {
+        self.phase = Phase::Idle;
         self.attempts = 0;
         self.progress.sent = self.progress.desired;
         self.progress.acknowledged = self.progress.desired;

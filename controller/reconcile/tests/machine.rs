@@ -222,6 +222,44 @@ fn drift_is_found_and_mended() {
 }
 
 #[test]
+fn a_switch_that_is_changed_all_the_time_is_read_back_too() {
+    let mut bench = Bench::new(program([policy(1, 1)]));
+    bench.actual = bench.desired.clone();
+    assert_eq!(bench.connect(&[]), None);
+    // A change every minute: with moments in between, and without, where the next one is there before each is done.
+    for (pauses, by) in [(true, s(301)), (false, s(660))] {
+        let began = bench.now;
+        let mut step = None;
+        while step != Some(Output::Read) {
+            bench.now += s(60);
+            let source = 2 + bench.now.as_secs() as u32;
+            let due = bench.machine.deadline().filter(|due| step.is_none() && *due <= bench.now);
+            step = match due {
+                Some(_) => bench.tell(Input::Tick),
+                None if pauses || step.is_none() => bench.change(&add([policy(source, 1)])),
+                None => {
+                    assert_eq!(bench.change(&add([policy(source, 1)])), None);
+                    bench.confirm(step)
+                }
+            };
+            if pauses && matches!(step, Some(Output::Apply { .. })) {
+                assert_eq!(bench.confirm(step.take()), None);
+            }
+            assert!(bench.now <= began + by, "never read back");
+        }
+        let actual = bench.actual.clone();
+        let mut step = bench.tell(Input::Actual { program: &actual, alien: 0 });
+        while step.is_some() {
+            step = bench.confirm(step);
+        }
+        bench.now = bench.machine.deadline().unwrap();
+        assert_eq!(bench.tell(Input::Tick), Some(Output::Read));
+        let actual = bench.actual.clone();
+        assert_eq!(bench.tell(Input::Actual { program: &actual, alien: 0 }), None);
+    }
+}
+
+#[test]
 fn a_program_larger_than_the_switch_is_not_sent() {
     let mut bench = Bench::new(program((0..1001).map(|n| policy(n, 1))));
     assert_eq!(bench.connect(&[]), None);
