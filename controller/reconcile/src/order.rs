@@ -11,7 +11,7 @@
 //! ```
 
 use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Field, Match, Next, Program, Stage};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How plans are cut.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +181,8 @@ type Moved = BTreeMap<(Stage, Match), Vec<(u16, Vec<Action>)>>;
 
 /// Decides when a change is made.
 struct Judge {
-    /// What becomes of packets that meet a conjunction: by stage and number; [`Kind::Other`] if that changes.
+    /// What becomes of packets that meet a conjunction: by stage and number; [`Kind::Other`] if that changes, or of how
+    /// many clauses it is.
     conjunctions: BTreeMap<(Stage, u32), Kind>,
     /// Allows that come.
     coming: Moved,
@@ -192,6 +193,8 @@ struct Judge {
 impl Judge {
     fn new(actual: &Program, desired: &Program, delta: &Delta) -> Self {
         let mut judge = Self { conjunctions: BTreeMap::new(), coming: Moved::new(), going: Moved::new() };
+        let mut sizes: BTreeMap<(Stage, u32), u8> = BTreeMap::new();
+        let mut resized: BTreeSet<(Stage, u32)> = BTreeSet::new();
         for entry in actual.iter().chain(desired.iter()) {
             if let Some(number) = entry.key.matches.exact(Field::Conjunction) {
                 let found = judge.conjunctions.entry((entry.key.stage, number as u32)).or_insert_with(|| kind(entry));
@@ -199,7 +202,17 @@ impl Judge {
                     *found = Kind::Other;
                 }
             }
+            for action in clauses(entry).unwrap_or_default() {
+                let Action::Clause { conjunction, n, .. } = action else { continue };
+                let place = (entry.key.stage, *conjunction);
+                if sizes.insert(place, *n).is_some_and(|before| before != *n) {
+                    resized.insert(place);
+                }
+            }
         }
+        // Clauses of two sizes at once make neither the conjunction before nor the one afterwards. Of one size, they
+        // only ever add up to either of them, or to both, whatever they match.
+        judge.conjunctions.extend(resized.into_iter().map(|place| (place, Kind::Other)));
         let new = delta.add.iter().filter(|entry| actual.get(&entry.key).is_none());
         judge.coming = judge.allows_among(new);
         judge.going = judge.allows_among(delta.remove.iter().filter_map(|key| actual.get(key)));

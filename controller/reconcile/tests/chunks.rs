@@ -4,7 +4,8 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Delta, Field, Memory, Outcome, Packet, Program, Tracker, conn, ethertype, render_entry, render_program, walk,
+    Action, Builtin, Cause, Delta, Entry, Field, Match, Memory, Next, Outcome, Packet, Program, Stage, Tracker, conn,
+    ethertype, render_entry, render_program, walk,
 };
 use bulkhead_policy::{
     Change, Flow, Service, State,
@@ -194,6 +195,47 @@ fn run<I: Strategy>(cases: u32, input: I, test: impl Fn(I::Value, &Seen) -> Test
     eprintln!("{between} states in between; {changed} packets changed, {kept} kept, {paused} of them paused");
     // Walking where nothing changes proves nothing.
     assert!(between > u64::from(cases) * 10 && changed > u64::from(cases) / 4, "{between} states, {changed} packets");
+}
+
+/// A deny rule as clauses of these dimensions, and an allow below it.
+fn denies(dimensions: &[(Field, std::ops::Range<u32>)]) -> Program {
+    let stage = Stage::EgressApplication;
+    let n = dimensions.len() as u8;
+    let clauses = (1..).zip(dimensions).flat_map(|(k, (field, values))| {
+        let clause = Action::Clause { conjunction: 7, k, n };
+        let at = values.clone().map(|value| Match::any().with(*field, value));
+        at.map(move |matches| {
+            Entry::new(stage, 9, matches, vec![clause.clone()], Next::Done, Cause::Builtin(Builtin::Set))
+        })
+    });
+    let met = Match::any().with(Field::Conjunction, 7u8);
+    let allow = Next::Stage(Stage::StagedIngressEmergency);
+    clauses
+        .chain([
+            Entry::new(stage, 9, met, vec![], Next::Drop, Cause::Rule(1)),
+            Entry::new(stage, 1, Match::any(), vec![], allow, Cause::Rule(2)),
+            Entry::new(Stage::Classify, 1, Match::any(), vec![], Next::Stage(Stage::Antispoof), Cause::Rule(3)),
+        ])
+        .collect()
+}
+
+#[test]
+fn a33_a_deny_that_gains_a_dimension_is_never_a_mixture_of_both() {
+    let (sources, services, peers) = ((Field::SrcId, 1..4), (Field::Service, 80..83), (Field::DstId, 5..8));
+    let two = denies(&[sources.clone(), services.clone()]);
+    let three = denies(&[sources, peers, services]);
+    for (old, new) in [(&two, &three), (&three, &two)] {
+        let list = steps(old, new, plan(new, old, &Ports::Any), ONE_BY_ONE);
+        let mut at = old.clone();
+        for step in &list {
+            at.apply(step);
+            let clauses = at.iter().flat_map(|entry| &entry.actions);
+            let sizes: BTreeSet<_> =
+                clauses.filter_map(|a| if let Action::Clause { n, .. } = a { Some(*n) } else { None }).collect();
+            assert_eq!(sizes.len(), 1, "{}", render_program(&at));
+        }
+        assert_eq!(at, *new);
+    }
 }
 
 #[test]
