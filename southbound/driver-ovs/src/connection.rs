@@ -2,10 +2,11 @@
 
 use crate::{
     driver::{Admission, Question},
+    error::EndError,
     switch::Switch,
 };
 use bulkhead_dataplane::{Command, FromSwitch, Logged, Report};
-use bulkhead_openflow::{Config, Event, Session, SessionError};
+use bulkhead_openflow::{Config, Event, Session};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -285,7 +286,7 @@ impl Task {
 }
 
 /// Why a session is over. What ended it may still wait behind the event that could not be dealt with for that.
-fn last_words(session: &mut Session, error: &SessionError) -> String {
+fn last_words(session: &mut Session, error: &EndError) -> String {
     while let Some(event) = session.poll_event() {
         if let Event::Dead(cause) = event {
             return cause.to_string();

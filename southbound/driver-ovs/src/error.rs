@@ -1,8 +1,20 @@
 //! Why an entry has no form in Open vSwitch, and why a flow is no entry.
 
+use bulkhead_openflow::SessionError;
 use bulkhead_pipeline::{Field, Stage};
 use bulkhead_topology::Port;
 use thiserror::Error;
+
+/// Why a session with a switch is ended.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EndError {
+    /// It cannot go on.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Without its entries there is nothing to compare with. The switch connects again, and is asked again.
+    #[error("the switch refuses to tell its entries: {0}")]
+    Read(String),
+}
 
 /// An entry that cannot be written to the switch.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -15,7 +15,7 @@ pub mod ports;
 pub mod reject;
 pub mod switch;
 
-pub use error::{LiftError, LowerError};
+pub use error::{EndError, LiftError, LowerError};
 pub use flow::{Flow, FlowKey};
 pub use lift::lift;
 pub use lower::{lower, lower_key};

@@ -11,7 +11,7 @@
 //! commit the others. What it refuses is named by the transaction ids of its errors.
 
 use crate::{
-    error::LowerError,
+    error::{EndError, LowerError},
     flow::{Flow, FlowKey},
     layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, LOG_METER, REJECT_METER},
     lift::lift,
@@ -258,10 +258,10 @@ impl Switch {
     }
 
     /// Takes in an event of the session that is up. `now` is the time since any one moment.
-    pub fn event(&mut self, session: &mut Session, event: Event, now: Duration) -> Result<Vec<Report>, SessionError> {
+    pub fn event(&mut self, session: &mut Session, event: Event, now: Duration) -> Result<Vec<Report>, EndError> {
         let mut reports = Vec::new();
         match event {
-            Event::Error(xid, error) => reports.extend(self.error(xid, &error)),
+            Event::Error(xid, error) => self.error(xid, &error)?,
             Event::Message(xid, Msg::MultipartReply(reply)) => {
                 if let MultipartBody::Flow(flows) = reply.body {
                     reports.extend(self.flows(session, xid, flows)?);
@@ -284,30 +284,31 @@ impl Switch {
                 }
             }
             Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
-            Event::Dead(error) => return Err(error),
+            Event::Dead(error) => return Err(error.into()),
             Event::Connected { .. } => {}
         }
         if self.renumbered && self.is_idle() {
             self.renumbered = false;
-            reports.push(Report::Disconnected("a port got another number; reading back".into()));
+            reports.push(Report::Disconnected("ports changed numbers; reading the switch back".into()));
             reports.push(self.connected());
         }
         Ok(reports)
     }
 
-    fn error(&mut self, xid: u32, error: &ErrorMsg) -> Option<Report> {
+    fn error(&mut self, xid: u32, error: &ErrorMsg) -> Result<(), EndError> {
         let text = error.describe();
         if self.meters.contains(&xid) {
             if (error.kind, error.code) != (error_type::METER_MOD_FAILED, METER_EXISTS) {
                 warn!(error = %text, "the switch takes no meter; packets to the controller are limited here alone");
             }
-            return None;
+            return Ok(());
         }
         match &mut self.pending {
-            Pending::Read(asked, _) | Pending::Count(asked, _) if asked.xid == xid => {
-                warn!(error = %text, "the switch does not tell its entries");
+            Pending::Read(asked, _) if asked.xid == xid => return Err(EndError::Read(text)),
+            // Those who asked wait for a time only, and the next count is of everything again.
+            Pending::Count(asked, _) if asked.xid == xid => {
+                warn!(error = %text, "the switch refuses to tell its counters");
                 self.pending = Pending::Nothing;
-                Some(Report::Disconnected(format!("cannot be read back: {text}")))
             }
             Pending::Step(step) => {
                 let item = step.items.binary_search_by_key(&xid, |item| item.0).ok();
@@ -324,13 +325,10 @@ impl Switch {
                     }
                     _ => {}
                 }
-                None
             }
-            _ => {
-                debug!(xid, error = %text, "the switch complains");
-                None
-            }
+            _ => debug!(xid, error = %text, "the switch complains"),
         }
+        Ok(())
     }
 
     fn barrier(&mut self, session: &mut Session, xid: u32) -> Result<Option<Report>, SessionError> {
@@ -538,6 +536,21 @@ mod tests {
         assert_eq!(second, REJECTS_PER_SECOND as usize);
         let tenth = (0..10_000).filter(|_| allowance.take(Duration::from_millis(1100))).count();
         assert_eq!(tenth, REJECTS_PER_SECOND as usize / 10);
+    }
+
+    #[test]
+    fn a_switch_that_does_not_tell_its_entries_is_connected_again() {
+        let refusal = || ErrorMsg { kind: error_type::BAD_REQUEST, code: 5, experimenter: None, data: Vec::new() };
+        let asked = Parts { xid: 9, part: 3 };
+        let mut switch = Switch::new(&[]);
+        switch.pending = Pending::Read(asked, Program::new());
+        assert_eq!(switch.error(8, &refusal()), Ok(()), "another message was refused");
+        let Err(end) = switch.error(9, &refusal()) else { panic!("the session goes on") };
+        assert!(end.to_string().starts_with("the switch refuses to tell its entries: "), "{end}");
+        // Counters are worth no session.
+        switch.pending = Pending::Count(asked, Sums::new());
+        assert_eq!(switch.error(9, &refusal()), Ok(()));
+        assert!(switch.is_idle());
     }
 
     #[test]
