@@ -405,6 +405,27 @@ async fn a_second_switch_with_the_same_datapath_id_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_refuses_to_tell_its_entries_is_let_go_to_come_again() {
+    let Some(mut rig) = Rig::bare().await else { return };
+    rig.attach(1).await;
+    let mut stream = pretend(&rig, rig::DATAPATH).await;
+    assert!(matches!(rig.report().await, Report::Connected { .. }));
+    rig.command(Command::Read).await;
+    let asked = until(&mut stream, 18).await;
+    // OFPBRC_EPERM.
+    let mut error = vec![4, 1, 0, 12];
+    error.extend(&asked[4..8]);
+    error.extend([0, 1, 0, 5]);
+    stream.write_all(&error).await.unwrap();
+    let Report::Disconnected(why) = rig.report().await else { panic!("still connected") };
+    assert!(why.starts_with("the switch refuses to tell its entries: "), "{why}");
+    assert!(closed(stream).await);
+    rig.connect();
+    assert!(matches!(rig.report().await, Report::Connected { .. }));
+    assert!(rig.read().await.0.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_ends_its_own_session_only() {
     let Some(mut rig) = Rig::start().await else { return };
     let hello = [4, 0, 0, 8, 0, 0, 0, 1];
