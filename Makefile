@@ -45,7 +45,9 @@ test: setup build
 	    export CARGO_TARGET_$${host}_RUNNER="sudo -E"; \
 	fi; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-fail-fast; \
-	else echo "cargo-nextest is not installed; using cargo test"; $(CARGO) test --workspace --quiet --no-fail-fast; fi; \
+	else echo "cargo-nextest is not installed; using cargo test"; \
+	    $(CARGO) test --workspace --exclude bulkhead-tests --quiet --no-fail-fast; \
+	    $(CARGO) test -p bulkhead-tests --quiet --no-fail-fast -- --test-threads=1; fi; \
 	echo; echo "All tests passed. Real packets: $$($(SUDO) $(LAB) check || true)"
 
 check:
