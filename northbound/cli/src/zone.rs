@@ -21,6 +21,13 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
         }
         Zone::Create { name, network, selector, isolate, mode } => {
             let parsed = parse_selector(selector).map_err(|e| Usage(e.to_string()))?;
+            if parsed.requirements().is_empty() {
+                // As an unset variable in a script would have it.
+                let all = format!(
+                    "an empty selector selects every workload of {network}; say which, or apply a document that selects all"
+                );
+                return Err(Usage(all).into());
+            }
             let document = json!({
                 "kind": "Zone",
                 // 0: it must not exist yet.
@@ -38,7 +45,9 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
             for label in labels {
                 set(matched, label)?;
             }
-            if matched.is_empty() && !selector.contains_key("matchExpressions") {
+            let no_label = matched.is_empty();
+            let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+            if no_label && expressions.is_none_or(Vec::is_empty) {
                 return Err(anyhow!(
                     "without this label the zone would select every workload; give it another one first"
                 ));

@@ -138,6 +138,8 @@ fn wrong_usage_is_2_and_says_what_is_right() {
         (&["reach", "a", "b", "tcp/99999"], "1 to 65535"),
         (&["matrix", "--port", "http"], "tcp/443"),
         (&["zone"], "subcommand"),
+        (&["zone", "create", "z", "--network", "n", "-l", "", "--mode", "monitor"], "an empty selector selects every"),
+        (&["zone", "create", "z", "--network", "n", "-l", " "], "an empty selector selects every"),
         (&["zone", "mode", "z", "off"], "monitor, canary, enforce"),
         (&["status", "-o", "xml"], "table, wide, json, yaml"),
         (&["status", "--server", "127.0.0.1:7480"], "http://127.0.0.1:7480"),
