@@ -1,8 +1,8 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
 use crate::{hits::hits, trace::trace};
-use bulkhead_api::{Applied, ApplyError, Backend, Edit};
-use bulkhead_policy::{Key, State, model::Driver};
+use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
+use bulkhead_policy::{Key, model::Driver};
 use bulkhead_runtime::{Gone, Handle, Outcome, Refusal, Request, SwitchView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
@@ -53,17 +53,10 @@ impl Backend for Controller {
         }
     }
 
-    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        self.handle.read(|accepted| look(&accepted.state))
-    }
-
-    fn revision(&self) -> u64 {
-        self.handle.read(|accepted| accepted.revision)
-    }
-
-    fn resource_versions(&self, keys: &[Key]) -> Vec<u64> {
-        let version = |accepted: &bulkhead_runtime::Accepted, key| accepted.versions.get(key).copied().unwrap_or(0);
-        self.handle.read(|accepted| keys.iter().map(|key| version(accepted, key)).collect())
+    fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
+        self.handle.read(|accepted| {
+            look(View { state: &accepted.state, revision: accepted.revision, versions: &accepted.versions })
+        })
     }
 
     async fn realization(&self, revision: u64, wait: Duration) -> Realization {

@@ -67,6 +67,24 @@ fn conflict(key: &Key, expected: u64, actual: u64) -> String {
     }
 }
 
+/// What is accepted at one moment: what is read from it belongs together.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The newest accepted state.
+    pub state: &'a State,
+    /// The revision that accepted it.
+    pub revision: u64,
+    /// The revision that last changed each resource that exists.
+    pub versions: &'a BTreeMap<Key, u64>,
+}
+
+impl View<'_> {
+    /// The `resourceVersion` that clients see: the revision that last changed a resource; 0 if it does not exist.
+    pub fn version(&self, key: &Key) -> u64 {
+        self.versions.get(key).copied().unwrap_or(0)
+    }
+}
+
 /// The controller, as the API sees it. Implementations are handles: cheap to clone, shared by all
 /// requests.
 pub trait Backend: Clone + Send + Sync + 'static {
@@ -75,18 +93,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// everything is checked and nothing changed.
     fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
 
-    /// Looks at the newest accepted state. `look` is short: writers may have to wait for it.
-    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R;
-
-    /// The newest accepted revision.
-    fn revision(&self) -> u64;
-
-    /// The revision that last changed each of `keys`, in their order; 0 for one that does not exist. It is
-    /// the `resourceVersion` that clients see.
-    fn resource_versions(&self, keys: &[Key]) -> Vec<u64>;
+    /// Looks at what is accepted now. `look` is short: writers may have to wait for it. Two looks may see two
+    /// revisions, so what has to fit together is read in one.
+    fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R;
 
     /// How far `revision` has come; waits up to `wait` for it to be realized. `revision` is not newer than
-    /// [`Self::revision`].
+    /// [`View::revision`].
     fn realization(&self, revision: u64, wait: Duration) -> impl Future<Output = Realization> + Send;
 
     /// Every switch's state, by name.

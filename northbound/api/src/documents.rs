@@ -1,7 +1,7 @@
 //! Resources: list, get, put, delete, apply.
 
 use crate::{
-    Backend, Edit, Params, plan,
+    Backend, Edit, Params, View, plan,
     problem::Failure,
     serve::{Whole, blocking, body},
 };
@@ -13,8 +13,8 @@ use axum::{
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
-    parse_selector, read, read_removals,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Selector, Severity, canonical, nearest,
+    object, parse_selector, read, read_removals,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::{Deserialize, Serialize};
@@ -87,25 +87,34 @@ pub(crate) async fn list<B: Backend>(
         return Err(Failure::bad("only workloads have labels to select by"));
     }
     blocking(move || {
-        let revision = backend.revision();
-        let found: Vec<Resource> = backend.read(|state| match kind {
-            Kind::Network => state.networks.values().cloned().map(Resource::Network).collect(),
-            Kind::Switch => state.switches.values().cloned().map(Resource::Switch).collect(),
-            Kind::AddressSet => state.address_sets.values().cloned().map(Resource::AddressSet).collect(),
-            Kind::Workload => {
-                let selected = state.workloads.values().filter(|w| selector.matches(&w.labels));
-                selected.cloned().map(Resource::Workload).collect()
-            }
-            Kind::Zone => state.zones.values().cloned().map(Resource::Zone).collect(),
-            Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
-            Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
-        });
-        let keys: Vec<Key> = found.iter().map(bulkhead_types::key_of).collect();
-        let versions = backend.resource_versions(&keys);
-        let items = found.iter().zip(versions).map(|(resource, version)| shown(resource, version)).collect();
+        // The documents are written after the look: writers do not wait for that.
+        let (revision, found) = backend.read(|view| (view.revision, listed(view, kind, &selector)));
+        let items = found.iter().map(|(resource, version)| shown(resource, *version)).collect();
         Ok(Json(List { revision, items }))
     })
     .await
+}
+
+/// The resources of a kind that are selected, with their versions.
+fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64)> {
+    let state = view.state;
+    let found: Vec<Resource> = match kind {
+        Kind::Network => state.networks.values().cloned().map(Resource::Network).collect(),
+        Kind::Switch => state.switches.values().cloned().map(Resource::Switch).collect(),
+        Kind::AddressSet => state.address_sets.values().cloned().map(Resource::AddressSet).collect(),
+        Kind::Workload => {
+            let selected = state.workloads.values().filter(|w| selector.matches(&w.labels));
+            selected.cloned().map(Resource::Workload).collect()
+        }
+        Kind::Zone => state.zones.values().cloned().map(Resource::Zone).collect(),
+        Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
+        Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
+    };
+    let versioned = |resource: Resource| {
+        let version = view.version(&bulkhead_types::key_of(&resource));
+        (resource, version)
+    };
+    found.into_iter().map(versioned).collect()
 }
 
 pub(crate) async fn get<B: Backend>(
@@ -113,14 +122,13 @@ pub(crate) async fn get<B: Backend>(
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Object>, Failure> {
     let key = key_of(&kind, &name)?;
-    let found = backend.read(|state| state.get(&key));
-    let resource = found.ok_or_else(|| missing(&backend, &key))?;
-    let version = backend.resource_versions(std::slice::from_ref(&key)).first().copied().unwrap_or(0);
+    let found = backend.read(|view| Some((view.state.get(&key)?, view.version(&key))));
+    let (resource, version) = found.ok_or_else(|| missing(&backend, &key))?;
     Ok(Json(shown(&resource, version)))
 }
 
 fn missing<B: Backend>(backend: &B, key: &Key) -> Failure {
-    let near = backend.read(|state| guess(state, key));
+    let near = backend.read(|view| guess(view.state, key));
     Failure::not_found(format!("there is no {} `{}`{near}", kind_name(key.kind), key.name))
 }
 
@@ -213,7 +221,7 @@ pub(crate) async fn delete<B: Backend>(
     Params(query): Params<ChangeQuery>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
-    if !backend.read(|state| state.contains(&key)) {
+    if !backend.read(|view| view.state.contains(&key)) {
         return Err(missing(&backend, &key));
     }
     let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };

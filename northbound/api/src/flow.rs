@@ -2,7 +2,7 @@
 
 use crate::documents::guess;
 use bulkhead_policy::{Decision, Endpoint, Flow, Kind, Service, SideVerdict, State, model::*, verdict, verdict_staged};
-use bulkhead_topology::{Name, parse_ip};
+use bulkhead_topology::{IpNet, Name, parse_ip};
 use bulkhead_types::{
     FlowQuestion, MatrixRow, ReachAnswer, ServiceText, SideAnswer, StagedAnswer, Verdict, parse_service, protocol,
 };
@@ -12,6 +12,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 const OTHER_NETWORK: &str = "builtin/other-network";
 /// What decides between two outside addresses: the pipeline's own rule of that name.
 const TRANSIT: &str = "builtin/transit";
+/// What decides about addresses of no workload that no single host has, or that no router forwards to: likewise.
+const MULTICAST: &str = "builtin/multicast";
 
 /// Type of an ICMP echo request (RFC 792), and of an ICMPv6 one (RFC 4443 §4.1).
 const ECHO_REQUEST: (u8, u8) = (8, 128);
@@ -200,6 +202,25 @@ fn sides(state: &State, verdict: &bulkhead_policy::Verdict) -> (Verdict, SideAns
     (word(verdict.decision), egress, side(state, &verdict.ingress, Direction::Ingress))
 }
 
+/// Whether the fabric drops what is sent to this address, unless a workload has it: multicast, the reserved block with
+/// the limited broadcast (RFC 1112 §4), link-local IPv6, and the broadcasts of the network's own subnets.
+fn multicast(state: &State, flow: &Flow) -> bool {
+    match flow.to.ip {
+        IpAddr::V4(ip) => {
+            let subnets = state.networks.get(&flow.network).map_or(&[][..], |network| &network.subnets);
+            // A subnet of two addresses or one has no broadcast (RFC 3021).
+            let broadcast = |subnet: &IpNet| {
+                let (bits, mask) = subnet.to_bits();
+                subnet.is_ipv4()
+                    && subnet.prefix_len() < 31
+                    && bits | !mask & u128::from(u32::MAX) == ip.to_bits().into()
+            };
+            ip.octets()[0] >= 224 || subnets.iter().any(broadcast)
+        }
+        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local(),
+    }
+}
+
 /// Who decides about a connection, and how; and what would change if staged policies were active.
 pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, String> {
     let service = service(question)?;
@@ -213,6 +234,7 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         ((Verdict::Deny, side.clone(), side), None)
     };
     let ((decision, egress, ingress), staged) = match resolve(state, question)? {
+        Resolved::Flow(flow) if flow.to.workload.is_none() && multicast(state, &flow) => fabric(MULTICAST),
         // No policy is about either end, and no switch carries it.
         Resolved::Flow(flow) if flow.from.workload.is_none() && flow.to.workload.is_none() => fabric(TRANSIT),
         Resolved::Flow(flow) => {

@@ -12,7 +12,7 @@ mod problem;
 mod questions;
 mod serve;
 
-pub use backend::{Applied, ApplyError, Backend, Edit};
+pub use backend::{Applied, ApplyError, Backend, Edit, View};
 pub use connections::serve;
 pub use flow::{Resolved, resolve, rule_name, service};
 

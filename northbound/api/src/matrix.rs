@@ -30,12 +30,12 @@ pub(crate) async fn matrix<B: Backend>(
     let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
     let service = query.port.map(|text| parse_service(&text)).transpose().map_err(|e| Failure::bad(e.to_string()))?;
     blocking(move || {
-        let names: Vec<Name> = backend.read(|state| {
-            state.workloads.values().filter(|w| selector.matches(&w.labels)).map(|w| w.name.clone()).collect()
+        let names: Vec<Name> = backend.read(|view| {
+            view.state.workloads.values().filter(|w| selector.matches(&w.labels)).map(|w| w.name.clone()).collect()
         });
         let services: Vec<ServiceText> = match service {
             Some(service) => vec![service],
-            None => backend.read(flow::known_services).into_iter().collect(),
+            None => backend.read(|view| flow::known_services(view.state)).into_iter().collect(),
         };
         if services.len() > MAX_SERVICES {
             let detail = format!("policies and workloads name {} services; ask for one with `port`", services.len());
@@ -59,7 +59,7 @@ pub(crate) async fn matrix<B: Backend>(
                 return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail));
             }
             // A row at a time, so that changes never wait for a whole matrix.
-            let cells = backend.read(|state| flow::matrix_row(state, from, &names, &services));
+            let cells = backend.read(|view| flow::matrix_row(view.state, from, &names, &services));
             rows.extend(cells.into_iter().map(|cell| cell.row));
         }
         Ok(Json(rows))

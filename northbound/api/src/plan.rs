@@ -1,11 +1,11 @@
 //! What a change would do to who reaches whom.
 
 use crate::{Backend, flow};
-use bulkhead_policy::{Change, State};
+use bulkhead_policy::{Change, State, model::PortMatch};
 use bulkhead_topology::Name;
-use bulkhead_types::{MatrixRow, PlanAnswer, ServiceText, Verdict};
+use bulkhead_types::{MatrixRow, PlanAnswer, ServiceText, Verdict, protocol};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ const MAX_ROWS: usize = 1000;
 pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change]) -> PlanAnswer {
     let few = |state: &State| state.workloads.len() <= MAX_WORKLOADS;
     let none = |incomplete: String| PlanAnswer { incomplete, ..PlanAnswer::default() };
-    let Some(before) = backend.read(|state| few(state).then(|| state.clone())) else {
+    let Some(before) = backend.read(|view| few(view.state).then(|| view.state.clone())) else {
         return none(format!(
             "reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs"
         ));
@@ -63,14 +63,50 @@ impl Reaches {
     }
 }
 
+/// The services to compare by. Rules look at ports only as ranges, so the ports between two neighbouring ends are all
+/// judged alike, and one of them speaks for all: the first of each range, the one after it if another range has that,
+/// and for all that no range names one witness, which rules without ports and about whole protocols are seen by.
+fn compared(states: [&State; 2]) -> Vec<ServiceText> {
+    let known: BTreeSet<ServiceText> = states.into_iter().flat_map(flow::known_services).collect();
+    // Always there: a rule without ports is about these at least.
+    let mut ranges = BTreeMap::from([(protocol::TCP, Vec::new()), (protocol::UDP, Vec::new())]);
+    for rule in states.iter().flat_map(|state| state.policies.values()).flat_map(|p| p.ingress.iter().chain(&p.egress))
+    {
+        for port in rule.ports.iter().flatten() {
+            match port {
+                PortMatch::Ports { protocol, first, last } => {
+                    ranges.entry(*protocol).or_default().push(*first..=*last);
+                }
+                PortMatch::Protocol(number) if protocol::has_ports(*number) => drop(ranges.entry(*number).or_default()),
+                _ => {}
+            }
+        }
+    }
+    for port in states.iter().flat_map(|state| state.workloads.values()).flat_map(|w| w.named_ports.values()) {
+        ranges.entry(port.protocol).or_default().push(port.port..=port.port);
+    }
+    let mut more = Vec::new();
+    for (protocol, ranges) in ranges {
+        let named = |port: &u16| ranges.iter().any(|range| range.contains(port));
+        // The first port that no range names is 1 or comes after a range.
+        let mut after: BTreeSet<u16> = ranges.iter().filter_map(|range| range.end().checked_add(1)).collect();
+        after.insert(1);
+        let witness = after.iter().find(|port| !named(port));
+        let ports = witness.into_iter().chain(after.iter().filter(|port| named(port)));
+        more.extend(ports.map(|port| ServiceText { protocol, port: Some(*port), icmp_type: None, icmp_code: None }));
+    }
+    more.retain(|service| !known.contains(service));
+    known.into_iter().chain(more).collect()
+}
+
 fn compare(before: &State, after: &State) -> PlanAnswer {
     let mut plan = PlanAnswer::default();
-    let services: BTreeSet<ServiceText> =
-        flow::known_services(before).union(&flow::known_services(after)).copied().collect();
+    let services = compared([before, after]);
     if services.len() > MAX_SERVICES {
         plan.incomplete = format!("{MAX_SERVICES} of {} services are compared", services.len());
     }
     let services: Vec<ServiceText> = services.into_iter().take(MAX_SERVICES).collect();
+    plan.services = services.len();
     let names: BTreeSet<&Name> = before.workloads.keys().chain(after.workloads.keys()).collect();
     let names: Vec<Name> = names.into_iter().cloned().collect();
     let began = Instant::now();

@@ -33,7 +33,7 @@ pub(crate) async fn reach<B: Backend>(
     request: Request,
 ) -> Result<Json<ReachAnswer>, Failure> {
     let question = question(request).await?;
-    blocking(move || backend.read(|state| flow::reach(state, &question)).map(Json).map_err(Failure::question)).await
+    blocking(move || backend.read(|view| flow::reach(view.state, &question)).map(Json).map_err(Failure::question)).await
 }
 
 pub(crate) async fn trace<B: Backend>(
@@ -60,7 +60,7 @@ pub(crate) async fn hits<B: Backend>(
     Params(query): Params<HitsQuery>,
 ) -> Result<Json<Vec<RuleHits>>, Failure> {
     if let Some(name) = &query.policy
-        && !backend.read(|state| state.policies.contains_key(name.as_str()))
+        && !backend.read(|view| view.state.policies.contains_key(name.as_str()))
     {
         return Err(Failure::not_found("there is no policy of this name"));
     }
@@ -92,7 +92,7 @@ pub(crate) async fn realization<B: Backend>(
     State(backend): State<B>,
     Params(query): Params<RealizationQuery>,
 ) -> Result<Json<Realization>, Failure> {
-    let newest = backend.revision();
+    let newest = backend.read(|view| view.revision);
     let revision = query.revision.unwrap_or(newest);
     if revision > newest {
         return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));

@@ -6,7 +6,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode},
 };
-use bulkhead_api::{Applied, ApplyError, Backend, Edit, router, serve};
+use bulkhead_api::{Applied, ApplyError, Backend, Edit, View, router, serve};
 use bulkhead_client::Client;
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_types::{
@@ -27,6 +27,8 @@ struct Memory {
     revision: u64,
     versions: BTreeMap<Key, u64>,
     loading: bool,
+    /// Somebody else makes a change right after each look.
+    restless: bool,
 }
 
 /// A controller without switches.
@@ -69,17 +71,15 @@ impl Backend for Fake {
         Ok(Applied { revision: memory.revision, changes: lines, diagnostics: found, entries: None })
     }
 
-    fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        look(&self.0.lock().unwrap().state)
-    }
-
-    fn revision(&self) -> u64 {
-        self.0.lock().unwrap().revision
-    }
-
-    fn resource_versions(&self, keys: &[Key]) -> Vec<u64> {
-        let memory = self.0.lock().unwrap();
-        keys.iter().map(|k| memory.versions.get(k).copied().unwrap_or(0)).collect()
+    fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
+        let memory = &mut *self.0.lock().unwrap();
+        let seen = look(View { state: &memory.state, revision: memory.revision, versions: &memory.versions });
+        // Whoever looks twice for what belongs together is told of another revision.
+        if memory.restless {
+            memory.revision += 1;
+            memory.versions.values_mut().for_each(|version| *version = memory.revision);
+        }
+        seen
     }
 
     async fn realization(&self, revision: u64, wait: Duration) -> Realization {
@@ -88,7 +88,7 @@ impl Backend for Fake {
     }
 
     async fn status(&self) -> StatusAnswer {
-        StatusAnswer { revision: self.revision(), ready: self.ready(), ..StatusAnswer::default() }
+        StatusAnswer { revision: self.read(|view| view.revision), ready: self.ready(), ..StatusAnswer::default() }
     }
 
     async fn hits(&self, _: Option<&str>) -> Vec<RuleHits> {
@@ -349,7 +349,8 @@ async fn staged_policies_show_beside_what_is_enforced() {
     assert_eq!((staged.ingress.rule.as_deref(), &staged.egress), (Some("quarantine"), &answer.egress));
     // What was staged before is nothing that the next change does; activating it is.
     let plan = planned("kind: AddressSet\nmetadata: {name: corp}\nspec: {cidrs: [198.51.100.0/24]}\n").await;
-    assert_eq!(plan, PlanAnswer::default());
+    assert!(plan.services > 0);
+    assert_eq!(PlanAnswer { services: 0, ..plan }, PlanAnswer::default());
     let plan = planned(&STAGED.replace("stage: staged", "stage: active")).await;
     assert_eq!((pairs(&plan.lost), plan.staged_lost), (vec!["app-1 db".into(), "app-2 db".into()], Vec::new()));
 }
@@ -379,6 +380,27 @@ async fn reach_answers_in_the_contracts_form() {
     assert_eq!(outside["ingress"]["zone"], "shop");
     let transit = reach(ask("ip:198.51.100.7", "ip:198.51.100.8", "tcp", Some(443))).await;
     assert_eq!((&transit["verdict"], &transit["egress"]["rule"]), (&"deny".into(), &"builtin/transit".into()));
+    // What the fabric drops whatever the policies say, and what is next to it.
+    for (to, dropped) in [
+        ("ip:224.0.0.251", true),
+        ("ip:239.255.255.255", true),
+        ("ip:240.0.0.1", true),
+        ("ip:255.255.255.255", true),
+        ("ip:10.1.255.255", true),
+        ("ip:223.255.255.255", false),
+        ("ip:10.1.255.254", false),
+        ("ip:0.0.0.0", false),
+    ] {
+        let answer = reach(ask("db", to, "udp", Some(5353))).await;
+        let rule = &answer["egress"]["rule"];
+        assert_eq!(*rule == "builtin/multicast", dropped, "{to} {answer}");
+        assert!(!dropped || answer["verdict"] == "deny", "{to} {answer}");
+    }
+    for (to, dropped) in [("ip:ff02::fb", true), ("ip:fe80::1", true), ("ip:febf::1", true), ("ip:fec0::1", false)] {
+        let answer = reach(ask("ip:2001:db8::1", to, "udp", Some(5353))).await;
+        let rule = if dropped { "builtin/multicast" } else { "builtin/transit" };
+        assert_eq!((&answer["verdict"], &answer["egress"]["rule"]), (&"deny".into(), &rule.into()), "{to}");
+    }
     let ping = reach(ask("web-1", "app-1", "icmp", None)).await;
     assert_eq!(
         (&ping["verdict"], &ping["icmpType"], &ping["port"]),
@@ -471,4 +493,62 @@ async fn it_serves_over_a_socket_beside_a_hostile_client() {
     done.await.unwrap();
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn content_and_version_are_of_the_same_moment() {
+    let fake = Fake::default();
+    let app = router(fake.clone());
+    let set = "kind: AddressSet\nmetadata: {name: corp}\nspec: {cidrs: [198.51.100.0/24]}\n";
+    assert_eq!(call(&app, "POST", "/v1/apply", YAML, set).await.0, StatusCode::OK);
+    fake.0.lock().unwrap().restless = true;
+    for revision in [1, 3] {
+        let got: serde_json::Value =
+            serde_json::from_str(&call(&app, "GET", "/v1/addresssets/corp", "", "").await.1).unwrap();
+        assert_eq!(got["metadata"]["resourceVersion"], revision);
+        let list: serde_json::Value =
+            serde_json::from_str(&call(&app, "GET", "/v1/addresssets", "", "").await.1).unwrap();
+        assert_eq!(
+            (&list["revision"], &list["items"][0]["metadata"]["resourceVersion"]),
+            (&(revision + 1).into(), &(revision + 1).into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_plan_sees_rules_without_ports_and_both_ends_of_ranges() {
+    let app = with_shop().await;
+    let policy = |ports: &str| {
+        format!(
+            "kind: Policy\nmetadata: {{name: extra}}\nspec:\n  subject: {{matchLabels: {{tier: app}}}}\n  \
+             tier: platform\n  ingress: [{{action: allow, from: [{{matchLabels: {{tier: db}}}}]{ports}}}]\n  \
+             egress: []\n---\nkind: Policy\nmetadata: {{name: extra-out}}\nspec:\n  \
+             subject: {{matchLabels: {{tier: db}}}}\n  tier: platform\n  \
+             egress: [{{action: allow, to: [{{matchLabels: {{tier: app}}}}]{ports}}}]\n"
+        )
+    };
+    let planned = async |ports: &str| -> PlanAnswer {
+        let (status, text) = call(&app, "POST", "/v1/apply?dryRun=true", YAML, policy(ports)).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str::<ApplyAnswer>(&text).unwrap().plan.unwrap()
+    };
+    let services = |rows: &[MatrixRow]| {
+        let pair = rows.iter().filter(|row| row.from == "db" && row.to == "app-1");
+        pair.map(|row| format!("{}/{}", row.protocol, row.port.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let plan = planned("").await;
+    let seen = services(&plan.gained);
+    assert!(seen.contains(&"tcp/1".into()) && seen.contains(&"udp/1".into()), "{seen:?}");
+    let plan = planned(", ports: [{protocol: udp}]").await;
+    assert_eq!((services(&plan.gained), plan.incomplete), (vec!["udp/1".to_string(), "udp/53".into()], String::new()));
+    // A range that grows at its end or shrinks at it.
+    let range = ", ports: [{protocol: udp, port: 1000, endPort: 2000}]";
+    assert_eq!(call(&app, "POST", "/v1/apply", YAML, policy(range)).await.0, StatusCode::OK);
+    let plan = planned(", ports: [{protocol: udp, port: 1000, endPort: 2001}]").await;
+    assert_eq!((services(&plan.gained), plan.lost), (vec!["udp/2001".to_string()], Vec::new()));
+    let plan = planned(", ports: [{protocol: udp, port: 1000, endPort: 1999}]").await;
+    assert_eq!((services(&plan.lost), plan.gained), (vec!["udp/2000".to_string()], Vec::new()));
+    // From the first port on, and to the last.
+    let plan = planned(", ports: [{protocol: udp, port: 1, endPort: 65535}]").await;
+    assert_eq!(services(&plan.gained), ["udp/1", "udp/53", "udp/54", "udp/2001"]);
 }

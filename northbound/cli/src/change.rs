@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// What sending documents came to.
 enum Sent {
-    Accepted(ApplyAnswer),
+    Accepted(Box<ApplyAnswer>),
     /// And why has been said.
     Refused,
 }
@@ -40,7 +40,7 @@ fn send<R>(client: &Client, input: &Input<R>, request: Request, dry_run: bool) -
     match request(client, &input.values(), dry_run) {
         Ok(answer) => {
             print::findings(&input.locate(&answer.diagnostics), &input.sources);
-            Ok(Sent::Accepted(answer))
+            Ok(Sent::Accepted(Box::new(answer)))
         }
         Err(Error::Problem(problem)) if !problem.diagnostics.is_empty() => {
             print::findings(&input.locate(&problem.diagnostics), &input.sources);
@@ -180,8 +180,9 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
             out.line(format!("{} {word} {} {}{port}", row.from, row.to, row.protocol));
         }
     }
-    if plan.gained.is_empty() && plan.lost.is_empty() && plan.incomplete.is_empty() {
-        out.line("Nobody gains or loses anybody.");
+    if lists.iter().all(|(_, _, rows)| rows.is_empty()) && plan.incomplete.is_empty() {
+        let compared = format!("compared: {} services; outside addresses are not compared", plan.services);
+        out.line(format!("Between the workloads, nobody gains or loses anybody ({compared})."));
     }
     if !plan.incomplete.is_empty() {
         print::note(&format!("note: {}", plan.incomplete));
@@ -237,8 +238,12 @@ pub fn edit(
     let mut words = editor.split_whitespace();
     let status = Command::new(words.next().unwrap_or("vi")).args(words).arg(&file).status();
     let status = status.with_context(|| format!("cannot start the editor `{editor}`; set EDITOR"))?;
-    let after = std::fs::read_to_string(&file)?;
-    if !status.success() || after == before {
+    if !status.success() {
+        print::note(&format!("error: the editor `{editor}` ended with {status}; nothing was changed"));
+        print::note(&format!("your edit is kept in {}", file.display()));
+        return Ok(Outcome::Failed);
+    }
+    if std::fs::read_to_string(&file)? == before {
         std::fs::remove_file(&file)?;
         out.line("nothing was changed");
         return Ok(Outcome::Yes);

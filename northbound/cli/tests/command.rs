@@ -237,3 +237,62 @@ fn completions_exist_for_shells() {
         assert!(code(&output) == 0 && text(&output.stdout).contains("bulkhead"), "{shell}");
     }
 }
+
+#[test]
+fn a_zone_does_not_lose_its_last_label() {
+    let zone = r#"{"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"z","resourceVersion":3},
+        "spec":{"network":"n","selector":{"matchLabels":{"a":"b"},"matchExpressions":[]}}}"#;
+    let server = Server::new(Box::leak(Box::new([("GET /v1/zones/z", 200, zone)])));
+    let output = server.run(&["zone", "label", "z", "a-"], "");
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("would select every workload"), "{}", text(&output.stderr));
+    assert!(server.asked.lock().unwrap().iter().all(|asked| asked.starts_with("GET ")));
+}
+
+#[test]
+fn an_editor_that_fails_changes_nothing_and_keeps_the_edit() {
+    let zone = r#"{"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"z","resourceVersion":3},
+        "spec":{"network":"n","selector":{"matchLabels":{"a":"b"}}}}"#;
+    let server = Server::new(Box::leak(Box::new([("GET /v1/zones/z", 200, zone)])));
+    let folder = tempfile::tempdir().unwrap();
+    let editor = folder.path().join("editor");
+    std::fs::write(&editor, "echo '# half an edit' >> \"$1\"; exit 7\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
+        .args(["edit", "zone", "z", "--server", &server.url])
+        .env("VISUAL", format!("sh {}", editor.display()))
+        .env("TMPDIR", folder.path())
+        .output()
+        .unwrap();
+    let told = text(&output.stderr);
+    assert_eq!((code(&output), text(&output.stdout)), (1, ""), "{told}");
+    assert!(told.contains("exit status: 7; nothing was changed"), "{told}");
+    let file = told.lines().find_map(|line| line.strip_prefix("your edit is kept in ")).unwrap();
+    assert!(std::fs::read_to_string(file).unwrap().ends_with("# half an edit\n"));
+    assert!(server.asked.lock().unwrap().iter().all(|asked| asked.starts_with("GET ")));
+}
+
+#[test]
+fn nobody_gains_or_loses_only_where_that_was_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("z.yaml");
+    std::fs::write(&file, "kind: Zone\nmetadata: {name: z}\nspec: {network: n, selector: {matchLabels: {a: b}}}\n")
+        .unwrap();
+    let row = r#"[{"from":"a","to":"b","protocol":"tcp","port":1,"verdict":"allow"}]"#;
+    for (more, said) in [
+        (String::new(), true),
+        (r#","incomplete":"32 of 40 services are compared""#.into(), false),
+        (format!(r#","gained":{row}"#), false),
+        (format!(r#","stagedGained":{row}"#), false),
+        (format!(r#","stagedLost":{row}"#), false),
+    ] {
+        let answer =
+            format!(r#"{{"revision":1,"changes":[],"diagnostics":[],"plan":{{"switches":{{}},"services":4{more}}}}}"#);
+        let server = Server::new(Box::leak(Box::new([("POST /v1/apply?dryRun=true", 200, &*answer.leak())])));
+        let output = server.run(&["plan", "-f", file.to_str().unwrap()], "");
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let sentence = "Between the workloads, nobody gains or loses anybody (compared: 4 services; outside addresses are \
+                        not compared).\n";
+        let told = text(&output.stdout);
+        assert_eq!((told.contains(sentence), told.contains("obody")), (said, said), "{more}: {told}");
+    }
+}

@@ -114,6 +114,9 @@ pub struct PlanAnswer {
     /// Pairs that could reach each other afterwards, and could not if the staged policies were active; likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged_lost: Vec<MatrixRow>,
+    /// How many services the pairs were compared by.
+    #[serde(default)]
+    pub services: usize,
     /// Why the lists are not complete; empty if they are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub incomplete: String,
