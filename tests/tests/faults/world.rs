@@ -1,7 +1,7 @@
 //! Reconciler, driver, session and a simulated switch in one thread: no socket, and time is a number.
 
 use bulkhead_dataplane::{Command, Report};
-use bulkhead_driver_ovs::{Flow, FlowKey, PortMap, layout::COOKIE_OWNER, lift, switch};
+use bulkhead_driver_ovs::{EndError, Flow, FlowKey, PortMap, layout::COOKIE_OWNER, lift, switch};
 use bulkhead_openflow::{Config, Session, SessionError};
 use bulkhead_pipeline::{Delta, Entry, Program};
 use bulkhead_reconcile::{Input, Machine, Output, Ports};
@@ -149,7 +149,7 @@ impl World {
                 (Some(driver), event) => match driver.event(&mut link.session, event, self.now) {
                     Ok(more) => reports.extend(more),
                     // What ended the session comes behind this event.
-                    Err(SessionError::NotConnected) => {}
+                    Err(EndError::Session(SessionError::NotConnected)) => {}
                     Err(error) => panic!("{error}"),
                 },
                 _ => {}
