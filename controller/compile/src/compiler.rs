@@ -105,18 +105,28 @@ impl Compiler {
     pub fn new(state: &State, numbers: Numbers) -> Result<(Self, Compiled), TooLarge> {
         let mut compiler = Self { numbers, ..Self::default() };
         let all: Vec<Change> = state.resources().map(Change::set).collect();
-        let compiled = compiler.change(&all)?;
-        Ok((compiler, compiled))
+        let deltas = compiler.change(&all)?;
+        let numbers = compiler.numbers.take_fresh();
+        Ok((compiler, Compiled { deltas, numbers }))
     }
 
     /// Follows a change; `state` is the state after it. On an error the compiler is as it was.
     pub fn apply(&mut self, _state: &State, changes: &[Change]) -> Result<Compiled, TooLarge> {
         let back: Vec<Change> =
             changes.iter().map(|change| Change { key: change.key.clone(), value: self.value(&change.key) }).collect();
-        self.change(changes).inspect_err(|_| {
+        let deltas = self.change(changes).inspect_err(|_| {
             // What fitted before fits again.
-            let _ = self.change(&back);
-        })
+            let _ = self.withdraw(&back, &[]);
+        })?;
+        Ok(Compiled { deltas, numbers: self.numbers.take_fresh() })
+    }
+
+    /// Follows `back`, which takes back the last change; `given` are numbers that that change gave and that nobody was
+    /// told of: they may be given again. On an error, the compiler is of no more use.
+    pub fn withdraw(&mut self, back: &[Change], given: &[(Arc<str>, Option<u32>)]) -> Result<(), TooLarge> {
+        self.change(back)?;
+        self.numbers.take_back(given);
+        Ok(())
     }
 
     /// Forgets the numbers of names that nobody has any more; what was forgotten, to be stored. No program changes
@@ -177,7 +187,7 @@ impl Compiler {
         }
     }
 
-    fn change(&mut self, changes: &[Change]) -> Result<Compiled, TooLarge> {
+    fn change(&mut self, changes: &[Change]) -> Result<BTreeMap<Name, Delta>, TooLarge> {
         let mut sorted: Vec<&Change> = changes.iter().collect();
         // What others are looked up in comes first; switches last, so that they are filled once.
         let rank = |kind| match kind {
@@ -190,10 +200,8 @@ impl Compiler {
         };
         sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
         let mut dirty = Dirty::default();
-        let result = sorted.iter().try_for_each(|change| self.one(change, &mut dirty));
-        result?;
-        let deltas = self.renew(dirty)?;
-        Ok(Compiled { deltas, numbers: self.numbers.take_fresh() })
+        sorted.iter().try_for_each(|change| self.one(change, &mut dirty))?;
+        self.renew(dirty)
     }
 
     fn one(&mut self, change: &Change, dirty: &mut Dirty) -> Result<(), TooLarge> {
@@ -417,6 +425,8 @@ impl Compiler {
     }
 
     fn set_zone(&mut self, name: &Name, zone: Option<&Arc<Zone>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        // Numbers may be used up: nothing is touched before they are there.
+        let number = zone.map(|_| self.numbers.of(Numbered::Zone, name.as_str())).transpose()?;
         let mut affected = BTreeSet::new();
         let old = self.zones.remove(name);
         if let Some((_, group, _)) = &old
@@ -425,14 +435,13 @@ impl Compiler {
             group.zones.remove(name);
             affected.extend(group.members.iter().copied());
         }
-        if let Some(zone) = zone {
+        if let Some((zone, number)) = zone.zip(number) {
             let key = GroupKey { network: Some(zone.network.clone()), selector: zone.selector.clone() };
             let id = self.index.group(key);
             if let Some(group) = self.index.groups.get_mut(&id) {
                 group.zones.insert(name.clone());
                 affected.extend(group.members.iter().copied());
             }
-            let number = self.numbers.of(Numbered::Zone, name.as_str())?;
             self.zone_names.insert(number, name.clone());
             self.zones.insert(name.clone(), (zone.clone(), id, number));
         } else if let Some((.., number)) = &old {

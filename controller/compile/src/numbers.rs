@@ -1,7 +1,8 @@
 //! Durable numbers: what a name is called on switches and on the wire.
 //!
 //! A number, once given, is never given to anything else: a switch that is away may still hold entries or
-//! connections that mean the old owner. When a kind's last number is given, the next name is refused.
+//! connections that mean the old owner. When a kind's last number is given, the next name is refused. A change that is
+//! refused or only tried gives none: what it took is taken back before anybody hears of it.
 //!
 //! Names that nobody has any more are forgotten, so that what is kept follows what there is, and not what there ever
 //! was (A23). Such a name gets another number when it comes back.
@@ -25,6 +26,8 @@ const FORGOTTEN: [Numbered; 5] =
     [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix];
 
 impl Numbered {
+    const ALL: [Self; 6] = [Self::Network, Self::Identity, Self::Rule, Self::Policy, Self::Zone, Self::Prefix];
+
     fn name(self) -> &'static str {
         match self {
             Self::Network => "network",
@@ -90,6 +93,31 @@ impl Numbers {
         fresh.sort();
         fresh.dedup();
         fresh.into_iter().map(|key| (key.clone(), self.given.get(&key).copied())).collect()
+    }
+
+    /// Takes back what was given by a change that is not to be, and everything given since: names lose their numbers,
+    /// and the next name of their kind gets the first of these. Nothing may have been stored or sent with them.
+    pub(crate) fn take_back(&mut self, given: &[(Arc<str>, Option<u32>)]) {
+        let later = std::mem::take(&mut self.fresh);
+        // What is given between two looks at the counter is consecutive: the lowest number is where it stood.
+        let mut lowest = [u32::MAX; Numbered::ALL.len()];
+        for name in later.iter().chain(given.iter().map(|(name, _)| name)) {
+            let kind = name.split('/').next().unwrap_or_default();
+            let places = Numbered::ALL.iter().zip(&mut lowest);
+            // Counters are of no kind.
+            let Some((_, lowest)) = places.into_iter().find(|(known, _)| known.name() == kind) else { continue };
+            if let Some(number) = self.given.remove(name) {
+                *lowest = number.min(*lowest);
+            }
+        }
+        for (kind, lowest) in Numbered::ALL.into_iter().zip(lowest).filter(|(_, lowest)| *lowest != u32::MAX) {
+            let counter = format!("next/{}", kind.name());
+            if lowest == kind.range().0 {
+                self.given.remove(counter.as_str());
+            } else {
+                self.given.insert(counter.into(), lowest);
+            }
+        }
     }
 
     /// The number of a name that has one.

@@ -145,10 +145,7 @@ impl Core {
         outcome.diagnostics = limit_warnings(found);
         if request.dry_run {
             accepted.state.apply(&backward);
-            // They stay given, so they are stored: the change may come in earnest.
-            self.remember(compiled.numbers);
-            self.undo(&accepted, &backward)?;
-            self.forget();
+            self.undo(&accepted, &backward, &compiled.numbers)?;
             outcome.entries = self.entry_counts(&compiled.deltas);
             return Ok(outcome);
         }
@@ -164,8 +161,9 @@ impl Core {
         });
         if let Err(error) = stored {
             accepted.state.apply(&backward);
+            // They stay given: the store may have kept them before it failed.
             self.remember(compiled.numbers);
-            self.undo(&accepted, &backward)?;
+            self.undo(&accepted, &backward, &[])?;
             return Err(Refusal::Unavailable(error.to_string()));
         }
         self.remember(compiled.numbers);
@@ -180,26 +178,32 @@ impl Core {
             };
         }
         drop(accepted);
-        for change in forward.iter().filter(|change| change.key.kind == Kind::Switch) {
-            match &change.value {
-                Some(Resource::Switch(switch)) => {
-                    self.fabric.attach(&change.key.name, &switch.driver, revision, now);
-                }
-                _ => self.fabric.detach(&change.key.name),
-            }
+        let switches = forward.iter().filter(|change| change.key.kind == Kind::Switch).map(|change| {
+            let driver = match &change.value {
+                Some(Resource::Switch(switch)) => Some(&switch.driver),
+                _ => None,
+            };
+            (&change.key.name, driver)
+        });
+        // First all that go, then all that come: two switches may change places.
+        for (name, driver) in switches.clone() {
+            self.fabric.detach_unless(name, driver);
+        }
+        for (name, driver) in switches.filter_map(|(name, driver)| Some((name, driver?))) {
+            self.fabric.attach(name, driver, revision, now);
         }
         self.fabric.changed(revision, &compiled.deltas, &self.compiler, now);
         Ok(outcome)
     }
 
-    /// Takes the compiler back to the state before a change that is not to be.
-    fn undo(&mut self, before: &Accepted, backward: &[Change]) -> Result<(), Refusal> {
-        let undone = self.compiler.apply(&before.state, backward);
-        // A number that was given up and taken again may come back as another one; entries would then
-        // differ from those on the switches.
-        let kept = undone
-            .is_ok_and(|undone| undone.numbers.iter().all(|(name, number)| self.numbers.get(name) == number.as_ref()));
-        if !kept {
+    /// Takes the compiler back to the state before a change that is not to be, with the numbers that only it gave.
+    fn undo(
+        &mut self,
+        before: &Accepted,
+        backward: &[Change],
+        given: &[(Arc<str>, Option<u32>)],
+    ) -> Result<(), Refusal> {
+        if self.compiler.withdraw(backward, given).is_err() {
             let known: Numbers = self.numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
             let (compiler, compiled) = Compiler::new(&before.state, known)
                 .map_err(|error| Refusal::Unavailable(format!("the state no longer compiles: {error}")))?;

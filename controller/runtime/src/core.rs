@@ -131,8 +131,8 @@ impl Core {
                 Some(number) => _ = self.numbers.insert(name.clone(), number),
                 None => _ = self.numbers.remove(&name),
             }
-            // What came and went between two revisions, as dry runs have it, was never stored. If it was, before an
-            // earlier end of it, the store keeps a number that is nobody else's.
+            // What came and went between two revisions, as it does when one cannot be stored, was never stored. If it
+            // was after all, the store keeps a number that is nobody else's.
             if number.is_none() && matches!(self.unsaved.remove(&name), Some(Some(_))) {
                 continue;
             }

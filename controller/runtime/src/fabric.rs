@@ -73,12 +73,11 @@ impl Fabric {
         self.views.clone()
     }
 
-    /// Takes a switch on; nothing happens if it is already driven in this way.
+    /// Takes a switch on; nothing happens if it is already driven.
     pub(crate) fn attach(&mut self, name: &Name, driver: &Driver, revision: u64, now: Duration) {
-        if self.slots.get(name).is_some_and(|slot| slot.driver == *driver) {
+        if self.slots.contains_key(name) {
             return;
         }
-        self.detach(name);
         self.attachments += 1;
         let route = (self.drivers.route)(driver);
         if route.is_none() {
@@ -102,8 +101,11 @@ impl Fabric {
         }
     }
 
-    /// Lets a switch go; its entries stay on it.
-    pub(crate) fn detach(&mut self, name: &Name) {
+    /// Lets a switch go unless it is driven by `driver` and is to stay so; its entries stay on it.
+    pub(crate) fn detach_unless(&mut self, name: &Name, driver: Option<&Driver>) {
+        if self.slots.get(name).is_some_and(|slot| Some(&slot.driver) == driver) {
+            return;
+        }
         let Some(slot) = self.slots.remove(name) else { return };
         self.views.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(channel) = slot.channel {

@@ -9,6 +9,9 @@ use bulkhead_policy::{
 use bulkhead_topology::{Name, Operator, Requirement, Selector};
 use std::{collections::BTreeSet, sync::Arc};
 
+/// A policy's number, and those of its rules with their direction and place.
+type PolicyNumbers = (u32, Vec<(Direction, usize, u32)>);
+
 impl Compiler {
     pub(super) fn set_policy(
         &mut self,
@@ -16,21 +19,18 @@ impl Compiler {
         policy: Option<&Arc<Policy>>,
         dirty: &mut Dirty,
     ) -> Result<(), TooLarge> {
+        // Numbers may be used up: nothing is touched before they are there.
+        let numbers = policy.map(|policy| self.policy_numbers(name, policy)).transpose()?;
         let old = self.forget_policy(name, dirty);
-        if let Some(policy) = policy {
-            let number = self.numbers.of(Numbered::Policy, name.as_str())?;
+        if let Some((policy, (number, rules))) = policy.zip(numbers) {
             let subject = self.index.group(self.subject_key(&policy.subject));
             if let Some(group) = self.index.groups.get_mut(&subject) {
                 group.subjects.insert(name.clone());
             }
             let mut compiled =
                 CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: Set::default() };
-            for direction in Direction::BOTH {
-                for index in 0..policy.rules(direction).len() {
-                    let key = format!("{name}/{}/{index}", direction.as_str());
-                    let rule = self.numbers.of(Numbered::Rule, &key)?;
-                    self.add_rule(rule, policy, direction, index, &mut compiled);
-                }
+            for (direction, index, rule) in rules {
+                self.add_rule(rule, policy, direction, index, &mut compiled);
             }
             for key in references(policy) {
                 self.users.entry(key).or_default().insert(name.clone());
@@ -45,6 +45,19 @@ impl Compiler {
             }
         }
         Ok(())
+    }
+
+    /// The numbers of a policy and of its rules, each with its direction and place.
+    fn policy_numbers(&mut self, name: &Name, policy: &Policy) -> Result<PolicyNumbers, TooLarge> {
+        let number = self.numbers.of(Numbered::Policy, name.as_str())?;
+        let mut rules = Vec::new();
+        for direction in Direction::BOTH {
+            for index in 0..policy.rules(direction).len() {
+                let key = format!("{name}/{}/{index}", direction.as_str());
+                rules.push((direction, index, self.numbers.of(Numbered::Rule, &key)?));
+            }
+        }
+        Ok((number, rules))
     }
 
     fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<CompiledPolicy> {
