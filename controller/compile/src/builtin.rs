@@ -6,15 +6,15 @@ use bulkhead_pipeline::{
 };
 use bulkhead_policy::model::{Attachment, Direction, Network, OnTighten, Tier, Workload};
 use bulkhead_topology::{Mac, Name, Port};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Identity of every address that no workload has.
 pub(crate) const EXTERNAL: u32 = 1;
 
 const IP: [u128; 2] = [ethertype::IPV4, ethertype::IPV6];
 const BROADCAST: u128 = 0xffff_ffff_ffff;
-/// Ethernet address of ff02::1:2, all DHCPv6 servers (RFC 8415 §7.1, RFC 2464 §7).
-const DHCPV6_SERVERS: u128 = 0x3333_0001_0002;
+/// All DHCPv6 servers (RFC 8415 §7.1), and their Ethernet address (RFC 2464 §7).
+const DHCPV6_SERVERS: (Ipv6Addr, u128) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), 0x3333_0001_0002);
 /// Neighbour advertisement flags: solicited and override (RFC 4861 §4.4).
 const SOLICITED_OVERRIDE: u128 = 0x6000_0000;
 
@@ -89,12 +89,16 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         e.add(stage, 1, Match::any(), vec![], to(next), Builtin::AddressClass);
     }
     let group = [("224.0.0.0", 0xf000_0000_u128), ("240.0.0.0", 0xf000_0000)];
-    for (address, mask) in group.map(|(a, m)| (a.parse().unwrap_or(std::net::Ipv4Addr::BROADCAST).to_bits(), m)) {
+    for (address, mask) in group.map(|(a, m)| (a.parse().unwrap_or(Ipv4Addr::BROADCAST).to_bits(), m)) {
         e.drop(Stage::Locate, 95, ip(ethertype::IPV4).masked(Field::Ipv4Dst, address, mask), Builtin::Multicast);
     }
     let v6 = |top: u128, mask: u128| ip(ethertype::IPV6).masked(Field::Ipv6Dst, top << 112, mask << 112);
     e.drop(Stage::Locate, 95, v6(0xff00, 0xff00), Builtin::Multicast);
     e.drop(Stage::Locate, 95, v6(0xfe80, 0xffc0), Builtin::Multicast);
+    // No address is nobody's, or a broadcast of old times (RFC 1122 §3.2.1.3, RFC 4291 §2.5.2).
+    for nobody in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        e.drop(Stage::Locate, 95, dst(nobody), Builtin::Multicast);
+    }
     e.drop(Stage::Locate, 15, local(0), Builtin::Transit);
     track(&mut e);
     connection(&mut e);
@@ -166,7 +170,7 @@ fn arp_nd(e: &mut Entries) {
     for (kind, [client, server]) in [(ethertype::IPV4, [68u128, 67]), (ethertype::IPV6, [546, 547])] {
         let udp = proto(kind, ip_proto::UDP);
         let ask = udp.clone().with(Field::L4Src, client).with(Field::L4Dst, server);
-        let group = if kind == ethertype::IPV4 { BROADCAST } else { DHCPV6_SERVERS };
+        let group = if kind == ethertype::IPV4 { BROADCAST } else { DHCPV6_SERVERS.1 };
         e.drop(Stage::ArpNd, 40, ask.with(Field::EthDst, group), Builtin::Dhcp);
         // Workloads are no servers, whatever policies let them say.
         let answer = udp.with(Field::L4Src, server).with(Field::L4Dst, client);
@@ -234,7 +238,7 @@ fn connection(e: &mut Entries) {
     }
 }
 
-/// The uplinks of a network on one switch, sorted.
+/// The uplinks of a network on one switch, in the network's order: the first is the way out.
 pub(crate) fn uplinks<'a>(network: &'a Network, switch: &'a Name) -> impl Iterator<Item = (&'a Port, u16)> {
     network
         .uplinks
@@ -271,11 +275,13 @@ pub(crate) fn network(network: &Network, number: u32, switch: &Name) -> Vec<Entr
     let ask = inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8));
     e.add(Stage::ArpNd, 50, ask, way_out().collect(), to(Stage::Deliver), Builtin::Arp);
     e.add(Stage::ArpNd, 50, inside(nd(135)), way_out().collect(), to(Stage::Deliver), Builtin::Nd);
-    for (kind, [client, server], group) in
-        [(ethertype::IPV4, [68u128, 67], BROADCAST), (ethertype::IPV6, [546, 547], DHCPV6_SERVERS)]
+    // To all servers in the frame and in the packet: no policy is asked about it.
+    let (v6_group, v6_mac) = DHCPV6_SERVERS;
+    for (to_all, [client, server], mac) in
+        [(dst(Ipv4Addr::BROADCAST.into()), [68u128, 67], BROADCAST), (dst(v6_group.into()), [546, 547], v6_mac)]
     {
-        let udp = proto(kind, ip_proto::UDP).with(Field::L4Src, client).with(Field::L4Dst, server);
-        let ask = inside(udp.with(Field::EthDst, group));
+        let udp = to_all.with(Field::IpProto, ip_proto::UDP).with(Field::L4Src, client).with(Field::L4Dst, server);
+        let ask = inside(udp.with(Field::EthDst, mac));
         e.add(Stage::ArpNd, 60, ask, way_out().collect(), to(Stage::Deliver), Builtin::Dhcp);
     }
     let outside = [Action::Set(Field::DstId, EXTERNAL.into())].into_iter().chain(way_out()).collect();
@@ -363,6 +369,7 @@ fn plugged(e: &mut Entries, mac: Mac, ips: &[IpAddr], port: &Port, identity: u32
     let v4 = dhcp(ethertype::IPV4, [68, 67]).with(Field::Ipv4Src, 0u8).with(Field::Ipv4Dst, u32::MAX);
     e.add(Stage::Antispoof, 100, v4, vec![], on(), Builtin::Dhcp);
     let v6 = dhcp(ethertype::IPV6, [546, 547]).with(Field::Ipv6Src, link_local.to_bits());
+    let v6 = v6.with(Field::Ipv6Dst, DHCPV6_SERVERS.0.to_bits());
     e.add(Stage::Antispoof, 100, v6, vec![], on(), Builtin::Dhcp);
     for address in ips {
         e.add(Stage::Antispoof, 100, own(src(*address)), vec![], on(), Builtin::Antispoof);

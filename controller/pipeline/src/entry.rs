@@ -199,7 +199,7 @@ builtins! {
     AddressClass = "address-class",
     /// Destinations are looked up.
     Locate = "locate",
-    /// Multicast and broadcast packets.
+    /// What is to no one host: multicast, broadcast, and no address at all.
     Multicast = "multicast",
     /// Packets between two outside addresses.
     Transit = "transit",

@@ -203,7 +203,7 @@ fn sides(state: &State, verdict: &bulkhead_policy::Verdict) -> (Verdict, SideAns
 }
 
 /// Whether the fabric drops what is sent to this address, unless a workload has it: multicast, the reserved block with
-/// the limited broadcast (RFC 1112 §4), link-local IPv6, and the broadcasts of the network's own subnets.
+/// the limited broadcast (RFC 1112 §4), link-local IPv6, the broadcasts of the network's own subnets, and no address.
 fn multicast(state: &State, flow: &Flow) -> bool {
     match flow.to.ip {
         IpAddr::V4(ip) => {
@@ -215,9 +215,9 @@ fn multicast(state: &State, flow: &Flow) -> bool {
                     && subnet.prefix_len() < 31
                     && bits | !mask & u128::from(u32::MAX) == ip.to_bits().into()
             };
-            ip.octets()[0] >= 224 || subnets.iter().any(broadcast)
+            ip.octets()[0] >= 224 || ip.is_unspecified() || subnets.iter().any(broadcast)
         }
-        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local(),
+        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local() || ip.is_unspecified(),
     }
 }
 

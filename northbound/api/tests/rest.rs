@@ -389,14 +389,22 @@ async fn reach_answers_in_the_contracts_form() {
         ("ip:10.1.255.255", true),
         ("ip:223.255.255.255", false),
         ("ip:10.1.255.254", false),
-        ("ip:0.0.0.0", false),
+        ("ip:0.0.0.0", true),
+        ("ip:0.0.0.1", false),
     ] {
         let answer = reach(ask("db", to, "udp", Some(5353))).await;
         let rule = &answer["egress"]["rule"];
         assert_eq!(*rule == "builtin/multicast", dropped, "{to} {answer}");
         assert!(!dropped || answer["verdict"] == "deny", "{to} {answer}");
     }
-    for (to, dropped) in [("ip:ff02::fb", true), ("ip:fe80::1", true), ("ip:febf::1", true), ("ip:fec0::1", false)] {
+    for (to, dropped) in [
+        ("ip:ff02::fb", true),
+        ("ip:fe80::1", true),
+        ("ip:febf::1", true),
+        ("ip:fec0::1", false),
+        ("ip:::", true),
+        ("ip:::1", false),
+    ] {
         let answer = reach(ask("ip:2001:db8::1", to, "udp", Some(5353))).await;
         let rule = if dropped { "builtin/multicast" } else { "builtin/transit" };
         assert_eq!((&answer["verdict"], &answer["egress"]["rule"]), (&"deny".into(), &rule.into()), "{to}");

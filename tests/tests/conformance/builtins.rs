@@ -136,6 +136,11 @@ fn dhcp() -> Case {
         // Nothing else is let out without an own address.
         case.send("a", ask.udp(client, 53), Dropped("builtin/antispoof"));
         case.send("a", ask.udp(server, client), Dropped("builtin/antispoof"));
+        // To all servers and to nobody else, in the frame and in the packet.
+        case.send("a", Way { to: EXT.ip(v6), ..ask }.udp(client, server), Dropped("builtin/antispoof"));
+        let renews = Way { from: A.ip(v6), ..ask };
+        case.send("a", renews.udp(client, server), Delivered("uplink0"));
+        case.send("a", Way { to: EXT.ip(v6), ..renews }.udp(client, server), Dropped("builtin/dhcp"));
         let answer = Way { to: own, ..EXT.to(&A, v6) };
         case.send("uplink0", EXT.to(&A, v6).udp(server, client), Delivered("a"));
         // To all is to nobody: a server has to answer who asked.
@@ -235,6 +240,8 @@ fn groups() -> Case {
     let v4 = group("224.0.0.251", [1, 0, 0x5e, 0, 0, 0xfb]);
     case.send("a", v4.udp(40_010, 5353), Dropped("builtin/multicast"));
     case.send("a", group("10.1.255.255", [0xff; 6]).udp(40_010, 137), Dropped("builtin/multicast"));
+    case.send("a", group("0.0.0.0", EXT.mac).udp(40_010, 5353), Dropped("builtin/multicast"));
+    case.send("a", group("::", EXT.mac).udp(40_010, 5353), Dropped("builtin/multicast"));
     let v6 = group("ff02::fb", [0x33, 0x33, 0, 0, 0, 0xfb]);
     case.send("a", v6.udp(40_010, 5353), Dropped("builtin/multicast"));
     case
