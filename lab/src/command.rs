@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long an `ip`, `ethtool` or `ovs-*` command may take. They finish in milliseconds; on a machine that is
+/// How long an `ovs-*` command may take. They finish in milliseconds; on a machine that is
 /// busy with other labs a switch may need seconds to acknowledge a change.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(15);
 
@@ -88,16 +88,6 @@ pub fn succeed(command: Command, input: Option<&str>) -> Result<String> {
         bail!("`{line}` failed: {}", if told.is_empty() { done.stdout.trim() } else { told });
     }
     Ok(done.stdout)
-}
-
-/// Runs `ip` with these arguments.
-///
-/// # Errors
-/// As [`succeed`].
-pub fn ip(arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("ip");
-    command.args(arguments);
-    succeed(command, None)
 }
 
 fn collect(pipe: Option<impl Read>) -> String {

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bulkhead_netlink::{LinkChange, Namespace, Netlink, Veth};
 
 use crate::command;
 use crate::control::Control;
-use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::state::{ControlNetwork, Record, Running};
 
@@ -51,28 +51,15 @@ impl Hypervisor {
         let namespace = record.namespace(name)?;
         // The switch's ends of the workloads' links are wires: the kernel must not speak IPv6 on them.
         namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
-        record.link(link, || {
-            let add = [
-                "link",
-                "add",
-                "name",
-                link,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                CONTROL_INSIDE,
-                "netns",
-                namespace.name(),
-            ];
-            command::ip(&add).map(drop)
-        })?;
-        command::ip(&["addr", "add", &format!("{}/30", control.host()), "dev", link])?;
-        command::ip(&["link", "set", "dev", link, "up"])?;
-        namespace.batch(&format!(
-            "addr add {}/30 dev {CONTROL_INSIDE}\nlink set {CONTROL_INSIDE} up\n",
-            control.hypervisor()
-        ))?;
+        let mut host = Netlink::here()?;
+        let veth = Veth { name: link, peer: CONTROL_INSIDE, peer_in: &namespace, mac: None, mtu: None };
+        record.link(link, || Ok(host.add_veth(&veth)?))?;
+        let mut inside = namespace.netlink()?;
+        for (end, name, ip) in [(&mut host, link, control.host()), (&mut inside, CONTROL_INSIDE, control.hypervisor())]
+        {
+            end.add_address(name, ip.into(), ControlNetwork::LENGTH)?;
+            end.set(name, &[LinkChange::Up])?;
+        }
         let hypervisor = Hypervisor { name: name.to_owned(), namespace, dir, control };
         let daemons = hypervisor.start(record)?;
         let bridge = format!("other-config:datapath-id={datapath_id:016x}");
@@ -101,13 +88,13 @@ impl Hypervisor {
         let control = format!("--unixctl={}", self.path("ovsdb-server.ctl"));
         let managers = "--remote=db:Open_vSwitch,Open_vSwitch,manager_options";
         let mut server = self.daemon("ovsdb-server", &[&database, &remote, managers, &log, &control, "-vconsole:off"]);
-        let server = record.start(|| self.namespace.spawn(&mut server))?;
+        let server = record.start(|| Ok(self.namespace.spawn(&mut server)?))?;
         self.until_there("db.sock", server.process, "ovsdb-server.log")?;
         command::succeed(self.tool("ovs-vsctl", &[&self.database(), "--no-wait", "init"]), None)?;
         let (target, log) = (self.socket(), format!("--log-file={}", self.path("ovs-vswitchd.log")));
         let control = format!("--unixctl={}", self.path("vs.ctl"));
         let mut switch = self.daemon("ovs-vswitchd", &[&target, &log, &control, "-vconsole:off"]);
-        let switch = record.start(|| self.namespace.spawn(&mut switch))?;
+        let switch = record.start(|| Ok(self.namespace.spawn(&mut switch)?))?;
         self.until_there("vs.ctl", switch.process, "ovs-vswitchd.log")?;
         Ok(Daemons { database: server, switch })
     }

@@ -16,9 +16,7 @@ use crate::workload::{Spec, Workload, check_name};
 const PREFIX_MOST: usize = 12;
 
 /// Programs without which there is no lab, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 6] = [
-    ("ip", "iproute2"),
-    ("ethtool", "ethtool"),
+const PROGRAMS: [(&str, &str); 4] = [
     ("ovsdb-server", "openvswitch-switch"),
     ("ovs-vswitchd", "openvswitch-switch"),
     ("ovs-vsctl", "openvswitch-switch"),

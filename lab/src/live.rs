@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use bulkhead_netlink::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::namespace::Namespace;
 use crate::probe::is_timeout;
 use crate::serve::GREETING;
 

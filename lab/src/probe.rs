@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use bulkhead_netlink::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::namespace::Namespace;
 use crate::serve::GREETING;
 use crate::workload::{Family, Workload};
 

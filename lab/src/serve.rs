@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bulkhead_netlink::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::namespace::Namespace;
 use crate::probe::Service;
 
 /// What a TCP listener says first; afterwards it repeats what it hears.

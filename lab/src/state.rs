@@ -5,16 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
+use bulkhead_netlink::{Namespace, Netlink};
 use serde::{Deserialize, Serialize};
 
-use crate::command;
-use crate::namespace::Namespace;
 use crate::process::Process;
 
 /// The name of the file in a lab's directory.
@@ -222,18 +222,29 @@ fn demolish(belongings: &Belongings) -> Result<()> {
     }
     let mut failed = Vec::new();
     for link in &belongings.links {
-        if Path::new("/sys/class/net").join(link).exists()
-            && let Err(error) = command::ip(&["link", "del", "dev", link])
-        {
-            failed.push(format!("{error:#}"));
+        match Netlink::here().and_then(|mut host| host.delete_link(link)) {
+            Ok(()) | Err(bulkhead_netlink::Error::NoLink(_)) => {}
+            Err(error) => failed.push(error.to_string()),
         }
     }
     for name in &belongings.namespaces {
-        if let Err(error) = Namespace::named(name).remove() {
-            failed.push(format!("{error:#}"));
+        if let Err(error) = empty_and_remove(&Namespace::named(name)) {
+            failed.push(error.to_string());
         }
     }
     if failed.is_empty() { Ok(()) } else { bail!(failed.join("; ")) }
+}
+
+/// Removes a namespace, if it is there, and whatever processes are in it: they could be nobody else's.
+fn empty_and_remove(namespace: &Namespace) -> Result<(), bulkhead_netlink::Error> {
+    if !namespace.exists() {
+        return Ok(());
+    }
+    // Threads of this very process that sit in the namespace are not listed: its first one never does.
+    for process in namespace.processes().unwrap_or_default().into_iter().filter_map(Process::find) {
+        process.kill();
+    }
+    namespace.remove()
 }
 
 impl Record {
@@ -295,13 +306,13 @@ impl Record {
     /// Creates a namespace.
     pub(crate) fn namespace(&self, name: &str) -> Result<Namespace> {
         let namespace = Namespace::named(&format!("{}-{name}", self.tag));
-        self.note(|all| all.namespaces.insert(namespace.name().to_owned()), || namespace.create())?;
+        self.note(|all| all.namespaces.insert(namespace.name().to_owned()), || Ok(namespace.create()?))?;
         Ok(namespace)
     }
 
     /// Removes a namespace again.
     pub(crate) fn drop_namespace(&self, namespace: &Namespace) -> Result<()> {
-        namespace.remove()?;
+        empty_and_remove(namespace)?;
         self.note(|all| all.namespaces.remove(namespace.name()), || Ok(()))
     }
 
@@ -335,10 +346,10 @@ impl Record {
         for (_, dir) in labs(&base)? {
             taken.extend(load(&dir).map(|belongings| belongings.control).unwrap_or_default());
         }
-        let present = command::ip(&["-4", "-o", "addr", "show"])?;
+        let present = Netlink::here()?.addresses()?;
         let free = |number: &u16| {
-            let host = ControlNetwork(*number).host();
-            !taken.contains(number) && !present.contains(&format!(" {host}/"))
+            let host = IpAddr::V4(ControlNetwork(*number).host());
+            !taken.contains(number) && present.iter().all(|address| address.ip != host)
         };
         let number = (0..CONTROL_NETWORKS).find(free).context("every control network is taken")?;
         self.note(|all| all.control.insert(number), || Ok(ControlNetwork(number)))
@@ -380,6 +391,9 @@ impl ControlNetwork {
         let [high, low] = (self.0 * 4 + host).to_be_bytes();
         std::net::Ipv4Addr::new(169, 254, 64 + high, low)
     }
+
+    /// How many leading bits its two addresses share.
+    pub(crate) const LENGTH: u8 = 30;
 
     /// The host's address.
     pub(crate) fn host(self) -> std::net::Ipv4Addr {

@@ -1,13 +1,12 @@
 //! A host of the lab: a namespace with one interface, `eth0`.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use bulkhead_netlink::{LinkChange, Namespace, Veth};
 use bulkhead_topology::Mac;
 
 use crate::hypervisor::Hypervisor;
-use crate::namespace::Namespace;
 use crate::state::Record;
 
 /// The interface inside a workload.
@@ -17,7 +16,25 @@ pub const INTERFACE: &str = "eth0";
 pub const NAME_MOST: usize = 15;
 
 /// What leaves room for an overlay's headers in an underlay of 1500 bytes.
-const MTU: u16 = 1400;
+pub const MTU: u16 = 1400;
+
+/// A way to a network: its first address, and how many leading bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The network's first address.
+    pub to: IpAddr,
+    /// 0 to 32, or to 128.
+    pub length: u8,
+    /// The router that carries it on; nobody where the network is on-link.
+    pub via: Option<IpAddr>,
+}
+
+impl Way {
+    /// A network that is taken for on-link.
+    pub fn on_link(to: impl Into<IpAddr>, length: u8) -> Way {
+        Way { to: to.into(), length, via: None }
+    }
+}
 
 /// What a workload is to be.
 #[derive(Debug, Clone)]
@@ -28,8 +45,10 @@ pub struct Spec {
     pub mac: Mac,
     /// Its addresses, each with the prefix length of the network that it takes for on-link.
     pub ips: Vec<(IpAddr, u8)>,
-    /// Further prefixes that it takes for on-link, in `ip route`'s words.
-    pub routes: Vec<String>,
+    /// Its ways to further networks.
+    pub routes: Vec<Way>,
+    /// The longest packet that it sends, in bytes: 68 to 65535, and for IPv6 at least 1280.
+    pub mtu: u16,
     /// No ARP, no IPv6, no addresses: nothing comes out but what a test puts in.
     pub silent: bool,
 }
@@ -42,7 +61,8 @@ impl Spec {
             name: name.to_owned(),
             mac,
             ips: ips.iter().map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })).collect(),
-            routes: vec!["198.51.100.0/24".into(), "2001:db8::/64".into()],
+            routes: vec![Way::on_link([198, 51, 100, 0], 24), Way::on_link([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 64)],
+            mtu: MTU,
             silent: false,
         }
     }
@@ -50,7 +70,7 @@ impl Spec {
     /// A host beyond the uplink, which takes the shop's networks for on-link.
     #[must_use]
     pub fn external(port: &str, mac: Mac, ips: &[IpAddr]) -> Spec {
-        let routes = vec!["10.1.0.0/16".into(), "fd00:1::/64".into()];
+        let routes = vec![Way::on_link([10, 1, 0, 0], 16), Way::on_link([0xfd00, 1, 0, 0, 0, 0, 0, 0], 64)];
         let ips = ips.iter().map(|ip| (*ip, if ip.is_ipv4() { 24 } else { 64 })).collect();
         Spec { ips, routes, ..Spec::new(port, mac, &[]) }
     }
@@ -86,27 +106,22 @@ impl Workload {
             namespace.sysctl(&keys.each_ref().map(|key| (key.as_str(), "0")))?;
         }
         // The end inside is created inside: an eth0 in the host's namespace, even for a moment, could be the host's own.
-        hypervisor.namespace().batch(&format!(
-            "link add name {port} type veth peer name {INTERFACE} address {mac} mtu {MTU} netns {inside}\nlink set dev {port} up\n",
-            port = spec.name,
-            mac = spec.mac,
-            inside = namespace.name(),
-        ))?;
-        // Userspace Open vSwitch reads frames as they are: a checksum that was left to the hardware is a wrong one.
-        namespace.exec("ethtool", &["-K", INTERFACE, "tx", "off"])?;
-        let mut lines = String::new();
+        let mut outside = hypervisor.namespace().netlink()?;
+        let (mac, mtu) = (Some(spec.mac.0), Some(u32::from(spec.mtu)));
+        outside.add_veth(&Veth { name: &spec.name, peer: INTERFACE, peer_in: &namespace, mac, mtu })?;
+        outside.set(&spec.name, &[LinkChange::Up])?;
+        let mut inside = namespace.netlink()?;
+        inside.checksums_off(INTERFACE)?;
         if spec.silent {
-            lines.push_str("link set eth0 arp off\n");
+            inside.set(INTERFACE, &[LinkChange::NoArp])?;
         }
-        lines.push_str("link set eth0 up\n");
+        inside.set(INTERFACE, &[LinkChange::Up])?;
         for (ip, length) in &spec.ips {
-            let flags = if ip.is_ipv6() { " nodad" } else { "" };
-            let _ = writeln!(lines, "addr add {ip}/{length} dev eth0{flags}");
+            inside.add_address(INTERFACE, *ip, *length)?;
         }
-        for route in &spec.routes {
-            let _ = writeln!(lines, "route add {route} dev eth0");
+        for way in &spec.routes {
+            inside.add_route(way.to, way.length, way.via, INTERFACE)?;
         }
-        namespace.batch(&lines)?;
         let port = hypervisor.add_port(&spec.name)?;
         let ips = spec.ips.iter().map(|(ip, _)| *ip).collect();
         Ok(Workload { name: spec.name.clone(), namespace, mac: spec.mac, ips, port })
@@ -178,7 +193,7 @@ impl Family {
     }
 }
 
-/// Names become interface names and words of `ip -batch`.
+/// Names become names of interfaces, namespaces and directories, and words of `ovs-vsctl`.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
     ensure!(
@@ -193,7 +208,7 @@ mod tests {
     use super::check_name;
 
     #[test]
-    fn names_that_would_break_a_batch_are_refused() {
+    fn names_that_would_break_something_are_refused() {
         for good in ["lb", "web-1", "ns.pod_2", "a23456789012345"] {
             assert!(check_name(good).is_ok(), "{good}");
         }

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-reconcile", &["topology", "pipeline"]),
     ("bulkhead-store", &[]),
     ("bulkhead-dataplane", &["topology", "pipeline"]),
+    ("bulkhead-netlink", &[]),
     ("bulkhead-openflow", &[]),
     ("bulkhead-driver-ovs", &["topology", "pipeline", "dataplane", "openflow"]),
     ("bulkhead-driver-sim", &["topology", "pipeline", "dataplane"]),
@@ -39,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("bulkhead-lab", &["topology"]),
+    ("bulkhead-lab", &["topology", "netlink"]),
     (
         "bulkhead-tests",
         &[

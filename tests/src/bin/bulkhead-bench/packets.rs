@@ -12,7 +12,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_compile::{Compiler, Numbers};
-use bulkhead_lab::{Hypervisor, Lab, Spec, Workload, command, workload::Family};
+use bulkhead_lab::{Hypervisor, Lab, Spec, Way, Workload, workload::Family};
 use bulkhead_pipeline::{Delta, Entry};
 use megaflow::Megaflows;
 use serde_json::{Value, json};
@@ -128,10 +128,10 @@ fn host(lab: &mut Lab, hypervisor: &Hypervisor, index: usize) -> Result<Workload
     let ip = text("/spec/interfaces/0/ips/0")?.parse()?;
     let spec = Spec::new(&fabric::port(index), text("/spec/interfaces/0/mac")?.parse()?, &[]);
     // The first has a way to addresses of nobody: through the second, as its gateway.
-    let gateway =
-        fabric::workload(1, true).pointer("/spec/interfaces/0/ips/0").and_then(Value::as_str).map(str::to_owned);
-    let routes = gateway.filter(|_| index == 0).map(|gateway| format!("{}/8 via {gateway}", prefix(8)));
-    lab.add(hypervisor, &Spec { ips: vec![(ip, 8)], routes: routes.into_iter().collect(), ..spec })
+    let second = fabric::workload(1, true);
+    let via = second.pointer("/spec/interfaces/0/ips/0").and_then(Value::as_str).context("no address")?.parse()?;
+    let way = Way { to: prefix(8).into(), length: 8, via: Some(via) };
+    lab.add(hypervisor, &Spec { ips: vec![(ip, 8)], routes: (index == 0).then_some(way).into_iter().collect(), ..spec })
 }
 
 /// The switch's entries: the fabric's, and policies by which packets of the measured kinds may leave and arrive.
@@ -262,8 +262,8 @@ impl Bench {
 
     /// The switch below /proc.
     fn process(&self) -> Result<PathBuf> {
-        let pids = command::ip(&["netns", "pids", self.hypervisor.namespace().name()])?;
-        let mut all = pids.split_ascii_whitespace().map(|pid| PathBuf::from("/proc").join(pid));
+        let pids = self.hypervisor.namespace().processes()?;
+        let mut all = pids.into_iter().map(|pid| PathBuf::from("/proc").join(pid.to_string()));
         let is_switch =
             |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "ovs-vswitchd");
         all.find(is_switch).context("the switch is gone")

@@ -1,0 +1,163 @@
+//! One netlink socket: a question, and what the kernel answers to it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::error::Error;
+
+/// How long the kernel may take to answer. It answers in microseconds; a machine that is removing many namespaces
+/// holds the lock that every change takes for up to seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Length of `struct nlmsghdr` (netlink(7)).
+const HEADER: usize = 16;
+
+/// What kind of request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Changes something that is there, or takes it away.
+    Change,
+    /// Makes something new; it must not be there.
+    Create,
+    /// Makes something, or puts it in the place of what is there.
+    Put,
+}
+
+impl Request {
+    fn flags(self) -> u16 {
+        NLM_F_REQUEST
+            | NLM_F_ACK
+            | match self {
+                Request::Change => 0,
+                Request::Create => NLM_F_CREATE | NLM_F_EXCL,
+                Request::Put => NLM_F_CREATE | netlink_packet_core::NLM_F_REPLACE,
+            }
+    }
+}
+
+/// A connection to the kernel about the network namespace of the thread that opened it.
+pub struct Netlink {
+    route: Socket,
+    generic: Socket,
+    sequence: u32,
+}
+
+impl fmt::Debug for Netlink {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Netlink").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+impl Netlink {
+    /// Opens the sockets for the calling thread's namespace. See [`Namespace::netlink`](crate::Namespace::netlink)
+    /// for another one.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn here() -> Result<Netlink, Error> {
+        Ok(Netlink { route: open(NETLINK_ROUTE)?, generic: open(NETLINK_GENERIC)?, sequence: 0 })
+    }
+
+    /// Asks for a change, and waits for its acknowledgement.
+    pub(crate) fn change(
+        &mut self,
+        what: impl Fn() -> String,
+        kind: Request,
+        message: RouteNetlinkMessage,
+    ) -> Result<(), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        exchange(&self.route, self.sequence, &what, kind.flags(), message).map(drop)
+    }
+
+    /// Asks for everything of a kind.
+    pub(crate) fn dump(
+        &mut self,
+        what: impl Fn() -> String,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        exchange(&self.route, self.sequence, &what, NLM_F_REQUEST | NLM_F_DUMP, message)
+    }
+
+    /// A generic netlink request (Documentation/userspace-api/netlink/intro.rst), and its answers.
+    pub(crate) fn generic<M>(&mut self, what: impl Fn() -> String, message: M) -> Result<Vec<M>, Error>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.sequence = self.sequence.wrapping_add(1);
+        exchange(&self.generic, self.sequence, &what, NLM_F_REQUEST | NLM_F_ACK, message)
+    }
+}
+
+fn open(protocol: isize) -> Result<Socket, Error> {
+    let what = || "a netlink socket".to_owned();
+    let failed = |cause| Error::Socket { what: what(), cause };
+    let mut socket = Socket::new(protocol).map_err(failed)?;
+    socket.bind_auto().map_err(failed)?;
+    socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
+    let patience = TimeVal::milliseconds(i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX));
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience).map_err(|errno| failed(errno.into()))?;
+    Ok(socket)
+}
+
+/// Sends one message and collects what belongs to it, up to its acknowledgement or the end of the dump.
+fn exchange<M>(
+    socket: &Socket,
+    sequence: u32,
+    what: &dyn Fn() -> String,
+    flags: u16,
+    message: M,
+) -> Result<Vec<M>, Error>
+where
+    M: NetlinkSerializable + NetlinkDeserializable,
+{
+    let broken = |cause| Error::Socket { what: what(), cause };
+    let strange = |why: String| Error::Answer { what: what(), why };
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    socket.send(&bytes, 0).map_err(broken)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut answers = Vec::new();
+    loop {
+        if Instant::now() >= deadline {
+            return Err(broken(std::io::ErrorKind::TimedOut.into()));
+        }
+        let (datagram, _) = socket.recv_from_full().map_err(broken)?;
+        let mut rest = datagram.as_slice();
+        while rest.len() >= HEADER {
+            let length = rest.first_chunk().map_or(0, |length: &[u8; 4]| u32::from_ne_bytes(*length) as usize);
+            let one = rest.get(..length).filter(|one| one.len() >= HEADER);
+            let one = one.ok_or_else(|| strange(format!("a message of {length} bytes in {}", rest.len())))?;
+            let answer = NetlinkMessage::<M>::deserialize(one).map_err(|why| strange(why.to_string()))?;
+            // What is left of an earlier question that was given up.
+            if answer.header.sequence_number == sequence {
+                match answer.payload {
+                    NetlinkPayload::Error(told) if told.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(told) => {
+                        return Err(Error::Refused { what: what(), cause: told.to_io() });
+                    }
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::InnerMessage(message) => answers.push(message),
+                    _ => {}
+                }
+            }
+            // Messages begin at multiples of four bytes (netlink(7), NLMSG_ALIGN).
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
