@@ -15,6 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-dataplane", &["topology", "pipeline"]),
     ("bulkhead-netlink", &[]),
     ("bulkhead-openflow", &[]),
+    ("bulkhead-ovsdb", &[]),
+    ("bulkhead-driver-host", &["topology", "dataplane", "ovsdb"]),
     ("bulkhead-driver-ovs", &["topology", "pipeline", "dataplane", "openflow"]),
     ("bulkhead-driver-sim", &["topology", "pipeline", "dataplane"]),
     ("bulkhead-runtime", &["topology", "policy", "pipeline", "compile", "reconcile", "store", "dataplane"]),
@@ -35,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dataplane",
             "openflow",
             "driver-ovs",
+            "driver-host",
             "driver-sim",
             "types",
             "api",
@@ -54,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dataplane",
             "openflow",
             "driver-ovs",
+            "driver-host",
             "driver-sim",
             "types",
             "api",
@@ -64,7 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "bulkhead-fuzz",
-        &["topology", "policy", "pipeline", "compile", "store", "runtime", "dataplane", "openflow", "types"],
+        &["topology", "policy", "pipeline", "compile", "store", "runtime", "dataplane", "openflow", "ovsdb", "types"],
     ),
     ("xtask", &[]),
 ];

@@ -4,6 +4,8 @@
 //! with one [`Report::Applied`] or [`Report::Refused`], and reports the rest as it happens. A driver holds
 //! no truth: after every [`Report::Connected`] it is asked to read the switch back.
 
+pub mod host;
+
 use bulkhead_pipeline::{Cause, Delta, Packet, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
 use std::collections::BTreeSet;

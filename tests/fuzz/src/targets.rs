@@ -6,6 +6,7 @@ use bulkhead_openflow::{
     text::{flow, parse_flow},
     wire::{Reader, action, header::Header},
 };
+use bulkhead_ovsdb as ovsdb;
 use bulkhead_pipeline::check;
 use bulkhead_policy::{Resource, State};
 use bulkhead_runtime::{Core, Drivers, parse_line};
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "selector", run: selector, shape: Shape::Text(SELECTOR_WORDS) },
     Target { name: "record_line", run: record_line, shape: Shape::Text(RECORD_WORDS) },
     Target { name: "store_records", run: store_records, shape: Shape::Text(RESOURCE_WORDS) },
+    Target { name: "ovsdb_session", run: ovsdb_session, shape: Shape::Text(OVSDB_WORDS) },
 ];
 
 /// The target of a name.
@@ -157,6 +159,33 @@ const RECORD_WORDS: &[&str] = &[
     "\"kind\":",
     "\"report\":",
     "\"refusal\":\"\"",
+];
+
+const OVSDB_WORDS: &[&str] = &[
+    "{\"id\":null,\"method\":\"update2\",\"params\":[\"bulkhead\",{",
+    "{\"id\":3,\"error\":null,\"result\":[",
+    "\"Bridge\":{",
+    "\"Interface\":{",
+    "\"initial\":{",
+    "\"insert\":{",
+    "\"modify\":{",
+    "\"delete\":null",
+    "[\"set\",[",
+    "[\"map\",[[",
+    "[\"uuid\",\"550e8400-e29b-41d4-a716-446655440000\"]",
+    "\"550e8400-e29b-41d4-a716-446655440000\":{",
+    "\"method\":\"echo\"",
+    "\"monitor_canceled\"",
+    "\"error\":\"timed out\"",
+    "9223372036854775808",
+    "\\\"",
+    "null",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\"",
 ];
 
 /// What is taken as a message can be written, and is then read as the same.
@@ -297,4 +326,41 @@ fn store_records(bytes: &[u8]) {
     let decode = |text: &str| -> Result<Resource, String> { load(text).map_err(|found| format!("{found:?}")) };
     let drivers = Drivers { channels: Vec::new(), route: |_| None };
     let _ = Core::load(Box::new(MemoryStore::with(loaded)), decode, drivers);
+}
+
+/// What the target's session monitors.
+const OVSDB_TABLES: &[(&str, &[&str])] = &[
+    ("Open_vSwitch", &["bridges", "next_cfg", "cur_cfg"]),
+    ("Bridge", &["name", "ports", "fail_mode", "external_ids"]),
+    ("Interface", &["name", "options", "ofport"]),
+];
+
+/// A session with a database takes any bytes, and is over after the first error. Values that are taken can be written,
+/// and are then read as the same.
+fn ovsdb_session(bytes: &[u8]) {
+    let now = Duration::ZERO;
+    let mut session = ovsdb::Session::new(ovsdb::Config::new("Open_vSwitch", OVSDB_TABLES));
+    session.tick(now);
+    // Pieces of all sizes, however the input begins.
+    let size = 1 + bytes.len() % 251;
+    for chunk in bytes.chunks(size) {
+        if session.received(chunk, now).is_err() {
+            assert_eq!(session.next_deadline(now), None);
+            break;
+        }
+        while let Some(event) = session.poll_event() {
+            if event == ovsdb::Event::Ready {
+                // What answers to it may follow in the input.
+                let _ = session.transact(&[]);
+            }
+        }
+        session.sent(usize::MAX);
+    }
+    for (table, columns) in OVSDB_TABLES {
+        for (_, row) in session.replica().rows(table) {
+            for value in columns.iter().filter_map(|column| row.get(column)) {
+                assert_eq!(ovsdb::Value::from_json(&value.to_json()).as_ref(), Ok(value));
+            }
+        }
+    }
 }
