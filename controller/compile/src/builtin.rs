@@ -120,9 +120,10 @@ pub(crate) fn pipeline() -> Vec<Entry> {
     }
     for kind in IP {
         let new = ip(kind).masked(Field::Conn, conn::TRK | conn::NEW, conn::TRK | conn::NEW);
-        e.add(Stage::Verdict, 20, new, vec![Action::Commit], to(Stage::Deliver), Builtin::Verdict);
+        e.add(Stage::Verdict, 20, new, vec![Action::Commit], to(Stage::Fit), Builtin::Verdict);
     }
-    e.add(Stage::Verdict, 10, Match::any(), vec![], to(Stage::Deliver), Builtin::Verdict);
+    e.add(Stage::Verdict, 10, Match::any(), vec![], to(Stage::Fit), Builtin::Verdict);
+    e.add(Stage::Fit, 1, Match::any(), vec![], to(Stage::Deliver), Builtin::Deliver);
     e.0
 }
 

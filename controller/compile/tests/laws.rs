@@ -253,7 +253,8 @@ fn decision(outcome: &Outcome) -> Decision {
     match outcome {
         Outcome::Delivered { .. } | Outcome::Answered(_) => Decision::Allow,
         Outcome::Dropped(_) => Decision::Deny,
-        Outcome::Rejected(_) => Decision::Reject,
+        Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => Decision::Reject,
+        Outcome::Probe(_) => Decision::Deny,
     }
 }
 
@@ -299,7 +300,11 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
             prop_assert_eq!((port, packet.get(Field::Vlan)), (&to.at.port, Some(tag(to))), "{}", story());
         }
         Outcome::Answered(_) => prop_assert!(false, "{}", story()),
-        Outcome::Dropped(cause) | Outcome::Rejected(cause) => {
+        Outcome::Dropped(cause)
+        | Outcome::Rejected(cause)
+        | Outcome::Expired { cause, .. }
+        | Outcome::TooBig { cause, .. }
+        | Outcome::Probe(cause) => {
             let verdict = verdict(state, flow);
             let direction =
                 if refusing.as_ref() == Some(&verdict.egress) && decider(&found, Direction::Ingress).is_none() {

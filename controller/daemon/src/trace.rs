@@ -121,6 +121,13 @@ fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdi
         Outcome::Answered(_) => (Verdict::Allow, "answered by the switch".into()),
         Outcome::Dropped(cause) => (Verdict::Deny, format!("dropped by {}", by(*cause))),
         Outcome::Rejected(cause) => (Verdict::Reject, format!("rejected by {}", by(*cause))),
+        Outcome::Expired { cause, from } => {
+            (Verdict::Deny, format!("dropped by {}: its TTL ends at {from}, and the sender is told", by(*cause)))
+        }
+        Outcome::TooBig { cause, mtu } => {
+            (Verdict::Deny, format!("dropped by {}: the sender is told that {mtu} bytes fit", by(*cause)))
+        }
+        Outcome::Probe(cause) => (Verdict::Deny, format!("taken by {}", by(*cause))),
     }
 }
 

@@ -44,6 +44,8 @@ fn complaint(entry: &Entry) -> Option<String> {
                 Field::Service
             }
             Action::PushVlan(Field::InVlan | Field::OutVlan) | Action::PopVlan => Field::Vlan,
+            Action::DecTtl => Field::IpTtl,
+            Action::CheckSize(_) => Field::TooBig,
             Action::PushVlan(other) => return Some(format!("tags with {}, which is no VLAN", other.as_str())),
             _ => continue,
         };
@@ -51,10 +53,13 @@ fn complaint(entry: &Entry) -> Option<String> {
             return Some(format!("sets {}", set.as_str()));
         }
         if let Action::Copy { from, to } = action
-            && from.width() != to.width()
+            && !from.copies_to(*to)
         {
             return Some(format!("copies {} into {} of another width", from.as_str(), to.as_str()));
         }
+    }
+    if matches.get(Field::IpTtl).is_some() && matches.exact(Field::IpTtl).is_none() {
+        return Some("matches ip_ttl under a mask".into());
     }
     let clause = entry.actions.iter().any(|action| matches!(action, Action::Clause { .. }));
     if clause && (entry.next != Next::Done || !entry.actions.iter().all(|a| matches!(a, Action::Clause { .. }))) {

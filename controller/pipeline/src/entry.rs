@@ -2,7 +2,7 @@
 
 use crate::{field::Field, stage::Stage};
 use bulkhead_topology::Port;
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 /// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
 /// unique, values have no bit outside their mask, and no mask is empty.
@@ -73,7 +73,7 @@ impl Match {
 pub enum Action {
     /// Sets a field.
     Set(Field, u128),
-    /// Copies one field into another of the same width.
+    /// Copies one field into another of the same width, or an identity's low bits, see [`Field::copies_to`].
     Copy {
         /// Read from.
         from: Field,
@@ -122,6 +122,30 @@ pub enum Action {
     PushVlan(Field),
     /// Takes the packet's outer VLAN tag off; the entry matches only packets that have one.
     PopVlan,
+    /// TTL or hop limit less one. A packet that has no more than 1 left is dropped here and nobody is told: an entry
+    /// of higher priority has [`Self::Expired`] for it.
+    DecTtl,
+    /// [`Field::TooBig`] := whether the Ethernet frame, without tags, is longer than so many bytes.
+    CheckSize(u16),
+    /// Drops the packet and tells its sender that the TTL ended (RFC 792, RFC 4443 §3.3), as from this address.
+    Expired {
+        /// The gateway's address, of the packet's family.
+        from: IpAddr,
+    },
+    /// Drops the packet and tells its sender how long a packet may be (RFC 1191, RFC 4443 §3.2), as its destination.
+    TooBig {
+        /// Bytes of the longest IP packet that would pass.
+        mtu: u16,
+    },
+    /// Reports a tunnel's probe to the controller; at a limited rate. Last.
+    Probe,
+}
+
+impl Action {
+    /// Whether it drops the packet and tells the sender why: nothing that follows is done.
+    pub const fn refuses(&self) -> bool {
+        matches!(self, Self::Reject | Self::Expired { .. } | Self::TooBig { .. })
+    }
 }
 
 /// Where a copy of the packet goes.
@@ -229,6 +253,20 @@ builtins! {
     Staged = "staged",
     /// Frames with a VLAN tag where none belongs, and with more than one.
     Vlan = "vlan",
+    /// Packets by a tunnel that no network here has.
+    Tunnel = "tunnel",
+    /// A sender behind a tunnel is checked: its switch, network, address and identity belong together.
+    OverlayAntispoof = "overlay-antispoof",
+    /// Packets to a gateway, and through it.
+    Gateway = "gateway",
+    /// Packets through a gateway to where no route leads.
+    NoRoute = "no-route",
+    /// Packets that the underlay has no room for.
+    Mtu = "mtu",
+    /// Packets through a gateway whose TTL ends.
+    Ttl = "ttl",
+    /// Probes of tunnels.
+    Probe = "probe",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.

@@ -24,10 +24,34 @@ pub enum Field {
     InVlan,
     /// VLAN that the packet goes out on (12 bits; 0: without a tag).
     OutVlan,
+    /// Whether the packet came by an overlay port (1 bit).
+    FromTunnel,
+    /// The encapsulation that it leaves with (2 bits), see [`crate::overlay::Tunnel`]; 0: none.
+    OutTunnel,
+    /// Whether it is longer than its way out allows (1 bit); set by [`crate::Action::CheckSize`].
+    TooBig,
+    /// Whether it goes from one subnet to another (1 bit). Its Ethernet source is rewritten last of all, in
+    /// [`crate::Stage::Deliver`]: who refuses it before that has to know whom to tell.
+    Routed,
     /// Satisfied conjunction (32 bits); matched only, never set.
     Conjunction,
     /// Connection state (6 bits), see [`conn`].
     Conn,
+    /// Virtual network identifier of the tunnel that the packet came by or leaves by (24 bits). Like all fields of
+    /// the tunnel it is there in every packet, and 0 in one that came by none.
+    TunId,
+    /// IPv4 address that the tunnel's packet came from (32 bits).
+    TunSrc4,
+    /// IPv6 address that the tunnel's packet came from (128 bits).
+    TunSrc6,
+    /// IPv4 address that it came to, or goes to (32 bits).
+    TunDst4,
+    /// IPv6 address that it came to, or goes to (128 bits).
+    TunDst6,
+    /// Identity of the sender in Geneve's option (32 bits), see [`crate::overlay::OPTION_CLASS`].
+    TunIdentity,
+    /// Identity of the sender in VXLAN's group-policy extension (16 bits).
+    TunGbp,
     /// Ethernet source address (48 bits).
     EthSrc,
     /// Ethernet destination address (48 bits).
@@ -40,6 +64,8 @@ pub enum Field {
     IpProto,
     /// Fragment bits (2 bits), see [`frag`].
     IpFrag,
+    /// TTL or hop limit (8 bits); matched exactly only.
+    IpTtl,
     /// IPv4 source (32 bits).
     Ipv4Src,
     /// IPv4 destination (32 bits).
@@ -80,7 +106,7 @@ pub enum Field {
 
 impl Field {
     /// All fields, in canonical order.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 48] = [
         Self::Network,
         Self::SrcId,
         Self::DstId,
@@ -91,14 +117,26 @@ impl Field {
         Self::DstLocal,
         Self::InVlan,
         Self::OutVlan,
+        Self::FromTunnel,
+        Self::OutTunnel,
+        Self::TooBig,
+        Self::Routed,
         Self::Conjunction,
         Self::Conn,
+        Self::TunId,
+        Self::TunSrc4,
+        Self::TunSrc6,
+        Self::TunDst4,
+        Self::TunDst6,
+        Self::TunIdentity,
+        Self::TunGbp,
         Self::EthSrc,
         Self::EthDst,
         Self::EthType,
         Self::Vlan,
         Self::IpProto,
         Self::IpFrag,
+        Self::IpTtl,
         Self::Ipv4Src,
         Self::Ipv4Dst,
         Self::Ipv6Src,
@@ -125,18 +163,19 @@ impl Field {
     /// Width in bits.
     pub const fn width(self) -> u32 {
         match self {
-            Self::SrcLocal | Self::DstLocal => 1,
-            Self::IpFrag => 2,
+            Self::SrcLocal | Self::DstLocal | Self::FromTunnel | Self::TooBig | Self::Routed => 1,
+            Self::IpFrag | Self::OutTunnel => 2,
             Self::Conn => 6,
-            Self::IpProto | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
+            Self::IpProto | Self::IpTtl | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
             Self::InVlan | Self::OutVlan => 12,
             Self::Vlan => 13,
-            Self::Network | Self::EthType | Self::L4Src | Self::L4Dst | Self::ArpOp => 16,
-            Self::Service => 24,
+            Self::Network | Self::EthType | Self::L4Src | Self::L4Dst | Self::ArpOp | Self::TunGbp => 16,
+            Self::Service | Self::TunId => 24,
+            Self::TunSrc4 | Self::TunDst4 | Self::TunIdentity => 32,
             Self::SrcId | Self::DstId | Self::SrcClass | Self::DstClass | Self::Conjunction => 32,
             Self::Ipv4Src | Self::Ipv4Dst | Self::ArpSpa | Self::ArpTpa | Self::NdReserved => 32,
             Self::EthSrc | Self::EthDst | Self::ArpSha | Self::ArpTha | Self::NdSll | Self::NdTll => 48,
-            Self::Ipv6Src | Self::Ipv6Dst | Self::NdTarget => 128,
+            Self::Ipv6Src | Self::Ipv6Dst | Self::NdTarget | Self::TunSrc6 | Self::TunDst6 => 128,
         }
     }
 
@@ -148,6 +187,17 @@ impl Field {
     /// Whether the field is our metadata, which starts at 0 in every packet.
     pub const fn is_metadata(self) -> bool {
         (self as u8) < (Self::Conjunction as u8)
+    }
+
+    /// Whether the field is of the tunnel: there, and 0, in packets that came by none.
+    pub const fn is_tunnel(self) -> bool {
+        Self::TunId as u8 <= self as u8 && self as u8 <= Self::TunGbp as u8
+    }
+
+    /// Whether a copy of this field into the other one is a meaning: they are as wide, or it is an identity that goes
+    /// into the group-policy id, whose 16 bits the compiler has seen to suffice.
+    pub const fn copies_to(self, to: Self) -> bool {
+        self.width() == to.width() || matches!((self, to), (Self::SrcId | Self::DstId, Self::TunGbp))
     }
 
     /// The name in printed programs.
@@ -163,14 +213,26 @@ impl Field {
             Self::DstLocal => "dst_local",
             Self::InVlan => "in_vlan",
             Self::OutVlan => "out_vlan",
+            Self::FromTunnel => "from_tunnel",
+            Self::OutTunnel => "out_tunnel",
+            Self::TooBig => "too_big",
+            Self::Routed => "routed",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
+            Self::TunId => "tun_id",
+            Self::TunSrc4 => "tun_src4",
+            Self::TunSrc6 => "tun_src6",
+            Self::TunDst4 => "tun_dst4",
+            Self::TunDst6 => "tun_dst6",
+            Self::TunIdentity => "tun_identity",
+            Self::TunGbp => "tun_gbp",
             Self::EthSrc => "eth_src",
             Self::EthDst => "eth_dst",
             Self::EthType => "eth_type",
             Self::Vlan => "vlan",
             Self::IpProto => "ip_proto",
             Self::IpFrag => "ip_frag",
+            Self::IpTtl => "ip_ttl",
             Self::Ipv4Src => "ipv4_src",
             Self::Ipv4Dst => "ipv4_dst",
             Self::Ipv6Src => "ipv6_src",

@@ -7,6 +7,7 @@ mod check;
 mod entry;
 mod field;
 mod masks;
+pub mod overlay;
 mod packet;
 mod program;
 mod render;

@@ -40,6 +40,8 @@ pub mod ip_proto {
 pub struct Packet {
     /// The port it came in by.
     pub in_port: Port,
+    /// Bytes of the Ethernet frame without its outer VLAN tag; 0 where nobody asked.
+    pub length: u32,
     values: [u128; Field::COUNT],
     present: u64,
 }
@@ -50,11 +52,11 @@ pub struct Packet {
 pub struct PacketError;
 
 impl Packet {
-    /// A packet without any header, its metadata at 0.
+    /// A packet without any header, its metadata and its tunnel's fields at 0.
     pub fn new(in_port: Port) -> Self {
-        let metadata = Field::ALL.into_iter().filter(|f| f.is_metadata() || *f == Field::Conn);
+        let metadata = Field::ALL.into_iter().filter(|f| f.is_metadata() || f.is_tunnel() || *f == Field::Conn);
         let present = metadata.fold(0, |bits, field| bits | 1 << field as u8);
-        Self { in_port, values: [0; Field::COUNT], present }
+        Self { in_port, length: 0, values: [0; Field::COUNT], present }
     }
 
     /// The value of a field that the packet has.
@@ -103,6 +105,7 @@ impl Packet {
         };
         let (kind, rest) = if kind >= ethertype::LEAST { (kind, rest) } else { snap(rest) };
         packet.set(Field::Vlan, tag);
+        packet.length = (frame.len() - if tag == 0 { 0 } else { 4 }) as u32;
         packet.set(Field::EthType, kind);
         match kind {
             ethertype::ARP => packet.arp(rest),
@@ -135,12 +138,13 @@ impl Packet {
     }
 
     fn ipv4(&mut self, ip: &[u8]) {
-        self.zeros(&[Field::Ipv4Src, Field::Ipv4Dst, Field::IpProto, Field::IpFrag]);
+        self.zeros(&[Field::Ipv4Src, Field::Ipv4Dst, Field::IpProto, Field::IpFrag, Field::IpTtl]);
         let whole = || {
             let (header, total) = ((number(ip, 0, 1)? & 0xf) as usize * 4, number(ip, 2, 2)? as usize);
             // A header of less than 20 bytes, or one that does not fit what is there, is none.
             let payload = ip.get(header..total)?;
             (header >= 20).then_some((
+                number(ip, 8, 1)?,
                 number(ip, 6, 2)?,
                 number(ip, 9, 1)?,
                 number(ip, 12, 4)?,
@@ -148,19 +152,27 @@ impl Packet {
                 payload,
             ))
         };
-        let Some((fragment, protocol, src, dst, payload)) = whole() else { return };
+        let Some((ttl, fragment, protocol, src, dst, payload)) = whole() else { return };
+        self.set(Field::IpTtl, ttl);
         self.set(Field::Ipv4Src, src);
         self.set(Field::Ipv4Dst, dst);
         self.transport(protocol, fragment & 0x3fff != 0, fragment & 0x1fff != 0, payload);
     }
 
     fn ipv6(&mut self, ip: &[u8]) {
-        self.zeros(&[Field::Ipv6Src, Field::Ipv6Dst, Field::IpProto, Field::IpFrag]);
+        self.zeros(&[Field::Ipv6Src, Field::Ipv6Dst, Field::IpProto, Field::IpFrag, Field::IpTtl]);
         let whole = || {
             let length = number(ip, 4, 2)? as usize;
-            Some((number(ip, 6, 1)?, number(ip, 8, 16)?, number(ip, 24, 16)?, ip.get(40..40 + length)?))
+            Some((
+                number(ip, 6, 1)?,
+                number(ip, 7, 1)?,
+                number(ip, 8, 16)?,
+                number(ip, 24, 16)?,
+                ip.get(40..40 + length)?,
+            ))
         };
-        let Some((protocol, src, dst, payload)) = whole() else { return };
+        let Some((protocol, ttl, src, dst, payload)) = whole() else { return };
+        self.set(Field::IpTtl, ttl);
         self.set(Field::Ipv6Src, src);
         self.set(Field::Ipv6Dst, dst);
         if let Some((protocol, fragment, later, rest)) = past_extensions(protocol, payload) {

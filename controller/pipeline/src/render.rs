@@ -58,6 +58,11 @@ fn render_action(action: &Action) -> String {
         Action::Log => "log".into(),
         Action::PushVlan(id) => format!("push-vlan {}", id.as_str()),
         Action::PopVlan => "pop-vlan".into(),
+        Action::DecTtl => "dec-ttl".into(),
+        Action::CheckSize(limit) => format!("too_big:=longer than {limit}"),
+        Action::Expired { from } => format!("expired from {from}"),
+        Action::TooBig { mtu } => format!("too-big mtu {mtu}"),
+        Action::Probe => "probe".into(),
     }
 }
 
@@ -66,8 +71,12 @@ fn number(field: Field, value: u128) -> String {
         Field::EthSrc | Field::EthDst | Field::ArpSha | Field::ArpTha | Field::NdSll | Field::NdTll => {
             Mac::from_bits(value as u64).to_string()
         }
-        Field::Ipv4Src | Field::Ipv4Dst | Field::ArpSpa | Field::ArpTpa => Ipv4Addr::from(value as u32).to_string(),
-        Field::Ipv6Src | Field::Ipv6Dst | Field::NdTarget => Ipv6Addr::from(value).to_string(),
+        Field::Ipv4Src | Field::Ipv4Dst | Field::ArpSpa | Field::ArpTpa | Field::TunSrc4 | Field::TunDst4 => {
+            Ipv4Addr::from(value as u32).to_string()
+        }
+        Field::Ipv6Src | Field::Ipv6Dst | Field::NdTarget | Field::TunSrc6 | Field::TunDst6 => {
+            Ipv6Addr::from(value).to_string()
+        }
         Field::EthType | Field::Conn | Field::NdReserved => format!("{value:#x}"),
         Field::Service => format!("{}:{}", value >> 16, value & 0xffff),
         _ => value.to_string(),

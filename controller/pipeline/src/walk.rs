@@ -10,6 +10,7 @@ use crate::{
     stage::Stage,
 };
 use bulkhead_topology::Port;
+use std::net::IpAddr;
 
 /// What [`Action::Commit`] remembers of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +45,22 @@ pub enum Outcome {
     Dropped(Cause),
     /// Dropped, and the sender is told.
     Rejected(Cause),
+    /// Dropped, and the sender is told that the TTL ended.
+    Expired {
+        /// The rule that dropped it.
+        cause: Cause,
+        /// Who tells.
+        from: IpAddr,
+    },
+    /// Dropped, and the sender is told what would fit.
+    TooBig {
+        /// The rule that dropped it.
+        cause: Cause,
+        /// Bytes of the longest IP packet that would pass.
+        mtu: u16,
+    },
+    /// Reported to the controller: a tunnel's probe.
+    Probe(Cause),
 }
 
 /// One entry that a packet met.
@@ -135,6 +152,20 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                 }
                 Action::RecallService => packet.set(Field::Service, memory.service.into()),
                 Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
+                Action::Expired { from } => {
+                    return Walk { outcome: Outcome::Expired { cause: entry.cause, from: *from }, steps };
+                }
+                Action::TooBig { mtu } => {
+                    return Walk { outcome: Outcome::TooBig { cause: entry.cause, mtu: *mtu }, steps };
+                }
+                Action::Probe => return Walk { outcome: Outcome::Probe(entry.cause), steps },
+                Action::DecTtl => match packet.value(Field::IpTtl) {
+                    0 | 1 => return Walk { outcome: Outcome::Dropped(entry.cause), steps },
+                    ttl => packet.set(Field::IpTtl, ttl - 1),
+                },
+                Action::CheckSize(limit) => {
+                    packet.set(Field::TooBig, u128::from(packet.length > u32::from(*limit)));
+                }
                 Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),
                 Action::PopVlan => packet.set(Field::Vlan, 0),
                 // A copy for the controller: the packet's own way stays what it is.

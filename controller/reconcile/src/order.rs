@@ -84,13 +84,14 @@ fn onward(stage: Stage) -> Option<Stage> {
         | S::Track
         | S::Connection
         | S::Verdict
+        | S::Fit
         | S::Deliver => None,
     }
 }
 
 fn kind(entry: &Entry) -> Kind {
     match entry.next {
-        Next::Drop if entry.actions.iter().all(|action| *action == Action::Reject) => Kind::Deny,
+        Next::Drop if entry.actions.iter().all(Action::refuses) => Kind::Deny,
         Next::Stage(next) if entry.actions.is_empty() && onward(entry.key.stage) == Some(next) => Kind::Allow,
         _ => Kind::Other,
     }

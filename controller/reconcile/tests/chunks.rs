@@ -90,7 +90,11 @@ fn out(program: &Program, packet: &Packet, tracked: u128) -> Option<Port> {
     match walk(program, &mut Fixed(tracked), packet.clone()).outcome {
         Outcome::Delivered { port, .. } => Some(port),
         Outcome::Answered(_) => Some(packet.in_port.clone()),
-        Outcome::Dropped(_) | Outcome::Rejected(_) => None,
+        Outcome::Dropped(_)
+        | Outcome::Rejected(_)
+        | Outcome::Expired { .. }
+        | Outcome::TooBig { .. }
+        | Outcome::Probe(_) => None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | stage | the table with its number |
 //! | network, src_local, dst_local | `reg0[0..15]`, `reg0[16]`, `reg0[17]` |
+//! | from_tunnel, too_big, out_tunnel, routed | `reg0[18]`, `reg0[19]`, `reg0[20..21]`, `reg0[22]` |
 //! | src_id, dst_id | `reg1`, `reg2` |
 //! | service | `reg3[0..23]` |
 //! | src_class, dst_class | `reg4`, `reg5` |
@@ -12,6 +13,7 @@
 //! | scratch of swap-ends | `reg7` |
 //! | out_vlan, in_vlan | `reg8[0..11]`, `reg8[16..27]` |
 //! | a connection's service, classes | `ct_mark`, `ct_label[0..31]`, `ct_label[32..63]` |
+//! | tun_identity | `tun_metadata0`, mapped to the option of [`bulkhead_pipeline::overlay`] |
 
 use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
@@ -20,13 +22,14 @@ use bulkhead_openflow::wire::{
     packet::reason,
 };
 use bulkhead_pipeline::{Cause, Field, ip_proto};
+use std::net::IpAddr;
 
 /// Top byte of the cookies of our entries.
 pub const COOKIE_OWNER: u64 = 0xb1 << 56;
 /// The bits by which entries are known as ours; all others are foreign, and never touched or reported.
 pub const COOKIE_MASK: u64 = 0xff << 56;
 /// Number of this page: entries written under another layout mean something else, and are not lifted.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 
 /// The register that holds the chosen out-port.
 pub(crate) const OUT_PORT: OxmField = OxmField::Reg6;
@@ -45,6 +48,10 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 pub const REJECT_METER: u32 = 0xb1;
 /// The meter that limits logged packets on their way to the controller, likewise.
 pub const LOG_METER: u32 = 0xb2;
+/// The meter that limits tunnels' probes on their way to the controller, likewise.
+pub const PROBE_METER: u32 = 0xb3;
+/// Bytes of a probe: all of it, with some room.
+pub const PROBE_BYTES: u16 = 64;
 /// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
 pub const LOG_BYTES: u16 = 128;
 /// How logged packets are told from rejected ones. Nothing else comes with it: every stage's miss is an entry.
@@ -86,10 +93,14 @@ impl Cookie {
 }
 
 /// Our metadata and where it is: field, register, lowest bit.
-pub(crate) const METADATA: [(Field, OxmField, u16); 10] = [
+pub(crate) const METADATA: [(Field, OxmField, u16); 14] = [
     (Field::Network, OxmField::Reg0, 0),
     (Field::SrcLocal, OxmField::Reg0, 16),
     (Field::DstLocal, OxmField::Reg0, 17),
+    (Field::FromTunnel, OxmField::Reg0, 18),
+    (Field::TooBig, OxmField::Reg0, 19),
+    (Field::OutTunnel, OxmField::Reg0, 20),
+    (Field::Routed, OxmField::Reg0, 22),
     (Field::SrcId, OxmField::Reg1, 0),
     (Field::DstId, OxmField::Reg2, 0),
     (Field::Service, SERVICE, 0),
@@ -114,15 +125,23 @@ pub(crate) fn metadata_at(bits: Subfield) -> Option<Field> {
 
 /// Fields of packets that have one place whatever the packet is. The bits of `ct_state` and `nw_frag` are those
 /// of [`bulkhead_pipeline::conn`] and [`bulkhead_pipeline::frag`]; `vlan_vid` has its present bit (OF 1.3.5 §7.2.3.7).
-pub(crate) const PACKET: [(Field, OxmField); 22] = [
+pub(crate) const PACKET: [(Field, OxmField); 30] = [
     (Field::Conjunction, OxmField::ConjId),
     (Field::Conn, OxmField::CtState),
+    (Field::TunId, OxmField::TunnelId),
+    (Field::TunSrc4, OxmField::TunIpv4Src),
+    (Field::TunSrc6, OxmField::TunIpv6Src),
+    (Field::TunDst4, OxmField::TunIpv4Dst),
+    (Field::TunDst6, OxmField::TunIpv6Dst),
+    (Field::TunIdentity, OxmField::TunMetadata0),
+    (Field::TunGbp, OxmField::TunGbpId),
     (Field::EthSrc, OxmField::EthSrc),
     (Field::EthDst, OxmField::EthDst),
     (Field::EthType, OxmField::EthType),
     (Field::Vlan, OxmField::VlanVid),
     (Field::IpProto, OxmField::IpProto),
     (Field::IpFrag, OxmField::IpFrag),
+    (Field::IpTtl, OxmField::NwTtl),
     (Field::Ipv4Src, OxmField::Ipv4Src),
     (Field::Ipv4Dst, OxmField::Ipv4Dst),
     (Field::Ipv6Src, OxmField::Ipv6Src),
@@ -246,9 +265,68 @@ pub(crate) fn told(said: &Match, field: Field) -> u128 {
     place.map_or(0, |(value, offset)| value >> offset & field.full_mask())
 }
 
-/// To the controller, which answers the sender.
-pub(crate) fn reject() -> Action {
-    Action::Controller(Controller { max_len: REJECT_BYTES, meter: Some(REJECT_METER), ..Controller::default() })
+/// What the controller is asked to do with a packet that it gets; it comes with the packet as `userdata`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// Tell its sender that it was refused.
+    Reject,
+    /// Tell its sender that the TTL ended, as from this address.
+    Expired(IpAddr),
+    /// Tell its sender how long a packet may be.
+    TooBig(u16),
+    /// Report a tunnel's probe.
+    Probe,
+}
+
+impl Errand {
+    const EXPIRED: u8 = 1;
+    const TOO_BIG: u8 = 2;
+    const PROBE: u8 = 3;
+
+    /// As bytes: what it is, and its argument.
+    fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Reject => Vec::new(),
+            Self::Expired(IpAddr::V4(from)) => [&[Self::EXPIRED][..], &from.octets()].concat(),
+            Self::Expired(IpAddr::V6(from)) => [&[Self::EXPIRED][..], &from.octets()].concat(),
+            Self::TooBig(mtu) => [&[Self::TOO_BIG][..], &mtu.to_be_bytes()].concat(),
+            Self::Probe => vec![Self::PROBE],
+        }
+    }
+
+    /// Of such bytes; `None` for any others.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let Some((kind, rest)) = bytes.split_first() else { return Some(Self::Reject) };
+        match (*kind, rest.len()) {
+            (Self::EXPIRED, 4) => Some(Self::Expired(IpAddr::from(*rest.first_chunk::<4>()?))),
+            (Self::EXPIRED, 16) => Some(Self::Expired(IpAddr::from(*rest.first_chunk::<16>()?))),
+            (Self::TOO_BIG, 2) => Some(Self::TooBig(u16::from_be_bytes(*rest.first_chunk()?))),
+            (Self::PROBE, 0) => Some(Self::Probe),
+            _ => None,
+        }
+    }
+
+    /// The action that sends the packet.
+    pub fn action(self) -> Action {
+        let (max_len, meter) = match self {
+            Self::Reject | Self::Expired(_) | Self::TooBig(_) => (REJECT_BYTES, REJECT_METER),
+            Self::Probe => (PROBE_BYTES, PROBE_METER),
+        };
+        let userdata = self.to_bytes();
+        Action::Controller(Controller { max_len, meter: Some(meter), userdata, ..Controller::default() })
+    }
+
+    /// Of such an action; `None` for any other.
+    pub fn of(action: &Action) -> Option<Self> {
+        let Action::Controller(controller) = action else { return None };
+        Self::from_bytes(&controller.userdata).filter(|errand| errand.action() == *action)
+    }
+}
+
+/// The bits of an identity that go into a group-policy id.
+pub(crate) fn low_identity(field: Field) -> Option<Subfield> {
+    let bits = metadata(field)?;
+    Some(Subfield::new(bits.field, bits.offset, Field::TunGbp.width() as u16))
 }
 
 /// To the controller, which writes a line about it.

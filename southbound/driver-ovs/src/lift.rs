@@ -3,7 +3,7 @@
 use crate::{
     error::LiftError,
     flow::Flow,
-    layout::{self, Cookie},
+    layout::{self, Cookie, Errand},
     ports::PortMap,
 };
 use bulkhead_openflow::wire::{
@@ -119,7 +119,9 @@ impl Lifting<'_> {
             }
             OfAction::Move { src, dst, dst_offset } => {
                 let to = Subfield::new(*dst, *dst_offset, src.bits);
-                let (from, to) = field_at(*src).zip(field_at(to)).ok_or_else(strange)?;
+                let to = field_at(to).ok_or_else(strange)?;
+                let from = field_at(*src).or_else(|| identity_at(*src)).filter(|from| from.copies_to(to));
+                let from = from.ok_or_else(strange)?;
                 Action::Copy { from, to }
             }
             OfAction::Output { port: reserved::IN_PORT, .. } => Action::Output(Output::InPort),
@@ -133,9 +135,17 @@ impl Lifting<'_> {
                 Action::Clause { conjunction: *id, k, n: *clauses }
             }
             OfAction::PopVlan => Action::PopVlan,
-            other if *other == layout::reject() => Action::Reject,
+            OfAction::DecNwTtl => Action::DecTtl,
+            OfAction::CheckPktLarger { limit, dst } if layout::metadata_at(*dst) == Some(Field::TooBig) => {
+                Action::CheckSize(*limit)
+            }
             other if *other == layout::log() => Action::Log,
-            _ => return Err(strange()),
+            other => match Errand::of(other).ok_or_else(strange)? {
+                Errand::Reject => Action::Reject,
+                Errand::Expired(from) => Action::Expired { from },
+                Errand::TooBig(mtu) => Action::TooBig { mtu },
+                Errand::Probe => Action::Probe,
+            },
         };
         self.actions.push(lifted);
         Ok(())
@@ -160,6 +170,11 @@ fn field_at(bits: Subfield) -> Option<Field> {
     let whole =
         || layout::packet_field(bits.field).filter(|field| (bits.offset, u32::from(bits.bits)) == (0, field.width()));
     layout::metadata_at(bits).or_else(whole)
+}
+
+/// The identity whose low bits these are.
+fn identity_at(bits: Subfield) -> Option<Field> {
+    [Field::SrcId, Field::DstId].into_iter().find(|field| layout::low_identity(*field) == Some(bits))
 }
 
 /// The action at the front that takes several OpenFlow actions, and what follows it. None of these sequences

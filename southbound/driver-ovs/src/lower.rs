@@ -3,7 +3,7 @@
 use crate::{
     error::LowerError,
     flow::{Flow, FlowKey},
-    layout::{self, Cookie},
+    layout::{self, Cookie, Errand},
     ports::PortMap,
 };
 use bulkhead_openflow::wire::{
@@ -80,9 +80,9 @@ fn key(key: &EntryKey, number: &dyn Fn(&Port) -> Option<u32>) -> Result<FlowKey,
 
 fn cookie(entry: &Entry) -> Result<u64, LowerError> {
     let mut flags = 0;
-    let rejects = entry.actions.contains(&Action::Reject);
+    let refuses = entry.actions.iter().any(Action::refuses);
     flags |= if entry.next == Next::Done { Cookie::DONE } else { 0 };
-    flags |= if rejects || entry.next == Next::Drop { Cookie::DROPPED } else { 0 };
+    flags |= if refuses || entry.next == Next::Drop { Cookie::DROPPED } else { 0 };
     flags |= if matches!(entry.key.matches.in_port, Some(Port::Number(_))) { Cookie::IN_PORT_NUMBER } else { 0 };
     let mut out = entry.actions.iter().filter_map(|action| match action {
         Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(matches!(port, Port::Number(_))),
@@ -132,7 +132,7 @@ impl Headers {
         const ADVERTISEMENT: u128 = 136;
         let nd = self.ethertype == Some(ethertype::IPV6) && self.protocol == Some(ip_proto::ICMPV6);
         let (satisfied, needs) = match field {
-            Field::IpProto | Field::IpFrag => (self.is_ip(), "eth_type of IPv4 or IPv6"),
+            Field::IpProto | Field::IpFrag | Field::IpTtl => (self.is_ip(), "eth_type of IPv4 or IPv6"),
             Field::Ipv4Src | Field::Ipv4Dst => (self.ethertype == Some(ethertype::IPV4), "eth_type of IPv4"),
             Field::Ipv6Src | Field::Ipv6Dst => (self.ethertype == Some(ethertype::IPV6), "eth_type of IPv6"),
             Field::L4Src | Field::L4Dst => {
@@ -249,7 +249,18 @@ impl Lowering<'_> {
                 }
                 self.actions.push(OfAction::Conjunction { id: *conjunction, clause: k.saturating_sub(1), clauses: *n });
             }
-            Action::Reject => self.actions.push(layout::reject()),
+            Action::Reject => self.actions.push(Errand::Reject.action()),
+            Action::Expired { from } => self.actions.push(Errand::Expired(*from).action()),
+            Action::TooBig { mtu } => self.actions.push(Errand::TooBig(*mtu).action()),
+            Action::Probe => self.actions.push(Errand::Probe.action()),
+            Action::DecTtl => {
+                self.headers.place(Field::IpTtl)?;
+                self.actions.push(OfAction::DecNwTtl);
+            }
+            Action::CheckSize(limit) => {
+                let dst = self.headers.bits(Field::TooBig)?;
+                self.actions.push(OfAction::CheckPktLarger { limit: *limit, dst });
+            }
             Action::Log => self.actions.push(layout::log()),
             Action::PushVlan(id) => {
                 let id = layout::metadata(*id).filter(|bits| u32::from(bits.bits) == Field::OutVlan.width());
@@ -287,10 +298,11 @@ impl Lowering<'_> {
         if !settable(to) {
             return Err(LowerError::NotSettable(to));
         }
-        if from.width() != to.width() {
+        if !from.copies_to(to) {
             return Err(LowerError::Widths { from, to });
         }
-        let (src, dst) = (self.headers.bits(from)?, self.headers.bits(to)?);
+        let narrow = if from.width() == to.width() { None } else { layout::low_identity(from) };
+        let (src, dst) = (narrow.map_or_else(|| self.headers.bits(from), Ok)?, self.headers.bits(to)?);
         self.actions.push(OfAction::Move { src, dst: dst.field, dst_offset: dst.offset });
         Ok(())
     }

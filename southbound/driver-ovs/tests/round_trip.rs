@@ -110,6 +110,12 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert_eq!(refused(&masked), LowerError::Mask(Field::IpProto));
     let fixed = simple(v4(), vec![Action::Set(Field::IpProto, 6)], Next::Drop);
     assert_eq!(refused(&fixed), LowerError::NotSettable(Field::IpProto));
+    let bare = simple(Match::any(), vec![Action::DecTtl], Next::Drop);
+    assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::IpTtl, .. }));
+    let masked = simple(v4().masked(Field::IpTtl, 0u8, 0xfe), vec![], Next::Drop);
+    assert_eq!(refused(&masked), LowerError::Mask(Field::IpTtl));
+    let (from, to) = (Field::Service, Field::TunGbp);
+    assert_eq!(refused(&simple(v4(), vec![Action::Copy { from, to }], Next::Drop)), LowerError::Widths { from, to });
     let wide = simple(v4(), vec![Action::Set(Field::SrcLocal, 2)], Next::Drop);
     assert_eq!(refused(&wide), LowerError::TooWide { field: Field::SrcLocal, value: 2 });
     let untagged = simple(Match::any().with(Field::Vlan, 0u8), vec![Action::PopVlan], Next::Drop);

@@ -140,5 +140,5 @@ impl Switch {
 
 /// Whether an entry ends every packet that it matches.
 fn drops(entry: &Entry) -> bool {
-    entry.next == Next::Drop || entry.actions.contains(&Action::Reject)
+    entry.next == Next::Drop || entry.actions.iter().any(Action::refuses)
 }

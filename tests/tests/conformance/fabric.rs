@@ -73,8 +73,8 @@ impl Plane {
                 seen.extend(match walk.outcome {
                     Outcome::Delivered { port, packet } => Some(Seen::Packet(port.to_string(), packet)),
                     Outcome::Answered(packet) => Some(Seen::Packet(at.into(), packet)),
-                    Outcome::Rejected(_) => Some(Seen::Refusal),
-                    Outcome::Dropped(_) => None,
+                    Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => Some(Seen::Refusal),
+                    Outcome::Dropped(_) | Outcome::Probe(_) => None,
                 });
             }),
             Self::Real { wires, .. } => wires[at].inject(frame).unwrap(),

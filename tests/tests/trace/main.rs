@@ -172,7 +172,11 @@ impl Rig {
         let (ports, left) = match &walk.outcome {
             Outcome::Delivered { port, packet } => (vec![name(port)], Some(packet)),
             Outcome::Answered(packet) => (vec![name(&parsed.in_port)], Some(packet)),
-            Outcome::Dropped(_) | Outcome::Rejected(_) => (vec![], None),
+            Outcome::Dropped(_)
+            | Outcome::Rejected(_)
+            | Outcome::Expired { .. }
+            | Outcome::TooBig { .. }
+            | Outcome::Probe(_) => (vec![], None),
         };
         let actions = walk.steps.iter().filter_map(|step| step.entry).flat_map(|entry| &entry.actions);
         let reasons: Vec<u128> = actions
@@ -238,7 +242,7 @@ async fn open_vswitch_agrees_with_the_interpreter() {
                     Outcome::Delivered { .. } => 0,
                     Outcome::Answered(_) => 1,
                     Outcome::Dropped(_) => 2,
-                    Outcome::Rejected(_) => 3,
+                    Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } | Outcome::Probe(_) => 3,
                 };
                 outcomes[outcome] += 1;
             }

@@ -43,6 +43,7 @@ fn usable(field: Field, headers: &[(Field, u128)]) -> bool {
         Field::EthType | Field::IpProto => false,
         // Later fragments have no ports, types and codes.
         Field::IpFrag => matches!(kind, Some(eth::IPV4 | eth::IPV6)) && proto.is_none(),
+        Field::IpTtl => matches!(kind, Some(eth::IPV4 | eth::IPV6)),
         Field::Ipv4Src | Field::Ipv4Dst => kind == Some(eth::IPV4),
         Field::Ipv6Src | Field::Ipv6Dst => kind == Some(eth::IPV6),
         Field::L4Src | Field::L4Dst => matches!(proto, Some(ip::TCP | ip::UDP | ip::SCTP)),
@@ -75,7 +76,13 @@ fn sound(field: Field, any: u128) -> u128 {
 fn maskable(field: Field) -> bool {
     !matches!(
         field,
-        Field::Conjunction | Field::IcmpType | Field::IcmpCode | Field::ArpOp | Field::NdReserved | Field::NdOption
+        Field::Conjunction
+            | Field::IpTtl
+            | Field::IcmpType
+            | Field::IcmpCode
+            | Field::ArpOp
+            | Field::NdReserved
+            | Field::NdOption
     )
 }
 
@@ -99,14 +106,15 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     let pairs: Vec<(Field, Field)> = fields
         .iter()
         .flat_map(|from| fields.iter().map(|to| (*from, *to)))
-        .filter(|(from, to)| from.width() == to.width())
+        .filter(|(from, to)| from.copies_to(*to))
         .collect();
     let ip = headers.iter().any(|h| *h == (Field::EthType, eth::IPV4) || *h == (Field::EthType, eth::IPV6));
     let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Log, Action::Output(Output::InPort)];
     plain.extend([Action::RecallService, Action::Output(Output::Chosen)]);
     plain.extend([Action::PushVlan(Field::InVlan), Action::PushVlan(Field::OutVlan), Action::PopVlan]);
+    plain.push(Action::Probe);
     if ip {
-        plain.extend([Action::Commit, Action::ServiceFromProto]);
+        plain.extend([Action::Commit, Action::ServiceFromProto, Action::DecTtl]);
     }
     if usable(Field::L4Dst, &headers) {
         plain.extend([Action::ServiceFromDst, Action::ServiceFromSrc]);
@@ -119,6 +127,9 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
         port().prop_map(Action::SetOut),
         port().prop_map(|port| Action::Output(Output::Port(port))),
+        any::<u16>().prop_map(Action::CheckSize),
+        any::<u16>().prop_map(|mtu| Action::TooBig { mtu }),
+        any::<std::net::IpAddr>().prop_map(|from| Action::Expired { from }),
         select(plain),
     ]
     .boxed()

@@ -156,6 +156,14 @@ fn actions(text: &str, depth: usize) -> Result<Vec<Action>, TextError> {
 
 fn action(text: &str, depth: usize) -> Result<Action, TextError> {
     let unknown = || TextError::new("unknown action", text);
+    if let Some(rest) = text.strip_prefix("check_pkt_larger(") {
+        let (limit, dst) = rest.split_once(")->").ok_or_else(unknown)?;
+        let dst = subfield(dst)?;
+        if dst.bits != 1 {
+            return Err(TextError::new("check_pkt_larger writes one bit", text));
+        }
+        return Ok(Action::CheckPktLarger { limit: value::small(limit)?, dst });
+    }
     if let Some((name, rest)) = text.split_once('(') {
         let inner = rest.strip_suffix(')').ok_or_else(|| TextError::new("no closing parenthesis", text))?;
         return match name {

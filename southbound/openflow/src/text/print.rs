@@ -283,6 +283,11 @@ fn print_action(action: &Action, out: &mut String) {
             Ok(())
         }
         Action::CtClear => write!(out, "ct_clear"),
+        Action::CheckPktLarger { limit, dst } => {
+            let _ = write!(out, "check_pkt_larger({limit})->");
+            subfield(dst, out);
+            Ok(())
+        }
         Action::Conjunction { id, clause, clauses } => {
             write!(out, "conjunction({id},{}/{clauses})", u16::from(*clause) + 1)
         }

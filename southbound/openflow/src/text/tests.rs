@@ -9,6 +9,13 @@ fn a_flow_reads_as_ovs_ofctl_writes_it() {
 }
 
 #[test]
+fn a_packet_s_length_goes_into_one_bit() {
+    let line = "table=26, priority=10,ip actions=check_pkt_larger(1456)->NXM_NX_REG0[19],dec_ttl,goto_table:27";
+    assert_eq!(flow(&parse_flow(line).unwrap()), line);
+    assert!(parse_flow("actions=check_pkt_larger(1456)->NXM_NX_REG0[19..20]").is_err());
+}
+
+#[test]
 fn the_id_of_a_vlan_tag_is_all_twelve_bits_of_it() {
     let line = "table=26, priority=10 actions=push_vlan:0x8100,move:NXM_NX_REG8[0..11]->OXM_OF_VLAN_VID[],pop_vlan";
     assert_eq!(flow(&parse_flow(line).unwrap()), line);

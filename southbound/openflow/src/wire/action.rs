@@ -103,6 +103,13 @@ pub enum Action {
     },
     /// Send through the connection tracker.
     Ct(Ct),
+    /// Write into one bit whether the packet is longer than so many bytes.
+    CheckPktLarger {
+        /// The most bytes that are not longer, from the Ethernet header on.
+        limit: u16,
+        /// The bit.
+        dst: Subfield,
+    },
     /// Forget the connection tracker's answer.
     CtClear,
     /// This flow is one clause of a conjunction.

@@ -80,6 +80,8 @@ fn simple_action() -> impl Strategy<Value = Action> {
         (register(), any::<u64>()).prop_map(|(dst, value)| Action::Load { dst, value }),
         (register(), any::<u16>()).prop_map(|(src, max_len)| Action::OutputReg { src, max_len }),
         Just(Action::CtClear),
+        (register(), any::<u16>())
+            .prop_map(|(dst, limit)| Action::CheckPktLarger { limit, dst: Subfield { bits: 1, ..dst } }),
         (any::<u32>(), 0_u8..255, any::<u8>()).prop_map(|(id, clause, clauses)| Action::Conjunction {
             id,
             clause,

@@ -20,6 +20,7 @@ const CONJUNCTION: u16 = 34;
 const CT: u16 = 35;
 const CONTROLLER2: u16 = 37;
 const CT_CLEAR: u16 = 43;
+const CHECK_PKT_LARGER: u16 = 49;
 
 /// `enum nx_action_controller2_prop_type`.
 mod property {
@@ -82,6 +83,13 @@ pub(super) fn encode(action: &Action, start: usize, out: &mut Vec<u8>) {
         }
         Action::CtClear => {
             out.put_u16(CT_CLEAR);
+            out.put_zeros(6);
+        }
+        Action::CheckPktLarger { limit, dst } => {
+            out.put_u16(CHECK_PKT_LARGER);
+            out.put_u16(*limit);
+            out.put_u16(dst.offset);
+            dst.field.encode_reference(out);
             out.put_zeros(6);
         }
         Action::Controller(controller) => encode_controller(controller, out),
@@ -188,6 +196,11 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>,
         }
         CT => Ct::decode(r, depth)?.map(Action::Ct),
         CT_CLEAR => Some(Action::CtClear),
+        CHECK_PKT_LARGER => {
+            let (limit, offset) = (r.u16()?, r.u16()?);
+            let field = OxmField::decode_reference(r)?;
+            field.map(|field| Action::CheckPktLarger { limit, dst: Subfield::new(field, offset, 1) })
+        }
         CONTROLLER => Some(Action::Controller(Controller {
             max_len: r.u16()?,
             id: r.u16()?,
