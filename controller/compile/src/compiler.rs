@@ -183,7 +183,7 @@ impl Compiler {
             Kind::Policy => self.policies.get(name).map(|policy| Resource::Policy(policy.policy.clone())),
             Kind::AddressSet => self.sets.get(name).map(|set| Resource::AddressSet(set.clone())),
             Kind::Switch => self.switches.get(name).and_then(|switch| switch.declared.clone()).map(Resource::Switch),
-            Kind::Link => None,
+            Kind::Link | Kind::Host => None,
         }
     }
 
@@ -196,7 +196,7 @@ impl Compiler {
             Kind::Zone => 2,
             Kind::Workload => 3,
             Kind::Policy => 4,
-            Kind::Switch | Kind::Link => 5,
+            Kind::Switch | Kind::Link | Kind::Host => 5,
         };
         sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
         let mut dirty = Dirty::default();
@@ -242,7 +242,7 @@ impl Compiler {
                 }
                 Ok(())
             }
-            (Some(Resource::Link(_)), _) | (None, Kind::Link) => Ok(()),
+            (Some(Resource::Link(_) | Resource::Host(_)), _) | (None, Kind::Link | Kind::Host) => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@
 use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::{Masks, Program, render_program};
 use bulkhead_policy::{
-    Change, State,
+    Change, Kind, State,
     arbitrary::{state, steps, try_apply},
 };
 use bulkhead_topology::Name;
@@ -59,7 +59,7 @@ fn run(seed: u64, edits: u64) {
         done += 1;
         let compiled = compiler.apply(&now, &changes).unwrap();
         // A switch that is taken away is let go with what it has; one that comes back starts anew.
-        for change in changes.iter().filter(|change| change.value.is_none()) {
+        for change in changes.iter().filter(|c| c.value.is_none() && c.key.kind == Kind::Switch) {
             sent.remove(&change.key.name);
         }
         for (switch, delta) in &compiled.deltas {

@@ -26,6 +26,7 @@ fn network(number: u8) -> Change {
         default_action: DefaultAction::Deny,
         on_tighten: OnTighten::Revoke,
         uplinks: Vec::new(),
+        gateways: Vec::new(),
     })))
 }
 

@@ -145,6 +145,15 @@ fn uplink_port() -> impl Strategy<Value = Attachment> {
     prop_oneof![2 => shared, 1 => attachment()]
 }
 
+/// The gateways of a network: none, or one in one of the wide subnets, or in each. Some are a workload's address.
+fn gateways() -> impl Strategy<Value = Vec<IpAddr>> {
+    let at = select(&[1, 254, HOSTS][..]);
+    (option::weighted(0.6, at.clone()), option::weighted(0.6, at)).prop_map(|(v4, v6)| {
+        let v4 = v4.map(|i| host(i, false));
+        v4.into_iter().chain(v6.map(|i| host(i, true))).collect()
+    })
+}
+
 /// Network `net-<i>`: nearly always with the full subnets, so that workloads fit.
 fn network_named(i: u8) -> impl Strategy<Value = Network> {
     let wide = vec![net(host(0, false), 24), net(host(0, true), 64)];
@@ -157,11 +166,12 @@ fn network_named(i: u8) -> impl Strategy<Value = Network> {
         select(&[DefaultAction::Allow, DefaultAction::Deny][..]),
         select(&[OnTighten::Revoke, OnTighten::Persist][..]),
         uplinks,
+        gateways(),
     )
-        .prop_filter_map("a VNI", move |(vni, subnets, encap, default_action, on_tighten, uplinks)| {
+        .prop_filter_map("a VNI", move |(vni, subnets, encap, default_action, on_tighten, uplinks, gateways)| {
             let uplinks = uplinks.into_iter().map(|(at, vlan)| Uplink { at, vlan }).collect();
             let (name, vni) = (name("net", i), Vni::new(vni)?);
-            Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks })
+            Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks, gateways })
         })
 }
 
@@ -170,34 +180,42 @@ pub fn network() -> impl Strategy<Value = Network> {
     (0..NETWORKS).prop_flat_map(network_named)
 }
 
+/// MAC addresses that workload `wl-<i>` mostly has one or two of.
+const MACS: u8 = 2;
+
+fn mac(i: u8, j: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, i * MACS + j + 1])
+}
+
 /// A workload, one of [`WORKLOADS`], with one or two interfaces of either or both families.
 pub fn workload() -> impl Strategy<Value = Workload> {
     let ips = (btree_set(1..=HOSTS, 0..3), btree_set(1..=HOSTS, 0..3)).prop_map(|(v4, v6)| {
         let v4 = v4.into_iter().map(|i| host(i, false));
         v4.chain(v6.into_iter().map(|i| host(i, true))).collect::<Vec<_>>()
     });
-    let interface = (1..=4 * HOSTS, ips, option::weighted(0.8, attachment()));
-    let interface = interface
-        .prop_map(|(mac, ips, attachment)| {
-            let mac = Mac([2, 0, 0, 0, 0, mac]);
-            Interface { mac, ips, attachment }
-        })
-        .boxed();
+    let interface = move |mac: BoxedStrategy<Mac>| {
+        (mac, ips.clone(), option::weighted(0.8, attachment()))
+            .prop_map(|(mac, ips, attachment)| Interface { mac, ips, attachment })
+            .boxed()
+    };
     let port =
         (select(&PORT_PROTOCOLS[..]), select(&PORTS[..])).prop_map(|(protocol, port)| ProtocolPort { protocol, port });
     let named_ports = btree_map(select(&PORT_NAMES[..]).prop_map(Arc::<str>::from), port, 0..3);
     // Mostly in the first network, where they meet each other.
     let network = prop_oneof![3 => Just(name("net", 0)), 1 => names("net", NETWORKS)];
-    let interfaces = prop_oneof![4 => vec(interface.clone(), 1..2), 1 => vec(interface, 0..3)];
-    (names("wl", WORKLOADS), labels(), network, interfaces, named_ports).prop_map(
-        |(name, labels, network, interfaces, named_ports)| Workload {
-            name,
-            labels: Arc::new(labels),
-            network,
-            interfaces,
-            named_ports: Arc::new(named_ports),
-        },
-    )
+    let interfaces = move |i| {
+        let any = interface((1..=4 * HOSTS).prop_map(|mac| Mac([2, 0, 0, 0, 0, mac])).boxed());
+        let own = interface((0..MACS).prop_map(move |j| mac(i, j)).boxed());
+        prop_oneof![12 => vec(own.clone(), 1..2), 1 => vec(any, 1..2), 3 => vec(own, 0..3)]
+    };
+    let named = (0..WORKLOADS).prop_flat_map(move |i| (Just(i), interfaces(i)));
+    (named, labels(), network, named_ports).prop_map(|((i, interfaces), labels, network, named_ports)| Workload {
+        name: name("wl", i),
+        labels: Arc::new(labels),
+        network,
+        interfaces,
+        named_ports: Arc::new(named_ports),
+    })
 }
 
 /// A zone, one of [`ZONES`].
@@ -306,7 +324,9 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
         1 => id.prop_map(|device_id| Driver::P4runtime { address: "192.0.2.9:9559".into(), device_id }),
         1 => Just(Driver::Sim),
     ];
-    let vtep = option::weighted(0.9, Just(IpAddr::from([192, 0, 2, i + 1])));
+    let v4 = prop_oneof![19 => Just(i), 1 => 0..SWITCHES].prop_map(|i| Some(IpAddr::from([192, 0, 2, i + 1])));
+    let v6 = Just(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(i) + 1])));
+    let vtep = prop_oneof![7 => v4, 2 => v6, 1 => Just(None)];
     (driver, vtep, select(&[Role::Hypervisor, Role::Leaf][..])).prop_map(move |(driver, vtep, role)| Switch {
         name: name("sw", i),
         driver,
@@ -319,6 +339,21 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
 /// A switch, one of [`SWITCHES`].
 pub fn switch() -> impl Strategy<Value = Switch> {
     (0..SWITCHES).prop_flat_map(switch_named)
+}
+
+/// What is seen on the host of `sw-<i>`.
+fn host_named(i: u8) -> impl Strategy<Value = Host> {
+    let seen = (0..WORKLOADS, 0..MACS).prop_map(|(i, j)| (name("wl", i), mac(i, j)));
+    let plugged = btree_map(attachment().prop_map(|at| at.port), seen, 0..5);
+    (plugged, option::of(select(&[1280u16, 1500, 9000][..]))).prop_map(move |(plugged, underlay_mtu)| {
+        let plugged = plugged.into_iter().map(|(port, (workload, mac))| Plugged { port, workload, mac });
+        Host { name: name("sw", i), underlay_mtu, plugged: plugged.collect() }
+    })
+}
+
+/// What is seen on the host of a switch, one of [`SWITCHES`].
+pub fn seen() -> impl Strategy<Value = Host> {
+    (0..SWITCHES).prop_flat_map(host_named)
 }
 
 /// A link, one of [`LINKS`].
@@ -336,6 +371,7 @@ pub fn resource() -> impl Strategy<Value = Resource> {
         3 => zone().prop_map(|r| Resource::Zone(r.into())),
         6 => policy().prop_map(|r| Resource::Policy(r.into())),
         1 => link().prop_map(|r| Resource::Link(r.into())),
+        2 => seen().prop_map(|r| Resource::Host(r.into())),
     ]
 }
 
@@ -350,6 +386,7 @@ pub fn key() -> impl Strategy<Value = Key> {
         2 => of(Kind::Zone, "zone", ZONES),
         4 => of(Kind::Policy, "pol", POLICIES),
         1 => of(Kind::Link, "link", LINKS),
+        1 => of(Kind::Host, "sw", SWITCHES),
     ]
 }
 
@@ -380,15 +417,17 @@ pub fn try_apply(state: &mut State, step: &[Change]) -> bool {
 pub fn state() -> impl Strategy<Value = State> {
     let networks = (network_named(0), network_named(1));
     let switches = (switch_named(0), switch_named(1), switch_named(2));
+    let hosts = (host_named(0), host_named(1), host_named(2));
     let sets = vec(address_set(), 2..8);
     let zones = vec(zone(), 2..10);
     let workloads = prop_oneof![9 => vec(workload(), 8..24), 1 => vec(workload(), 0..4)];
     let policies = prop_oneof![9 => vec(policy(), 6..14), 1 => vec(policy(), 0..2)];
-    (networks, switches, sets, zones, workloads, policies, steps(0..6)).prop_map(
-        |((n0, n1), (s0, s1, s2), sets, zones, workloads, policies, steps)| {
+    (networks, switches, hosts, sets, zones, workloads, policies, steps(0..6)).prop_map(
+        |((n0, n1), (s0, s1, s2), (h0, h1, h2), sets, zones, workloads, policies, steps)| {
             let mut state = State::default();
             let all = [n0, n1].into_iter().map(|r| Resource::Network(r.into()));
             let all = all.chain([s0, s1, s2].into_iter().map(|r| Resource::Switch(r.into())));
+            let all = all.chain([h0, h1, h2].into_iter().map(|r| Resource::Host(r.into())));
             let all = all.chain(sets.into_iter().map(|r| Resource::AddressSet(r.into())));
             let all = all.chain(zones.into_iter().map(|r| Resource::Zone(r.into())));
             let all = all.chain(workloads.into_iter().map(|r| Resource::Workload(r.into())));

@@ -9,6 +9,7 @@ pub mod arbitrary;
 pub mod diagnostic;
 pub mod matching;
 pub mod model;
+pub mod overlay;
 mod remarks;
 mod state;
 mod verdict;

@@ -24,6 +24,16 @@ pub struct Network {
     pub on_tighten: OnTighten,
     /// Where addresses of no workload are looked for, and nowhere else.
     pub uplinks: Vec<Uplink>,
+    /// Addresses that every switch routes for, sorted; at most one in each subnet.
+    pub gateways: Vec<IpAddr>,
+}
+
+impl Network {
+    /// The gateway of the subnet that has `ip`, if that subnet is routed.
+    pub fn gateway_of(&self, ip: IpAddr) -> Option<IpAddr> {
+        let subnet = self.subnets.iter().find(|subnet| subnet.contains(ip))?;
+        self.gateways.iter().copied().find(|gateway| subnet.contains(*gateway))
+    }
 }
 
 /// Overlay encapsulation.
@@ -380,6 +390,36 @@ pub enum Role {
     Leaf,
     /// A fabric switch without hosts.
     Spine,
+}
+
+/// What is seen on a switch's host. Written by Bulkhead, never by a user; its name is the switch's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The switch's name.
+    pub name: Name,
+    /// Largest IP packet, in bytes, that the underlay carries from here; `None` if not known.
+    pub underlay_mtu: Option<u16>,
+    /// The interfaces that are plugged in, sorted by port; no port and no (workload, MAC) twice.
+    pub plugged: Vec<Plugged>,
+}
+
+impl Host {
+    /// Who is plugged in at `port`.
+    pub fn at(&self, port: &Port) -> Option<&Plugged> {
+        let at = self.plugged.binary_search_by(|plugged| plugged.port.cmp(port)).ok()?;
+        self.plugged.get(at)
+    }
+}
+
+/// An interface that was seen plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Plugged {
+    /// Where.
+    pub port: Port,
+    /// The name that it goes by; a workload of this name need not exist.
+    pub workload: Name,
+    /// Its MAC address.
+    pub mac: Mac,
 }
 
 /// A named set of addresses.

@@ -28,6 +28,8 @@ pub enum Kind {
     Policy,
     /// [`Link`]
     Link,
+    /// [`Host`]: of Bulkhead's own, not one that users write.
+    Host,
 }
 
 impl Kind {
@@ -69,6 +71,8 @@ pub enum Resource {
     Policy(Arc<Policy>),
     /// A link.
     Link(Arc<Link>),
+    /// What is seen on a host.
+    Host(Arc<Host>),
 }
 
 impl Resource {
@@ -82,6 +86,7 @@ impl Resource {
             Self::Zone(r) => Kind::Zone.named(&r.name),
             Self::Policy(r) => Kind::Policy.named(&r.name),
             Self::Link(r) => Kind::Link.named(&r.name),
+            Self::Host(r) => Kind::Host.named(&r.name),
         }
     }
 }
@@ -126,6 +131,8 @@ pub struct State {
     pub policies: BTreeMap<Name, Arc<Policy>>,
     /// Links by name.
     pub links: BTreeMap<Name, Arc<Link>>,
+    /// What is seen on hosts, by switch.
+    pub hosts: BTreeMap<Name, Arc<Host>>,
     /// What the resources say, reversed.
     index: Index,
 }
@@ -140,6 +147,7 @@ impl PartialEq for State {
             && self.zones == other.zones
             && self.policies == other.policies
             && self.links == other.links
+            && self.hosts == other.hosts
     }
 }
 
@@ -170,6 +178,7 @@ impl State {
             Kind::Zone => self.zones.get(name).cloned().map(Resource::Zone),
             Kind::Policy => self.policies.get(name).cloned().map(Resource::Policy),
             Kind::Link => self.links.get(name).cloned().map(Resource::Link),
+            Kind::Host => self.hosts.get(name).cloned().map(Resource::Host),
         }
     }
 
@@ -194,6 +203,7 @@ impl State {
             Kind::Zone => near(&self.zones, name, most),
             Kind::Policy => near(&self.policies, name, most),
             Kind::Link => near(&self.links, name, most),
+            Kind::Host => near(&self.hosts, name, most),
         }
     }
 
@@ -207,6 +217,7 @@ impl State {
             .chain(self.zones.values().cloned().map(Resource::Zone))
             .chain(self.policies.values().cloned().map(Resource::Policy))
             .chain(self.links.values().cloned().map(Resource::Link))
+            .chain(self.hosts.values().cloned().map(Resource::Host))
     }
 
     /// The workload of `network` that has `ip`.
@@ -214,9 +225,24 @@ impl State {
         self.index.workload_at(network, ip)
     }
 
-    /// The workload that is plugged in at `at`.
+    /// The workload that is plugged in at `at`: the one whose document says so, else the one that was seen there.
     pub fn workload_on(&self, at: &Attachment) -> Option<&Arc<Workload>> {
-        self.index.attached(at)
+        self.index.attached(at).or_else(|| {
+            let seen = self.hosts.get(&at.switch)?.at(&at.port)?;
+            let workload = self.workloads.get(&seen.workload)?;
+            let interface = workload.interfaces.iter().find(|interface| interface.mac == seen.mac)?;
+            (self.attachment(workload, interface).as_ref() == Some(at)).then_some(workload)
+        })
+    }
+
+    /// Where a workload's interface is plugged in: where its document says, else where it was seen, unless that port
+    /// is by somebody's document another workload's or an uplink.
+    pub fn attachment(&self, workload: &Workload, interface: &Interface) -> Option<Attachment> {
+        interface.attachment.clone().or_else(|| {
+            let seen = self.index.seen(&workload.name, interface.mac)?;
+            let free = self.index.attached(seen).is_none() && self.index.uplinks_at(seen).next().is_none();
+            free.then(|| seen.clone())
+        })
     }
 
     /// Switches that attachments and uplinks name and that are not declared (yet): how many ports of each wait,
@@ -259,6 +285,7 @@ impl State {
             Kind::Zone => self.zones.remove(name).map(Resource::Zone),
             Kind::Policy => self.policies.remove(name).map(Resource::Policy),
             Kind::Link => self.links.remove(name).map(Resource::Link),
+            Kind::Host => self.hosts.remove(name).map(Resource::Host),
         }
     }
 
@@ -271,6 +298,7 @@ impl State {
             Resource::Zone(r) => drop(self.zones.insert(r.name.clone(), r)),
             Resource::Policy(r) => drop(self.policies.insert(r.name.clone(), r)),
             Resource::Link(r) => drop(self.links.insert(r.name.clone(), r)),
+            Resource::Host(r) => drop(self.hosts.insert(r.name.clone(), r)),
         }
     }
 }

@@ -109,6 +109,7 @@ fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64
         Kind::Zone => state.zones.values().cloned().map(Resource::Zone).collect(),
         Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
         Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
+        Kind::Host => state.hosts.values().cloned().map(Resource::Host).collect(),
     };
     let versioned = |resource: Resource| {
         let version = view.version(&bulkhead_types::key_of(&resource));

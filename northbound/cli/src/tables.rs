@@ -6,13 +6,14 @@ use std::fmt::Display;
 /// Column heads of a kind.
 pub fn head(kind: Kind, wide: bool) -> &'static [&'static str] {
     let all: &[&str] = match kind {
-        Kind::Network => &["NAME", "VNI", "SUBNETS", "DEFAULT", "ENCAP", "ON-TIGHTEN", "UPLINKS"],
+        Kind::Network => &["NAME", "VNI", "SUBNETS", "DEFAULT", "ENCAP", "ON-TIGHTEN", "UPLINKS", "GATEWAYS"],
         Kind::Switch => &["NAME", "DRIVER", "ROLE", "VTEP", "OVSDB"],
         Kind::AddressSet => &["NAME", "CIDRS", "EXCEPT"],
         Kind::Workload => &["NAME", "NETWORK", "IPS", "ATTACHED", "LABELS", "MACS", "NAMED-PORTS"],
         Kind::Zone => &["NAME", "NETWORK", "SELECTOR", "ISOLATE", "MODE"],
         Kind::Policy => &["NAME", "TIER", "PRIORITY", "STAGE", "SUBJECT", "INGRESS", "EGRESS", "ISOLATE"],
         Kind::Link => &["NAME", "A", "B"],
+        Kind::Host => &["NAME", "UNDERLAY-MTU", "PLUGGED"],
     };
     let narrow = match kind {
         Kind::Network | Kind::Switch => 4,
@@ -87,15 +88,7 @@ pub fn port(port: &PortMatch) -> String {
 /// The line of a resource.
 pub fn row(resource: &Resource, wide: bool) -> Vec<String> {
     let mut row = full(resource);
-    let kind = match resource {
-        Resource::Network(_) => Kind::Network,
-        Resource::Switch(_) => Kind::Switch,
-        Resource::AddressSet(_) => Kind::AddressSet,
-        Resource::Workload(_) => Kind::Workload,
-        Resource::Zone(_) => Kind::Zone,
-        Resource::Policy(_) => Kind::Policy,
-        Resource::Link(_) => Kind::Link,
-    };
+    let kind = bulkhead_types::key_of(resource).kind;
     row.truncate(head(kind, wide).len());
     row
 }
@@ -114,6 +107,7 @@ fn full(resource: &Resource) -> Vec<String> {
                     .iter()
                     .map(|u| if u.vlan == 0 { place(&u.at) } else { format!("{}.{}", place(&u.at), u.vlan) }),
             ),
+            join(&r.gateways),
         ],
         Resource::Switch(r) => vec![
             r.name.to_string(),
@@ -159,5 +153,6 @@ fn full(resource: &Resource) -> Vec<String> {
             sides(r.isolate),
         ],
         Resource::Link(r) => vec![r.name.to_string(), place(&r.a), place(&r.b)],
+        Resource::Host(r) => vec![r.name.to_string(), join(r.underlay_mtu), r.plugged.len().to_string()],
     }
 }

@@ -38,6 +38,7 @@ pub fn object(resource: &Resource) -> Object {
         Resource::Link(r) => {
             Object::Link(envelope("Link", &r.name, v1::LinkSpec { a: attachment(&r.a), b: attachment(&r.b) }))
         }
+        Resource::Host(r) => Object::Host(envelope("Host", &r.name, host(r))),
     }
 }
 
@@ -91,7 +92,17 @@ fn network(r: &Network) -> v1::NetworkSpec {
             OnTighten::Persist => "persist",
         }),
         uplinks: Some(r.uplinks.iter().map(uplink).collect::<Vec<_>>()).filter(|u| !u.is_empty()),
+        gateways: Some(r.gateways.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|g| !g.is_empty()),
     }
+}
+
+fn host(r: &Host) -> v1::HostSpec {
+    let seen = |seen: &Plugged| v1::Plugged {
+        port: port(&seen.port),
+        workload: seen.workload.to_string(),
+        mac: seen.mac.to_string(),
+    };
+    v1::HostSpec { underlay_mtu: r.underlay_mtu, plugged: r.plugged.iter().map(seen).collect() }
 }
 
 fn switch(r: &Switch) -> v1::SwitchSpec {

@@ -41,6 +41,10 @@ pub(crate) fn named(document: &v1::Named) -> (Option<Name>, Vec<Diagnostic>) {
     (name.filter(|_| check.found.is_empty()), check.found)
 }
 
+fn is_unicast(ip: IpAddr) -> bool {
+    !ip.is_multicast() && !ip.is_unspecified() && ip != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+}
+
 /// Collects findings. A method that returns `None` has said why.
 #[derive(Default)]
 struct Check {
@@ -125,6 +129,7 @@ impl Check {
                 }
                 Resource::Link(Arc::new(Link { name: name?, a, b }))
             }
+            Object::Host(e) => Resource::Host(Arc::new(self.host(name, &e.spec)?)),
         })
     }
 
@@ -183,6 +188,9 @@ impl Check {
             }
             uplinks.push(uplink);
         }
+        let gateways = spec.gateways.iter().flatten().enumerate();
+        let gateways = gateways.filter_map(|(i, text)| self.keep(&format!("spec.gateways[{i}]"), parse_ip(text)));
+        let gateways: BTreeSet<IpAddr> = gateways.collect();
         Some(Network {
             name: name?,
             vni: vni?,
@@ -191,7 +199,21 @@ impl Check {
             default_action: default_action?,
             on_tighten: on_tighten?,
             uplinks,
+            gateways: gateways.into_iter().collect(),
         })
+    }
+
+    fn host(&mut self, name: Option<Name>, spec: &v1::HostSpec) -> Option<Host> {
+        let mut plugged = Vec::new();
+        for (i, seen) in spec.plugged.iter().enumerate() {
+            let path = format!("spec.plugged[{i}]");
+            let port = self.switch_port(&format!("{path}.port"), &seen.port);
+            let workload = self.text(&format!("{path}.workload"), &seen.workload);
+            let mac = self.text(&format!("{path}.mac"), &seen.mac);
+            plugged.push(Plugged { port: port?, workload: workload?, mac: mac? });
+        }
+        plugged.sort();
+        Some(Host { name: name?, underlay_mtu: spec.underlay_mtu, plugged })
     }
 
     /// Prefixes, sorted and without doubles.
@@ -223,18 +245,21 @@ impl Check {
 
     fn attachment(&mut self, path: &str, attachment: &v1::Attachment) -> Option<Attachment> {
         let switch = self.text(&format!("{path}.switch"), &attachment.switch);
-        let path = format!("{path}.port");
-        let port = match &attachment.port {
+        let port = self.switch_port(&format!("{path}.port"), &attachment.port);
+        Some(Attachment { switch: switch?, port: port? })
+    }
+
+    fn switch_port(&mut self, path: &str, port: &TextOrNumber) -> Option<Port> {
+        match port {
             TextOrNumber::Number(number) => {
                 let port = u32::try_from(*number).ok().filter(|n| (1..=MAX_PORT_NUMBER).contains(&u64::from(*n)));
                 if port.is_none() {
-                    self.refuse(&path, format!("{number} is not a port number"), format!("1 to {MAX_PORT_NUMBER}"));
+                    self.refuse(path, format!("{number} is not a port number"), format!("1 to {MAX_PORT_NUMBER}"));
                 }
                 port.map(Port::Number)
             }
-            TextOrNumber::Text(name) => self.short_name(&path, "port's name", name, MAX_PORT_NAME).map(Port::Name),
-        };
-        Some(Attachment { switch: switch?, port: port? })
+            TextOrNumber::Text(name) => self.short_name(path, "port's name", name, MAX_PORT_NAME).map(Port::Name),
+        }
     }
 
     /// A name that need not be a resource's: printable, without spaces.
@@ -306,7 +331,7 @@ impl Check {
         for (i, text) in spec.ips.iter().enumerate() {
             let path = format!("{path}.ips[{i}]");
             let Some(ip) = self.keep(&path, parse_ip(text)) else { continue };
-            if ip.is_multicast() || ip.is_unspecified() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+            if !is_unicast(ip) {
                 self.refuse(&path, format!("{ip} is no unicast address"), "");
             }
             if !seen.insert(ip) {
@@ -432,7 +457,7 @@ impl Check {
             None => None,
             Some(text) => {
                 let ip = self.keep("spec.vtep", parse_ip(text))?;
-                if ip.is_multicast() || ip.is_unspecified() {
+                if !is_unicast(ip) {
                     self.refuse("spec.vtep", format!("{ip} is no unicast address"), "");
                 }
                 Some(ip)

@@ -238,9 +238,20 @@ fn called(kind: Kind, name: &str) -> String {
     format!("{}/{}", kind_name(kind), suggest::short(name))
 }
 
-/// As a resource.
+/// As a resource that users write.
 fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
-    let object = typed(node)?;
+    understood(typed(node)?)
+}
+
+/// As a resource that may be in the store.
+fn stored(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
+    match node.field("kind").and_then(Node::text) {
+        Some(kind) if kind == kind_name(Kind::Host) => understood(Object::Host(shape(node)?)),
+        _ => meaning(node),
+    }
+}
+
+fn understood(object: Object) -> Result<Understood<Resource>, Box<Diagnostic>> {
     let (value, findings) = convert(&object);
     Ok(Understood {
         called: called(object.kind(), &object.metadata().name),
@@ -288,6 +299,7 @@ pub fn key_of(resource: &Resource) -> Key {
         Resource::Zone(r) => (Kind::Zone, &r.name),
         Resource::Policy(r) => (Kind::Policy, &r.name),
         Resource::Link(r) => (Kind::Link, &r.name),
+        Resource::Host(r) => (Kind::Host, &r.name),
     };
     Key { kind, name: name.clone() }
 }
@@ -323,6 +335,7 @@ fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
         Kind::Zone => shape(node).map(Object::Zone),
         Kind::Policy => shape(node).map(Object::Policy),
         Kind::Link => shape(node).map(Object::Link),
+        Kind::Host => shape(node).map(Object::Host),
     }
 }
 
@@ -366,7 +379,7 @@ fn key_mark(node: &Node, path: &str, key: &str) -> Option<Mark> {
 
 /// Reads one resource that [`crate::canonical`] has written, as it comes from the store.
 pub fn load(document: &str) -> Result<Resource, Vec<Diagnostic>> {
-    let mut parsed = read(None, document.as_bytes(), Format::Json);
+    let mut parsed = read_with(None, document.as_bytes(), Format::Json, stored);
     match parsed.documents.pop() {
         Some(found) if !parsed.has_errors() && parsed.documents.is_empty() => Ok(found.resource),
         _ if parsed.diagnostics.is_empty() => Err(vec![error("", "one document expected", "")]),

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt};
 /// The version that documents may name in `apiVersion`.
 pub const API_VERSION: &str = "bulkhead/v1";
 
-/// All kinds, in the order in which lists show them.
+/// All kinds that users write, in the order in which lists show them.
 pub const KINDS: [Kind; 7] =
     [Kind::Network, Kind::Switch, Kind::AddressSet, Kind::Workload, Kind::Zone, Kind::Policy, Kind::Link];
 
@@ -27,6 +27,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Zone => "Zone",
         Kind::Policy => "Policy",
         Kind::Link => "Link",
+        Kind::Host => "Host",
     }
 }
 
@@ -40,10 +41,11 @@ pub fn kind_plural(kind: Kind) -> &'static str {
         Kind::Zone => "zones",
         Kind::Policy => "policies",
         Kind::Link => "links",
+        Kind::Host => "hosts",
     }
 }
 
-/// The kind that a document or a URL names.
+/// The kind that a user's document or a URL names.
 pub fn kind_from(text: &str) -> Option<Kind> {
     KINDS.into_iter().find(|k| kind_name(*k) == text || kind_plural(*k) == text)
 }
@@ -156,6 +158,8 @@ pub enum Object {
     Policy(Envelope<PolicySpec>),
     /// A link.
     Link(Envelope<LinkSpec>),
+    /// What is seen on a host; only the store has such documents.
+    Host(Envelope<HostSpec>),
 }
 
 /// Runs `$body` with `$e` bound to the envelope, whatever the kind.
@@ -169,6 +173,7 @@ macro_rules! each {
             Object::Zone($e) => $body,
             Object::Policy($e) => $body,
             Object::Link($e) => $body,
+            Object::Host($e) => $body,
         }
     };
 }
@@ -184,6 +189,7 @@ impl Object {
             Self::Zone(_) => Kind::Zone,
             Self::Policy(_) => Kind::Policy,
             Self::Link(_) => Kind::Link,
+            Self::Host(_) => Kind::Host,
         }
     }
 
@@ -229,6 +235,9 @@ pub struct NetworkSpec {
     /// Where external addresses are looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uplinks: Option<Vec<Uplink>>,
+    /// Addresses that every switch routes for, one in each subnet that is to be routed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<Vec<String>>,
 }
 
 /// A port that leads out of the fabric.
@@ -507,4 +516,28 @@ pub struct LinkSpec {
     pub a: Attachment,
     /// The other end.
     pub b: Attachment,
+}
+
+/// `kind: Host`, which no user writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostSpec {
+    /// Largest IP packet that the underlay carries from here, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub underlay_mtu: Option<u16>,
+    /// The interfaces that are plugged in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugged: Vec<Plugged>,
+}
+
+/// An interface that was seen plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plugged {
+    /// The switch's port.
+    pub port: TextOrNumber,
+    /// The name that it goes by.
+    pub workload: String,
+    /// Its MAC address.
+    pub mac: String,
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use bulkhead_policy::{Resource, model::*};
-use bulkhead_types::{Diagnostic, Format, MAX_DEPTH, MAX_INPUT, Severity, canonical, load, read, validate};
+use bulkhead_types::{
+    Diagnostic, Format, MAX_DEPTH, MAX_INPUT, Severity, canonical, load, read, read_removals, validate,
+};
 use std::sync::Arc;
 
 fn good(text: &str) -> Resource {
@@ -424,4 +426,31 @@ fn syntax_errors_have_a_place() {
     assert!(read(None, b"# nothing\n---\n---\n", Format::Any).diagnostics.is_empty());
     assert_eq!(refused("metadata: {name: a}").3, "`kind` is missing");
     assert_eq!(refused("kind: Zone\nmetadata: {name: a}").3, "`spec` is missing");
+}
+
+#[test]
+fn what_is_seen_on_hosts_is_stored_but_nobody_applies_it() {
+    let text = r#"{"apiVersion":"bulkhead/v1","kind":"Host","metadata":{"name":"hv1"},"spec":{"underlayMtu":1500,"plugged":[{"port":7,"workload":"web-1","mac":"02:00:00:00:00:01"}]}}"#;
+    let host = load(text).unwrap();
+    assert_eq!(canonical(&host), text);
+    let parsed = read(None, text.as_bytes(), Format::Json);
+    assert_eq!(parsed.documents, []);
+    assert_eq!(parsed.diagnostics[0].message, "there is no kind `Host`");
+    let removal = read_removals(None, text.as_bytes(), Format::Json);
+    assert_eq!(removal.documents, []);
+    assert_eq!(removal.diagnostics[0].message, "there is no kind `Host`");
+}
+
+#[test]
+fn gateways_are_addresses_in_one_spelling_and_order() {
+    let network = |gateways: &str| {
+        format!(
+            "kind: Network\nmetadata: {{name: n}}\nspec: {{vni: 1, subnets: [10.1.0.0/16, \"fd00:1::/64\"], gateways: [{gateways}]}}\n"
+        )
+    };
+    let one = good(&network("\"FD00:1:0::1\", 10.1.0.1"));
+    assert_eq!(one, good(&network("10.1.0.1, \"fd00:1::1\"")));
+    assert!(canonical(&one).ends_with(r#""gateways":["10.1.0.1","fd00:1::1"]}}"#));
+    let bad = read(None, network("10.1.0.1/16").as_bytes(), Format::Any);
+    assert_eq!(bad.diagnostics[0].path, "spec.gateways[0]");
 }

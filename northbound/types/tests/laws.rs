@@ -97,7 +97,9 @@ proptest! {
     }
 
     #[test]
-    fn pretty_json_and_yaml_flow_style_are_the_same_document(resource in resource()) {
+    fn pretty_json_and_yaml_flow_style_are_the_same_document(
+        resource in resource().prop_filter("nobody writes hosts", |r| !matches!(r, Resource::Host(_))),
+    ) {
         let pretty = serde_json::to_string_pretty(&object(&resource)).unwrap();
         for format in [Format::Json, Format::Any] {
             let parsed = read(None, pretty.as_bytes(), format);

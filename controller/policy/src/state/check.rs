@@ -4,9 +4,16 @@ use super::{
     Change, Key, Kind, Resource, State,
     index::{Claim, claims, peers_path, references, rules},
 };
-use crate::{diagnostic::Diagnostic, model::*};
+use crate::{
+    diagnostic::Diagnostic,
+    model::*,
+    overlay::{GATEWAY_MAC, is_overlay_port},
+};
 use bulkhead_topology::{IpNet, Name, Operator, Selector, nearest};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 #[cfg(test)]
 mod tests;
@@ -202,9 +209,17 @@ impl<'a> Check<'a> {
                 ends.extend(n.uplinks.iter().enumerate().map(|(i, uplink)| (format!("spec.uplinks[{i}]"), &uplink.at)));
             }
             Resource::Link(l) => ends.extend([("spec.a".to_string(), &l.a), ("spec.b".to_string(), &l.b)]),
-            Resource::Switch(_) | Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) => {}
+            Resource::Switch(_)
+            | Resource::AddressSet(_)
+            | Resource::Zone(_)
+            | Resource::Policy(_)
+            | Resource::Host(_) => {}
         }
         for (path, at) in ends {
+            if !matches!(resource, Resource::Link(_)) && is_overlay_port(&at.port) {
+                let message = format!("{} of switch {} is an overlay port", at.port, at.switch);
+                self.error(key, format!("{path}.port"), message, "Bulkhead's tunnels begin there; name another port");
+            }
             let switch = Kind::Switch.named(&at.switch);
             if !self.exists(&switch) {
                 let message = format!("there is no {switch} yet; this is pending until there is");
@@ -235,8 +250,18 @@ impl<'a> Check<'a> {
             Resource::Network(network) => {
                 self.subnets(key, network);
                 self.uplinks(key, network);
+                self.gateways(key, network);
             }
-            Resource::Workload(workload) => self.addresses(key, workload),
+            Resource::Workload(workload) => {
+                self.addresses(key, workload);
+                for (i, interface) in workload.interfaces.iter().enumerate() {
+                    if interface.mac == GATEWAY_MAC {
+                        let message = format!("{GATEWAY_MAC} is the address of every gateway");
+                        self.error(key, format!("spec.interfaces[{i}].mac"), message, "give the interface another");
+                    }
+                }
+            }
+            Resource::Host(host) => self.host(key, host),
             Resource::Zone(zone) => self.selector(key, "spec.selector", &zone.selector),
             Resource::Policy(policy) => self.policy(key, policy),
             Resource::AddressSet(set) => {
@@ -258,6 +283,41 @@ impl<'a> Check<'a> {
                 let message = format!("everything leaves by {at} alone; this uplink only takes in");
                 let hint = "for redundancy, bond the links on the switch and name the bond's port";
                 self.warning(key, format!("spec.uplinks[{i}]"), message, hint);
+            }
+        }
+    }
+
+    /// Each gateway is an address that a host of its subnet could have, and no subnet has two.
+    fn gateways(&mut self, key: &Key, network: &Network) {
+        let mut routed: BTreeMap<&IpNet, IpAddr> = BTreeMap::new();
+        for (i, gateway) in network.gateways.iter().enumerate() {
+            let path = format!("spec.gateways[{i}]");
+            let Some(subnet) = network.subnets.iter().find(|subnet| subnet.contains(*gateway)) else {
+                let message = format!("{gateway} is outside of the network's subnets");
+                self.error(key, path, message, "a gateway is in the subnet that it routes");
+                continue;
+            };
+            if let Some(other) = routed.insert(subnet, *gateway) {
+                let message = format!("{subnet} has a gateway already, {other}");
+                self.error(key, path, message, "keep one of them");
+            } else if !is_host(*gateway, subnet) {
+                let message = format!("{gateway} is the first or last address of {subnet}");
+                self.error(key, path, message, "choose one that a host could have");
+            }
+        }
+    }
+
+    /// What was seen on a host is in order. (Nothing but Bulkhead itself says it.)
+    fn host(&mut self, key: &Key, host: &Host) {
+        for (i, (a, b)) in host.plugged.iter().zip(host.plugged.iter().skip(1)).enumerate() {
+            if a.port >= b.port {
+                self.error(key, format!("spec.plugged[{}]", i + 1), "ports out of order, or one twice", "");
+            }
+        }
+        for (i, seen) in host.plugged.iter().enumerate() {
+            if is_overlay_port(&seen.port) {
+                let message = format!("{} of switch {} is an overlay port", seen.port, host.name);
+                self.error(key, format!("spec.plugged[{i}].port"), message, "");
             }
         }
     }
@@ -343,4 +403,16 @@ impl<'a> Check<'a> {
     fn nothing(&mut self, key: &Key, path: String, what: &str, hint: &str) {
         self.warning(key, path, format!("{what} matches nothing"), hint);
     }
+}
+
+/// Whether an address of a subnet may be a host's: not the subnet's own (IPv6: that of any of its routers, RFC 4291
+/// §2.6.1) and not its broadcast address. A subnet of one or two addresses has neither (RFC 3021, RFC 6164).
+fn is_host(ip: IpAddr, subnet: &IpNet) -> bool {
+    let (first, mask) = subnet.to_bits();
+    let (bits, width) = match ip {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let last = first | !mask & (u128::MAX >> (128 - width));
+    u32::from(subnet.prefix_len()) + 1 >= width || (bits != first && (ip.is_ipv6() || bits != last))
 }

@@ -27,6 +27,10 @@ pub(super) enum Claim {
     DatapathId(DatapathId),
     /// A P4Runtime server and the device behind it.
     Device(String, u64),
+    /// A switch's overlay address.
+    Vtep(IpAddr),
+    /// Having a workload's interface plugged in.
+    Seen(Name, Mac),
 }
 
 impl fmt::Display for Claim {
@@ -40,6 +44,8 @@ impl fmt::Display for Claim {
             Self::Vni(vni) => write!(f, "VNI {vni}"),
             Self::DatapathId(id) => write!(f, "datapath id {id}"),
             Self::Device(address, id) => write!(f, "device {id} at {address}"),
+            Self::Vtep(ip) => write!(f, "VTEP address {ip}"),
+            Self::Seen(workload, mac) => write!(f, "having interface {mac} of workload {workload}"),
         }
     }
 }
@@ -51,6 +57,9 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
             f(Claim::Vni(n.vni), &|| "spec.vni".into());
             for (i, uplink) in n.uplinks.iter().enumerate() {
                 f(Claim::Uplink(uplink.at.clone(), uplink.vlan), &|| format!("spec.uplinks[{i}]"));
+            }
+            for (i, gateway) in n.gateways.iter().enumerate() {
+                f(Claim::Ip(n.name.clone(), *gateway), &|| format!("spec.gateways[{i}]"));
             }
         }
         Resource::Workload(w) => {
@@ -64,13 +73,23 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
                 }
             }
         }
-        Resource::Switch(s) => match &s.driver {
-            Driver::Openflow(id) => f(Claim::DatapathId(*id), &|| "spec.datapathId".into()),
-            Driver::P4runtime { address, device_id } => {
-                f(Claim::Device(address.clone(), *device_id), &|| "spec.address".into());
+        Resource::Switch(s) => {
+            match &s.driver {
+                Driver::Openflow(id) => f(Claim::DatapathId(*id), &|| "spec.datapathId".into()),
+                Driver::P4runtime { address, device_id } => {
+                    f(Claim::Device(address.clone(), *device_id), &|| "spec.address".into());
+                }
+                Driver::Sim => {}
             }
-            Driver::Sim => {}
-        },
+            if let Some(vtep) = s.vtep {
+                f(Claim::Vtep(vtep), &|| "spec.vtep".into());
+            }
+        }
+        Resource::Host(h) => {
+            for (i, seen) in h.plugged.iter().enumerate() {
+                f(Claim::Seen(seen.workload.clone(), seen.mac), &|| format!("spec.plugged[{i}]"));
+            }
+        }
         Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) | Resource::Link(_) => {}
     }
 }
@@ -98,7 +117,11 @@ pub(super) fn references(resource: &Resource, mut f: impl FnMut(Key, &dyn Fn() -
                 }
             }
         }
-        Resource::Network(_) | Resource::Switch(_) | Resource::AddressSet(_) | Resource::Link(_) => {}
+        Resource::Network(_)
+        | Resource::Switch(_)
+        | Resource::AddressSet(_)
+        | Resource::Link(_)
+        | Resource::Host(_) => {}
     }
 }
 
@@ -123,6 +146,8 @@ pub(crate) fn peers_path(direction: Direction, index: usize) -> String {
 pub(super) struct Index {
     /// Network and address to the workload that has it.
     ips: BTreeMap<Name, BTreeMap<IpAddr, Arc<Workload>>>,
+    /// Networks' gateways.
+    gateways: BTreeSet<(Name, IpAddr)>,
     /// Network and MAC address to the workload that has it.
     macs: BTreeMap<Name, BTreeMap<Mac, Name>>,
     /// Switch port to the workload that is plugged in there.
@@ -132,6 +157,9 @@ pub(super) struct Index {
     vnis: BTreeMap<Vni, Name>,
     datapath_ids: BTreeMap<DatapathId, Name>,
     devices: BTreeMap<(String, u64), Name>,
+    vteps: BTreeMap<IpAddr, Name>,
+    /// Workload and MAC address to where it was seen.
+    seen: BTreeMap<Name, BTreeMap<Mac, Attachment>>,
     /// Resource to the resources that name it.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
 }
@@ -188,10 +216,22 @@ impl Index {
                 (Claim::Device(address, id), _) => {
                     self.devices.insert((address, id), name);
                 }
-                // Only workloads have addresses and ports.
-                (Claim::Ip(..) | Claim::Port(_), _) => {}
+                (Claim::Vtep(ip), _) => {
+                    self.vteps.insert(ip, name);
+                }
+                (Claim::Ip(network, ip), Resource::Network(_)) => {
+                    self.gateways.insert((network, ip));
+                }
+                // Only workloads have ports; where they are seen, the claim does not say.
+                (Claim::Ip(..) | Claim::Port(_) | Claim::Seen(..), _) => {}
             }
         });
+        if let Resource::Host(host) = resource {
+            for seen in &host.plugged {
+                let at = Attachment { switch: host.name.clone(), port: seen.port.clone() };
+                self.seen.entry(seen.workload.clone()).or_default().insert(seen.mac, at);
+            }
+        }
     }
 
     /// Forgets what `resource` claims and names. What another has taken over meanwhile stays the other's:
@@ -207,6 +247,7 @@ impl Index {
             }
         });
         claims(resource, |claim, _| match claim {
+            Claim::Ip(network, ip) if key.kind == Kind::Network => drop(self.gateways.remove(&(network, ip))),
             Claim::Ip(network, ip) => remove_nested(&mut self.ips, &network, &ip, |w| w.name == key.name),
             Claim::Mac(network, mac) => remove_nested(&mut self.macs, &network, &mac, |n| *n == key.name),
             Claim::Port(at) => remove_if(&mut self.ports, &at, |w| w.name == key.name),
@@ -214,19 +255,26 @@ impl Index {
             Claim::Vni(vni) => remove_if(&mut self.vnis, &vni, |n| *n == key.name),
             Claim::DatapathId(id) => remove_if(&mut self.datapath_ids, &id, |n| *n == key.name),
             Claim::Device(address, id) => remove_if(&mut self.devices, &(address, id), |n| *n == key.name),
+            Claim::Vtep(ip) => remove_if(&mut self.vteps, &ip, |n| *n == key.name),
+            Claim::Seen(workload, mac) => remove_nested(&mut self.seen, &workload, &mac, |at| at.switch == key.name),
         });
     }
 
     /// The resource that has what `claim` says.
     pub fn owner(&self, claim: &Claim) -> Option<Key> {
         match claim {
-            Claim::Ip(network, ip) => self.workload_at(network, *ip).map(|w| Kind::Workload.named(&w.name)),
+            Claim::Ip(network, ip) => match self.workload_at(network, *ip) {
+                Some(workload) => Some(Kind::Workload.named(&workload.name)),
+                None => self.gateways.contains(&(network.clone(), *ip)).then(|| Kind::Network.named(network)),
+            },
             Claim::Mac(network, mac) => self.macs.get(network)?.get(mac).map(|n| Kind::Workload.named(n)),
             Claim::Port(at) => self.ports.get(at).map(|w| Kind::Workload.named(&w.name)),
             Claim::Uplink(at, vlan) => self.uplinks.get(at)?.get(vlan).map(|n| Kind::Network.named(n)),
             Claim::Vni(vni) => self.vnis.get(vni).map(|n| Kind::Network.named(n)),
             Claim::DatapathId(id) => self.datapath_ids.get(id).map(|n| Kind::Switch.named(n)),
             Claim::Device(address, id) => self.devices.get(&(address.clone(), *id)).map(|n| Kind::Switch.named(n)),
+            Claim::Vtep(ip) => self.vteps.get(ip).map(|n| Kind::Switch.named(n)),
+            Claim::Seen(workload, mac) => self.seen(workload, *mac).map(|at| Kind::Host.named(&at.switch)),
         }
     }
 
@@ -238,6 +286,11 @@ impl Index {
     /// The workload that is plugged in at `at`.
     pub fn attached(&self, at: &Attachment) -> Option<&Arc<Workload>> {
         self.ports.get(at)
+    }
+
+    /// Where a workload's interface was seen.
+    pub fn seen(&self, workload: &Name, mac: Mac) -> Option<&Attachment> {
+        self.seen.get(workload)?.get(&mac)
     }
 
     /// Every place that a workload's interface or an uplink is said to be at, and whose it is; workloads first.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{arbitrary, diagnostic::Severity};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// The state that the same resources make when they are taken in from nothing.
 fn rebuilt(state: &State) -> State {
@@ -88,8 +89,26 @@ proptest! {
                 for ip in &interface.ips {
                     prop_assert_eq!(state.workload_at(&w.network, *ip), Some(w));
                 }
-                if let Some(at) = &interface.attachment {
-                    prop_assert_eq!(state.workload_on(at), Some(w));
+                let at = state.attachment(w, interface);
+                prop_assert!(interface.attachment.is_none() || at == interface.attachment);
+                if let Some(at) = at {
+                    prop_assert_eq!(state.workload_on(&at), Some(w));
+                }
+            }
+        }
+    }
+
+    /// Only a free port's observed interface counts.
+    #[test]
+    fn nobody_is_at_two_places_and_no_place_has_two(state in arbitrary::state()) {
+        let mut taken: BTreeSet<Attachment> = BTreeSet::new();
+        for network in state.networks.values() {
+            taken.extend(network.uplinks.iter().map(|uplink| uplink.at.clone()));
+        }
+        for w in state.workloads.values() {
+            for interface in &w.interfaces {
+                if let Some(at) = state.attachment(w, interface) {
+                    prop_assert!(taken.insert(at.clone()), "{at:?} twice");
                 }
             }
         }

@@ -69,6 +69,7 @@ impl World {
                 default_action,
                 on_tighten: OnTighten::Revoke,
                 uplinks: vec![],
+                gateways: vec![],
             })));
         }
         for (i, tier) in (1..).zip(["web", "app", "db"]) {

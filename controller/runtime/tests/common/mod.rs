@@ -35,6 +35,7 @@ pub fn decode(text: &str) -> Result<Resource, String> {
             default_action: DefaultAction::Deny,
             on_tighten: OnTighten::Revoke,
             uplinks: Vec::new(),
+            gateways: Vec::new(),
         })),
         ["switch", n] => Resource::Switch(Arc::new(Switch {
             name: name(n)?,

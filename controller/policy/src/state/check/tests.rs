@@ -26,6 +26,7 @@ fn network(text: &str, vni: u32) -> Network {
         default_action: DefaultAction::Deny,
         on_tighten: OnTighten::Revoke,
         uplinks: vec![],
+        gateways: vec![],
     }
 }
 
@@ -370,4 +371,122 @@ fn what_is_on_undeclared_switches_is_pending() {
     assert_eq!(pending(&state), ["hv2 2 Workload/b", "hv3 1 Network/net"]);
     state.apply(&[switch("hv2", 2)]);
     assert_eq!(pending(&state), ["hv3 1 Network/net"]);
+}
+
+fn gateways(gateways: &[&str]) -> Change {
+    let gateways = gateways.iter().map(|ip| ip.parse().unwrap()).collect();
+    let uplink = Uplink { at: at("hv1", 9), vlan: 0 };
+    Change::set(Resource::Network(Arc::new(Network { gateways, uplinks: vec![uplink], ..network("prod", 1) })))
+}
+
+#[test]
+fn a_gateway_is_a_free_address_of_a_subnet_and_the_only_one_there() {
+    fine(&[gateways(&["10.1.0.254", "fd00:1::fe"])]);
+    one(&[gateways(&["10.2.0.1"])], "E Network/prod spec.gateways[0]: 10.2.0.1 is outside of the network's subnets");
+    one(
+        &[gateways(&["10.1.0.253", "10.1.0.254"])],
+        "E Network/prod spec.gateways[1]: 10.1.0.0/16 has a gateway already, 10.1.0.253",
+    );
+    for ip in ["10.1.0.0", "10.1.255.255", "fd00:1::"] {
+        let expected = format!("E Network/prod spec.gateways[0]: {ip} is the first or last address of");
+        one(&[gateways(&[ip])], &expected);
+    }
+    // The last address of an IPv6 subnet is a host's; a subnet of two addresses has two hosts (RFC 3021).
+    fine(&[gateways(&["fd00:1::ffff:ffff:ffff:ffff"])]);
+    let pair = Network { subnets: vec!["10.9.0.0/31".parse().unwrap()], ..network("pair", 7) };
+    fine(&[Change::set(Resource::Network(Arc::new(Network { gateways: vec!["10.9.0.0".parse().unwrap()], ..pair })))]);
+    one(
+        &[gateways(&["10.1.0.1"])],
+        "E Network/prod spec.gateways[0]: address 10.1.0.1 in network prod is already taken by Workload/w1",
+    );
+    one(
+        &[gateways(&["10.1.0.254"]), workload("w2", "prod", 2, &["10.1.0.254"], None)],
+        "E Workload/w2 spec.interfaces[0].ips[0]: address 10.1.0.254 in network prod is already taken by Network/prod",
+    );
+    let mut state = world();
+    state.apply(&[gateways(&["10.1.0.254"])]);
+    let late = [workload("w2", "prod", 2, &["10.1.0.254"], None)];
+    assert!(state.check(&late)[0].message.ends_with("already taken by Network/prod"));
+    // An address may change hands in one step.
+    let given = [gateways(&["10.1.0.1"]), workload("w1", "prod", 1, &["10.1.0.254"], Some(at("hv1", 1)))];
+    assert_eq!(state.check(&given), vec![]);
+    state.apply(&given);
+    assert!(state.check(&late)[0].message.ends_with("already taken by Workload/w1"));
+    let mut virtual_mac = workload("w2", "prod", 2, &[], None);
+    if let Some(Resource::Workload(w)) = &mut virtual_mac.value {
+        Arc::make_mut(w).interfaces[0].mac = GATEWAY_MAC;
+    }
+    one(&[virtual_mac], "E Workload/w2 spec.interfaces[0].mac: 02:b1:00:00:00:01 is the address of every gateway");
+}
+
+#[test]
+fn overlay_addresses_and_ports_are_nobody_elses() {
+    let vtep = |text, id, ip: &str| {
+        let mut change = switch(text, id);
+        if let Some(Resource::Switch(s)) = &mut change.value {
+            Arc::make_mut(s).vtep = Some(ip.parse().unwrap());
+        }
+        change
+    };
+    fine(&[vtep("hv1", 1, "192.0.2.1"), vtep("hv2", 2, "192.0.2.2")]);
+    one(
+        &[vtep("hv1", 1, "2001:db8::1"), vtep("hv2", 2, "2001:db8::1")],
+        "E Switch/hv2 spec.vtep: VTEP address 2001:db8::1 is already taken by Switch/hv1",
+    );
+    let mut state = world();
+    state.apply(&[vtep("hv1", 1, "192.0.2.1")]);
+    assert!(state.check(&[vtep("hv2", 2, "192.0.2.1")])[0].message.ends_with("already taken by Switch/hv1"));
+    let port = |port: &str| Attachment { switch: name("hv1"), port: Port::Name(port.into()) };
+    one(
+        &[workload("w2", "prod", 2, &[], Some(port("bh-geneve")))],
+        "E Workload/w2 spec.interfaces[0].attachment.port: bh-geneve of switch hv1 is an overlay port",
+    );
+    one(
+        &[uplinks("prod", 1, &[(port("bh-vxlan"), 0)])],
+        "E Network/prod spec.uplinks[0].port: bh-vxlan of switch hv1 is an overlay port",
+    );
+}
+
+/// What is seen on a host: port, workload, last octet of the MAC address.
+fn seen(host: &str, plugged: &[(u32, &str, u8)]) -> Change {
+    let plugged = plugged.iter().map(|(port, workload, mac)| Plugged {
+        port: Port::Number(*port),
+        workload: name(workload),
+        mac: Mac([2, 0, 0, 0, 0, *mac]),
+    });
+    Change::set(Resource::Host(Arc::new(Host { name: name(host), underlay_mtu: None, plugged: plugged.collect() })))
+}
+
+#[test]
+fn an_interface_is_where_its_document_says_or_else_where_it_was_seen() {
+    fine(&[seen("hv1", &[(1, "w9", 9), (2, "w9", 8)])]);
+    one(&[seen("hv1", &[(2, "w9", 9), (1, "w8", 8)])], "E Host/hv1 spec.plugged[1]: ports out of order");
+    one(
+        &[seen("hv1", &[(1, "w9", 9)]), seen("hv2", &[(1, "w9", 9)])],
+        "E Host/hv2 spec.plugged[0]: having interface 02:00:00:00:00:09 of workload w9 is already taken by Host/hv1",
+    );
+    let mut state = world();
+    // w1 is at hv1 port 1 by its document; port 9 is an uplink; w3 is not there yet.
+    state.apply(&[seen("hv1", &[(1, "w2", 2), (3, "w1", 1), (4, "w3", 3), (9, "w4", 4)])]);
+    for (text, mac) in [("w2", 2), ("w3", 3), ("w4", 4)] {
+        state.apply(&[workload(text, "prod", mac, &[], None)]);
+    }
+    let place = |state: &State, text: &str| {
+        let workload = &state.workloads[&name(text)];
+        state.attachment(workload, &workload.interfaces[0])
+    };
+    let all = |state: &State| ["w1", "w2", "w3", "w4"].map(|text| place(state, text));
+    assert_eq!(all(&state), [Some(at("hv1", 1)), None, Some(at("hv1", 4)), None]);
+    assert_eq!(state.workload_on(&at("hv1", 4)).unwrap().name, name("w3"));
+    assert_eq!(state.workload_on(&at("hv1", 3)), None);
+    // Once nobody says otherwise, what was seen counts.
+    state.apply(&[workload("w1", "prod", 1, &[], None), uplinks("prod", 1, &[])]);
+    assert_eq!(all(&state), [3, 1, 4, 9].map(|port| Some(at("hv1", port))));
+    // In one step, an interface may move from host to host.
+    let moved = [seen("hv1", &[]), seen("hv2", &[(5, "w2", 2)])];
+    assert_eq!(state.check(&moved), vec![]);
+    state.apply(&moved);
+    assert_eq!(all(&state), [None, Some(at("hv2", 5)), None, None]);
+    state.apply(&[Change::remove(key(Kind::Host, "hv2"))]);
+    assert_eq!(place(&state, "w2"), None);
 }

@@ -1,0 +1,86 @@
+//! How a network's packets get from one switch to another: what each end can do, and what a pair of them agrees on.
+
+use crate::model::{Driver, Encap, Network, Switch};
+use bulkhead_topology::{Mac, Port};
+use std::net::IpAddr;
+
+/// The Ethernet address of every gateway, on every switch: locally administered (IEEE 802 §8.4), and no workload's.
+pub const GATEWAY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 1]);
+
+/// The switch port that Geneve packets come and go by.
+pub const GENEVE_PORT: &str = "bh-geneve";
+/// The switch port that VXLAN packets come and go by, with the group-policy extension or without.
+pub const VXLAN_PORT: &str = "bh-vxlan";
+
+/// Whether a port is one of those that tunnels begin and end at.
+pub fn is_overlay_port(port: &Port) -> bool {
+    matches!(port, Port::Name(name) if matches!(&**name, GENEVE_PORT | VXLAN_PORT))
+}
+
+/// What the header of a tunnel's packets is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TunnelKind {
+    /// RFC 8926, with the sender's identity in an option.
+    Geneve,
+    /// RFC 7348: the sender's identity is looked up.
+    Vxlan,
+    /// VXLAN with the sender's identity in the group-policy id (draft-smith-vxlan-group-policy), which has 16 bits.
+    VxlanGbp,
+}
+
+impl TunnelKind {
+    /// The port of both switches that its packets come and go by.
+    pub fn port(self) -> &'static str {
+        match self {
+            Self::Geneve => GENEVE_PORT,
+            Self::Vxlan | Self::VxlanGbp => VXLAN_PORT,
+        }
+    }
+}
+
+/// A way from one switch to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tunnel {
+    /// Its header.
+    pub kind: TunnelKind,
+    /// The VTEP that it begins at.
+    pub near: IpAddr,
+    /// The VTEP that it ends at.
+    pub far: IpAddr,
+}
+
+/// Whether switches of a driver can do Geneve, VXLAN, and VXLAN's group-policy extension. VXLAN all can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Can {
+    geneve: bool,
+    group_policy: bool,
+}
+
+/// It hangs on the driver alone, so that a program is a function of the state.
+fn can(driver: &Driver) -> Can {
+    match driver {
+        // Open vSwitch's userspace datapath has no group policy (`OVS_VXLAN_EXT_GBP` is the kernel's alone).
+        Driver::Openflow(_) => Can { geneve: true, group_policy: false },
+        // Our P4 program parses no options.
+        Driver::P4runtime { .. } => Can { geneve: false, group_policy: true },
+        Driver::Sim => Can { geneve: true, group_policy: true },
+    }
+}
+
+/// How packets of `network` get from switch `a` to switch `b`: with what it asks for if both ends can do that, else with
+/// VXLAN. `None` if one of them has no VTEP address, or they are of different families. The way back is of the same kind.
+pub fn tunnel(network: &Network, a: &Switch, b: &Switch) -> Option<Tunnel> {
+    let (near, far) = (a.vtep?, b.vtep?);
+    if near.is_ipv4() != far.is_ipv4() {
+        return None;
+    }
+    let (a, b) = (can(&a.driver), can(&b.driver));
+    let kind = if network.encap == Encap::Geneve && a.geneve && b.geneve {
+        TunnelKind::Geneve
+    } else if a.group_policy && b.group_policy {
+        TunnelKind::VxlanGbp
+    } else {
+        TunnelKind::Vxlan
+    };
+    Some(Tunnel { kind, near, far })
+}
