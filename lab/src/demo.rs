@@ -1,18 +1,17 @@
 //! The demo: the three-tier shop, enforced, and shown to be.
 
-mod controller;
 mod matrix;
 pub(crate) mod shop;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_lab::{Family, Hypervisor, Lab, Listeners, Live, Probe, Service, Workload};
 
-use controller::Controller;
-pub(crate) use controller::Programs;
+use crate::controller::{Controller, Programs};
 use matrix::Matrix;
 
 /// How the demo is to be run.
@@ -58,17 +57,17 @@ struct Shop {
 }
 
 impl Shop {
-    fn build(programs: &Programs) -> Result<Shop> {
+    fn build(programs: &Programs, examples: &Path) -> Result<Shop> {
         let begun = Instant::now();
         let mut lab = Lab::new("demo")?;
         let (name, datapath_id) = shop::SWITCH;
         let hypervisor = lab.hypervisor(name, datapath_id)?;
         let workloads = shop::build(&mut lab, &hypervisor)?;
         say("lab", &format!("{name} (Open vSwitch) and {} hosts are up, {}", workloads.len(), seconds(begun)));
-        let controller = Controller::start(&mut lab, programs, hypervisor.controller_address())?;
-        hypervisor.set_controller(controller.openflow)?;
-        say("daemon", &format!("bulkheadd answers at {}, switches at {}", controller.server, controller.openflow));
-        apply(&controller, programs)?;
+        let (controller, openflow) = Controller::start(&mut lab, programs, hypervisor.controller_address())?;
+        hypervisor.set_controller(openflow)?;
+        say("daemon", &format!("bulkheadd answers at {}, switches at {openflow}", controller.server));
+        apply(&controller, examples)?;
         let (revision, entries) = controller.realized(name)?;
         say("switch", &format!("{name} has acknowledged revision {revision}: {entries} entries, {}", seconds(begun)));
         Ok(Shop { lab, hypervisor, workloads, controller })
@@ -115,22 +114,17 @@ impl Shop {
     }
 }
 
-/// Puts the shop up and leaves it up.
-pub(crate) fn up(programs: &Programs) -> Result<()> {
-    Shop::build(programs)?.keep()
-}
-
 /// Runs the demo; whether everything was as it should be.
-pub(crate) fn run(programs: &Programs, options: Options) -> Result<bool> {
+pub(crate) fn run(programs: &Programs, examples: &Path, options: Options) -> Result<bool> {
     if options.sim {
         say("lab", "the simulated switch, as asked: no real packets");
-        return simulated(programs, options);
+        return simulated(programs, examples, options);
     }
     if let Some(why) = bulkhead_lab::missing() {
         say("lab", &format!("NO REAL SWITCH HERE: {why}; the same on the simulated switch"));
-        return simulated(programs, options);
+        return simulated(programs, examples, options);
     }
-    let shop = Shop::build(programs)?;
+    let shop = Shop::build(programs, examples)?;
     let mut checks = Checks::default();
     {
         let listeners = shop.workloads.iter().map(|host| Listeners::start(host.namespace(), &shop::SERVICES));
@@ -181,14 +175,14 @@ fn cut(shop: &Shop, checks: &mut Checks) -> Result<()> {
 }
 
 /// The same matrix where there is no real switch: the compiled stages are asked instead of packets.
-fn simulated(programs: &Programs, options: Options) -> Result<bool> {
+fn simulated(programs: &Programs, examples: &Path, options: Options) -> Result<bool> {
     if options.keep {
         say("lab", "nothing can be kept of a simulated switch");
     }
     let mut lab = Lab::host_only("sim")?;
-    let controller = Controller::start(&mut lab, programs, Ipv4Addr::LOCALHOST)?;
+    let (controller, _) = Controller::start(&mut lab, programs, Ipv4Addr::LOCALHOST)?;
     say("daemon", &format!("bulkheadd answers at {}", controller.server));
-    apply(&controller, programs)?;
+    apply(&controller, examples)?;
     controller.cli(&["apply", "-f", "-", "--wait=10s"], Some(SIMULATED))?;
     let (revision, entries) = controller.realized(shop::SWITCH.0)?;
     say("switch", &format!("the simulated hv1 has acknowledged revision {revision}: {entries} entries"));
@@ -201,8 +195,9 @@ fn simulated(programs: &Programs, options: Options) -> Result<bool> {
 }
 
 /// Applies the examples as one change.
-fn apply(controller: &Controller, programs: &Programs) -> Result<()> {
-    let examples = programs.examples.to_string_lossy();
+fn apply(controller: &Controller, examples: &Path) -> Result<()> {
+    ensure!(examples.is_dir(), "{} is no directory of documents", examples.display());
+    let examples = examples.to_string_lossy();
     controller.cli(&["apply", "-f", &examples, "--wait=10s"], None)?;
     say("policy", &format!("{examples} is applied"));
     Ok(())

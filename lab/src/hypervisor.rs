@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_netlink::{LinkChange, Namespace, Netlink, Veth};
+use serde::{Deserialize, Serialize};
 
 use crate::command;
 use crate::control::Control;
@@ -26,10 +27,34 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// The inside end of the control link.
 const CONTROL_INSIDE: &str = "control0";
 
-/// Two switches' daemons: the handles that the lab ends.
-pub(crate) struct Daemons {
-    pub(crate) database: Running,
-    pub(crate) switch: Running,
+/// How a switch reaches its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// Packet sockets: works everywhere.
+    #[default]
+    System,
+    /// AF_XDP sockets: about three times as fast, at the price of a processor that is always busy.
+    Afxdp,
+}
+
+impl Datapath {
+    /// What `ovs-vsctl` is to set on an interface for [`Datapath::Afxdp`] (Documentation/intro/install/afxdp.rst).
+    pub(crate) const AFXDP: [&str; 2] = ["type=afxdp", "options:n_rxq=1"];
+}
+
+/// One of a hypervisor's two daemons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Daemon {
+    /// `ovsdb-server`, which keeps the configuration.
+    Database,
+    /// `ovs-vswitchd`, which forwards.
+    Switch,
+}
+
+/// A MAC as `ovs-vsctl` takes it.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    bulkhead_topology::Mac(mac).to_string()
 }
 
 /// A running hypervisor. The handle may be cloned; the lab owns what is behind it.
@@ -42,8 +67,14 @@ pub struct Hypervisor {
 }
 
 impl Hypervisor {
-    /// Namespace, database, switch, bridge and control link; no controller yet.
-    pub(crate) fn build(record: &Record, name: &str, datapath_id: u64, link: &str) -> Result<(Hypervisor, Daemons)> {
+    /// The handle for a hypervisor of a lab that another process put up.
+    pub(crate) fn of(tag: &str, lab: &Path, name: &str, control: ControlNetwork) -> Hypervisor {
+        let namespace = Namespace::named(&format!("{tag}-{name}"));
+        Hypervisor { name: name.to_owned(), namespace, dir: lab.join(name), control }
+    }
+
+    /// Namespace, control link, and an empty database; no daemon yet.
+    pub(crate) fn build(record: &Record, name: &str, link: &str) -> Result<Hypervisor> {
         ensure!(Path::new(SCHEMA).exists(), "{SCHEMA} is missing: install the package openvswitch-switch");
         let dir = record.dir().join(name);
         std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -60,10 +91,19 @@ impl Hypervisor {
             end.add_address(name, ip.into(), ControlNetwork::LENGTH)?;
             end.set(name, &[LinkChange::Up])?;
         }
+        // One controller serves all hypervisors: each reaches every address that the host has for one of them.
+        let (all, length) = ControlNetwork::ALL;
+        inside.add_route(all.into(), length, Some(control.host().into()), CONTROL_INSIDE)?;
         let hypervisor = Hypervisor { name: name.to_owned(), namespace, dir, control };
-        let daemons = hypervisor.start(record)?;
+        let database = hypervisor.path("conf.db");
+        command::succeed(hypervisor.tool("ovsdb-tool", &["create", &database, SCHEMA]), None)?;
+        Ok(hypervisor)
+    }
+
+    /// The integration bridge: what Bulkhead does itself for a switch that is declared with `ovsdb:`.
+    pub(crate) fn integration_bridge(&self, datapath_id: u64) -> Result<()> {
         let bridge = format!("other-config:datapath-id={datapath_id:016x}");
-        hypervisor.vsctl(&[
+        self.vsctl(&[
             "add-br",
             BRIDGE,
             "--",
@@ -76,27 +116,48 @@ impl Hypervisor {
             // In-band control lets whoever uses the controller's address past every entry.
             "other-config:disable-in-band=true",
             &bridge,
-        ])?;
-        Ok((hypervisor, daemons))
+        ])
+        .map(drop)
     }
 
-    fn start(&self, record: &Record) -> Result<Daemons> {
+    /// Starts one of its daemons, and waits until it answers. The database comes first.
+    pub(crate) fn start(&self, record: &Record, daemon: Daemon) -> Result<Running> {
+        match daemon {
+            Daemon::Database => self.start_database(record),
+            Daemon::Switch => self.start_switch(record),
+        }
+    }
+
+    fn start_database(&self, record: &Record) -> Result<Running> {
         let database = self.path("conf.db");
-        command::succeed(self.tool("ovsdb-tool", &["create", &database, SCHEMA]), None)?;
         let remote = format!("--remote=punix:{}", self.path("db.sock"));
         let log = format!("--log-file={}", self.path("ovsdb-server.log"));
         let control = format!("--unixctl={}", self.path("ovsdb-server.ctl"));
         let managers = "--remote=db:Open_vSwitch,Open_vSwitch,manager_options";
         let mut server = self.daemon("ovsdb-server", &[&database, &remote, managers, &log, &control, "-vconsole:off"]);
+        // What a daemon that was killed left says nothing about the next one.
+        self.forget("db.sock")?;
         let server = record.start(|| Ok(self.namespace.spawn(&mut server)?))?;
         self.until_there("db.sock", server.process, "ovsdb-server.log")?;
         command::succeed(self.tool("ovs-vsctl", &[&self.database(), "--no-wait", "init"]), None)?;
+        Ok(server)
+    }
+
+    fn start_switch(&self, record: &Record) -> Result<Running> {
         let (target, log) = (self.socket(), format!("--log-file={}", self.path("ovs-vswitchd.log")));
         let control = format!("--unixctl={}", self.path("vs.ctl"));
         let mut switch = self.daemon("ovs-vswitchd", &[&target, &log, &control, "-vconsole:off"]);
+        self.forget("vs.ctl")?;
         let switch = record.start(|| Ok(self.namespace.spawn(&mut switch)?))?;
         self.until_there("vs.ctl", switch.process, "ovs-vswitchd.log")?;
-        Ok(Daemons { database: server, switch })
+        Ok(switch)
+    }
+
+    fn forget(&self, socket: &str) -> Result<()> {
+        match std::fs::remove_file(self.dir.join(socket)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A daemon in the foreground: its number is then known, and it needs no pid file.
@@ -166,6 +227,10 @@ impl Hypervisor {
         self.socket()
     }
 
+    pub(crate) fn control_network(&self) -> ControlNetwork {
+        self.control
+    }
+
     /// The host's address on the control link: a controller in the host's namespace listens here.
     #[must_use]
     pub fn controller_address(&self) -> Ipv4Addr {
@@ -229,12 +294,24 @@ impl Hypervisor {
         Control::open(&self.dir.join("vs.ctl"))
     }
 
-    /// Adds an interface of this namespace to the bridge, under its own name, and returns its OpenFlow number.
+    /// One of Open vSwitch's programs, told to talk to this hypervisor's daemons.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        self.tool(program, &[])
+    }
+
+    /// Adds an interface of this namespace to the bridge, under its own name, with further words of `ovs-vsctl set`,
+    /// and returns its OpenFlow number.
     ///
     /// # Errors
     /// When the switch cannot open it.
-    pub fn add_port(&self, port: &str) -> Result<u32> {
-        self.vsctl(&["add-port", BRIDGE, port])?;
+    pub fn add_port(&self, port: &str, settings: &[&str]) -> Result<u32> {
+        let mut arguments = vec!["add-port", BRIDGE, port];
+        if !settings.is_empty() {
+            arguments.extend(["--", "set", "interface", port]);
+            arguments.extend(settings);
+        }
+        self.vsctl(&arguments)?;
         let number = self.vsctl(&["get", "interface", port, "ofport"])?;
         number.trim().parse().with_context(|| format!("the switch cannot open port {port}"))
     }

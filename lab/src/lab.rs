@@ -1,19 +1,20 @@
 //! A lab: everything that one test or demo put up, and its removal.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bulkhead_topology::Mac;
 
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Daemon, Hypervisor};
 use crate::process::Process;
 use crate::state::{self, Record, Running, base36};
-use crate::workload::{Spec, Workload, check_name};
+use crate::workload::{Spec, Workload, check_name, check_word};
 
 /// Longest prefix of a lab's name: sockets below its directory have to fit in 108 bytes (unix(7)).
-const PREFIX_MOST: usize = 12;
+pub(crate) const PREFIX_MOST: usize = 16;
 
 /// Programs without which there is no lab, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 4] = [
@@ -40,6 +41,7 @@ pub fn missing() -> Option<String> {
 pub struct Lab {
     record: Record,
     running: Vec<Running>,
+    daemons: BTreeMap<(String, Daemon), Process>,
     hypervisors: u32,
     links: String,
 }
@@ -62,14 +64,13 @@ impl Lab {
     /// # Errors
     /// When the labs' directory cannot be used.
     pub fn host_only(prefix: &str) -> Result<Lab> {
-        check_name(prefix)?;
-        ensure!(prefix.len() <= PREFIX_MOST, "a lab's prefix has at most {PREFIX_MOST} letters");
+        check_word(prefix, PREFIX_MOST)?;
         state::sweep()?;
         let record = Record::create(prefix)?;
         // `b` PID `-` LAB `-` HYPERVISOR: 4194304 processes (proc(5), pid_max) are 5 letters, 4 and 3 are left.
         let number = record.tag().rsplit('-').next().unwrap_or_default().parse().unwrap_or(0);
         let links = format!("b{}-{}", base36(std::process::id()), base36(number));
-        Ok(Lab { record, running: Vec::new(), hypervisors: 0, links })
+        Ok(Lab { record, running: Vec::new(), daemons: BTreeMap::new(), hypervisors: 0, links })
     }
 
     /// The lab's name on this machine; its namespaces' names begin with it.
@@ -93,10 +94,49 @@ impl Lab {
         check_name(name)?;
         let link = format!("{}-{}", self.links, base36(self.hypervisors));
         self.hypervisors += 1;
-        let (hypervisor, daemons) = Hypervisor::build(&self.record, name, datapath_id, &link)
-            .with_context(|| format!("hypervisor {name} does not come up"))?;
-        self.running.extend([daemons.database, daemons.switch]);
-        Ok(hypervisor)
+        let mut build = || -> Result<Hypervisor> {
+            let hypervisor = Hypervisor::build(&self.record, name, &link)?;
+            for daemon in [Daemon::Database, Daemon::Switch] {
+                let running = hypervisor.start(&self.record, daemon)?;
+                self.daemons.insert((name.to_owned(), daemon), running.process);
+                self.running.push(running);
+            }
+            hypervisor.integration_bridge(datapath_id)?;
+            Ok(hypervisor)
+        };
+        build().with_context(|| format!("hypervisor {name} does not come up"))
+    }
+
+    /// The process of a hypervisor's daemon.
+    ///
+    /// # Errors
+    /// When it is not one of this lab's.
+    pub fn daemon(&self, hypervisor: &str, daemon: Daemon) -> Result<Process> {
+        self.daemons.get(&(hypervisor.to_owned(), daemon)).copied().context("no daemon of this lab")
+    }
+
+    /// Ends a hypervisor's daemon. [`Lab::start_daemon`] starts it again.
+    ///
+    /// # Errors
+    /// When it is not one of this lab's, or was ended already.
+    pub fn stop_daemon(&mut self, on: &Hypervisor, daemon: Daemon, how: End) -> Result<()> {
+        self.end(self.daemon(on.name(), daemon)?, how)
+    }
+
+    /// Starts a hypervisor's daemon that was stopped, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_daemon(&mut self, on: &Hypervisor, daemon: Daemon) -> Result<()> {
+        let running = on.start(&self.record, daemon)?;
+        self.daemons.insert((on.name().to_owned(), daemon), running.process);
+        self.running.push(running);
+        Ok(())
+    }
+
+    /// Everything that was written down about it, for what is built beside it.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
     }
 
     /// Starts a workload of the shop's network and plugs it into a hypervisor's switch.

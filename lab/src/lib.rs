@@ -17,6 +17,7 @@
 
 pub mod command;
 pub mod control;
+pub mod fabric;
 pub mod frames;
 pub mod hypervisor;
 pub mod interrupt;
@@ -24,16 +25,23 @@ mod lab;
 pub mod live;
 pub mod probe;
 pub mod process;
+pub mod scenario;
 pub mod serve;
 pub mod state;
+pub mod stream;
+pub mod underlay;
 pub mod workload;
 
 pub use bulkhead_netlink::Namespace;
 pub use control::Control;
+pub use fabric::{Fabric, Site};
 pub use frames::Wire;
-pub use hypervisor::Hypervisor;
+pub use hypervisor::{Daemon, Datapath, Hypervisor};
 pub use lab::{End, Lab, missing};
 pub use live::Live;
 pub use probe::{Answer, Probe, Service};
+pub use scenario::Scenario;
 pub use serve::Listeners;
+pub use stream::{Losses, Stream};
+pub use underlay::Underlay;
 pub use workload::{Family, Spec, Way, Workload};

@@ -1,14 +1,17 @@
 //! `bulkhead-lab`: builds labs on this machine, and shows Bulkhead at work in one.
 
+mod controller;
 mod demo;
+mod site;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bulkhead_lab::{Listeners, Namespace, Service, interrupt, state};
+use bulkhead_lab::{Family, Listeners, Namespace, Service, interrupt, state};
 use clap::{Args, Parser, Subcommand};
 
+use crate::controller::Programs;
 use crate::demo::shop;
 
 /// The answer is no, in the contract's exit codes.
@@ -26,10 +29,29 @@ struct Command {
 enum Verb {
     /// Shows the three-tier shop enforced: every pair probed with real packets, a live connection cut
     Demo(Demo),
-    /// Puts the three-tier shop up and leaves it up
-    Up(Shop),
-    /// Takes down every lab that was left up or left behind
-    Down,
+    /// Puts a scenario up and leaves it up; one that is up already is left as it is
+    Up(Up),
+    /// Takes a scenario down, or every lab that was left up or left behind
+    Down {
+        /// A scenario's name or file, or a lab's tag; everything if left out
+        lab: Option<String>,
+    },
+    /// Says what is up, where it is, and whether it runs. Exits with 3 if something does not
+    Status {
+        /// As in `down`
+        lab: Option<String>,
+    },
+    /// Runs a program in a workload, in a hypervisor, or as `rogue` in the underlay: `exec web ping 10.0.0.21`
+    Exec {
+        /// Which lab, as in `down`; needed if several are up
+        #[arg(long)]
+        lab: Option<String>,
+        /// Where
+        place: String,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<String>,
+    },
     /// Sends one real probe in the lab that is up: `probe web-1 app-1 8080/tcp`. Exits with 3 if nothing comes back
     Probe(Ask),
     /// Says whether this machine can hold a lab. Exits with 3 if not, and says what is missing
@@ -55,6 +77,19 @@ struct Demo {
     all: bool,
     #[command(flatten)]
     shop: Shop,
+}
+
+#[derive(Args)]
+struct Up {
+    /// The scenario
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Start a controller with it, and apply the scenario's resources
+    #[arg(long)]
+    with_controller: bool,
+    /// As in `demo`
+    #[arg(long, value_name = "DIR", env = "BULKHEAD_BIN_DIR")]
+    bin_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -99,15 +134,18 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(demo) => {
             interrupt::install()?;
             let options = demo::Options { keep: demo.keep, sim: demo.sim, all: demo.all };
-            let passed = demo::run(&programs(&demo.shop)?, options)?;
+            let passed = demo::run(&find(demo.shop.bin_dir.as_deref())?, &demo.shop.examples, options)?;
             Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Verb::Up(shop) => {
+        Verb::Up(up) => {
             interrupt::install()?;
-            demo::up(&programs(&shop)?)?;
+            let programs = if up.with_controller { Some(find(up.bin_dir.as_deref())?) } else { None };
+            site::up(&up.file, programs.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Down => down(),
+        Verb::Down { lab } => site::down(lab.as_deref()),
+        Verb::Status { lab } => site::status(lab.as_deref()),
+        Verb::Exec { lab, place, program } => site::exec(lab.as_deref(), &place, &program),
         Verb::Check => Ok(match bulkhead_lab::missing() {
             None => {
                 println!("yes, labs with a real Open vSwitch");
@@ -119,7 +157,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
             }
         }),
         Verb::Probe(ask) => {
-            let answer = shop::ask(&ask.from, &ask.to, ask.service, ask.v6)?;
+            let family = if ask.v6 { Family::V6 } else { Family::V4 };
+            let answer = match site::ask(&ask.from, &ask.to, ask.service, family)? {
+                Some(answer) => answer,
+                None => shop::ask(&ask.from, &ask.to, ask.service, family)?,
+            };
             println!("{answer}");
             Ok(if answer.passed() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
         }
@@ -134,25 +176,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
     }
 }
 
-fn programs(shop: &Shop) -> Result<demo::Programs> {
+/// `bulkheadd` and `bulkhead`, in a directory or beside this program.
+fn find(bin_dir: Option<&Path>) -> Result<Programs> {
     let own = std::env::current_exe().context("where is this program?")?;
-    let beside = own.parent().map(PathBuf::from).unwrap_or_default();
-    demo::Programs::find(&shop.bin_dir.clone().unwrap_or(beside), &shop.examples)
-}
-
-fn down() -> Result<ExitCode> {
-    let swept = state::take_down()?;
-    for tag in &swept.removed {
-        println!("{tag} is gone");
-    }
-    for (tag, pid) in &swept.busy {
-        println!("{tag} belongs to process {pid}, which still runs; left alone");
-    }
-    for (tag, why) in &swept.failed {
-        println!("{tag} is not wholly gone: {why}");
-    }
-    if swept == state::Swept::default() {
-        println!("there is no lab");
-    }
-    Ok(if swept.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Programs::find(bin_dir.or(own.parent()).unwrap_or(Path::new(".")))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use bulkhead_netlink::Namespace;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::serve::GREETING;
@@ -23,7 +24,8 @@ pub const PATIENCE: Duration = Duration::from_millis(400);
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Service {
     /// A TCP connection to this port, and the greeting of a [listener](crate::Listeners).
     Tcp(u16),
@@ -62,6 +64,20 @@ impl fmt::Display for Service {
             Service::Udp(port) => write!(out, "{port}/udp"),
             Service::Icmp => out.write_str("ping"),
         }
+    }
+}
+
+impl From<Service> for String {
+    fn from(service: Service) -> String {
+        service.to_string()
+    }
+}
+
+impl TryFrom<String> for Service {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Service> {
+        text.parse()
     }
 }
 
@@ -212,7 +228,7 @@ impl Probe {
         let socket = self.socket(Type::RAW, protocol)?;
         let peer = SocketAddr::from((self.to, 0)).into();
         let token = token();
-        let request = echo_request(self.to.is_ipv4(), token);
+        let request = echo_request(self.to.is_ipv4(), token, 1);
         let mut packet = [0; 512];
         self.exchange(
             || socket.send_to(&request, &peer).map(drop),
@@ -309,16 +325,16 @@ fn left(deadline: Instant) -> Duration {
 }
 
 /// A number that tells this probe's packets from every other's of this process.
-fn token() -> u16 {
+pub(crate) fn token() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// An echo request whose identifier is the token (RFC 792, RFC 4443 §4.1). The kernel fills in ICMPv6 checksums.
-fn echo_request(v4: bool, token: u16) -> Vec<u8> {
+pub(crate) fn echo_request(v4: bool, token: u16, sequence: u16) -> Vec<u8> {
     let mut packet = vec![if v4 { 8 } else { 128 }, 0, 0, 0];
     packet.extend_from_slice(&token.to_be_bytes());
-    packet.extend_from_slice(&[0, 1]);
+    packet.extend_from_slice(&sequence.to_be_bytes());
     packet.extend_from_slice(b"bulkhead");
     if v4 {
         let sum = packet.chunks(2).fold(0u32, |sum, pair| {
@@ -390,24 +406,24 @@ mod tests {
     #[test]
     fn echo_requests_carry_a_right_checksum() {
         for token in [0, 1, 0x7fff, 0xffff] {
-            assert_eq!(sum(&echo_request(true, token)), 0xffff, "{token}");
+            assert_eq!(sum(&echo_request(true, token, 1)), 0xffff, "{token}");
         }
     }
 
     #[test]
     fn only_the_own_reply_counts() {
-        let mut reply = echo_request(true, 7);
+        let mut reply = echo_request(true, 7, 1);
         reply[0] = 0;
         assert_eq!(echo_answer(TO, 7, &ipv4(&reply)), Some(Answer::Passed));
         assert_eq!(echo_answer(TO, 8, &ipv4(&reply)), None);
         // The request itself, seen on the way out.
-        assert_eq!(echo_answer(TO, 7, &ipv4(&echo_request(true, 7))), None);
+        assert_eq!(echo_answer(TO, 7, &ipv4(&echo_request(true, 7, 1))), None);
     }
 
     #[test]
     fn an_error_counts_if_it_is_about_the_own_request() {
         let mut error = vec![3, 13, 0, 0, 0, 0, 0, 0];
-        error.extend_from_slice(&ipv4(&echo_request(true, 7)));
+        error.extend_from_slice(&ipv4(&echo_request(true, 7, 1)));
         assert_eq!(echo_answer(TO, 7, &ipv4(&error)), Some(Answer::Unreachable));
         assert_eq!(echo_answer(TO, 8, &ipv4(&error)), None);
         assert_eq!(echo_answer(IpAddr::V4(Ipv4Addr::LOCALHOST), 7, &ipv4(&error)), None);
@@ -425,7 +441,7 @@ mod tests {
 
     #[test]
     fn short_packets_say_nothing() {
-        let mut reply = echo_request(true, 7);
+        let mut reply = echo_request(true, 7, 1);
         reply[0] = 0;
         let whole = ipv4(&reply);
         for length in 0..24 {

@@ -62,6 +62,15 @@ pub struct Swept {
     pub failed: Vec<(String, String)>,
 }
 
+impl Swept {
+    /// Both together.
+    pub fn add(&mut self, other: Swept) {
+        self.removed.extend(other.removed);
+        self.busy.extend(other.busy);
+        self.failed.extend(other.failed);
+    }
+}
+
 /// Which labs a removal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which<'a> {
@@ -143,6 +152,11 @@ pub fn take_down() -> Result<Swept> {
 pub fn kept() -> Result<Vec<String>> {
     let labs = labs(&open_base()?)?.into_iter();
     Ok(labs.filter(|(_, dir)| load(dir).is_some_and(|belongings| belongings.kept)).map(|(tag, _)| tag).collect())
+}
+
+/// The directory of a lab.
+pub(crate) fn directory(tag: &str) -> Result<PathBuf> {
+    Ok(open_base()?.join(tag))
 }
 
 /// Removes one lab that was kept.
@@ -383,7 +397,7 @@ pub(crate) struct Running {
 }
 
 /// A /30 between the host and one hypervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ControlNetwork(u16);
 
 impl ControlNetwork {
@@ -391,6 +405,9 @@ impl ControlNetwork {
         let [high, low] = (self.0 * 4 + host).to_be_bytes();
         std::net::Ipv4Addr::new(169, 254, 64 + high, low)
     }
+
+    /// What all of them are in.
+    pub(crate) const ALL: (std::net::Ipv4Addr, u8) = (std::net::Ipv4Addr::new(169, 254, 64, 0), 18);
 
     /// How many leading bits its two addresses share.
     pub(crate) const LENGTH: u8 = 30;

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use bulkhead_netlink::{LinkChange, Namespace, Veth};
 use bulkhead_topology::Mac;
 
-use crate::hypervisor::Hypervisor;
+use crate::frames::Wire;
+use crate::hypervisor::{Datapath, Hypervisor};
 use crate::state::Record;
 
 /// The interface inside a workload.
@@ -49,6 +50,8 @@ pub struct Spec {
     pub routes: Vec<Way>,
     /// The longest packet that it sends, in bytes: 68 to 65535, and for IPv6 at least 1280.
     pub mtu: u16,
+    /// How the switch reaches its port.
+    pub datapath: Datapath,
     /// No ARP, no IPv6, no addresses: nothing comes out but what a test puts in.
     pub silent: bool,
 }
@@ -63,6 +66,7 @@ impl Spec {
             ips: ips.iter().map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })).collect(),
             routes: vec![Way::on_link([198, 51, 100, 0], 24), Way::on_link([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 64)],
             mtu: MTU,
+            datapath: Datapath::System,
             silent: false,
         }
     }
@@ -122,9 +126,32 @@ impl Workload {
         for way in &spec.routes {
             inside.add_route(way.to, way.length, way.via, INTERFACE)?;
         }
-        let port = hypervisor.add_port(&spec.name)?;
+        let port = plug(hypervisor, &spec.name, spec.mac, spec.datapath)?;
         let ips = spec.ips.iter().map(|(ip, _)| *ip).collect();
         Ok(Workload { name: spec.name.clone(), namespace, mac: spec.mac, ips, port })
+    }
+
+    /// The handle for a workload of a lab that is up.
+    pub(crate) fn of(tag: &str, name: &str, mac: Mac, ips: &[IpAddr], port: u32) -> Workload {
+        let namespace = Namespace::named(&format!("{tag}-{name}"));
+        Workload { name: name.to_owned(), namespace, mac, ips: ips.to_vec(), port }
+    }
+
+    /// Takes its link to another hypervisor, and plugs it in there. What it has inside stays: addresses, connections.
+    pub(crate) fn carry(&mut self, from: &Hypervisor, to: &Hypervisor, datapath: Datapath) -> Result<()> {
+        from.del_port(&self.name)?;
+        from.namespace().netlink()?.set(&self.name, &[LinkChange::Namespace(to.namespace().clone())])?;
+        to.namespace().netlink()?.set(&self.name, &[LinkChange::Up])?;
+        self.port = plug(to, &self.name, self.mac, datapath)?;
+        Ok(())
+    }
+
+    /// Its interface, from inside: what is injected here is what it sends, what is received is what reaches it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn wire(&self) -> Result<Wire> {
+        Wire::open(&self.namespace, INTERFACE)
     }
 
     /// Its name, which is its switch port's.
@@ -164,6 +191,17 @@ impl Workload {
     }
 }
 
+/// Adds a port to the switch as Neutron, libvirt and container networks do: with the name and the MAC of what is
+/// behind it (Documentation/topics/integration.rst).
+fn plug(on: &Hypervisor, name: &str, mac: Mac, datapath: Datapath) -> Result<u32> {
+    let (id, mac) = (format!("external_ids:iface-id={name}"), format!("external_ids:attached-mac=\"{mac}\""));
+    let mut settings = vec![id.as_str(), &mac];
+    if datapath == Datapath::Afxdp {
+        settings.extend(Datapath::AFXDP);
+    }
+    on.add_port(name, &settings)
+}
+
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -193,12 +231,17 @@ impl Family {
     }
 }
 
-/// Names become names of interfaces, namespaces and directories, and words of `ovs-vsctl`.
+/// Names of hypervisors and workloads also become names of interfaces.
 pub(crate) fn check_name(name: &str) -> Result<()> {
+    check_word(name, NAME_MOST)
+}
+
+/// Names become names of namespaces and directories, and words of `ovs-vsctl`.
+pub(crate) fn check_word(name: &str, most: usize) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
     ensure!(
-        (1..=NAME_MOST).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['-', '.']),
-        "`{name}` cannot name an interface: use 1 to {NAME_MOST} of a-z, 0-9, `-`, `.` and `_`"
+        (1..=most).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['-', '.']),
+        "`{name}` is no name here: use 1 to {most} of a-z, 0-9, `-`, `.` and `_`"
     );
     Ok(())
 }

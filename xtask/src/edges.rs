@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("bulkhead-lab", &["topology", "netlink"]),
+    ("bulkhead-lab", &["topology", "netlink", "types"]),
     (
         "bulkhead-tests",
         &[

@@ -8,8 +8,8 @@ use anyhow::Result;
 use bulkhead_lab::probe::run_all;
 use bulkhead_lab::{Answer, Family, Probe, Service, Workload};
 
-use super::controller::{Controller, Expected, Question, Verdict};
 use super::shop::{Host, SERVICES};
+use crate::controller::{Controller, Expected, Question, Verdict};
 
 /// How long a probe that ought to pass may take; long enough for TCP to repeat its first packet once.
 const PASSING: Duration = Duration::from_millis(2500);
@@ -71,8 +71,8 @@ fn expectations(controller: &Controller, hosts: &[Host]) -> Result<Vec<Cell>> {
         for (to, destination) in hosts.iter().enumerate().filter(|(to, _)| *to != from) {
             for service in SERVICES {
                 for family in Family::ALL {
-                    let question = Question { from: source, to: destination, service, family };
-                    let expected = controller.reach(question)?;
+                    let (asker, asked) = (source.reference(family), destination.reference(family));
+                    let expected = controller.reach(&Question { from: asker, to: asked, service, family })?;
                     cells.push(Cell { from, to, service, family, expected, observed: Observed::Real(Answer::Silence) });
                 }
             }
@@ -106,7 +106,8 @@ impl Matrix {
         let mut cells = expectations(controller, &hosts)?;
         for cell in &mut cells {
             if let (Some(from), Some(to)) = (hosts.get(cell.from), hosts.get(cell.to)) {
-                let question = Question { from, to, service: cell.service, family: cell.family };
+                let (from, to) = (from.reference(cell.family), to.reference(cell.family));
+                let question = &Question { from, to, service: cell.service, family: cell.family };
                 cell.observed = Observed::Traced(controller.trace(question)?);
             }
         }

@@ -75,17 +75,16 @@ pub(crate) fn build(lab: &mut Lab, hypervisor: &Hypervisor) -> Result<Vec<Worklo
 }
 
 /// Sends one probe in the lab that was left up.
-pub(crate) fn ask(from: &str, to: &str, service: Service, v6: bool) -> Result<Answer> {
+pub(crate) fn ask(from: &str, to: &str, service: Service, family: Family) -> Result<Answer> {
     let hosts = hosts()?;
     let find = |name: &str| hosts.iter().find(|host| host.name == name).with_context(|| format!("there is no {name}"));
     let (from, to) = (find(from)?, find(to)?);
     let kept = state::kept()?;
     let tag = match kept.as_slice() {
-        [] => bail!("no lab is up: `bulkhead-lab up` first"),
+        [] => bail!("no lab is up: `bulkhead-lab demo --keep` or `bulkhead-lab up FILE` first"),
         [.., tag] => tag,
     };
     let port = if from.managed { from.name } else { EXTERNAL.1 };
-    let family = if v6 { Family::V6 } else { Family::V4 };
     let probe = Probe {
         from: Namespace::named(&format!("{tag}-{port}")),
         source: Some(from.ip(family)),

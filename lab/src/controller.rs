@@ -12,8 +12,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::shop::Host;
-
 /// How long the controller may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
@@ -29,24 +27,22 @@ const PORT_TRIES: usize = 3;
 /// Pause between two looks at something that is coming.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The programs and documents of a demo.
+/// The controller and the operator's CLI, as files.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     daemon: PathBuf,
     cli: PathBuf,
-    pub(crate) examples: PathBuf,
 }
 
 impl Programs {
     /// Finds them, or says what to build.
-    pub(crate) fn find(bin_dir: &Path, examples: &Path) -> Result<Programs> {
+    pub(crate) fn find(bin_dir: &Path) -> Result<Programs> {
         let program = |name: &str| {
             let path = bin_dir.join(name);
             ensure!(path.is_file(), "{} is missing: `cargo build --workspace --bins`", path.display());
             Ok(path)
         };
-        ensure!(examples.is_dir(), "{} is no directory of documents", examples.display());
-        Ok(Programs { daemon: program("bulkheadd")?, cli: program("bulkhead")?, examples: examples.to_owned() })
+        Ok(Programs { daemon: program("bulkheadd")?, cli: program("bulkhead")? })
     }
 }
 
@@ -56,8 +52,6 @@ pub(crate) struct Controller {
     agent: ureq::Agent,
     /// Where it answers, as a URL.
     pub(crate) server: String,
-    /// Where it waits for switches.
-    pub(crate) openflow: SocketAddr,
 }
 
 /// One side of an answer to "who decides?"; the parts of it that the demo prints.
@@ -124,29 +118,36 @@ struct Switch {
 }
 
 /// A question that `/v1/reach` and `/v1/trace` take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Question<'a> {
-    pub(crate) from: &'a Host,
-    pub(crate) to: &'a Host,
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    /// A workload's name, or `ip:` and an address.
+    pub(crate) from: String,
+    /// The same.
+    pub(crate) to: String,
     pub(crate) service: Service,
     pub(crate) family: Family,
 }
 
 impl Controller {
-    /// Starts a controller with an empty store that waits for switches at `address`, and waits until it answers.
-    pub(crate) fn start(lab: &mut Lab, programs: &Programs, address: Ipv4Addr) -> Result<Controller> {
+    /// A controller that runs already.
+    pub(crate) fn at(server: &str, programs: &Programs) -> Controller {
         let timeouts = ureq::Agent::config_builder().timeout_global(Some(REQUEST_LIMIT)).http_status_as_error(false);
         let agent = ureq::Agent::new_with_config(timeouts.build());
+        Controller { cli: programs.cli.clone(), agent, server: server.to_owned() }
+    }
+
+    /// Starts a controller with an empty store, waits until it answers, and says where at `address` it waits for
+    /// switches.
+    pub(crate) fn start(lab: &mut Lab, programs: &Programs, address: Ipv4Addr) -> Result<(Controller, SocketAddr)> {
         for _ in 0..PORT_TRIES {
             let (listen, openflow) = (free(Ipv4Addr::LOCALHOST)?, free(address)?);
             let mut daemon = Command::new(&programs.daemon);
             daemon.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
             daemon.arg(lab.dir().join("data"));
             let process = lab.program("bulkheadd", daemon)?;
-            let (cli, server) = (programs.cli.clone(), format!("http://{listen}"));
-            let controller = Controller { cli, agent: agent.clone(), server, openflow };
+            let controller = Controller::at(&format!("http://{listen}"), programs);
             if controller.answers(process) {
-                return Ok(controller);
+                return Ok((controller, openflow));
             }
             if process.runs() {
                 break;
@@ -201,7 +202,7 @@ impl Controller {
     }
 
     /// The reference's verdict, and the rule that decides.
-    pub(crate) fn reach(&self, question: Question<'_>) -> Result<Expected> {
+    pub(crate) fn reach(&self, question: &Question) -> Result<Expected> {
         let answer: Reach = self.post("/v1/reach", &question.body())?;
         let rule = match answer.verdict {
             Verdict::Allow => match (answer.egress.decider(), answer.ingress.decider()) {
@@ -216,7 +217,7 @@ impl Controller {
     }
 
     /// What the compiled stages do to the packet.
-    pub(crate) fn trace(&self, question: Question<'_>) -> Result<Verdict> {
+    pub(crate) fn trace(&self, question: &Question) -> Result<Verdict> {
         Ok(self.post::<Trace>("/v1/trace", &question.body())?.verdict)
     }
 
@@ -248,11 +249,11 @@ impl Side {
     }
 }
 
-impl Question<'_> {
-    fn body(self) -> Value {
+impl Question {
+    fn body(&self) -> Value {
         let mut body = json!({
-            "from": self.from.reference(self.family),
-            "to": self.to.reference(self.family),
+            "from": self.from,
+            "to": self.to,
             "protocol": self.service.protocol(self.family),
             "family": self.family.number(),
         });

@@ -1,0 +1,267 @@
+//! Scenarios: topologies as data. In a file, the first document says which hosts there are, and the documents after it
+//! are Bulkhead's own: networks, policies, zones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use bulkhead_topology::{IpNet, Mac};
+use bulkhead_types::Resource;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::hypervisor::Datapath;
+use crate::lab::PREFIX_MOST;
+use crate::probe::Service;
+use crate::underlay::{self, RESERVED};
+use crate::workload::{MTU, check_name, check_word};
+
+/// A lab's hosts, and the documents that say what they may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name: 1 to 16 of `a-z`, `0-9`, `-`, `.` and `_`.
+    pub lab: String,
+    /// What it is for, in a sentence.
+    #[serde(default)]
+    pub about: String,
+    /// How the switches reach their ports.
+    #[serde(default)]
+    pub datapath: Datapath,
+    /// The underlay's MTU in bytes, without the Ethernet header.
+    #[serde(default = "underlay_mtu")]
+    pub underlay_mtu: u16,
+    /// What every pair is asked for.
+    pub services: Vec<Service>,
+    /// The hosts with a switch.
+    pub hypervisors: Vec<Host>,
+    /// What is plugged into the switches.
+    pub workloads: Vec<Guest>,
+    /// Bulkhead's documents: networks, policies, zones. Switches and workloads follow from the above.
+    #[serde(default)]
+    pub resources: Vec<Value>,
+}
+
+/// A hypervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Host {
+    /// Its name, and its switch's.
+    pub name: String,
+    /// Its address in the underlay, where tunnels end; all of a scenario in one /24 or /64.
+    pub vtep: IpAddr,
+}
+
+/// A workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Guest {
+    /// Its name, and its switch port's.
+    pub name: String,
+    /// Where it runs.
+    pub hypervisor: String,
+    /// The network that it is in.
+    pub network: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Its MAC; left out, one that no other workload of the scenario has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Its addresses, each in a subnet of its network.
+    pub ips: Vec<IpAddr>,
+    /// Routers for everything else, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// Its MTU in bytes.
+    #[serde(default = "workload_mtu")]
+    pub mtu: u16,
+}
+
+fn underlay_mtu() -> u16 {
+    underlay::MTU
+}
+
+fn workload_mtu() -> u16 {
+    MTU
+}
+
+/// Where the MACs begin that a scenario does not give itself. Locally administered.
+const MACS: u64 = 0x02_bb_00_00_00_00;
+
+/// Datapath ids are this and a hypervisor's number.
+const DATAPATH_IDS: u64 = 0xb1;
+
+impl Scenario {
+    /// A scenario without hosts.
+    #[must_use]
+    pub fn new(name: &str) -> Scenario {
+        Scenario {
+            lab: name.to_owned(),
+            about: String::new(),
+            datapath: Datapath::default(),
+            underlay_mtu: underlay::MTU,
+            services: vec![Service::Tcp(80), Service::Udp(53), Service::Icmp],
+            hypervisors: Vec::new(),
+            workloads: Vec::new(),
+            resources: Vec::new(),
+        }
+    }
+
+    /// Adds a hypervisor.
+    #[must_use]
+    pub fn hypervisor(mut self, name: &str, vtep: IpAddr) -> Scenario {
+        self.hypervisors.push(Host { name: name.to_owned(), vtep });
+        self
+    }
+
+    /// Adds a workload with a MAC of its own and no labels.
+    #[must_use]
+    pub fn workload(mut self, name: &str, hypervisor: &str, network: &str, ips: &[IpAddr]) -> Scenario {
+        self.workloads.push(Guest {
+            name: name.to_owned(),
+            hypervisor: hypervisor.to_owned(),
+            network: network.to_owned(),
+            labels: BTreeMap::new(),
+            mac: None,
+            ips: ips.to_vec(),
+            gateways: Vec::new(),
+            mtu: MTU,
+        });
+        self
+    }
+
+    /// Adds one of Bulkhead's documents.
+    #[must_use]
+    pub fn resource(mut self, document: Value) -> Scenario {
+        self.resources.push(document);
+        self
+    }
+
+    /// Reads a scenario from a file's text.
+    ///
+    /// # Errors
+    /// When it is no YAML, or no scenario ([`Scenario::check`]).
+    pub fn parse(text: &str) -> Result<Scenario> {
+        let documents = bulkhead_types::node::read_yaml(text)
+            .map_err(|error| anyhow::anyhow!("line {}: {}", error.mark.line, error.message))?;
+        let mut documents = documents.into_iter();
+        let first = documents.next().context("there is nothing in it")?;
+        let mut scenario = Scenario::deserialize(first).context("the first document is no scenario")?;
+        scenario.resources.extend(documents);
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Whether it can be put up.
+    ///
+    /// # Errors
+    /// When names, addresses or MACs are there twice, something named is not there, or a document is wrong.
+    pub fn check(&self) -> Result<()> {
+        check_word(&self.lab, PREFIX_MOST)?;
+        ensure!(!self.hypervisors.is_empty(), "there is no hypervisor");
+        let mut names: BTreeSet<&str> = RESERVED.into_iter().collect();
+        for name in self.hypervisors.iter().map(|host| &host.name).chain(self.workloads.iter().map(|one| &one.name)) {
+            check_name(name)?;
+            ensure!(names.insert(name), "the name `{name}` is taken");
+        }
+        underlay::check(&self.hypervisors)?;
+        let networks = self.networks()?;
+        let (mut places, mut macs) = (BTreeSet::new(), BTreeSet::new());
+        for (guest, mac) in self.guests() {
+            let name = &guest.name;
+            let at = &guest.hypervisor;
+            ensure!(self.hypervisors.iter().any(|host| host.name == *at), "{name}: there is no hypervisor {at}");
+            let subnets =
+                networks.get(&guest.network).with_context(|| format!("{name}: no network {}", guest.network))?;
+            ensure!(macs.insert((&guest.network, mac)), "{name}: the MAC {mac} is taken");
+            for ip in &guest.ips {
+                ensure!(length(subnets, *ip).is_some(), "{name}: {ip} is in no subnet of {}", guest.network);
+                ensure!(places.insert((&guest.network, ip)), "{name}: the address {ip} is taken");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every workload with its MAC.
+    pub fn guests(&self) -> impl Iterator<Item = (&Guest, Mac)> {
+        self.workloads.iter().zip(1..).map(|(guest, number)| {
+            let octets = (MACS + number).to_be_bytes();
+            let own = || Mac([octets[2], octets[3], octets[4], octets[5], octets[6], octets[7]]);
+            (guest, guest.mac.unwrap_or_else(own))
+        })
+    }
+
+    /// The workload of this name.
+    #[must_use]
+    pub fn guest(&self, name: &str) -> Option<&Guest> {
+        self.workloads.iter().find(|guest| guest.name == name)
+    }
+
+    /// Every hypervisor with its datapath id.
+    pub fn hosts(&self) -> impl Iterator<Item = (&Host, u64)> {
+        self.hypervisors.iter().zip(DATAPATH_IDS..)
+    }
+
+    /// Networks by name, with their subnets.
+    ///
+    /// # Errors
+    /// When one of the documents is wrong.
+    pub fn networks(&self) -> Result<BTreeMap<String, Vec<IpNet>>> {
+        let mut networks = BTreeMap::new();
+        for document in &self.resources {
+            if let Resource::Network(network) = load(document)? {
+                networks.insert(network.name.to_string(), network.subnets.clone());
+            }
+        }
+        Ok(networks)
+    }
+
+    /// How many leading bits of a workload's address are its subnet's.
+    pub(crate) fn prefix(&self, guest: &Guest, ip: IpAddr) -> Result<u8> {
+        let networks = self.networks()?;
+        networks.get(&guest.network).and_then(|subnets| length(subnets, ip)).context("an address in no subnet")
+    }
+
+    /// What `bulkhead apply -f` takes: the scenario's documents, its switches and its workloads.
+    #[must_use]
+    pub fn documents(&self) -> Vec<Value> {
+        let mut documents = self.resources.clone();
+        documents.extend(self.hosts().map(|(host, datapath_id)| {
+            let spec = json!({
+                "driver": "openflow", "datapathId": format!("{datapath_id:#x}"),
+                "vtep": host.vtep.to_string(), "role": "hypervisor",
+            });
+            json!({"kind": "Switch", "metadata": {"name": host.name}, "spec": spec})
+        }));
+        documents.extend(self.guests().map(|(guest, mac)| {
+            let interface = json!({
+                "mac": mac.to_string(), "ips": guest.ips,
+                "attachment": {"switch": guest.hypervisor, "port": guest.name},
+            });
+            let metadata = json!({"name": guest.name, "labels": guest.labels});
+            let spec = json!({"network": guest.network, "interfaces": [interface]});
+            json!({"kind": "Workload", "metadata": metadata, "spec": spec})
+        }));
+        documents
+    }
+}
+
+/// How many leading bits the narrowest subnet has that an address is in.
+fn length(subnets: &[IpNet], ip: IpAddr) -> Option<u8> {
+    subnets.iter().filter(|net| net.contains(ip)).map(|net| net.prefix_len()).max()
+}
+
+fn load(document: &Value) -> Result<Resource> {
+    match bulkhead_types::load(&document.to_string()) {
+        Ok(resource) => Ok(resource),
+        Err(found) => {
+            let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?");
+            let words: Vec<_> = found.iter().map(|one| format!("{} {}", one.path, one.message)).collect();
+            bail!("{name}: {}", words.join("; "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
