@@ -166,11 +166,8 @@ impl Compiler {
         }
         if here {
             self.rule_on.entry(number).or_default().insert(name.clone());
-        } else if let Some(on) = self.rule_on.get_mut(&number) {
-            on.remove(name);
-            if on.is_empty() {
-                self.rule_on.remove(&number);
-            }
+        } else {
+            self.off(number, name);
         }
         for (prefix, by) in counts {
             if switch.count_prefix(prefix, by) {
@@ -301,11 +298,16 @@ impl Compiler {
     /// The policy that isolates an identity, or would: the first by priority, then name.
     fn isolation(&self, identity: u32, direction: Direction, lane: Lane) -> Option<&CompiledPolicy> {
         let groups = self.index.identities.get(&identity)?.groups.iter();
-        let subjects = groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects);
-        let policies = subjects.filter_map(|name| self.policies.get(name));
-        let asked = policies.filter(|p| lane == Lane::Staged || !p.policy.staged);
-        let isolating = asked.filter(|p| p.policy.tier == Tier::Application && p.policy.isolate.get(direction));
-        isolating.min_by_key(|p| (p.policy.priority, &p.policy.name))
+        let groups = groups.filter_map(|group| self.index.groups.get(group));
+        let first = groups.flat_map(|group| {
+            let first = |staged| {
+                let (of, lane, priority, name) = group.isolating.first_from(&(direction, staged, 0, None))?;
+                (*of == direction && *lane == staged).then_some((*priority, name.as_ref()?))
+            };
+            [first(false), first(true).filter(|_| lane == Lane::Staged)]
+        });
+        let (_, name) = first.flatten().min()?;
+        self.policies.get(name)
     }
 
     fn denial(&self, identity: u32, direction: Direction, cause: Cause) -> Outcome {
