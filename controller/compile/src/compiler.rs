@@ -151,9 +151,8 @@ impl Compiler {
     /// Forgets the numbers of names that nobody has any more; what was forgotten, to be stored. No program changes
     /// by it. Costs a look at every name.
     pub fn forget(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
-        let prefixes = self.switches.values().flat_map(|switch| switch.prefixes.keys());
-        let prefixes = prefixes.filter_map(|prefix| self.numbers.get(Numbered::Prefix, &prefix.to_string()));
-        let prefixes: BTreeSet<u32> = prefixes.collect();
+        let classes = self.switches.values().flat_map(|switch| switch.classes.values());
+        let prefixes: BTreeSet<u32> = classes.map(|class| class.number).collect();
         self.numbers.forget(|kind, number| match kind {
             Numbered::Network => true,
             Numbered::Identity => self.index.identities.contains_key(&number),

@@ -61,6 +61,8 @@ pub(crate) struct Index {
     next: u32,
     identities_by_pair: BTreeMap<Pair, Set<u32>>,
     groups_by_pair: BTreeMap<Pair, Set<u32>>,
+    /// Identities by the names of their ports.
+    pub by_port: BTreeMap<Arc<str>, Set<u32>>,
     /// Groups whose selector has no `key In values`: looked at for every identity.
     loose: Set<u32>,
 }
@@ -170,6 +172,9 @@ impl Index {
         for (key, value) in identity.labels.iter() {
             self.identities_by_pair.entry((key.clone(), value.clone())).or_default().insert(number);
         }
+        for port in identity.ports.keys() {
+            self.by_port.entry(port.clone()).or_default().insert(number);
+        }
         self.identities.insert(number, identity);
     }
 
@@ -187,6 +192,14 @@ impl Index {
                 numbers.remove(&number);
                 if numbers.is_empty() {
                     self.identities_by_pair.remove(&pair);
+                }
+            }
+        }
+        for port in identity.ports.keys() {
+            if let Some(numbers) = self.by_port.get_mut(port) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.by_port.remove(port);
                 }
             }
         }

@@ -64,6 +64,8 @@ fn used_up(numbers: &Numbers) -> Numbers {
 }
 
 proptest! {
+    // Each has a dozen steps.
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn refused_changes_leave_nothing_behind(mut state in state(), steps in steps(12)) {
         let (mut compiler, _) = Compiler::new(&state, Numbers::default()).unwrap();
