@@ -57,10 +57,7 @@ impl Row {
 
     /// The only integer of a column that has one.
     pub fn integer(&self, column: &str) -> Option<i64> {
-        match self.atom(column) {
-            Some(Atom::Integer(integer)) => Some(*integer),
-            _ => None,
-        }
+        self.columns.get(column).and_then(Value::integer)
     }
 
     /// The rows that a column refers to.

@@ -1,104 +1,17 @@
 //! Against a real ovsdb-server: what it tells is understood, what it is told is done.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_ovsdb::{Atom, Condition, Config, Connection, Endpoint, Event, Mutation, Mutator, Operation, Value};
-use std::{
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-use tokio::time::{sleep, timeout};
+mod server;
 
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
-const PATIENCE: Duration = Duration::from_secs(20);
-const CONFIG: &[(&str, &[&str])] = &[
+use bulkhead_ovsdb::{Atom, Condition, Config, Connection, Endpoint, Event, Mutation, Mutator, Operation, Value};
+use server::{Server, act, event};
+
+const TABLES: &[(&str, &[&str])] = &[
     ("Open_vSwitch", &["bridges", "external_ids", "next_cfg"]),
     ("Bridge", &["name", "ports", "fail_mode", "protocols", "external_ids"]),
     ("Port", &["name", "interfaces", "tag", "trunks"]),
     ("Interface", &["name", "type", "options", "ofport"]),
 ];
-
-/// An ovsdb-server of this test's own, with one row in its root table.
-struct Server {
-    dir: tempfile::TempDir,
-    child: Child,
-}
-
-impl Server {
-    /// `None` where there is none to be had.
-    async fn start() -> Option<Self> {
-        if !Path::new(SCHEMA).exists() {
-            eprintln!("NOT TESTED: a session with a real database: {SCHEMA} is missing (package openvswitch-common)");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let made = Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA).status();
-        assert!(made.unwrap().success());
-        let child = serve(dir.path());
-        let server = Self { dir, child };
-        let mut connection = server.connect().await;
-        act(&mut connection, &[insert("Open_vSwitch", vec![], "root")]).await;
-        Some(server)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("db.sock")
-    }
-
-    async fn connect(&self) -> Connection {
-        let endpoint = Endpoint::Unix(self.socket());
-        let connected = timeout(PATIENCE, async {
-            loop {
-                match Connection::open(&endpoint, Config::new("Open_vSwitch", CONFIG)).await {
-                    Ok(connection) => break connection,
-                    // It has not begun to listen.
-                    Err(_) => sleep(Duration::from_millis(2)).await,
-                }
-            }
-        });
-        let mut connection = connected.await.unwrap();
-        assert_eq!(event(&mut connection).await, Event::Ready);
-        connection
-    }
-
-    fn end(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn serve(dir: &Path) -> Child {
-    let remote = format!("--remote=punix:{}", dir.join("db.sock").display());
-    let control = format!("--unixctl={}", dir.join("ctl").display());
-    let lock = dir.join("db.sock");
-    let _ = std::fs::remove_file(lock);
-    let mut server = Command::new("ovsdb-server");
-    server.arg(dir.join("conf.db")).args([remote, control, "-vconsole:off".into()]).env("OVS_RUNDIR", dir);
-    server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-async fn event(connection: &mut Connection) -> Event {
-    timeout(PATIENCE, connection.event()).await.expect("nothing happened")
-}
-
-/// Carries a transaction out and returns when the replica has it.
-async fn act(connection: &mut Connection, operations: &[Operation]) -> Vec<bulkhead_ovsdb::Done> {
-    let number = connection.session().transact(operations).unwrap();
-    loop {
-        match event(connection).await {
-            Event::Transacted(answered, done) if answered == number => return done.unwrap(),
-            Event::Changed => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
 
 fn insert(table: &'static str, row: Vec<(&'static str, Value)>, name: &str) -> Operation {
     Operation::Insert { table, row, name: Some(name.into()) }
@@ -128,7 +41,7 @@ fn bridge(name: &str) -> Vec<Operation> {
 
 #[tokio::test]
 async fn what_one_client_does_another_one_sees() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start(TABLES).await else { return };
     let (mut writer, mut reader) = (server.connect().await, server.connect().await);
     let done = act(&mut writer, &bridge("br-a")).await;
     assert!(done[0].uuid.is_some() && done[3].count == Some(1));
@@ -192,7 +105,7 @@ async fn what_one_client_does_another_one_sees() {
 
 #[tokio::test]
 async fn a_transaction_fails_as_a_whole_and_says_why() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start(TABLES).await else { return };
     let mut connection = server.connect().await;
     act(&mut connection, &bridge("br-a")).await;
     let before = connection.session().replica().clone();
@@ -213,23 +126,23 @@ async fn a_transaction_fails_as_a_whole_and_says_why() {
 
 #[tokio::test]
 async fn a_server_that_ends_is_missed_at_once_and_is_as_before_when_it_is_back() {
-    let Some(mut server) = Server::start().await else { return };
+    let Some(mut server) = Server::start(TABLES).await else { return };
     let mut connection = server.connect().await;
     act(&mut connection, &bridge("br-a")).await;
     let before = connection.session().replica().clone();
     server.end();
     assert!(matches!(event(&mut connection).await, Event::Dead(_)));
-    server.child = serve(server.dir.path());
+    server.begin();
     assert_eq!(server.connect().await.session().replica(), &before);
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_refused() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = Server::start(TABLES).await else { return };
     let endpoint = Endpoint::Unix(server.socket());
-    let mut connection = Connection::open(&endpoint, Config::new("Hardware", CONFIG)).await.unwrap();
+    let mut connection = Connection::open(&endpoint, Config::new("Hardware", TABLES)).await.unwrap();
     let Event::Dead(error) = event(&mut connection).await else { panic!("it is not dead") };
     assert!(error.to_string().contains("get_schema"), "{error}");
-    let nowhere = Endpoint::Unix(server.dir.path().join("nowhere"));
-    assert!(Connection::open(&nowhere, Config::new("Open_vSwitch", CONFIG)).await.is_err());
+    let nowhere = Endpoint::Unix(server.dir().join("nowhere"));
+    assert!(Connection::open(&nowhere, Config::new("Open_vSwitch", TABLES)).await.is_err());
 }

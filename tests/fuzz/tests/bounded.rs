@@ -89,7 +89,7 @@ fn r24_time_is_linear_in_the_length() {
     const GROWN: usize = 8;
     // Squared it would be 64 times as much.
     const MOST: u32 = 40;
-    let growers: [Grower; 12] = [
+    let growers: [Grower; 14] = [
         ("openflow_message", |n| flow_mod(&[0, 24, 0, 8, 0, 0, 0, 0], n)),
         ("openflow_message", |n| flow_mod(&[0x12, 0x34, 0, 8, 1, 2, 3, 4], n)),
         ("openflow_message", |n| message(0, &[], &[0, 9, 0, 8, 0, 0, 0, 0], n)),
@@ -106,6 +106,14 @@ fn r24_time_is_linear_in_the_length() {
                 .into()
         }),
         ("resource_yaml", |n| "kind: Zone\nmetadata: {name: z}\n---\n".repeat(n / 64).into()),
+        ("ovsdb_session", |n| r#"{"id":9,"method":"echo","params":[]}"#.repeat(n / 4).into()),
+        ("ovsdb_session", |n| {
+            let row = |n| format!(r#""{n:08x}-0000-0000-0000-000000000000":{{"insert":{{"ofport":{n}}}}},"#);
+            let rows: String = (0..n / 4).map(row).collect();
+            let update = format!(r#"{{"method":"update2","params":["bulkhead",{{"Interface":{{{rows}"#);
+            let update = format!("{}}}}}]}}", update.trim_end_matches(','));
+            [include_bytes!("../corpus/ovsdb_session/00"), update.as_bytes()].concat()
+        }),
         ("resource_json", |n| format!("{}{}", "[".repeat(20), "{\"kind\":\"Zone\"},".repeat(n)).into()),
     ];
     for (at, (name, make)) in growers.into_iter().enumerate() {

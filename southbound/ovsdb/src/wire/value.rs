@@ -151,6 +151,17 @@ impl Value {
         Self::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 
+    /// The integer, if it is exactly one.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Set(set) if set.len() == 1 => match set.first() {
+                Some(Atom::Integer(integer)) => Some(*integer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Reads a value from its JSON.
     ///
     /// # Errors

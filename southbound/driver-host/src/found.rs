@@ -1,0 +1,95 @@
+//! What a host's database tells of workloads and of the underlay.
+
+use bulkhead_dataplane::host::{HostConfig, HostReport, Plugged, TunnelKind};
+use bulkhead_ovsdb::{Replica, Row};
+
+/// What is monitored (ovs-vswitchd.conf.db(5)). Columns that count packets are left out: they change all the time.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("Open_vSwitch", &["bridges", "next_cfg", "cur_cfg"]),
+    (
+        "Bridge",
+        &["name", "ports", "controller", "datapath_type", "fail_mode", "protocols", "other_config", "external_ids"],
+    ),
+    ("Port", &["name", "interfaces", "external_ids"]),
+    ("Interface", &["name", "type", "options", "external_ids", "ofport", "mtu", "error"]),
+    ("Controller", &["target", "type", "external_ids"]),
+];
+
+fn interfaces<'a>(replica: &'a Replica, bridge: &'a Row) -> impl Iterator<Item = &'a Row> {
+    let ports = bridge.references("ports").filter_map(|port| replica.row("Port", port));
+    ports.flat_map(|port| port.references("interfaces")).filter_map(|uuid| replica.row("Interface", uuid))
+}
+
+fn bridge<'a>(replica: &'a Replica, config: &HostConfig) -> Option<&'a Row> {
+    replica.rows("Bridge").map(|(_, row)| row).find(|row| row.text("name") == Some(&config.bridge))
+}
+
+fn number(row: &Row, column: &str) -> Option<u32> {
+    row.integer(column).and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0)
+}
+
+fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
+    row.text(column).filter(|text| !text.is_empty())
+}
+
+/// The interfaces of the bridge that name a workload, by port.
+pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
+    let Some(bridge) = bridge(replica, config) else { return Vec::new() };
+    let mut all: Vec<Plugged> = interfaces(replica, bridge)
+        .filter_map(|row| {
+            let port = row.text("name")?;
+            let iface_id = row.pair("external_ids", "iface-id").filter(|id| !id.is_empty())?;
+            // Whatever is written there, a tunnel is nobody's interface.
+            if TunnelKind::ALL.iter().any(|kind| kind.port() == port) {
+                return None;
+            }
+            let mac = row.pair("external_ids", "attached-mac");
+            let parsed = mac.map(str::parse);
+            let bad = matches!(parsed, Some(Err(_))).then(|| {
+                let told: String = mac.unwrap_or_default().chars().take(32).collect();
+                format!("external_ids:attached-mac `{told}` is no MAC address")
+            });
+            Some(Plugged {
+                port: port.to_owned(),
+                ofport: number(row, "ofport"),
+                iface_id: iface_id.to_owned(),
+                mac: parsed.and_then(Result::ok),
+                mtu: number(row, "mtu"),
+                error: text(row, "error").map(str::to_owned).or(bad),
+            })
+        })
+        .collect();
+    all.sort_by(|a, b| a.port.cmp(&b.port));
+    all
+}
+
+/// What carries the tunnels. The database does not say which interface has the tunnels' address; but in the userspace
+/// datapath their packets leave through another bridge of it, and if there is only one, it is that.
+pub fn underlay(replica: &Replica, config: &HostConfig) -> HostReport {
+    let ours = bridge(replica, config);
+    let mut errors = Vec::new();
+    for row in ours.into_iter().flat_map(|bridge| interfaces(replica, bridge)) {
+        let name = row.text("name").unwrap_or_default();
+        if !config.tunnels.iter().any(|kind| kind.port() == name) {
+            continue;
+        }
+        match (text(row, "error"), row.integer("ofport")) {
+            (Some(error), _) => errors.push(format!("{name}: {error}")),
+            (None, Some(-1)) => errors.push(format!("{name}: the switch cannot open it")),
+            _ => {}
+        }
+    }
+    errors.sort();
+    let userspace = |row: &&Row| row.text("datapath_type") == Some("netdev");
+    let mut others = replica
+        .rows("Bridge")
+        .map(|(_, row)| row)
+        .filter(|row| row.text("name") != Some(&config.bridge))
+        .filter(userspace);
+    let carrier = match (ours.filter(userspace), others.next(), others.next()) {
+        (Some(_), Some(carrier), None) if !config.tunnels.is_empty() => Some(carrier),
+        _ => None,
+    };
+    let mtu = carrier.and_then(|bridge| interfaces(replica, bridge).filter_map(|row| number(row, "mtu")).min());
+    HostReport::Underlay { mtu, errors }
+}
