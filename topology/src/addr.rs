@@ -135,6 +135,11 @@ impl IpNet {
         self.len <= other.len && self.contains(other.addr)
     }
 
+    /// This prefix and every one that it lies in, longest first.
+    pub fn and_above(self) -> impl Iterator<Item = Self> {
+        (0..=self.len).rev().map(move |len| Self { addr: mask(self.addr, len), len })
+    }
+
     /// Address and mask as numbers, right-aligned in the family's width.
     pub fn to_bits(&self) -> (u128, u128) {
         match self.addr {
@@ -216,6 +221,9 @@ mod tests {
         assert!(!net.contains("::10.1.0.0".parse().unwrap()));
         assert!(IpNet::V4_ANY.covers(&net) && !IpNet::V6_ANY.covers(&net));
         assert_eq!(IpNet::V6_ANY.to_bits(), (0, 0));
+        let above: Vec<IpNet> = net.and_above().collect();
+        assert_eq!((above.len(), above.first(), above.last()), (17, Some(&net), Some(&IpNet::V4_ANY)));
+        assert!(above.iter().all(|above| above.covers(&net)));
         for bad in ["10.1.0.1/16", "10.1.0.0", "10.1.0.0/33", "fd00::/129", "10.1.0.0/", "::ffff:1.2.3.4/128"] {
             assert!(bad.parse::<IpNet>().is_err(), "{bad}");
         }

@@ -1,6 +1,8 @@
 //! The compiler's state, and what each kind of change does to it.
 
 mod policies;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     TooLarge,
@@ -14,7 +16,7 @@ use crate::{
 use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::{
     Change, Key, Kind, Resource, State, carries_out,
-    model::{AddressSet, Direction, Mode, Network, Policy, Workload, Zone},
+    model::{Action, AddressSet, Direction, Mode, Network, Policy, Tier, Workload, Zone},
 };
 use bulkhead_topology::Name;
 use std::{
@@ -79,15 +81,20 @@ pub struct Compiler {
     pub(crate) index: Index,
     pub(crate) networks: BTreeMap<Name, (Arc<Network>, u32)>,
     pub(crate) workloads: BTreeMap<Name, (Arc<Workload>, u32)>,
+    /// Workloads by network.
     members: BTreeMap<Name, BTreeSet<Name>>,
+    /// Workloads by the switches that they are plugged into, declared or not.
+    plugged: BTreeMap<Name, BTreeSet<Name>>,
+    /// Networks by the switches that they have an uplink on: all their workloads have entries there.
+    uplinked: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) zones: BTreeMap<Name, (Arc<Zone>, u32, u32)>,
     pub(crate) policies: BTreeMap<Name, CompiledPolicy>,
     sets: BTreeMap<Name, Arc<AddressSet>>,
     /// Policies by the zones and address sets that they name.
     users: BTreeMap<Key, Set<Name>>,
     pub(crate) rules: BTreeMap<u32, Rule>,
-    /// Egress rules with port names: what they mean depends on every destination.
-    named: BTreeSet<u32>,
+    /// Egress rules by the port names in them: what they mean depends on every destination that has the name.
+    named: BTreeMap<Arc<str>, Set<u32>>,
     /// Groups that staged policies are about, for egress and ingress.
     staged: [Set<u32>; 2],
     /// Where each rule has entries.
@@ -98,6 +105,9 @@ pub struct Compiler {
     policy_names: BTreeMap<u32, Name>,
     zone_names: BTreeMap<u32, Name>,
     network_names: BTreeMap<u32, Name>,
+    /// Why a refused change could not be taken back. What fitted before fits again, so this is a fault of ours; but
+    /// nothing may be compiled from what is left.
+    lost: Option<TooLarge>,
 }
 
 impl Compiler {
@@ -110,15 +120,24 @@ impl Compiler {
         Ok((compiler, Compiled { deltas, numbers }))
     }
 
-    /// Follows a change; `state` is the state after it. On an error the compiler is as it was.
-    pub fn apply(&mut self, _state: &State, changes: &[Change]) -> Result<Compiled, TooLarge> {
+    /// Follows a change. On an error the compiler is as it was.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<Compiled, TooLarge> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
         let back: Vec<Change> =
             changes.iter().map(|change| Change { key: change.key.clone(), value: self.value(&change.key) }).collect();
-        let deltas = self.change(changes).inspect_err(|_| {
-            // What fitted before fits again.
-            let _ = self.withdraw(&back, &[]);
-        })?;
-        Ok(Compiled { deltas, numbers: self.numbers.take_fresh() })
+        match self.change(changes) {
+            Ok(deltas) => Ok(Compiled { deltas, numbers: self.numbers.take_fresh() }),
+            Err(refused) => {
+                self.withdraw(&back, &[]).map_err(|error| {
+                    let what =
+                        format!("nothing more is compiled: taking back what was refused ({refused}): {}", error.what);
+                    self.lost.insert(TooLarge { what, ..error }).clone()
+                })?;
+                Err(refused)
+            }
+        }
     }
 
     /// Follows `back`, which takes back the last change; `given` are numbers that that change gave and that nobody was
@@ -132,9 +151,8 @@ impl Compiler {
     /// Forgets the numbers of names that nobody has any more; what was forgotten, to be stored. No program changes
     /// by it. Costs a look at every name.
     pub fn forget(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
-        let prefixes = self.switches.values().flat_map(|switch| switch.prefixes.keys());
-        let prefixes = prefixes.filter_map(|prefix| self.numbers.get(Numbered::Prefix, &prefix.to_string()));
-        let prefixes: BTreeSet<u32> = prefixes.collect();
+        let classes = self.switches.values().flat_map(|switch| switch.classes.values());
+        let prefixes: BTreeSet<u32> = classes.map(|class| class.number).collect();
         self.numbers.forget(|kind, number| match kind {
             Numbered::Network => true,
             Numbered::Identity => self.index.identities.contains_key(&number),
@@ -235,9 +253,7 @@ impl Compiler {
             (None, Kind::Switch) => {
                 if let Some(switch) = self.switches.remove(name) {
                     for (rule, _) in switch.rules.keys() {
-                        if let Some(on) = self.rule_on.get_mut(rule) {
-                            on.remove(name);
-                        }
+                        self.off(*rule, name);
                     }
                 }
                 Ok(())
@@ -252,10 +268,10 @@ impl Compiler {
         for network in self.networks.keys() {
             dirty.unit(switch, Unit::Network(network.clone()));
         }
-        for (name, (workload, _)) in &self.workloads {
-            if self.places(workload).contains(switch) {
-                dirty.unit(switch, Unit::Workload(name.clone()));
-            }
+        let uplinked = self.uplinked.get(switch).into_iter().flatten();
+        let guarded = uplinked.filter_map(|network| self.members.get(network)).flatten();
+        for workload in self.plugged.get(switch).into_iter().flatten().chain(guarded) {
+            dirty.unit(switch, Unit::Workload(workload.clone()));
         }
         for identity in self.locals.get(switch).into_iter().flatten() {
             self.local_changed(switch, *identity, dirty);
@@ -268,52 +284,83 @@ impl Compiler {
         attached(workload).chain(uplinks.map(|uplink| &uplink.at.switch)).cloned().collect()
     }
 
-    fn set_network(&mut self, name: &Name, network: Option<&Arc<Network>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
-        let touch = |this: &Self, dirty: &mut Dirty| {
-            dirty.everywhere(&this.switches, &Unit::Network(name.clone()));
-            for workload in this.members.get(name).into_iter().flatten() {
-                let Some((found, identity)) = this.workloads.get(workload) else { continue };
-                for place in this.places(found) {
-                    dirty.unit(&place, Unit::Workload(workload.clone()));
-                }
-                for place in attached(found) {
-                    this.local_changed(place, *identity, dirty);
-                }
-            }
-        };
-        touch(self, dirty);
-        match network {
-            Some(network) => {
-                let number = self.numbers.of(Numbered::Network, name.as_str())?;
+    fn set_network(&mut self, name: &Name, new: Option<&Arc<Network>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        // Numbers may be used up: nothing is touched before they are there.
+        let number = new.map(|_| self.numbers.of(Numbered::Network, name.as_str())).transpose()?;
+        let old = match new.cloned().zip(number) {
+            Some((network, number)) => {
                 self.network_names.insert(number, name.clone());
-                self.networks.insert(name.clone(), (network.clone(), number));
+                self.networks.insert(name.clone(), (network, number))
             }
-            None => {
-                if let Some((_, number)) = self.networks.remove(name) {
-                    self.network_names.remove(&number);
-                }
+            None => self.networks.remove(name),
+        };
+        if let (Some((_, number)), None) = (&old, new) {
+            self.network_names.remove(number);
+        }
+        let old = old.as_ref().map(|(network, _)| network);
+        let ends = |network: Option<&Arc<Network>>| -> BTreeSet<Name> {
+            network.into_iter().flat_map(|network| &network.uplinks).map(|uplink| uplink.at.switch.clone()).collect()
+        };
+        let (before, after) = (ends(old), ends(new));
+        for switch in before.difference(&after) {
+            leave(&mut self.uplinked, switch, name);
+        }
+        for switch in after.difference(&before) {
+            self.uplinked.entry(switch.clone()).or_default().insert(name.clone());
+        }
+        dirty.everywhere(&self.switches, &Unit::Network(name.clone()));
+        // A network's own number is in every entry of its workloads; its uplinks matter where they came or went.
+        let number = old.is_some() != new.is_some();
+        let default = number || old.map(|n| n.default_action) != new.map(|n| n.default_action);
+        let places: Vec<&Name> =
+            if number { before.union(&after).collect() } else { before.symmetric_difference(&after).collect() };
+        if !default && places.is_empty() {
+            return Ok(());
+        }
+        for workload in self.members.get(name).into_iter().flatten() {
+            let Some((found, identity)) = self.workloads.get(workload) else { continue };
+            for place in places.iter().copied().chain(attached(found).filter(|_| number)) {
+                dirty.unit(place, Unit::Workload(workload.clone()));
+            }
+            for place in attached(found).filter(|_| default) {
+                self.default_changed(place, *identity, dirty);
             }
         }
-        touch(self, dirty);
         Ok(())
     }
 
-    /// An identity came to a switch, left it, or is decided about differently there.
+    /// An identity came to a switch, or left it.
     pub(crate) fn local_changed(&self, switch: &Name, identity: u32, dirty: &mut Dirty) {
         dirty.unit(switch, Unit::Identity(identity));
-        let groups = self.index.identities.get(&identity).into_iter().flat_map(|identity| &identity.groups);
-        for policy in groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects) {
-            for rule in self.policies.get(policy).into_iter().flat_map(|policy| &policy.rules) {
+        for rule in self.policies_about(identity).flat_map(|policy| &policy.rules) {
+            dirty.unit(switch, Unit::Rule(*rule));
+        }
+    }
+
+    /// What becomes of an identity's packets that no rule decides is another thing now.
+    fn default_changed(&self, switch: &Name, identity: u32, dirty: &mut Dirty) {
+        dirty.unit(switch, Unit::Identity(identity));
+        let baseline = self.policies_about(identity).filter(|policy| policy.policy.tier == Tier::Baseline);
+        for rule in baseline.flat_map(|policy| &policy.rules) {
+            // A pass in the last tier does what the default does.
+            if self.rules.get(rule).is_some_and(|rule| rule.text().action == Action::Pass) {
                 dirty.unit(switch, Unit::Rule(*rule));
             }
         }
+    }
+
+    /// The policies whose subjects include an identity.
+    fn policies_about(&self, identity: u32) -> impl Iterator<Item = &CompiledPolicy> {
+        let groups = self.index.identities.get(&identity).into_iter().flat_map(|identity| &identity.groups);
+        let subjects = groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects);
+        subjects.filter_map(|name| self.policies.get(name))
     }
 
     /// An identity came into being, or is about to end: rules that have it as a peer change.
     fn peers_changed(&self, identity: u32, dirty: &mut Dirty) {
         let Some(known) = self.index.identities.get(&identity) else { return };
         let groups = known.groups.iter().filter_map(|group| self.index.groups.get(group));
-        let named = self.named.iter().filter(|_| !known.ports.is_empty());
+        let named = known.ports.keys().filter_map(|name| self.named.get(name)).flatten();
         for rule in groups.flat_map(|group| &group.peers).chain(named) {
             for switch in self.rule_on.get(rule).into_iter().flatten() {
                 dirty.unit(switch, Unit::Rule(*rule));
@@ -321,9 +368,25 @@ impl Compiler {
         }
     }
 
+    /// A rule has entries on a switch no more.
+    pub(crate) fn off(&mut self, rule: u32, switch: &Name) {
+        if let Some(on) = self.rule_on.get_mut(&rule) {
+            on.remove(switch);
+            if on.is_empty() {
+                self.rule_on.remove(&rule);
+            }
+        }
+    }
+
     fn set_workload(&mut self, name: &Name, new: Option<&Arc<Workload>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
         let identity = new.map(|workload| self.identity(name, workload, dirty)).transpose()?;
         let new = new.zip(identity).map(|(workload, identity)| (workload.clone(), identity));
+        if let (Some((new, now)), Some((old, before))) = (&new, self.workloads.get(name))
+            && Arc::ptr_eq(new, old)
+            && now == before
+        {
+            return Ok(());
+        }
         if let Some((workload, identity)) = &new {
             for switch in attached(workload) {
                 self.count(switch, *identity, 1, dirty);
@@ -343,12 +406,16 @@ impl Compiler {
             if new.as_ref().is_none_or(|(_, now)| now != identity) {
                 self.leave(name, *identity, dirty);
             }
-            if let Some(members) = self.members.get_mut(&workload.network) {
-                members.remove(name);
+            leave(&mut self.members, &workload.network, name);
+            for switch in attached(workload) {
+                leave(&mut self.plugged, switch, name);
             }
         }
         if let Some((workload, _)) = &new {
             self.members.entry(workload.network.clone()).or_default().insert(name.clone());
+            for switch in attached(workload) {
+                self.plugged.entry(switch.clone()).or_default().insert(name.clone());
+            }
             for place in self.places(workload) {
                 dirty.unit(&place, Unit::Workload(name.clone()));
             }
@@ -429,6 +496,8 @@ impl Compiler {
         let number = zone.map(|_| self.numbers.of(Numbered::Zone, name.as_str())).transpose()?;
         let mut affected = BTreeSet::new();
         let old = self.zones.remove(name);
+        let chosen = |zone: &Zone| (zone.mode, zone.network.clone(), zone.selector.clone());
+        let mode = old.as_ref().map(|(zone, ..)| chosen(zone)) != zone.map(|zone| chosen(zone));
         if let Some((_, group, _)) = &old
             && let Some(group) = self.index.groups.get_mut(group)
         {
@@ -453,11 +522,13 @@ impl Compiler {
         }
         for identity in affected {
             let Some(known) = self.index.identities.get(&identity) else { continue };
-            let (on, members) = (known.on.clone(), known.members.clone());
-            for switch in on.keys() {
-                self.local_changed(switch, identity, dirty);
+            for switch in known.on.keys() {
+                self.default_changed(switch, identity, dirty);
             }
-            for member in &members {
+            if !mode {
+                continue;
+            }
+            for member in &known.members.clone() {
                 // Whether it enforces may have changed, and with it its identity.
                 if let Some((workload, _)) = self.workloads.get(member).cloned() {
                     self.set_workload(member, Some(&workload), dirty)?;
@@ -481,4 +552,14 @@ impl Compiler {
 /// The switches that a workload's interfaces are plugged into, one item an interface.
 fn attached(workload: &Workload) -> impl Iterator<Item = &Name> {
     workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref()).map(|at| &at.switch)
+}
+
+/// Takes a name out of a set of names, and an empty set out of the map.
+fn leave(sets: &mut BTreeMap<Name, BTreeSet<Name>>, of: &Name, name: &Name) {
+    if let Some(names) = sets.get_mut(of) {
+        names.remove(name);
+        if names.is_empty() {
+            sets.remove(of);
+        }
+    }
 }

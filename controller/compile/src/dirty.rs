@@ -6,6 +6,7 @@ use crate::{
     numbers::Numbered,
     order::Ordered,
     rule::{Lane, Outcome, Piece, Rule, allowed, fields, next_tier, stage, weighed},
+    service,
     switch::{Switch, Unit, prefixes},
 };
 use bulkhead_pipeline::{Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
@@ -15,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Most clauses at one place: they are one OpenFlow message of at most 64 KiB, 16 bytes a clause (threat A36).
 const MAX_CLAUSES: usize = 3_500;
+/// Most entries and clauses of one switch: ten times what the largest fabrics ask for, and what 1 GiB of the controller's
+/// and the switch's memory holds. A few thousand rules about nested prefixes could ask for millions.
+const MAX_ENTRIES: usize = 1_000_000;
 /// Priority of what an identity gets where no rule decides.
 const IDENTITY: u16 = 2;
 /// Priority of an address prefix: longer ones are higher.
@@ -90,29 +94,32 @@ impl Compiler {
             _ => None,
         });
         let mut moved = BTreeSet::new();
+        let mut prefixes = BTreeMap::new();
         for rule in rules.collect::<Vec<_>>() {
-            self.place(name, switch, rule, &mut units, &mut moved);
+            self.place(name, switch, rule, &mut prefixes, &mut moved);
         }
         for (lane, stage) in moved {
             if let Some(order) = switch.orders.get_mut(&stage) {
-                order.lay_out()?;
-                for (rule, priority) in order.priorities() {
+                for (rule, priority) in order.lay_out()? {
                     if switch.rules.insert((rule, lane), priority) != Some(priority) {
                         units.insert(Unit::Rule(rule));
                     }
                 }
             }
         }
-        let mut classes = BTreeMap::new();
-        for prefix in switch.prefixes.keys() {
-            classes.insert(*prefix, self.numbers.of(Numbered::Prefix, &prefix.to_string())?);
-        }
+        self.classify(switch, prefixes, &mut units)?;
         let mut made = Vec::with_capacity(units.len());
+        let mut size = switch.pieces_without(&units);
         for unit in units {
             let pieces = match &unit {
-                Unit::Rule(rule) => self.rule_pieces(name, switch, *rule, &classes)?,
-                unit => self.entries(name, unit, &classes).into_iter().map(Piece::Whole).collect(),
+                Unit::Rule(rule) => self.rule_pieces(name, switch, *rule)?,
+                unit => self.entries(name, switch, unit).into_iter().map(Piece::Whole).collect(),
             };
+            size += pieces.len();
+            if size > MAX_ENTRIES {
+                let what = format!("entries and clauses of switch {name}");
+                return Err(TooLarge { what, size: size as u64, limit: MAX_ENTRIES as u64 });
+            }
             made.push((unit, pieces));
         }
         let clauses = switch.most_clauses(&made);
@@ -123,16 +130,44 @@ impl Compiler {
         Ok(made)
     }
 
-    /// Takes a rule into a switch's orders, or out of them.
+    /// Numbers the prefixes that came, and finds whom those concern that came or went; `before` says of each prefix that
+    /// a rule named or names whether it was there.
+    fn classify(
+        &mut self,
+        switch: &mut Switch,
+        before: BTreeMap<IpNet, bool>,
+        units: &mut BTreeSet<Unit>,
+    ) -> Result<(), TooLarge> {
+        let mut changed = Vec::new();
+        for (prefix, was) in before {
+            let class = switch.classes.get_mut(&prefix);
+            if class.is_some() != was {
+                changed.push(prefix);
+            }
+            if let Some(class) = class.filter(|class| class.number == 0) {
+                class.number = self.numbers.of(Numbered::Prefix, &prefix.to_string())?;
+            }
+        }
+        for prefix in changed {
+            units.insert(Unit::Prefix(prefix));
+            // Rules that name a prefix around it see that one cut up differently.
+            for class in prefix.and_above().filter_map(|above| switch.classes.get(&above)) {
+                units.extend(class.users.iter().map(|(rule, _)| Unit::Rule(*rule)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a rule into a switch's orders, or out of them. Of each prefix that it named or names, `prefixes` learns
+    /// whether the first of its rules found it there.
     fn place(
         &mut self,
         name: &Name,
         switch: &mut Switch,
         number: u32,
-        units: &mut BTreeSet<Unit>,
+        prefixes: &mut BTreeMap<IpNet, bool>,
         moved: &mut BTreeSet<(Lane, Stage)>,
     ) {
-        let mut counts = BTreeMap::new();
         let mut here = false;
         for lane in Lane::ALL {
             let now = self
@@ -141,9 +176,22 @@ impl Compiler {
                 .filter(|rule| !self.subjects(name, rule, lane).is_empty())
                 .map(|rule| self.installed(rule, lane));
             let at = (number, lane);
-            if let Some(before) = switch.installed.remove(&at) {
-                for prefix in &before.prefixes {
-                    *counts.entry(*prefix).or_insert(0) -= 1;
+            let before = switch.installed.remove(&at);
+            // What stays is not let go of: a class keeps its number.
+            for prefix in now.iter().flat_map(|now| &now.prefixes) {
+                prefixes.entry(*prefix).or_insert_with(|| switch.classes.contains_key(prefix));
+                switch.classes.entry(*prefix).or_default().users.insert(at);
+            }
+            if let Some(before) = before {
+                let kept = now.as_ref().map(|now| &now.prefixes);
+                for prefix in before.prefixes.iter().filter(|prefix| kept.is_none_or(|kept| !kept.contains(prefix))) {
+                    prefixes.entry(*prefix).or_insert(true);
+                    if let Some(class) = switch.classes.get_mut(prefix) {
+                        class.users.remove(&at);
+                        if class.users.is_empty() {
+                            switch.classes.remove(prefix);
+                        }
+                    }
                 }
                 if now.as_ref().is_none_or(|now| now.stage != before.stage || now.ordered != before.ordered) {
                     moved.insert((lane, before.stage));
@@ -155,9 +203,6 @@ impl Compiler {
             }
             let Some(now) = now else { continue };
             here = true;
-            for prefix in &now.prefixes {
-                *counts.entry(*prefix).or_insert(0) += 1;
-            }
             if !switch.rules.contains_key(&at) {
                 moved.insert((lane, now.stage));
                 switch.orders.entry(now.stage).or_default().insert(number, now.ordered.clone());
@@ -166,19 +211,8 @@ impl Compiler {
         }
         if here {
             self.rule_on.entry(number).or_default().insert(name.clone());
-        } else if let Some(on) = self.rule_on.get_mut(&number) {
-            on.remove(name);
-            if on.is_empty() {
-                self.rule_on.remove(&number);
-            }
-        }
-        for (prefix, by) in counts {
-            if switch.count_prefix(prefix, by) {
-                units.insert(Unit::Prefix(prefix));
-                // Rules with addresses see the prefixes cut up differently.
-                let others = switch.installed.iter().filter(|(_, i)| !i.prefixes.is_empty());
-                units.extend(others.map(|((rule, _), _)| Unit::Rule(*rule)));
-            }
+        } else {
+            self.off(number, name);
         }
     }
 
@@ -197,7 +231,7 @@ impl Compiler {
                 policy: rule.policy.name.clone(),
                 index: rule.index,
                 subject,
-                ports: text.ports.clone(),
+                services: service::spans(text.ports.as_deref()),
             },
             prefixes: prefixes(&rule.sets),
         }
@@ -223,13 +257,7 @@ impl Compiler {
         groups.is_some_and(|groups| !groups.is_disjoint(self.staged(direction)))
     }
 
-    fn rule_pieces(
-        &self,
-        name: &Name,
-        switch: &Switch,
-        number: u32,
-        classes: &BTreeMap<IpNet, u32>,
-    ) -> Result<Vec<Piece>, TooLarge> {
+    fn rule_pieces(&self, name: &Name, switch: &Switch, number: u32) -> Result<Vec<Piece>, TooLarge> {
         let mut pieces = Vec::new();
         for lane in Lane::ALL {
             let (Some(rule), Some(priority)) = (self.rules.get(&number), switch.rules.get(&(number, lane))) else {
@@ -237,12 +265,12 @@ impl Compiler {
             };
             let default = |identity| self.default(identity, rule.direction);
             let subjects = self.subjects(name, rule, lane);
-            pieces.extend(rule.entries(&self.index, &subjects, (lane, *priority), classes, default)?);
+            rule.entries(&self.index, &subjects, (lane, *priority), &switch.classes, default, &mut pieces)?;
         }
         Ok(pieces)
     }
 
-    fn entries(&self, name: &Name, unit: &Unit, classes: &BTreeMap<IpNet, u32>) -> Vec<Entry> {
+    fn entries(&self, name: &Name, switch: &Switch, unit: &Unit) -> Vec<Entry> {
         match unit {
             Unit::Pipeline => builtin::pipeline(),
             Unit::Network(network) => self
@@ -258,9 +286,11 @@ impl Compiler {
                 })
             }
             Unit::Identity(identity) => self.identity_entries(name, *identity),
-            Unit::Prefix(prefix) => match classes.get(prefix) {
+            Unit::Prefix(prefix) => match switch.classes.get(prefix) {
                 // Both ends of a packet are classed alike: the ends of a reply change places.
-                Some(number) => [Direction::Ingress, Direction::Egress].map(|end| class(end, *prefix, *number)).into(),
+                Some(known) => {
+                    [Direction::Ingress, Direction::Egress].map(|end| class(end, *prefix, known.number)).into()
+                }
                 None => Vec::new(),
             },
             Unit::Rule(_) => Vec::new(),
@@ -301,11 +331,16 @@ impl Compiler {
     /// The policy that isolates an identity, or would: the first by priority, then name.
     fn isolation(&self, identity: u32, direction: Direction, lane: Lane) -> Option<&CompiledPolicy> {
         let groups = self.index.identities.get(&identity)?.groups.iter();
-        let subjects = groups.filter_map(|group| self.index.groups.get(group)).flat_map(|group| &group.subjects);
-        let policies = subjects.filter_map(|name| self.policies.get(name));
-        let asked = policies.filter(|p| lane == Lane::Staged || !p.policy.staged);
-        let isolating = asked.filter(|p| p.policy.tier == Tier::Application && p.policy.isolate.get(direction));
-        isolating.min_by_key(|p| (p.policy.priority, &p.policy.name))
+        let groups = groups.filter_map(|group| self.index.groups.get(group));
+        let first = groups.flat_map(|group| {
+            let first = |staged| {
+                let (of, lane, priority, name) = group.isolating.first_from(&(direction, staged, 0, None))?;
+                (*of == direction && *lane == staged).then_some((*priority, name.as_ref()?))
+            };
+            [first(false), first(true).filter(|_| lane == Lane::Staged)]
+        });
+        let (_, name) = first.flatten().min()?;
+        self.policies.get(name)
     }
 
     fn denial(&self, identity: u32, direction: Direction, cause: Cause) -> Outcome {

@@ -1,6 +1,7 @@
 //! Who is selected by what: identities, groups of identities, and the indexes from labels to both.
 
 use crate::set::Set;
+use bulkhead_policy::model::Direction;
 use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Requirement, Selector};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,6 +12,10 @@ pub(crate) struct GroupKey {
     pub selector: Selector,
 }
 
+/// A policy that isolates its subjects: direction, whether it is staged, priority and name, in the order in which the
+/// first of a direction is the one that a drop is credited to.
+pub(crate) type Isolating = (Direction, bool, u16, Option<Name>);
+
 /// The identities that a selector selects, and who asks.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -18,6 +23,8 @@ pub(crate) struct Group {
     pub members: Set<u32>,
     /// Policies whose subject it is.
     pub subjects: Set<Name>,
+    /// What isolates its members.
+    pub isolating: Set<Isolating>,
     /// Rules that have it as a peer.
     pub peers: Set<u32>,
     /// Zones that it is.
@@ -54,6 +61,8 @@ pub(crate) struct Index {
     next: u32,
     identities_by_pair: BTreeMap<Pair, Set<u32>>,
     groups_by_pair: BTreeMap<Pair, Set<u32>>,
+    /// Identities by the names of their ports.
+    pub by_port: BTreeMap<Arc<str>, Set<u32>>,
     /// Groups whose selector has no `key In values`: looked at for every identity.
     loose: Set<u32>,
 }
@@ -92,7 +101,7 @@ impl Index {
         self.next += 1;
         let with = |pair: &Pair| self.identities_by_pair.get(pair);
         let candidates = |r: &&Requirement| pairs(r).map(|pair| with(&pair).map_or(0, Set::len)).sum::<usize>();
-        // The rarest requirement: fewest identities to look at now, fewest groups to look at later.
+        // The rarest requirement: fewest identities to look at now, and fewest workloads that look at the group later.
         let rarest = required(&key.selector).min_by_key(candidates);
         let members = match rarest {
             Some(rarest) => pairs(rarest).flat_map(|pair| with(&pair)).flatten().copied().collect::<Vec<_>>(),
@@ -121,6 +130,7 @@ impl Index {
             key: key.clone(),
             members: selected,
             subjects: Set::default(),
+            isolating: Set::default(),
             peers: Set::default(),
             zones: Set::default(),
         };
@@ -162,6 +172,9 @@ impl Index {
         for (key, value) in identity.labels.iter() {
             self.identities_by_pair.entry((key.clone(), value.clone())).or_default().insert(number);
         }
+        for port in identity.ports.keys() {
+            self.by_port.entry(port.clone()).or_default().insert(number);
+        }
         self.identities.insert(number, identity);
     }
 
@@ -179,6 +192,14 @@ impl Index {
                 numbers.remove(&number);
                 if numbers.is_empty() {
                     self.identities_by_pair.remove(&pair);
+                }
+            }
+        }
+        for port in identity.ports.keys() {
+            if let Some(numbers) = self.by_port.get_mut(port) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.by_port.remove(port);
                 }
             }
         }

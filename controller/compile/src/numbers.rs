@@ -120,11 +120,6 @@ impl Numbers {
         }
     }
 
-    /// The number of a name that has one.
-    pub(crate) fn get(&self, kind: Numbered, key: &str) -> Option<u32> {
-        self.given.get(format!("{}/{key}", kind.name()).as_str()).copied()
-    }
-
     /// Forgets names that `in_use` does not know; what was forgotten, for storing.
     pub(crate) fn forget(&mut self, in_use: impl Fn(Numbered, u32) -> bool) -> Vec<(Arc<str>, Option<u32>)> {
         let unused = |name: &str, number| {

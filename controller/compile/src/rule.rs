@@ -3,10 +3,11 @@
 use crate::{
     TooLarge,
     index::Index,
-    service::{self, Block},
+    service::{self, Block, Services},
+    switch::Class,
 };
 use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage, conn};
-use bulkhead_policy::model::{self, CidrSet, Direction, PortMatch, Tier};
+use bulkhead_policy::model::{self, CidrSet, Direction, Tier};
 use bulkhead_topology::{IpNet, Name};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,8 +67,8 @@ struct Target {
 }
 
 /// What subjects of a rule have in common to share entries: the outcome, and either one of the targets by port names
-/// or what the ports come to otherwise.
-type Variant = (Outcome, Option<usize>, Option<Vec<Block>>);
+/// or what their own port names add to the ports.
+type Variant = (Outcome, Option<usize>, Vec<u32>);
 
 /// An entry, or a part of one that rules share.
 pub(crate) enum Piece {
@@ -167,25 +168,31 @@ impl Rule {
         }
     }
 
-    /// Every entry of the rule in one lane of a switch with these `subjects`, at this priority. `classes` are the
-    /// numbers of the prefixes that the switch tells apart; `default` is what becomes of a subject's
-    /// packets that no rule decides.
+    /// Adds every entry of the rule in one lane of a switch with these `subjects`, at this priority, to `pieces`, the
+    /// rule's in all lanes. `classes` are the prefixes that the switch tells apart; `default` is what becomes of a
+    /// subject's packets that no rule decides.
     pub fn entries(
         &self,
         index: &Index,
         subjects: &BTreeSet<u32>,
         (lane, priority): (Lane, u16),
-        classes: &BTreeMap<IpNet, u32>,
+        classes: &BTreeMap<IpNet, Class>,
         default: impl Fn(u32) -> Outcome,
-    ) -> Result<Vec<Piece>, TooLarge> {
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), TooLarge> {
         let networks: BTreeSet<&Name> =
             subjects.iter().filter_map(|s| Some(&index.identities.get(s)?.network)).collect();
         let peers = self.peers(index, &networks, classes);
-        let ports = self.text().ports.as_deref();
-        let named = match self.direction {
-            Direction::Egress => self.named(index, &networks, peers.as_ref()),
-            Direction::Ingress => Vec::new(),
+        let services = self.text().ports.as_deref().map(Services::of);
+        let named = match (self.direction, &services) {
+            (Direction::Egress, Some(services)) => self.named(index, &networks, peers.as_ref(), services),
+            _ => Vec::new(),
         };
+        let too_many = |variants: usize| match variants > MAX_VARIANTS {
+            true => Err(self.too_large("variants (named ports and modes)", variants as u64, MAX_VARIANTS as u64)),
+            false => Ok(()),
+        };
+        too_many(named.len())?;
         // Subjects with one outcome and one target go together. Peers may be many: targets are told apart without them.
         let has_peers = peers.as_ref().is_none_or(|peers| !peers.is_empty());
         let mut variants: BTreeMap<Variant, BTreeSet<u32>> = BTreeMap::new();
@@ -195,36 +202,35 @@ impl Rule {
                 Lane::Active => self.outcome(identity.enforced, &default(*subject)),
                 Lane::Staged => self.staged_outcome(),
             };
-            let names = (self.direction == Direction::Ingress).then_some(&*identity.ports);
-            let services = ports.map(|ports| service::blocks(ports, names));
+            let own = match (self.direction, &services) {
+                (Direction::Ingress, Some(services)) => services.named(&identity.ports),
+                _ => Vec::new(),
+            };
             for at in 0..named.len() {
-                variants.entry((outcome.clone(), Some(at), None)).or_default().insert(*subject);
+                variants.entry((outcome.clone(), Some(at), Vec::new())).or_default().insert(*subject);
             }
-            if services.as_ref().is_none_or(|services| !services.is_empty()) && has_peers {
-                variants.entry((outcome, None, services)).or_default().insert(*subject);
+            if has_peers && services.as_ref().is_none_or(|services| !services.only_names() || !own.is_empty()) {
+                variants.entry((outcome, None, own)).or_default().insert(*subject);
             }
         }
-        if variants.len() > MAX_VARIANTS {
-            return Err(self.too_large("variants (named ports and modes)", variants.len() as u64, MAX_VARIANTS as u64));
-        }
-        let mut pieces = Vec::new();
+        too_many(variants.len())?;
         let mut plain = Target { destinations: None, peers, services: None };
-        for (at, ((outcome, target, services), subjects)) in variants.into_iter().enumerate() {
+        for (at, ((outcome, target, own), subjects)) in variants.into_iter().enumerate() {
             let conjunction = self.number << 8 | at as u32;
             let target = match target.and_then(|target| named.get(target)) {
                 Some(named) => named,
                 None => {
-                    plain.services = services;
+                    plain.services = services.as_ref().map(|services| services.blocks(&own));
                     &plain
                 }
             };
-            self.expand(&subjects, target, &outcome, (self.stage(lane), priority, conjunction), &mut pieces)?;
+            self.expand(&subjects, target, &outcome, (self.stage(lane), priority, conjunction), pieces)?;
         }
-        Ok(pieces)
+        Ok(())
     }
 
     /// The peers as matches; `None` is anyone.
-    fn peers(&self, index: &Index, networks: &BTreeSet<&Name>, classes: &BTreeMap<IpNet, u32>) -> Option<Peers> {
+    fn peers(&self, index: &Index, networks: &BTreeSet<&Name>, classes: &BTreeMap<IpNet, Class>) -> Option<Peers> {
         self.text().peers.as_ref()?;
         let (_, id, class) = fields(self.direction);
         let members = self.groups.iter().filter_map(|group| index.groups.get(group)).flat_map(|group| &group.members);
@@ -233,44 +239,39 @@ impl Rule {
         if self.external {
             peers.insert((id, crate::builtin::EXTERNAL));
         }
-        for (prefix, number) in classes {
-            let within = |set: &CidrSet| {
-                set.cidrs.iter().any(|cidr| cidr.covers(prefix)) && !set.except.iter().any(|cidr| cidr.covers(prefix))
-            };
-            if self.sets.iter().any(within) {
-                peers.insert((class, *number));
-            }
-        }
+        peers.extend(within(&self.sets, classes).into_iter().map(|number| (class, number)));
         Some(peers)
     }
 
     /// What the port names of an egress rule mean: a name is looked up at the destination, so
     /// destinations that resolve the names alike go together.
-    fn named(&self, index: &Index, networks: &BTreeSet<&Name>, peers: Option<&BTreeSet<(Field, u32)>>) -> Vec<Target> {
-        let is_named = |port: &&PortMatch| matches!(port, PortMatch::Named { .. });
-        let names: Vec<_> = self.text().ports.iter().flatten().filter(is_named).collect();
-        if names.is_empty() {
-            return Vec::new();
-        }
+    fn named(
+        &self,
+        index: &Index,
+        networks: &BTreeSet<&Name>,
+        peers: Option<&Peers>,
+        services: &Services<'_>,
+    ) -> Vec<Target> {
         let (_, id, class) = fields(self.direction);
         let classes: Option<Peers> = peers.map(|p| p.iter().filter(|(field, _)| *field == class).copied().collect());
+        let by_address = classes.as_ref().is_some_and(|classes| !classes.is_empty());
+        let having = services.names().filter_map(|name| index.by_port.get(name)).flatten();
         // By what the names mean, and whether the destination is a peer by its address alone.
-        let mut alike: BTreeMap<(Vec<Block>, bool), BTreeSet<u32>> = BTreeMap::new();
-        for (number, identity) in index.identities.iter().filter(|(_, i)| networks.contains(&i.network)) {
-            let services = service::blocks(names.iter().copied(), Some(&identity.ports));
-            if services.is_empty() {
+        let mut alike: BTreeMap<(Vec<u32>, bool), BTreeSet<u32>> = BTreeMap::new();
+        for number in having.collect::<BTreeSet<_>>() {
+            let Some(identity) = index.identities.get(number).filter(|i| networks.contains(&i.network)) else {
                 continue;
-            }
-            if peers.is_none_or(|peers| peers.contains(&(id, *number))) {
-                alike.entry((services, false)).or_default().insert(*number);
-            } else if classes.as_ref().is_some_and(|classes| !classes.is_empty()) {
-                alike.entry((services, true)).or_default().insert(*number);
+            };
+            let means = services.named(&identity.ports);
+            let peer = peers.is_none_or(|peers| peers.contains(&(id, *number)));
+            if !means.is_empty() && (peer || by_address) {
+                alike.entry((means, !peer)).or_default().insert(*number);
             }
         }
-        let target = |((services, by_class), destinations)| Target {
+        let target = |((means, by_class), destinations): ((Vec<u32>, bool), _)| Target {
             destinations: Some(destinations),
             peers: classes.clone().filter(|_| by_class),
-            services: Some(services),
+            services: Some(service::blocks(&means)),
         };
         alike.into_iter().map(target).collect()
     }
@@ -299,8 +300,9 @@ impl Rule {
         let product = sizes.clone().fold(kinds.len() as u64, u64::saturating_mul);
         // One dimension is no conjunction, whatever that would spare: switches want two clauses at the least.
         let sum = if dimensions.len() < 2 { product } else { sizes.sum::<u64>() + kinds.len() as u64 };
-        if product.min(sum) > MAX_RULE_ENTRIES {
-            return Err(self.too_large("entries", product.min(sum), MAX_RULE_ENTRIES));
+        let all = product.min(sum).saturating_add(pieces.len() as u64);
+        if all > MAX_RULE_ENTRIES {
+            return Err(self.too_large("entries", all, MAX_RULE_ENTRIES));
         }
         let (_, next, cause) = outcome;
         let whole = |matches: Match| {
@@ -345,6 +347,55 @@ impl Rule {
     }
 }
 
+/// The numbers of the classes that lie in one of the sets: in a prefix of it, and in none that it excepts. In one walk
+/// over the sets' prefixes and the classes inside them, however many sets there are.
+fn within(sets: &[CidrSet], classes: &BTreeMap<IpNet, Class>) -> Vec<u32> {
+    let mut marks: BTreeMap<IpNet, Vec<(usize, bool)>> = BTreeMap::new();
+    for (at, set) in sets.iter().enumerate() {
+        set.cidrs.iter().for_each(|cidr| marks.entry(*cidr).or_default().push((at, true)));
+        set.except.iter().for_each(|except| marks.entry(*except).or_default().push((at, false)));
+    }
+    // Of each set, how many of its prefixes and of its exceptions are around a place; and how many sets have the place.
+    let mut around = vec![(0_u32, 0_u32); sets.len()];
+    let mut having = 0_usize;
+    let mut step = |prefix: &IpNet, by: i32| {
+        for (set, included) in marks.get(prefix).into_iter().flatten() {
+            let Some((cidrs, except)) = around.get_mut(*set) else { continue };
+            let had = *cidrs > 0 && *except == 0;
+            let count = if *included { &mut *cidrs } else { &mut *except };
+            *count = count.saturating_add_signed(by);
+            let has = *cidrs > 0 && *except == 0;
+            having = having + usize::from(has) - usize::from(had);
+        }
+        having
+    };
+    let mut found = Vec::new();
+    let mut outermost: Option<&IpNet> = None;
+    for top in marks.keys() {
+        // Prefixes nest or are disjoint, and each comes before those inside it.
+        if outermost.is_some_and(|outermost| outermost.covers(top)) {
+            continue;
+        }
+        outermost = Some(top);
+        let inside = classes.range(top..).map(|(prefix, _)| prefix).take_while(|prefix| top.covers(prefix));
+        let marked = marks.range(top..).map(|(prefix, _)| prefix).take_while(|prefix| top.covers(prefix));
+        let mut open: Vec<&IpNet> = Vec::new();
+        for prefix in inside.chain(marked).collect::<BTreeSet<_>>() {
+            while let Some(left) = open.pop_if(|innermost| !innermost.covers(prefix)) {
+                step(left, -1);
+            }
+            open.push(prefix);
+            if step(prefix, 1) > 0 {
+                found.extend(classes.get(prefix).map(|class| class.number));
+            }
+        }
+        while let Some(left) = open.pop() {
+            step(left, -1);
+        }
+    }
+    found
+}
+
 fn join(a: &Match, b: &Match) -> Match {
     b.fields().iter().fold(a.clone(), |all, (field, value, mask)| all.masked(*field, *value, *mask))
 }
@@ -352,4 +403,41 @@ fn join(a: &Match, b: &Match) -> Match {
 /// The entry that shared clauses make up.
 pub(crate) fn shared(stage: Stage, priority: u16, matches: Match, clauses: Vec<Action>) -> Entry {
     Entry::new(stage, priority, matches, clauses, Next::Done, Cause::Builtin(Builtin::Set))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn prefixes(at_most: usize) -> impl Strategy<Value = Vec<IpNet>> {
+        // Few bits, so that they nest.
+        let prefix = (any::<bool>(), 0u8..16, 0u8..5).prop_map(|(v6, bits, len)| {
+            let address =
+                if v6 { [u16::from(bits) << 12, 0, 0, 0, 0, 0, 0, 0].into() } else { [bits << 4, 0, 0, 0].into() };
+            IpNet::new(address, len).unwrap()
+        });
+        prop::collection::vec(prefix, 0..at_most)
+    }
+
+    proptest! {
+        #[test]
+        fn classes_within_sets_are_those_that_one_has(
+            sets in prop::collection::vec((prefixes(4), prefixes(4)), 0..5),
+            others in prefixes(20),
+        ) {
+            let sets: Vec<_> = sets.into_iter().map(|(cidrs, except)| CidrSet { cidrs, except }).collect();
+            let named = sets.iter().flat_map(|set| set.cidrs.iter().chain(&set.except));
+            let all: BTreeSet<IpNet> = named.chain(&others).copied().collect();
+            let class = |(prefix, number)| (prefix, Class { number, ..Class::default() });
+            let classes: BTreeMap<IpNet, Class> = all.into_iter().zip(1..).map(class).collect();
+            let has = |prefix: &IpNet| {
+                let covers = |list: &[IpNet]| list.iter().any(|cidr| cidr.covers(prefix));
+                sets.iter().any(|set| covers(&set.cidrs) && !covers(&set.except))
+            };
+            let wanted: Vec<u32> = classes.iter().filter(|(prefix, _)| has(prefix)).map(|(_, c)| c.number).collect();
+            prop_assert_eq!(within(&sets, &classes), wanted);
+        }
+    }
 }

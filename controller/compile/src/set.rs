@@ -90,6 +90,14 @@ impl<T: Ord> Set<T> {
         self.common(other).next().is_none()
     }
 
+    /// The first member that is not below `least`.
+    pub fn first_from(&self, least: &T) -> Option<&T> {
+        match self {
+            Self::Few(few) => few.get(few.partition_point(|member| member < least)),
+            Self::Many(many) => many.range(least..).next(),
+        }
+    }
+
     /// The members, ascending.
     pub fn iter(&self) -> Iter<'_, T> {
         let (few, many) = match self {
@@ -131,6 +139,7 @@ mod tests {
                 let changed = if add { set.insert(member) } else { set.remove(&member) };
                 prop_assert_eq!(changed, if add { reference.insert(member) } else { reference.remove(&member) });
                 prop_assert_eq!(set.contains(&member), add);
+                prop_assert_eq!(set.first_from(&member), reference.range(member..).next());
                 prop_assert_eq!((set.len(), set.is_empty()), (reference.len(), reference.is_empty()));
                 prop_assert!(set.iter().eq(&reference));
             }

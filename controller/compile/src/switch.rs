@@ -7,6 +7,7 @@ use crate::{
     dirty::Installed,
     order::Order,
     rule::{Lane, Piece, shared},
+    set::Set,
 };
 use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Masks, Match, Program, Stage};
 use bulkhead_policy::model;
@@ -33,6 +34,15 @@ pub(crate) type Touched = BTreeMap<EntryKey, Option<Entry>>;
 /// The clauses of each place that units share, and how many have each.
 type Clauses = BTreeMap<EntryKey, BTreeMap<Action, u32>>;
 
+/// A prefix that a switch tells apart from those around it.
+#[derive(Debug, Default)]
+pub(crate) struct Class {
+    /// What it is called in metadata; 0 as long as it has no number.
+    pub number: u32,
+    /// The rules that name it.
+    pub users: Set<(u32, Lane)>,
+}
+
 /// One switch.
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
@@ -41,12 +51,14 @@ pub(crate) struct Switch {
     pub masks: Masks,
     units: BTreeMap<Unit, Vec<(EntryKey, Option<Action>)>>,
     clauses: Clauses,
+    /// How many entries and clauses all units have.
+    pieces: usize,
     /// Rules that concern a workload of this switch, by lane, in order.
     pub orders: BTreeMap<Stage, Order>,
     /// The same rules with their priorities.
     pub rules: BTreeMap<(u32, Lane), u16>,
-    /// Prefixes that those rules tell apart, and how many rules need each.
-    pub prefixes: BTreeMap<IpNet, u32>,
+    /// Prefixes that those rules tell apart.
+    pub classes: BTreeMap<IpNet, Class>,
     /// The same rules as they were when they got their place.
     pub installed: BTreeMap<(u32, Lane), Installed>,
     /// The switch's resource.
@@ -80,7 +92,9 @@ impl Switch {
     ///
     /// All dirty units are cleared before the first is filled: units may change places with each other.
     pub fn clear(&mut self, unit: &Unit, touched: &mut Touched) {
-        for (key, clause) in self.units.remove(unit).unwrap_or_default() {
+        let owned = self.units.remove(unit).unwrap_or_default();
+        self.pieces -= owned.len();
+        for (key, clause) in owned {
             self.touch(&key, touched);
             match clause {
                 None => {
@@ -111,6 +125,7 @@ impl Switch {
                 }
             }
         }
+        self.pieces += owned.len();
         if !owned.is_empty() {
             self.units.insert(unit, owned);
         }
@@ -170,16 +185,9 @@ impl Switch {
         delta
     }
 
-    /// Counts a prefix in or out; says whether it came or went.
-    pub fn count_prefix(&mut self, prefix: IpNet, by: i32) -> bool {
-        let count = self.prefixes.entry(prefix).or_default();
-        let before = *count;
-        *count = count.saturating_add_signed(by);
-        let now = *count;
-        if now == 0 {
-            self.prefixes.remove(&prefix);
-        }
-        (before == 0) != (now == 0)
+    /// How many entries and clauses all units but these have.
+    pub fn pieces_without<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> usize {
+        self.pieces - units.into_iter().filter_map(|unit| self.units.get(unit)).map(Vec::len).sum::<usize>()
     }
 }
 

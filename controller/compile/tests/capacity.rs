@@ -147,8 +147,32 @@ fn a39_a_refused_number_is_not_taken_from_another() {
     assert_eq!(text(&compiler), before);
     // A network that goes gives its number to nobody: a switch may still hold its connections.
     let gone = [Change::remove(bulkhead_policy::Kind::Network.named(&name("net")))];
-    compiler.apply(&state, &gone).unwrap();
-    assert!(compiler.apply(&state, &other).is_err());
+    compiler.apply(&gone).unwrap();
+    assert!(compiler.apply(&other).is_err());
+}
+
+#[test]
+fn a39_whatever_is_refused_for_its_number_is_not_half_there() {
+    // One rule's number is left.
+    let (mut compiler, _) = Compiler::new(&state(&fabric("")), nearly("rule", 0xff_fffe)).unwrap();
+    let mut state: State = state(&fabric(""));
+    let two = policy("p", "subject: {matchLabels: {side: a}}, ingress: [{action: allow}, {action: deny}]");
+    let refused = apply(&mut state, &mut compiler, &common::changes(&two)).unwrap_err();
+    assert_eq!((refused.size, refused.limit), (0xff_ffff, 0xff_fffe));
+    // Now about others; and whom the refused one was about comes anew.
+    let other = policy("p", "subject: {matchLabels: {side: b}}, ingress: []");
+    apply(&mut state, &mut compiler, &common::changes(&other)).unwrap();
+    apply(&mut state, &mut compiler, &common::changes(&workload(3, "side: a", ""))).unwrap();
+    let anew = Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+    assert_eq!(text(&compiler), text(&anew));
+    // Zones are numbered likewise; what the zone would have done to its members is not half done either.
+    let (mut compiler, _) = Compiler::new(&state, nearly("zone", 0xffff_ffff)).unwrap();
+    let before = text(&compiler);
+    let zone = "---\nkind: Zone\nmetadata: {name: z}\nspec: {network: net, selector: {matchLabels: {side: a}}, mode: monitor}\n";
+    apply(&mut state, &mut compiler, &common::changes(zone)).unwrap_err();
+    apply(&mut state, &mut compiler, &common::changes(&workload(4, "side: a", ""))).unwrap();
+    apply(&mut state, &mut compiler, &[Change::remove(bulkhead_policy::Kind::Workload.named(&name("w4")))]).unwrap();
+    assert_eq!(text(&compiler), before);
 }
 
 /// Rules with the same peers and other ports: they share an entry for each peer, with a clause for each rule.

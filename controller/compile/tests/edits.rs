@@ -57,7 +57,7 @@ fn run(seed: u64, edits: u64) {
             continue;
         }
         done += 1;
-        let compiled = compiler.apply(&now, &changes).unwrap();
+        let compiled = compiler.apply(&changes).unwrap();
         // A switch that is taken away is let go with what it has; one that comes back starts anew.
         for change in changes.iter().filter(|c| c.value.is_none() && c.key.kind == Kind::Switch) {
             sent.remove(&change.key.name);

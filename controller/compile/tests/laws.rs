@@ -444,7 +444,7 @@ proptest! {
             if !try_apply(&mut state, step) {
                 continue;
             }
-            let compiled = compiler.apply(&state, step).unwrap();
+            let compiled = compiler.apply(step).unwrap();
             // A switch that is taken away is let go with what it has; one that comes back starts anew.
             for change in step.iter().filter(|c| c.value.is_none() && c.key.kind == Kind::Switch) {
                 sent.remove(&change.key.name);
@@ -475,7 +475,7 @@ proptest! {
                 prop_assert_eq!(text(sent.get(switch)), text(Some(program)), "deltas of {} after {:#?}", switch, step);
             }
             prop_assert_eq!(&now, &anew);
-            let again = compiler.apply(&state, step).unwrap();
+            let again = compiler.apply(step).unwrap();
             prop_assert!(again.deltas.values().all(|delta| delta.is_empty()), "the same once more: {:#?}", again.deltas);
         }
     }
@@ -496,7 +496,7 @@ proptest! {
         let mut compiler = compile(&state);
         for step in &steps {
             if try_apply(&mut state, step) {
-                compiler.apply(&state, step).unwrap();
+                compiler.apply(step).unwrap();
             }
         }
         let all: Vec<Change> = state.resources().map(Change::set).collect();

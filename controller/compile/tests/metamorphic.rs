@@ -109,7 +109,7 @@ proptest! {
         shuffled.apply(&changes);
         prop_assert_eq!(programs(&shuffled, Numbers::default()), programs(&state, Numbers::default()));
         let (mut compiler, _) = Compiler::new(&State::default(), Numbers::default()).unwrap();
-        compiler.apply(&shuffled, &changes).unwrap();
+        compiler.apply(&changes).unwrap();
         let text = |name| (format!("{name}"), compiler.program(name).map(render_program).unwrap_or_default());
         let at_once: BTreeMap<_, _> = state.switches.keys().map(text).collect();
         prop_assert_eq!(at_once, programs(&state, Numbers::default()));
@@ -124,8 +124,8 @@ proptest! {
         let back: Vec<_> =
             step.iter().map(|change| Change { key: change.key.clone(), value: value(change) }).collect();
         prop_assume!(try_apply(&mut after, &step));
-        compiler.apply(&after, &step).unwrap();
-        compiler.apply(&state, &back).unwrap();
+        compiler.apply(&step).unwrap();
+        compiler.apply(&back).unwrap();
         let text = |name| (format!("{name}"), compiler.program(name).map(render_program).unwrap_or_default());
         let now: BTreeMap<_, _> = state.switches.keys().map(text).collect();
         prop_assert_eq!(now, programs(&state, compiler.numbers().clone()));

@@ -60,7 +60,7 @@ fn apply(state: &mut State, compiler: &mut Compiler, change: Change) -> Result<(
     let change = [change];
     let mut after = state.clone();
     after.apply(&change);
-    compiler.apply(&after, &change).map_err(|error| error.to_string())?;
+    compiler.apply(&change).map_err(|error| error.to_string())?;
     *state = after;
     Ok(())
 }
@@ -150,7 +150,7 @@ fn a_refused_change_uses_no_number_up_and_a_restart_finds_every_number() {
         let mut stored: BTreeMap<Arc<str>, u32> = compiler.numbers().iter().map(|(n, v)| (n.clone(), v)).collect();
         let mut accept = |state: &mut State, compiler: &mut Compiler, changes: &[Change]| {
             state.apply(changes);
-            for (name, number) in compiler.apply(state, changes).unwrap().numbers {
+            for (name, number) in compiler.apply(changes).unwrap().numbers {
                 stored.insert(name, number.unwrap());
             }
             stored.clone()
@@ -160,7 +160,7 @@ fn a_refused_change_uses_no_number_up_and_a_restart_finds_every_number() {
         let before = (compiler.numbers().clone(), program(&compiler));
         let mut after = state.clone();
         after.apply(&refused);
-        let error = compiler.apply(&after, &refused).unwrap_err().to_string();
+        let error = compiler.apply(&refused).unwrap_err().to_string();
         assert!(error.contains(kind), "{error}");
         assert_eq!((compiler.numbers().clone(), program(&compiler)), before, "{kind}");
         let stored = accept(&mut state, &mut compiler, &[network(3), other(2), policy(2)]);
@@ -181,7 +181,7 @@ fn a_change_that_is_withdrawn_uses_no_number_up() {
     for n in 2..200 {
         let change = [network(n), workload("a"), policy(1)];
         let back: Vec<Change> = change.iter().map(|c| Change { key: c.key.clone(), value: None }).collect();
-        let compiled = compiler.apply(&state, &change).unwrap();
+        let compiled = compiler.apply(&change).unwrap();
         compiler.withdraw(&back, &compiled.numbers).unwrap();
     }
     assert_eq!((compiler.numbers().clone(), render_program(compiler.program(&name("hv1")).unwrap())), before);

@@ -168,7 +168,7 @@ fn check(old: &State, change: &[Change], seeds: &[FlowSeed], bounds: Bounds, see
     new.apply(change);
     let programs = |compiler: &Compiler, name: &Name| compiler.program(name).cloned().unwrap_or_default();
     let before: Vec<_> = old.switches.keys().map(|name| (name.clone(), programs(&compiler, name))).collect();
-    if compiler.apply(&new, change).is_err() {
+    if compiler.apply(change).is_err() {
         return Ok(());
     }
     for (name, before) in before {

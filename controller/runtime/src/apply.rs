@@ -134,7 +134,7 @@ impl Core {
             return Ok(outcome);
         }
         accepted.state.apply(&forward);
-        let compiled = match self.compiler.apply(&accepted.state, &forward) {
+        let compiled = match self.compiler.apply(&forward) {
             Ok(compiled) => compiled,
             Err(error) => {
                 accepted.state.apply(&backward);

@@ -1,10 +1,18 @@
 //! Policies in the compiler: their rules, whom they are about, and which of them are staged.
 
 use super::{CompiledPolicy, Compiler};
-use crate::{TooLarge, dirty::Dirty, index::GroupKey, numbers::Numbered, rule::Rule, set::Set, switch::Unit};
+use crate::{
+    TooLarge,
+    dirty::Dirty,
+    index::{GroupKey, Isolating},
+    numbers::Numbered,
+    rule::Rule,
+    set::Set,
+    switch::Unit,
+};
 use bulkhead_policy::{
     Key, Kind,
-    model::{CidrSet, Direction, Peer, Policy, PortMatch, Subject},
+    model::{CidrSet, Direction, Peer, Policy, PortMatch, Subject, Tier},
 };
 use bulkhead_topology::{Name, Operator, Requirement, Selector};
 use std::{collections::BTreeSet, sync::Arc};
@@ -22,22 +30,36 @@ impl Compiler {
         // Numbers may be used up: nothing is touched before they are there.
         let numbers = policy.map(|policy| self.policy_numbers(name, policy)).transpose()?;
         let old = self.forget_policy(name, dirty);
-        if let Some((policy, (number, rules))) = policy.zip(numbers) {
+        let mut rules = Vec::new();
+        if let Some((policy, (number, numbered))) = policy.zip(numbers) {
             let subject = self.index.group(self.subject_key(&policy.subject));
             if let Some(group) = self.index.groups.get_mut(&subject) {
                 group.subjects.insert(name.clone());
+                for isolation in isolations(policy) {
+                    group.isolating.insert(isolation);
+                }
             }
             let mut compiled =
                 CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: Set::default() };
-            for (direction, index, rule) in rules {
+            for (direction, index, rule) in numbered {
                 self.add_rule(rule, policy, direction, index, &mut compiled);
             }
             for key in references(policy) {
                 self.users.entry(key).or_default().insert(name.clone());
             }
             self.policy_names.insert(number, name.clone());
+            rules = compiled.rules.clone();
             self.policies.insert(name.clone(), compiled);
-            self.subjects_changed(subject, policy.staged, dirty);
+        }
+        let says = |policy: &CompiledPolicy| (policy.subject, isolations(&policy.policy));
+        let (was, is) = (old.as_ref().map(says), self.policies.get(name).map(says));
+        let isolation = was != is;
+        let (was, is) = (was.map(|(subject, _)| subject), is.map(|(subject, _)| subject));
+        for group in was.into_iter().filter(|was| Some(*was) != is) {
+            self.subjects_changed(group, &[], isolation, dirty);
+        }
+        if let Some(group) = is {
+            self.subjects_changed(group, &rules, isolation, dirty);
         }
         if let Some(old) = old {
             for group in old.groups.iter().chain([&old.subject]) {
@@ -75,54 +97,82 @@ impl Compiler {
             for switch in self.rule_on.get(rule).into_iter().flatten() {
                 dirty.unit(switch, Unit::Rule(*rule));
             }
-            self.rules.remove(rule);
-            self.named.remove(rule);
+            if let Some(rule) = self.rules.remove(rule) {
+                self.forget_names(&rule);
+            }
             for group in &old.groups {
                 if let Some(group) = self.index.groups.get_mut(group) {
                     group.peers.remove(rule);
                 }
             }
         }
-        self.subjects_changed(old.subject, old.policy.staged, dirty);
         if let Some(group) = self.index.groups.get_mut(&old.subject) {
             group.subjects.remove(name);
+            for isolation in isolations(&old.policy) {
+                group.isolating.remove(&isolation);
+            }
         }
         Some(old)
     }
 
-    /// The policies about a group's members changed, by a staged one or an active one.
-    fn subjects_changed(&mut self, group: u32, staged: bool, dirty: &mut Dirty) {
-        if staged {
-            self.stage(group);
-        }
-        let Some(group) = self.index.groups.get(&group) else { return };
-        for (switch, locals) in self.locals.iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
-            for identity in locals.common(&group.members) {
-                if staged {
-                    // Staged rules are weighed against all others about the identity.
-                    self.local_changed(switch, *identity, dirty);
-                    continue;
-                }
-                dirty.unit(switch, Unit::Identity(*identity));
-                for rule in group.subjects.iter().filter_map(|p| self.policies.get(p)).flat_map(|p| &p.rules) {
-                    dirty.unit(switch, Unit::Rule(*rule));
+    /// The rule's port names are not its any more.
+    fn forget_names(&mut self, rule: &Rule) {
+        for name in port_names(rule) {
+            if let Some(rules) = self.named.get_mut(name) {
+                rules.remove(&rule.number);
+                if rules.is_empty() {
+                    self.named.remove(name);
                 }
             }
         }
     }
 
-    /// Notes in which directions staged policies are about a group.
-    fn stage(&mut self, id: u32) {
+    /// A policy about a group's members came or went; `rules` are its rules now. Whether it `isolation`-wise changed
+    /// what becomes of the members' packets is for their identities to say.
+    fn subjects_changed(&mut self, group: u32, rules: &[u32], isolation: bool, dirty: &mut Dirty) {
+        let staged = self.stage(group);
+        let Some(group) = self.index.groups.get(&group) else { return };
+        let mut switches = BTreeSet::new();
+        for member in &group.members {
+            let Some(identity) = self.index.identities.get(member) else { continue };
+            for switch in identity.on.keys().filter(|switch| self.switches.contains_key(*switch)) {
+                switches.insert(switch);
+                if isolation || !staged.is_empty() {
+                    dirty.unit(switch, Unit::Identity(*member));
+                }
+                if staged.is_empty() {
+                    continue;
+                }
+                // Staged rules are weighed against all others about the identity.
+                for rule in self.policies_about(*member).flat_map(|policy| &policy.rules) {
+                    if self.rules.get(rule).is_some_and(|rule| staged.contains(&rule.direction)) {
+                        dirty.unit(switch, Unit::Rule(*rule));
+                    }
+                }
+            }
+        }
+        for switch in switches {
+            for rule in rules {
+                dirty.unit(switch, Unit::Rule(*rule));
+            }
+        }
+    }
+
+    /// Notes in which directions staged policies are about a group; the directions in which that is new.
+    fn stage(&mut self, id: u32) -> Vec<Direction> {
         let group = self.index.groups.get(&id);
         let subjects = group.into_iter().flat_map(|group| &group.subjects).filter_map(|name| self.policies.get(name));
         let staged: Vec<&Arc<Policy>> = subjects.map(|p| &p.policy).filter(|policy| policy.staged).collect();
+        let mut changed = Vec::new();
         for (direction, groups) in Direction::BOTH.into_iter().zip(&mut self.staged) {
-            if staged.iter().any(|p| !p.rules(direction).is_empty() || p.isolate.get(direction)) {
-                groups.insert(id);
+            let new = if staged.iter().any(|p| !p.rules(direction).is_empty() || p.isolate.get(direction)) {
+                groups.insert(id)
             } else {
-                groups.remove(&id);
-            }
+                groups.remove(&id)
+            };
+            changed.extend(new.then_some(direction));
         }
+        changed
     }
 
     /// The groups that staged policies are about in a direction.
@@ -193,9 +243,8 @@ impl Compiler {
             rule.groups.push(group);
             compiled.groups.insert(group);
         }
-        let named = text.ports.iter().flatten().any(|port| matches!(port, PortMatch::Named { .. }));
-        if named && direction == Direction::Egress {
-            self.named.insert(number);
+        for name in port_names(&rule) {
+            self.named.entry(name.clone()).or_default().insert(number);
         }
         compiled.rules.push(number);
         self.rules.insert(number, rule);
@@ -205,6 +254,22 @@ impl Compiler {
 /// A selector that selects nobody: a label in no value.
 fn nobody() -> Selector {
     Selector::new([Requirement::new("bulkhead.io/nobody".into(), Operator::In, [])])
+}
+
+/// The port names of an egress rule: they are looked up at the destination.
+fn port_names(rule: &Rule) -> impl Iterator<Item = &Arc<str>> {
+    let ports = rule.text().ports.iter().flatten().filter(|_| rule.direction == Direction::Egress);
+    ports.filter_map(|port| match port {
+        PortMatch::Named { name, .. } => Some(name),
+        _ => None,
+    })
+}
+
+/// The directions in which a policy isolates its subjects, as their group keeps them.
+pub(super) fn isolations(policy: &Policy) -> Vec<Isolating> {
+    let isolates = |direction: &Direction| policy.tier == Tier::Application && policy.isolate.get(*direction);
+    let entry = |direction| (direction, policy.staged, policy.priority, Some(policy.name.clone()));
+    Direction::BOTH.into_iter().filter(isolates).map(entry).collect()
 }
 
 /// The zones and address sets that a policy names.

@@ -86,7 +86,7 @@ pub fn len(compiler: &Compiler) -> usize {
 pub fn apply(state: &mut State, compiler: &mut Compiler, changes: &[Change]) -> Result<(), TooLarge> {
     let mut after = state.clone();
     after.apply(changes);
-    compiler.apply(&after, changes)?;
+    compiler.apply(changes)?;
     *state = after;
     Ok(())
 }

@@ -79,7 +79,7 @@ fn cycle(state: &mut State, compiler: &mut Compiler, steps: &[Step]) -> Result<V
             let change = std::slice::from_ref(change);
             state.apply(change);
             let start = Instant::now();
-            let compiled = compiler.apply(state, change)?;
+            let compiled = compiler.apply(change)?;
             sample.add(start.elapsed());
             *size = sizes(&compiled);
             ensure!(*size != (0, 0), "{name} changes no switch: nothing was measured");

@@ -71,11 +71,11 @@ fn series(state: &mut State, change: &Change) -> anyhow::Result<(Value, usize)> 
     for _ in 0..RUNS {
         state.apply(std::slice::from_ref(change));
         let began = Instant::now();
-        let compiled = compiler.apply(state, std::slice::from_ref(change))?;
+        let compiled = compiler.apply(std::slice::from_ref(change))?;
         sample.add(began.elapsed());
         entries = added(&compiled);
         state.apply(std::slice::from_ref(&back));
-        compiler.apply(state, std::slice::from_ref(&back))?;
+        compiler.apply(std::slice::from_ref(&back))?;
     }
     Ok((sample.milliseconds(), entries))
 }
