@@ -1,11 +1,13 @@
 //! A `bulkheadd` of one's own, as a process.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_client::Client;
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    fs,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -15,9 +17,38 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that is coming.
 pub const PAUSE: Duration = Duration::from_millis(20);
 
+/// A program of this workspace, as it was built beside the test or bench that asks for it, and of the sources that are
+/// there now.
+///
+/// # Errors
+/// When it is not built, or a file that it was built of is newer.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    // target/debug/deps/hostile-0123 and target/debug/bulkhead-bench -> target/debug
+    let dirs = own.ancestors().skip(1).filter(|dir| !dir.ends_with("deps"));
+    let path = dirs.map(|dir| dir.join(name)).next().context("no folder of programs")?;
+    ensure!(path.is_file(), "{} is missing: `cargo build --workspace --bins`", path.display());
+    let sources =
+        fs::read_to_string(path.with_extension("d")).with_context(|| format!("{}'s sources", path.display()))?;
+    fresh(&path, &sources)?;
+    Ok(path)
+}
+
+/// Holds a program's age against the sources that Cargo noted for it: `PROGRAM: FILE FILE...`, spaces escaped.
+fn fresh(program: &Path, sources: &str) -> Result<()> {
+    let built = fs::metadata(program)?.modified()?;
+    let (_, files) = sources.trim_end().split_once(": ").context("no list of sources")?;
+    for file in files.replace("\\ ", "\0").split(' ').map(|file| file.replace('\0', " ")) {
+        let newer = !fs::metadata(&file).and_then(|file| file.modified()).is_ok_and(|changed| changed <= built);
+        ensure!(!newer, "{} is older than {file}: `cargo build --workspace --bins`", program.display());
+    }
+    Ok(())
+}
+
 /// A running `bulkheadd` with an empty data directory; ended and removed when dropped.
 #[derive(Debug)]
 pub struct Controller {
+    program: PathBuf,
     child: Child,
     dir: PathBuf,
     /// Where OpenFlow switches connect.
@@ -27,25 +58,37 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts `program`, listening for switches on `address`.
+    /// Starts `program`, listening for switches on `address`, on ports that nobody has.
     ///
     /// # Errors
     /// When it does not start.
     pub fn start(program: &Path, address: Ipv4Addr) -> Result<Self> {
-        ensure!(program.is_file(), "{} is missing: `cargo build --workspace --bins`", program.display());
-        let (listen, openflow) = (free(Ipv4Addr::LOCALHOST)?, free(address)?);
-        let dir = std::env::temp_dir().join(format!("bulkheadd-{}-{}", std::process::id(), openflow.port()));
-        std::fs::create_dir(&dir)?;
-        let log = std::fs::File::create(dir.join("log"))?;
-        let mut command = Command::new(program);
-        command.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
-        command.arg(dir.join("data")).env("BULKHEAD_LOG", "warn");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let dir = directory()?;
+        let (child, listen, openflow) = run(program, &dir, (Ipv4Addr::LOCALHOST, 0).into(), (address, 0).into())?;
         let client = Client::new(&format!("http://{listen}"))?;
-        let mut controller = Self { child, dir, openflow, client };
+        let mut controller = Self { program: program.into(), child, dir, openflow, client };
         controller.until(START_LIMIT, |client| Ok(client.status().is_ok_and(|status| status.ready)))?;
         Ok(controller)
+    }
+
+    /// Ends it at once, as a crash would.
+    ///
+    /// # Errors
+    /// When it has ended already and is not found.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Controller::crash`], with the same data and addresses.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        let listen = self.client.server().trim_start_matches("http://").parse()?;
+        (self.child, ..) = run(&self.program, &self.dir, listen, self.openflow)?;
+        self.until(START_LIMIT, |client| Ok(client.status().is_ok_and(|status| status.ready)))
     }
 
     /// Waits until something is true, as long as it runs.
@@ -64,7 +107,7 @@ impl Controller {
 
     /// What it wrote.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
     /// Its memory: resident bytes, what it shares with others counted in part (proc(5), `smaps_rollup`).
@@ -72,7 +115,7 @@ impl Controller {
     /// # Errors
     /// When the kernel does not tell.
     pub fn memory(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
         let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kilobytes << 10)
@@ -83,7 +126,7 @@ impl Controller {
     /// # Errors
     /// When the kernel does not tell.
     pub fn peak(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
         let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kilobytes << 10)
@@ -95,14 +138,83 @@ impl Drop for Controller {
         // It has ended already, or ends now; nothing is kept.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
-/// A port that nobody has.
-///
-/// # Errors
-/// When there is none.
-pub fn free(address: Ipv4Addr) -> Result<SocketAddr> {
-    Ok(TcpListener::bind((IpAddr::V4(address), 0))?.local_addr()?)
+/// A new directory.
+fn directory() -> Result<PathBuf> {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("bulkheadd-{}-{number}", std::process::id()));
+    // Of an earlier process with this number.
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir(&dir)?;
+    Ok(dir)
+}
+
+/// Runs a `bulkheadd`, and reads from its log where it listens: for the API, and for switches.
+fn run(
+    program: &Path,
+    dir: &Path,
+    listen: SocketAddr,
+    openflow: SocketAddr,
+) -> Result<(Child, SocketAddr, SocketAddr)> {
+    let path = dir.join("log");
+    let log = fs::File::create(&path)?;
+    let mut command = Command::new(program);
+    command.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
+    command.arg(dir.join("data")).env("BULKHEAD_LOG", "warn,bulkhead_daemon=info");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        let log = fs::read_to_string(&path)?;
+        if let Some((listen, openflow)) = addresses(&log) {
+            return Ok((child, listen, openflow));
+        }
+        let ended = child.try_wait()?.is_some();
+        if ended || Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("bulkheadd does not start: {log}");
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// What the line `... bulkheadd is ready api=http://ADDR openflow=ADDR` says.
+fn addresses(log: &str) -> Option<(SocketAddr, SocketAddr)> {
+    // The last line may not be all there yet.
+    let line = log.lines().find(|line| line.contains("bulkheadd is ready")).filter(|_| log.ends_with('\n'))?;
+    let value = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key));
+    Some((value("api=http://")?.parse().ok()?, value("openflow=")?.parse().ok()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_older_than_its_sources_is_not_used() {
+        let dir = directory().unwrap();
+        let file = |name: &str, seconds: u64| {
+            let path = dir.join(name);
+            let file = fs::File::create(&path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+            path
+        };
+        let (program, old, new) = (file("program", 10), file("a b.rs", 10), file("new.rs", 11));
+        let list = |files: &[&PathBuf]| {
+            let files: Vec<String> = files.iter().map(|f| f.display().to_string().replace(' ', "\\ ")).collect();
+            format!("{}: {}\n", program.display(), files.join(" "))
+        };
+        assert!(fresh(&program, &list(&[&old])).is_ok());
+        let said = fresh(&program, &list(&[&old, &new])).unwrap_err().to_string();
+        assert!(said.contains("is older than") && said.contains("new.rs"), "{said}");
+        assert!(fresh(&program, &list(&[&dir.join("gone.rs")])).is_err());
+        assert!(fresh(&program, "").is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -1,7 +1,10 @@
 //! The soak of `make soak`, for seconds instead of half an hour.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_tests::soak::{Soak, soak};
+use bulkhead_tests::{
+    controller::program,
+    soak::{Soak, soak},
+};
 use std::time::Duration;
 
 #[test]
@@ -9,8 +12,7 @@ fn r21_churn_leaves_memory_flat_queues_bounded_and_tables_exact() {
     if let Some(why) = bulkhead_lab::missing() {
         eprintln!("NOT TESTED: the soak with a real Open vSwitch: {why}");
     }
-    // target/debug/deps/soak-0123 -> target/debug
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("bulkheadd");
+    let program = program("bulkheadd").unwrap();
     let report = soak(&program, &Soak { time: Duration::from_secs(15), switches: 100, rate: 100, real: true }).unwrap();
     eprintln!("{report:?}");
     // A machine that is too slow for the rate does less, not nothing.

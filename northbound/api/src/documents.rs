@@ -1,38 +1,25 @@
-//! Resources: list, get, put, delete, apply.
+//! Resources: get, put, delete, apply.
 
 use crate::{
-    Backend, Edit, Params, View, plan,
+    Backend, Edit, Params,
+    body::{SMALL, body},
+    plan,
     problem::Failure,
-    serve::{Whole, blocking, body},
+    work::Desk,
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
 };
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Selector, Severity, canonical, nearest,
-    object, parse_selector, read, read_removals,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
+    read, read_removals,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
-use serde::{Deserialize, Serialize};
-
-/// A list of resources.
-#[derive(Serialize)]
-pub(crate) struct List {
-    /// The revision that it shows.
-    revision: u64,
-    items: Vec<Object>,
-}
-
-/// The query of a list.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    label_selector: Option<String>,
-}
+use serde::Deserialize;
 
 /// The query of a change.
 #[derive(Deserialize)]
@@ -53,7 +40,7 @@ impl ChangeQuery {
     }
 }
 
-fn kind_of(text: &str) -> Result<Kind, Failure> {
+pub(crate) fn kind_of(text: &str) -> Result<Kind, Failure> {
     kind_from(text).filter(|k| kind_plural(*k) == text).ok_or_else(|| {
         let known = KINDS.map(kind_plural);
         let near = nearest(text, known).map(|n| format!("; did you mean `{n}`?"));
@@ -67,55 +54,10 @@ fn key_of(kind: &str, name: &str) -> Result<Key, Failure> {
     Ok(Key { kind, name })
 }
 
-fn shown(resource: &Resource, version: u64) -> Object {
+pub(crate) fn shown(resource: &Resource, version: u64) -> Object {
     let mut object = object(resource);
     object.metadata_mut().resource_version = Some(version);
     object
-}
-
-pub(crate) async fn list<B: Backend>(
-    State(backend): State<B>,
-    Path(kind): Path<String>,
-    query: Result<Params<ListQuery>, Failure>,
-) -> Result<Json<List>, Failure> {
-    // An address that does not exist is worse than a parameter that does not.
-    let kind = kind_of(&kind)?;
-    let Params(query) = query?;
-    let text = query.label_selector.unwrap_or_default();
-    let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
-    if kind != Kind::Workload && !selector.requirements().is_empty() {
-        return Err(Failure::bad("only workloads have labels to select by"));
-    }
-    blocking(move || {
-        // The documents are written after the look: writers do not wait for that.
-        let (revision, found) = backend.read(|view| (view.revision, listed(view, kind, &selector)));
-        let items = found.iter().map(|(resource, version)| shown(resource, *version)).collect();
-        Ok(Json(List { revision, items }))
-    })
-    .await
-}
-
-/// The resources of a kind that are selected, with their versions.
-fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64)> {
-    let state = view.state;
-    let found: Vec<Resource> = match kind {
-        Kind::Network => state.networks.values().cloned().map(Resource::Network).collect(),
-        Kind::Switch => state.switches.values().cloned().map(Resource::Switch).collect(),
-        Kind::AddressSet => state.address_sets.values().cloned().map(Resource::AddressSet).collect(),
-        Kind::Workload => {
-            let selected = state.workloads.values().filter(|w| selector.matches(&w.labels));
-            selected.cloned().map(Resource::Workload).collect()
-        }
-        Kind::Zone => state.zones.values().cloned().map(Resource::Zone).collect(),
-        Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
-        Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
-        Kind::Host => state.hosts.values().cloned().map(Resource::Host).collect(),
-    };
-    let versioned = |resource: Resource| {
-        let version = view.version(&bulkhead_types::key_of(&resource));
-        (resource, version)
-    };
-    found.into_iter().map(versioned).collect()
 }
 
 pub(crate) async fn get<B: Backend>(
@@ -160,17 +102,14 @@ fn format(headers: &HeaderMap) -> Result<Format, Failure> {
 
 /// Reads a body in one of the ways of [`bulkhead_types`].
 async fn parse<R: Send + 'static>(
+    desk: &Desk,
     request: Request,
     read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
 ) -> Result<Parsed<R>, Failure> {
     let format = format(request.headers())?;
-    let Whole { bytes, place } = body(request).await?;
-    let parsed = blocking(move || {
-        let parsed = read(None, &bytes, format);
-        drop((bytes, place));
-        Ok(parsed)
-    })
-    .await?;
+    let body = body(request).await?;
+    let places = if body.bytes().len() > SMALL { &desk.large } else { &desk.small };
+    let parsed = places.run(move |_| Ok(read(None, body.bytes(), format))).await?;
     if parsed.has_errors() {
         return Err(Failure::refused(parsed.diagnostics));
     }
@@ -179,45 +118,49 @@ async fn parse<R: Send + 'static>(
 
 pub(crate) async fn apply<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let parsed = parse(request, read).await?;
-    change(backend, parsed, query.dry_run).await
+    let parsed = parse(&desk, request, read).await?;
+    change(backend, &desk, parsed, query.dry_run).await
 }
 
 /// `POST /v1/delete`: the mirror image of `apply`. What is not there already is as asked.
 pub(crate) async fn remove<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let parsed = parse(request, read_removals).await?;
+    let parsed = parse(&desk, request, read_removals).await?;
     let edit = |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
     let edits = parsed.documents.iter().map(edit).collect();
-    submit(backend, edits, parsed, query.dry_run).await
+    submit(backend, &desk, edits, parsed, query.dry_run).await
 }
 
 pub(crate) async fn put<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
-    let mut parsed = parse(request, read).await?;
+    let mut parsed = parse(&desk, request, read).await?;
     match parsed.documents.as_mut_slice() {
         [document] if document.key == key => document.expected = query.resource_version.or(document.expected),
         [document] => return Err(Failure::bad(format!("the document is {}, the address says {key}", document.key))),
         _ => return Err(Failure::bad("send exactly one document; several go to /v1/apply")),
     }
-    change(backend, parsed, query.dry_run).await
+    change(backend, &desk, parsed, query.dry_run).await
 }
 
 pub(crate) async fn delete<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
@@ -226,11 +169,20 @@ pub(crate) async fn delete<B: Backend>(
         return Err(missing(&backend, &key));
     }
     let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };
-    submit(backend, vec![edit], Parsed::<()>::default(), query.dry_run).await
+    submit(backend, &desk, vec![edit], Parsed::<()>::default(), query.dry_run).await
 }
 
-async fn change<B: Backend>(backend: B, parsed: Parsed, dry_run: bool) -> Result<Json<ApplyAnswer>, Failure> {
-    let (edits, parsed) = blocking(move || {
+/// Most documents of a change that is no large one.
+const MAX_FEW: usize = 100;
+
+async fn change<B: Backend>(
+    backend: B,
+    desk: &Desk,
+    parsed: Parsed,
+    dry_run: bool,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    let places = if parsed.documents.len() > MAX_FEW { &desk.large } else { &desk.small };
+    let job = move |_: &_| {
         let edits: Vec<Edit> = parsed
             .documents
             .iter()
@@ -241,13 +193,14 @@ async fn change<B: Backend>(backend: B, parsed: Parsed, dry_run: bool) -> Result
             })
             .collect();
         Ok((edits, parsed))
-    })
-    .await?;
-    submit(backend, edits, parsed, dry_run).await
+    };
+    let (edits, parsed) = places.run(job).await?;
+    submit(backend, desk, edits, parsed, dry_run).await
 }
 
 async fn submit<B: Backend, R>(
     backend: B,
+    desk: &Desk,
     edits: Vec<Edit>,
     parsed: Parsed<R>,
     dry_run: bool,
@@ -265,7 +218,7 @@ async fn submit<B: Backend, R>(
     diagnostics.extend(parsed.locate(applied.diagnostics.into_iter().map(Into::into)));
     debug_assert!(diagnostics.iter().all(|d| d.severity == Severity::Warning));
     let plan = if dry_run {
-        let reachability = blocking(move || Ok(plan::reachability(&backend, &planned))).await?;
+        let reachability = desk.plans.run(move |gone| plan::reachability(&backend, &planned, gone)).await?;
         Some(PlanAnswer { switches: applied.entries.unwrap_or_default(), ..reachability })
     } else {
         None

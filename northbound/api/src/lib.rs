@@ -3,14 +3,19 @@
 //! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
 pub mod backend;
+mod body;
 mod connections;
 mod documents;
 mod flow;
+mod hosts;
+mod lists;
 mod matrix;
+mod pace;
+mod places;
 mod plan;
 mod problem;
 mod questions;
-mod serve;
+mod work;
 
 pub use backend::{Applied, ApplyError, Backend, Edit, View};
 pub use connections::serve;
@@ -33,7 +38,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(90);
 
 /// All routes.
 pub fn router<B: Backend>(backend: B) -> Router {
-    let kinds = get(documents::list::<B>);
+    let kinds = get(lists::list::<B>);
     let kind = get(documents::get::<B>).put(documents::put::<B>).delete(documents::delete::<B>);
     let state = Router::new()
         .route("/v1/{kind}", kinds)
@@ -55,7 +60,8 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })
         .layer(middleware::from_fn(in_time))
-        .layer(Extension(serve::Large::default()))
+        .layer(Extension(work::Desk::default()))
+        .layer(Extension(lists::Shared::default()))
         .with_state(backend)
 }
 
@@ -73,10 +79,18 @@ async fn only_when_ready<B: Backend>(State(backend): State<B>, request: Request,
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
+    let asks = request.method().is_safe();
     match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let detail = format!("no answer within {} s", REQUEST_TIME.as_secs());
+            let detail = match asks {
+                true => format!("no answer within {} s", REQUEST_TIME.as_secs()),
+                false => format!(
+                    "no answer within {} s; whether the change was made shows in what is there now: look before you \
+                     repeat it",
+                    REQUEST_TIME.as_secs()
+                ),
+            };
             Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail).into_response()
         }
     }

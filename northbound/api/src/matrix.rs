@@ -1,9 +1,13 @@
 //! `GET /v1/matrix`: who reaches whom.
 
-use crate::{Backend, Params, flow, problem::Failure, serve::blocking};
-use axum::{Json, extract::State, http::StatusCode};
+use crate::{
+    Backend, Params, flow,
+    problem::Failure,
+    work::{Desk, Gone, Written},
+};
+use axum::{Extension, extract::State, http::StatusCode};
 use bulkhead_topology::Name;
-use bulkhead_types::{MatrixRow, ServiceText, parse_selector, parse_service};
+use bulkhead_types::{ServiceText, parse_selector, parse_service};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
@@ -24,12 +28,13 @@ pub(crate) struct MatrixQuery {
 
 pub(crate) async fn matrix<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Params(query): Params<MatrixQuery>,
-) -> Result<Json<Vec<MatrixRow>>, Failure> {
+) -> Result<Written, Failure> {
     let text = query.label_selector.unwrap_or_default();
     let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
     let service = query.port.map(|text| parse_service(&text)).transpose().map_err(|e| Failure::bad(e.to_string()))?;
-    blocking(move || {
+    let job = move |gone: &Gone| {
         let names: Vec<Name> = backend.read(|view| {
             view.state.workloads.values().filter(|w| selector.matches(&w.labels)).map(|w| w.name.clone()).collect()
         });
@@ -54,6 +59,7 @@ pub(crate) async fn matrix<B: Backend>(
         let began = Instant::now();
         let mut rows = Vec::new();
         for from in &names {
+            gone.check()?;
             if began.elapsed() > MAX_TIME {
                 let detail = format!("it takes longer than {} s; narrow it with `labelSelector`", MAX_TIME.as_secs());
                 return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail));
@@ -62,7 +68,7 @@ pub(crate) async fn matrix<B: Backend>(
             let cells = backend.read(|view| flow::matrix_row(view.state, from, &names, &services));
             rows.extend(cells.into_iter().map(|cell| cell.row));
         }
-        Ok(Json(rows))
-    })
-    .await
+        Written::json(&rows)
+    };
+    desk.matrices.run(job).await
 }

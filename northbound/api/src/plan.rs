@@ -1,6 +1,6 @@
 //! What a change would do to who reaches whom.
 
-use crate::{Backend, flow};
+use crate::{Backend, flow, problem::Failure, work::Gone};
 use bulkhead_policy::{Change, State, model::PortMatch};
 use bulkhead_topology::Name;
 use bulkhead_types::{MatrixRow, PlanAnswer, ServiceText, Verdict, protocol};
@@ -19,20 +19,20 @@ const MAX_TIME: Duration = Duration::from_secs(5);
 const MAX_ROWS: usize = 1000;
 
 /// Pairs gained and lost by `changes`; the answer's switches are left to the caller.
-pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change]) -> PlanAnswer {
+pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change], gone: &Gone) -> Result<PlanAnswer, Failure> {
     let few = |state: &State| state.workloads.len() <= MAX_WORKLOADS;
     let none = |incomplete: String| PlanAnswer { incomplete, ..PlanAnswer::default() };
     let Some(before) = backend.read(|view| few(view.state).then(|| view.state.clone())) else {
-        return none(format!(
+        return Ok(none(format!(
             "reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs"
-        ));
+        )));
     };
     let mut after = before.clone();
     after.apply(changes);
     if !few(&after) {
-        return none(format!("reachability is compared up to {MAX_WORKLOADS} workloads; the change adds more"));
+        return Ok(none(format!("reachability is compared up to {MAX_WORKLOADS} workloads; the change adds more")));
     }
-    compare(&before, &after)
+    compare(&before, &after, gone)
 }
 
 /// What one workload reaches in one state, and would gain and lose if staged policies were active.
@@ -99,7 +99,7 @@ fn compared(states: [&State; 2]) -> Vec<ServiceText> {
     known.into_iter().chain(more).collect()
 }
 
-fn compare(before: &State, after: &State) -> PlanAnswer {
+fn compare(before: &State, after: &State, gone: &Gone) -> Result<PlanAnswer, Failure> {
     let mut plan = PlanAnswer::default();
     let services = compared([before, after]);
     if services.len() > MAX_SERVICES {
@@ -111,6 +111,7 @@ fn compare(before: &State, after: &State) -> PlanAnswer {
     let names: Vec<Name> = names.into_iter().cloned().collect();
     let began = Instant::now();
     for from in &names {
+        gone.check()?;
         if began.elapsed() > MAX_TIME {
             plan.incomplete = format!("the comparison took longer than {} s", MAX_TIME.as_secs());
             break;
@@ -130,5 +131,5 @@ fn compare(before: &State, after: &State) -> PlanAnswer {
         );
         lists.into_iter().for_each(|rows| rows.truncate(MAX_ROWS));
     }
-    plan
+    Ok(plan)
 }

@@ -70,6 +70,10 @@ impl IntoResponse for Failure {
             "refused" => "The documents are refused",
             "conflict" => "The resource has changed in the meantime",
             "too-large" => "The change does not fit",
+            "timeout" => "It takes too long",
+            "busy" => "Others have to be answered first",
+            "misdirected" => "The request is meant for another host",
+            "foreign-origin" => "The request is made by another site's page",
             "question" => "The question cannot be answered",
             _ => self.status.canonical_reason().unwrap_or("Error"),
         };

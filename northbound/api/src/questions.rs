@@ -1,12 +1,8 @@
 //! Questions: reach, trace, status, hits, realization, health.
 
-use crate::{
-    Backend, Params, flow,
-    problem::Failure,
-    serve::{blocking, body},
-};
+use crate::{Backend, Params, body::body, flow, problem::Failure, work::Desk};
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State},
     http::{StatusCode, header},
     response::IntoResponse,
@@ -25,15 +21,17 @@ async fn question(request: Request) -> Result<FlowQuestion, Failure> {
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
     }
     let body = body(request).await?;
-    serde_json::from_slice(&body.bytes).map_err(|e| Failure::bad(e.to_string()))
+    serde_json::from_slice(body.bytes()).map_err(|e| Failure::bad(e.to_string()))
 }
 
 pub(crate) async fn reach<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     request: Request,
 ) -> Result<Json<ReachAnswer>, Failure> {
     let question = question(request).await?;
-    blocking(move || backend.read(|view| flow::reach(view.state, &question)).map(Json).map_err(Failure::question)).await
+    let job = move |_: &_| backend.read(|view| flow::reach(view.state, &question)).map_err(Failure::question);
+    desk.questions.run(job).await.map(Json)
 }
 
 pub(crate) async fn trace<B: Backend>(

@@ -7,19 +7,19 @@ mod crowds;
 mod peer;
 mod presence;
 mod refusals;
+mod slow;
 mod switches;
 
 use bulkhead_tests::{
-    controller::Controller,
+    controller::{Controller, program},
     fake::{
         Switch,
         run::{Habits, Shared, look, run},
     },
 };
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
@@ -37,27 +37,27 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const YAML: &str = "application/yaml";
 pub const JSON: &str = "application/json";
 
-fn program(name: &str) -> PathBuf {
-    // target/debug/deps/hostile-0123 -> target/debug
-    let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().join(name)
-}
-
-/// Sends `bytes` and reads until the other side is done. What the other side has not read may cost the answer.
+/// Sends `bytes` and reads until the other side closes, which it has to. What it has not read may cost the answer: a
+/// connection that is reset loses what was on the way.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // Whoever refuses early does not read the rest.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    match stream.read_to_end(&mut answer) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            panic!("not closed within {PATIENCE:?}: {}", String::from_utf8_lossy(&answer));
+        }
+        _ => {}
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// One request on a connection of its own: status and body.
 pub fn ask(address: SocketAddr, method: &str, path: &str, content: &str, body: &[u8]) -> (u16, String) {
     let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content}\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {content}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();
@@ -104,7 +104,7 @@ fn policy(port: u16) -> String {
 impl Fabric {
     /// With `count` switches, which have acknowledged everything.
     pub fn new(count: usize) -> Self {
-        let controller = Controller::start(&program("bulkheadd"), Ipv4Addr::LOCALHOST).unwrap();
+        let controller = Controller::start(&program("bulkheadd").unwrap(), Ipv4Addr::LOCALHOST).unwrap();
         let api: SocketAddr = controller.client.server().strip_prefix("http://").unwrap().parse().unwrap();
         let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let switch = |id| Arc::new(Mutex::new(Switch::new(id, &["a".into(), "b".into()])));

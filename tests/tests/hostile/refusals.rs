@@ -1,8 +1,11 @@
 //! Switches that refuse, lose their connection or are not there: the old revision stays in force, and the operator is
 //! told which switch it is, and why.
 
-use crate::{Fabric, PATIENCE, policy, program};
-use bulkhead_tests::fake::{Refuses, run::look};
+use crate::{Fabric, PATIENCE, policy};
+use bulkhead_tests::{
+    controller::program,
+    fake::{Refuses, run::look},
+};
 use std::{
     io::Write,
     process::{Command, Stdio},
@@ -12,10 +15,9 @@ use std::{
 
 /// Runs the operator's command line with documents on its standard input: exit code and standard error.
 fn bulkhead(fabric: &Fabric, arguments: &[&str], documents: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(program("bulkhead"));
+    let mut command = Command::new(program("bulkhead").unwrap());
     command.env_remove("BULKHEAD_SERVER").args(["--server", fabric.controller.client.server()]).args(arguments);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("`make build` first");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(documents.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
