@@ -280,9 +280,10 @@ pub fn matrix_row(state: &State, from: &Name, to: &[Name], services: &[ServiceTe
             let question = FlowQuestion { from: from.to_string(), to: to.to_string(), ..FlowQuestion::default() };
             // The workloads may have gone since the row was planned.
             let Ok(answer) = reach(state, &service.ask(question)) else { continue };
-            let ReachAnswer { verdict, from, to, protocol, port, staged, .. } = answer;
+            let ReachAnswer { verdict, from, to, protocol, port, icmp_type, icmp_code, staged, .. } = answer;
             let staged = staged.map_or(verdict, |staged| staged.verdict);
-            cells.push(Cell { row: MatrixRow { verdict, from, to, protocol, port }, staged });
+            let row = MatrixRow { verdict, from, to, protocol, port, icmp_type, icmp_code };
+            cells.push(Cell { row, staged });
         }
     }
     cells

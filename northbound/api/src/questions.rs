@@ -7,7 +7,7 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use bulkhead_types::{FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TraceAnswer};
+use bulkhead_types::{FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TraceAnswer, parse_duration};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -73,19 +73,6 @@ pub(crate) struct RealizationQuery {
     wait: Option<String>,
 }
 
-/// `5s`, `500ms`, `1m`, or seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: u32 = text.get(..digits)?.parse().ok()?;
-    let one = match text.get(digits..)? {
-        "ms" => Duration::from_millis(1),
-        "s" | "" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        _ => return None,
-    };
-    one.checked_mul(number)
-}
-
 pub(crate) async fn realization<B: Backend>(
     State(backend): State<B>,
     Params(query): Params<RealizationQuery>,
@@ -95,7 +82,7 @@ pub(crate) async fn realization<B: Backend>(
     if revision > newest {
         return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));
     }
-    let wait = match query.wait.as_deref().map(duration) {
+    let wait = match query.wait.as_deref().map(parse_duration) {
         None => Duration::ZERO,
         Some(Some(wait)) => wait.min(MAX_WAIT),
         Some(None) => return Err(Failure::bad("`wait` is a time such as 5s or 500ms")),
@@ -112,19 +99,4 @@ pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResp
 
 pub(crate) async fn metrics<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], backend.metrics())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_read() {
-        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
-        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(duration("3"), Some(Duration::from_secs(3)));
-        for bad in ["", "s", "-1s", "5h", "99999999999s", "5 s"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
 }

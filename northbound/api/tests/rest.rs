@@ -344,6 +344,10 @@ async fn the_matrix_is_the_shops_and_bounded() {
     assert_eq!(allowed(matrix("?port=8080/tcp").await), 4);
     assert_eq!(allowed(matrix("?port=443/tcp&labelSelector=tier%3Dweb").await), 0);
     assert_eq!(allowed(matrix("").await), 14);
+    for (asked, told) in [("icmp/3/4", (Some(3), Some(4))), ("icmp", (Some(8), Some(0))), ("443/tcp", (None, None))] {
+        let rows = matrix(&format!("?port={asked}")).await;
+        assert!(rows.iter().all(|row| (row.icmp_type, row.icmp_code) == told) && !rows.is_empty(), "{rows:?}");
+    }
     let many: String = (0..501)
         .map(|i| {
             let (high, low) = (i / 256, i % 256);

@@ -194,7 +194,7 @@ pub struct Question {
     #[arg(value_name = "PROTO[/PORT]", value_parser = service)]
     pub service: String,
     /// 4 or 6; the first family that both ends have if left out.
-    #[arg(long, value_parser = clap::value_parser!(u8).range(4..=6))]
+    #[arg(long, value_parser = family)]
     pub family: Option<u8>,
     /// The network, where both ends are addresses.
     #[arg(long)]
@@ -225,6 +225,9 @@ pub enum Zone {
         mode: String,
     },
     /// Change the labels that a zone selects by: KEY=VALUE sets one, KEY- removes one.
+    ///
+    /// A member has all of them. Where the zone selects by expressions too (`zone create -l` and documents make such),
+    /// these stay as they are, and a member meets both.
     #[command(after_help = "Example:\n  bulkhead zone label shop env=prod tier-")]
     Label {
         /// The zone.
@@ -250,18 +253,12 @@ pub enum Zone {
 
 const MODES: [&str; 3] = ["monitor", "canary", "enforce"];
 
-/// `10s`, `500ms`, `2m`, or seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let error = || "write a time as 10s, 500ms or 2m".to_string();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(error)?;
-    let one = match unit {
-        "ms" => Duration::from_millis(1),
-        "s" | "" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        _ => return Err(error()),
-    };
-    number.parse().ok().and_then(|n| one.checked_mul(n)).ok_or_else(error)
+fn duration(text: &str) -> Result<Duration, String> {
+    bulkhead_types::parse_duration(text).ok_or_else(|| "write a time as 10s, 500ms or 2m".into())
+}
+
+fn family(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|family| matches!(family, 4 | 6)).ok_or_else(|| "write 4 or 6".into())
 }
 
 fn selector(text: &str) -> Result<String, String> {

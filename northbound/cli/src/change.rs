@@ -5,6 +5,7 @@ use crate::{
     args::{Files, How, OptionalTarget, Output, kind},
     input::{self, Input},
     print::{self, Out, Tone},
+    question::row_service,
     show, yaml,
 };
 use anyhow::Context;
@@ -175,9 +176,8 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
     ];
     for (word, tone, rows) in lists {
         for row in rows {
-            let port = row.port.map(|p| format!("/{p}")).unwrap_or_default();
             let word = out.tint(tone, word);
-            out.line(format!("{} {word} {} {}{port}", row.from, row.to, row.protocol));
+            out.line(format!("{} {word} {} {}", row.from, row.to, row_service(row)));
         }
     }
     if lists.iter().all(|(_, _, rows)| rows.is_empty()) && plan.incomplete.is_empty() {
@@ -292,7 +292,11 @@ pub fn delete(
             }
             let list = client.list(v1::kind_plural(kind), Some(selector))?;
             if list.items.is_empty() {
-                out.line(format!("no {} are selected; nothing was changed", v1::kind_plural(kind)));
+                if matches!(output, Output::Json | Output::Yaml) {
+                    out.value(output, &ApplyAnswer { revision: list.revision, ..ApplyAnswer::default() })?;
+                } else {
+                    out.line(format!("no {} are selected; nothing was changed", v1::kind_plural(kind)));
+                }
                 return Ok(Outcome::Yes);
             }
             // With the versions: what has another label by now is not removed unseen.

@@ -43,6 +43,9 @@ pub fn describe(client: &Client, output: Output, out: &mut Out, args: &Target) -
     }
     match described.as_slice() {
         [one] => out.value(output, one)?,
+        [] if documents.is_empty() && output == Output::Json => out.value(output, &described)?,
+        // A stream of no documents.
+        [] if documents.is_empty() && output == Output::Yaml => {}
         [] if documents.is_empty() => out.line(format!("no {} found", v1::kind_plural(kind))),
         [] => {}
         many => out.value(output, &many)?,

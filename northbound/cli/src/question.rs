@@ -54,13 +54,9 @@ pub fn reach(client: &Client, output: Output, out: &mut Out, question: &Question
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, &answer)?;
     } else {
-        let tail = match (answer.port, answer.icmp_type, answer.icmp_code) {
-            (Some(port), ..) => format!("/{port}"),
-            (None, Some(kind), Some(code)) => format!("/{kind}/{code}"),
-            _ => String::new(),
-        };
+        let service = service(&answer.protocol, answer.port, answer.icmp_type, answer.icmp_code);
         let verdict = word(out, answer.verdict);
-        out.line(format!("{verdict}: {} to {} {}{tail}", answer.from, answer.to, answer.protocol));
+        out.line(format!("{verdict}: {} to {} {service}", answer.from, answer.to));
         out.line("");
         let rows =
             [side(out, "egress", &answer.from, &answer.egress), side(out, "ingress", &answer.to, &answer.ingress)];
@@ -100,7 +96,7 @@ pub fn matrix(
     let names: BTreeSet<&str> = rows.iter().flat_map(|r| [r.from.as_str(), r.to.as_str()]).collect();
     if output == Output::Wide || names.len() > MAX_COLUMNS {
         let cells: Vec<_> =
-            rows.iter().map(|r| vec![r.from.clone(), r.to.clone(), service(r), word(out, r.verdict)]).collect();
+            rows.iter().map(|r| vec![r.from.clone(), r.to.clone(), row_service(r), word(out, r.verdict)]).collect();
         out.table(&["FROM", "TO", "SERVICE", "VERDICT"], &cells);
         return Ok(Outcome::Yes);
     }
@@ -108,24 +104,28 @@ pub fn matrix(
     Ok(Outcome::Yes)
 }
 
-fn service(row: &MatrixRow) -> String {
-    match row.port {
-        Some(port) => format!("{port}/{}", row.protocol),
-        None => row.protocol.clone(),
-    }
+/// `tcp/443`, `icmp/8/0`, `47`: as questions are written.
+fn service(protocol: &str, port: Option<u16>, icmp_type: Option<u8>, icmp_code: Option<u8>) -> String {
+    let parts = [port, icmp_type.map(u16::from), icmp_code.map(u16::from)];
+    parts.into_iter().flatten().fold(protocol.into(), |text, part| format!("{text}/{part}"))
+}
+
+/// What a row of a matrix is about.
+pub fn row_service(row: &MatrixRow) -> String {
+    service(&row.protocol, row.port, row.icmp_type, row.icmp_code)
 }
 
 /// A square: who is on the left, whom they reach above; in each cell the services that pass.
 fn drawn(out: &mut Out, rows: &[MatrixRow], names: &BTreeSet<&str>) {
-    let services: BTreeSet<String> = rows.iter().map(service).collect();
+    let services: BTreeSet<String> = rows.iter().map(row_service).collect();
     let mut allowed: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let mut asked: BTreeSet<(&str, &str)> = BTreeSet::new();
     for row in rows {
         asked.insert((&row.from, &row.to));
         if row.verdict == Verdict::Allow {
             let cell = allowed.entry((&row.from, &row.to)).or_default();
-            if !cell.contains(&service(row)) {
-                cell.push(service(row));
+            if !cell.contains(&row_service(row)) {
+                cell.push(row_service(row));
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     Outcome, Usage,
     args::{Output, Zone},
     describe::zone_members,
-    print::Out,
+    print::{self, Out},
     show,
 };
 use anyhow::{Context, anyhow};
@@ -47,12 +47,24 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
             }
             let no_label = matched.is_empty();
             let expressions = selector.get("matchExpressions").and_then(Value::as_array);
-            if no_label && expressions.is_none_or(Vec::is_empty) {
+            let expressions = expressions.is_some_and(|expressions| !expressions.is_empty());
+            if no_label && !expressions {
                 return Err(anyhow!(
                     "without this label the zone would select every workload; give it another one first"
                 ));
             }
-            changed(output, out, &client.put("zones", name, &document)?)
+            let answer = client.put("zones", name, &document)?;
+            if expressions {
+                // What it would have been taken for: the labels alone.
+                let Resource::Zone(zone) = show::resource(&document)? else {
+                    return Err(anyhow!("the server's answer is no zone"));
+                };
+                print::note(&format!(
+                    "note: the zone's expressions stay: it selects by `{}`",
+                    print::clean(&zone.selector.to_string())
+                ));
+            }
+            changed(output, out, &answer)
         }
         Zone::Mode { name, mode } => {
             let mut document = client.get("zones", name)?;
@@ -97,6 +109,7 @@ fn selector_document(selector: &bulkhead_types::Selector) -> Value {
 }
 
 fn changed(output: Output, out: &mut Out, answer: &ApplyAnswer) -> anyhow::Result<Outcome> {
+    print::findings(&print::placeless(&answer.diagnostics), &Default::default());
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, answer)?;
         return Ok(Outcome::Yes);

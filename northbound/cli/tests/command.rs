@@ -250,6 +250,61 @@ fn a_zone_does_not_lose_its_last_label() {
 }
 
 #[test]
+fn a_zones_expressions_and_the_servers_remarks_are_told_beside_its_labels() {
+    let zone = r#"{"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"z","resourceVersion":3},
+        "spec":{"network":"n","selector":{"matchExpressions":[{"key":"app","operator":"In","values":["x"]}]}}}"#;
+    let answer = r#"{"revision":8,"changes":[{"kind":"Zone","name":"z","change":"updated"}],
+        "diagnostics":[{"severity":"warning","path":"spec.selector","message":"no workload has these labels"}]}"#;
+    let answers = [("GET /v1/zones/z", 200, zone), ("PUT /v1/zones/z", 200, answer)];
+    let server = Server::new(Box::leak(Box::new(answers)));
+    let output = server.run(&["zone", "label", "z", "env=prod"], "");
+    assert_eq!((code(&output), text(&output.stdout)), (0, "zone/z updated\nrevision 8\n"));
+    let told = text(&output.stderr);
+    assert!(told.contains("note: the zone's expressions stay: it selects by `"), "{told}");
+    assert!(told.contains("app") && told.contains("env"), "{told}");
+    assert!(told.contains("warning: spec.selector: no workload has these labels"), "{told}");
+}
+
+#[test]
+fn what_is_empty_is_empty_in_json_and_yaml_too() {
+    let empty = r#"{"revision":7,"items":[]}"#;
+    let answers = [("GET /v1/workloads", 200, empty), ("GET /v1/workloads?labelSelector=a%3Db", 200, empty)];
+    let server = Server::new(Box::leak(Box::new(answers)));
+    for (verb, selector, json, yaml) in [
+        ("get", None, "[]\n", ""),
+        ("describe", None, "[]\n", ""),
+        ("describe", Some("a=b"), "[]\n", ""),
+        (
+            "delete",
+            Some("a=b"),
+            "{\n  \"changes\": [],\n  \"diagnostics\": [],\n  \"revision\": 7\n}\n",
+            "changes: []\ndiagnostics: []\nrevision: 7\n",
+        ),
+    ] {
+        let selector: Vec<&str> = selector.into_iter().flat_map(|selector| ["-l", selector]).collect();
+        for (form, expected) in [("json", json), ("yaml", yaml)] {
+            let output = server.run(&[&[verb, "workloads", "-o", form], selector.as_slice()].concat(), "");
+            assert_eq!((code(&output), text(&output.stdout)), (0, expected), "{verb} {form}");
+        }
+        let output = server.run(&[&[verb, "workloads"], selector.as_slice()].concat(), "");
+        assert!(text(&output.stdout).starts_with("no workloads "), "{verb}");
+    }
+}
+
+#[test]
+fn a_matrix_tells_icmp_types_apart() {
+    let rows = r#"[{"from":"a","to":"b","protocol":"icmp","port":null,"icmpType":8,"icmpCode":0,"verdict":"allow"},
+        {"from":"a","to":"b","protocol":"icmp","port":null,"icmpType":3,"icmpCode":4,"verdict":"deny"},
+        {"from":"a","to":"b","protocol":"tcp","port":443,"verdict":"allow"}]"#;
+    let server = Server::new(Box::leak(Box::new([("GET /v1/matrix", 200, rows)])));
+    let output = server.run(&["matrix"], "");
+    let table = text(&output.stdout);
+    assert!(table.contains("icmp/8/0,tcp/443") && table.contains("asked: icmp/3/4, icmp/8/0, tcp/443;"), "{table}");
+    let output = server.run(&["matrix", "-o", "wide"], "");
+    assert!(text(&output.stdout).contains("icmp/3/4   deny"), "{}", text(&output.stdout));
+}
+
+#[test]
 fn an_editor_that_fails_changes_nothing_and_keeps_the_edit() {
     let zone = r#"{"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{"name":"z","resourceVersion":3},
         "spec":{"network":"n","selector":{"matchLabels":{"a":"b"}}}}"#;

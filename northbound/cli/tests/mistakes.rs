@@ -136,6 +136,7 @@ fn wrong_usage_is_2_and_says_what_is_right() {
         (&["reach", "a"], "<TO>"),
         (&["reach", "a", "b", "tcp"], "tcp/443"),
         (&["reach", "a", "b", "tcp/99999"], "1 to 65535"),
+        (&["reach", "a", "b", "tcp/80", "--family", "5"], "write 4 or 6"),
         (&["matrix", "--port", "http"], "tcp/443"),
         (&["zone"], "subcommand"),
         (&["zone", "create", "z", "--network", "n", "-l", "", "--mode", "monitor"], "an empty selector selects every"),

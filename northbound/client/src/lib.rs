@@ -22,9 +22,10 @@ const MAX_ANSWER: u64 = 1 << 30;
 const JSON: &str = "application/json";
 
 /// A body without line breaks and spaces: it counts against the server's limit.
-fn compact(body: &impl Serialize) -> String {
+fn compact(body: &impl Serialize) -> Result<String, Error> {
     // What is sent are plain structs and values with text keys; these cannot fail to serialize.
-    serde_json::to_string(body).unwrap_or_default()
+    let body = serde_json::to_string(body).unwrap_or_default();
+    if body.len() > MAX_INPUT { Err(Error::TooLarge { size: body.len() }) } else { Ok(body) }
 }
 
 /// Why there is no answer.
@@ -203,10 +204,7 @@ impl Client {
         query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let (url, body) = (self.url(path, query), compact(body));
-        if body.len() > MAX_INPUT {
-            return Err(Error::TooLarge { size: body.len() });
-        }
+        let (url, body) = (self.url(path, query), compact(body)?);
         self.answer(&url, self.agent.post(&url).content_type(JSON).send(body))
     }
 
@@ -230,7 +228,7 @@ impl Client {
     /// Creates or replaces one resource.
     pub fn put(&self, kind: &str, name: &str, document: &Value) -> Result<ApplyAnswer, Error> {
         let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
-        self.answer(&url, self.agent.put(&url).content_type(JSON).send(compact(document)))
+        self.answer(&url, self.agent.put(&url).content_type(JSON).send(compact(document)?))
     }
 
     /// Removes what documents name, as one atomic change; with `dry_run` only says what it would do.
@@ -334,6 +332,8 @@ mod tests {
     fn what_the_server_would_not_read_is_not_sent() {
         let client = Client::new("http://127.0.0.1:9").unwrap();
         let large = Value::String("x".repeat(MAX_INPUT));
+        let put = client.put("zones", "z", &large).unwrap_err().to_string();
+        assert!(put.contains("8388610 bytes; at most 8388608"), "{put}");
         let said = client.apply(&[large], true).unwrap_err().to_string();
         assert!(said.contains("8388612 bytes; at most 8388608"), "{said}");
     }

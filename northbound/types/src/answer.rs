@@ -260,6 +260,7 @@ pub struct StagedAnswer {
 
 /// One cell of `GET /v1/matrix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MatrixRow {
     /// What becomes of the connection.
     pub verdict: Verdict,
@@ -271,6 +272,12 @@ pub struct MatrixRow {
     pub protocol: String,
     /// Destination port, where the protocol has ports.
     pub port: Option<u16>,
+    /// ICMP type, where the protocol has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    /// ICMP code, where the protocol has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
 }
 
 /// The answer to `GET /v1/status`.

@@ -6,6 +6,7 @@
 pub mod answer;
 mod canonical;
 mod convert;
+mod duration;
 mod json;
 mod limits;
 pub mod node;
@@ -22,6 +23,7 @@ pub use bulkhead_policy::{Kind, Resource, model};
 pub use bulkhead_topology::Selector;
 pub use canonical::{canonical, object};
 pub use convert::convert;
+pub use duration::parse_duration;
 pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES, ReadError};
 pub use parse::{Document, Format, Parsed, key_of, load, read, read_removals, validate};
 pub use selector::parse_selector;
