@@ -59,7 +59,8 @@ pub enum HostReport {
     },
     /// It is not as it is to be, and why, for people. It is tried again; [`Self::Shaped`] says that it worked.
     Unable(String),
-    /// What is plugged into the bridge, all of it, whenever any of it changes; by port.
+    /// What is plugged into the bridge, all of it, whenever any of it changes; by port. Nothing while the bridge is
+    /// somebody else's.
     Interfaces(Vec<Plugged>),
     /// What carries the tunnels, whenever it changes.
     Underlay {

@@ -9,7 +9,7 @@
 
 use crate::{
     found::{plugged, underlay},
-    plan::{Plan, plan},
+    plan::{Foreign, Plan, plan},
 };
 use bulkhead_dataplane::host::{HostConfig, HostReport};
 use bulkhead_ovsdb::{Done, Mutation, Mutator, Operation, Replica, TransactError};
@@ -87,16 +87,19 @@ impl Keeper {
 
     /// Looks at the database, at a time.
     pub fn look(&mut self, replica: &Replica, now: Duration) -> Vec<Act> {
+        let plan = plan(replica, &self.config, &self.switch);
+        // What is plugged into somebody else's bridge is not for us to bind.
+        let ours = !matches!(plan, Err(Foreign::Owner { .. }));
+        let interfaces = if ours { plugged(replica, &self.config) } else { Vec::new() };
         let mut acts = Vec::new();
-        let interfaces = HostReport::Interfaces(plugged(replica, &self.config));
-        acts.extend(news(&mut self.interfaces, interfaces));
+        acts.extend(news(&mut self.interfaces, HostReport::Interfaces(interfaces)));
         acts.extend(news(&mut self.underlay, underlay(replica, &self.config)));
         self.wake = None;
         if matches!(self.work, Work::Asked { .. }) {
             // What the replica tells of it may be half of the story.
             return acts;
         }
-        let plan = match plan(replica, &self.config, &self.switch) {
+        let plan = match plan {
             Ok(plan) => plan,
             Err(foreign) => {
                 acts.extend(self.unable(foreign.to_string()));

@@ -174,6 +174,30 @@ async fn a_change_that_is_refused_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn a_bridge_of_another_owner_is_told_and_what_is_plugged_there_is_not() {
+    let Some(mut rig) = Rig::start().await else { return };
+    rig.shaped(SECOND).await;
+    let ids = Value::map([("iface-id", "web-1")]);
+    let local = Condition { column: "name", function: Function::Equal, value: "br-int".into() };
+    let row = vec![("external_ids", ids)];
+    let plug = Operation::Update { table: "Interface", conditions: vec![local.clone()], row };
+    act(&mut rig.connection, &[plug]).await;
+    let told = rig.look(SECOND).await;
+    assert!(matches!(told.as_slice(), [HostReport::Interfaces(found)] if found.len() == 1), "{told:?}");
+    let mutations = Mutation::put("external_ids", "bulkhead-owner", "hv2").into();
+    act(&mut rig.connection, &[Operation::Mutate { table: "Bridge", conditions: vec![local.clone()], mutations }])
+        .await;
+    let told = rig.look(SECOND).await;
+    assert_eq!(told[0], HostReport::Interfaces(vec![]));
+    assert!(matches!(&told[1], HostReport::Unable(why) if why.contains("belongs to switch hv2")), "{told:?}");
+    let mutations = vec![Mutation::delete("external_ids", "bulkhead-owner".into())];
+    act(&mut rig.connection, &[Operation::Mutate { table: "Bridge", conditions: vec![local], mutations }]).await;
+    let told = rig.shaped(SECOND).await;
+    assert!(matches!(&told[0], HostReport::Interfaces(found) if found.len() == 1), "{told:?}");
+    assert_eq!(told.last(), Some(&mended("bridge br-int was nobody's, and is taken")));
+}
+
+#[tokio::test]
 async fn what_carries_the_tunnels_is_told() {
     let Some(mut rig) = Rig::start().await else { return };
     rig.shaped(SECOND).await;

@@ -347,13 +347,52 @@ async fn of_two_that_take_a_bridge_at_once_one_fails() {
     let Some(server) = Server::start(TABLES).await else { return };
     let mut connection = server.connect().await;
     act(&mut connection, &add_bridge(BRIDGE)).await;
+    // Without tunnels, whose names would be taken.
+    let config = HostConfig { tunnels: [].into(), ..config() };
     let plans = ["hv1", "hv2"]
-        .map(|name| plan(connection.session().replica(), &config(), &name.parse().unwrap()).unwrap().operations);
+        .map(|name| plan(connection.session().replica(), &config, &name.parse().unwrap()).unwrap().operations);
     act(&mut connection, &plans[0]).await;
     connection.session().transact(&plans[1]).unwrap();
     let event = server::event(&mut connection).await;
     assert!(matches!(event, bulkhead_ovsdb::Event::Transacted(_, Err(_))), "{event:?}");
     assert_eq!(bridge(connection.session().replica()).pair("external_ids", OWNER), Some("hv1"));
+}
+
+#[tokio::test]
+async fn what_is_there_and_right_is_kept() {
+    let Some(server) = Server::start(TABLES).await else { return };
+    let mut connection = server.connect().await;
+    act(&mut connection, &add_bridge(BRIDGE)).await;
+    act(&mut connection, &add_controller(BRIDGE, TARGETS[0])).await;
+    for tunnel in ["geneve", "vxlan"] {
+        act(&mut connection, &add_port(BRIDGE, &format!("bh-{tunnel}"), tunnel)).await;
+    }
+    let options = Value::map([("in_key", "7"), ("tos", "inherit"), ("key", "flow")]);
+    act(&mut connection, &[update("Interface", by_name("bh-geneve"), "options", options)]).await;
+    let rows = |connection: &mut Connection| {
+        let replica = connection.session().replica();
+        ["Controller", "Port", "Interface"].map(|table| replica.rows(table).map(|(uuid, _)| uuid).collect::<Vec<_>>())
+    };
+    let before = rows(&mut connection);
+    let config = HostConfig { tunnels: [TunnelKind::Geneve].into(), local_ip: None, ..config() };
+    let repaired = shape(&mut connection, &config).await;
+    assert_eq!(rows(&mut connection), before);
+    assert_eq!(
+        repaired[repaired.len() - 3..],
+        [
+            "options:in_key of bh-geneve was 7",
+            "options:remote_ip of bh-geneve was not set",
+            "tunnel port bh-geneve did not bear our mark"
+        ]
+    );
+    let (_, geneve) = connection
+        .session()
+        .replica()
+        .rows("Interface")
+        .find(|(_, row)| row.text("name") == Some("bh-geneve"))
+        .unwrap();
+    let options: Vec<_> = geneve.pairs("options").collect();
+    assert_eq!(options, [("key", "flow"), ("remote_ip", "flow"), ("tos", "inherit")]);
 }
 
 #[tokio::test]

@@ -3,8 +3,17 @@
 
 mod server;
 
-use bulkhead_ovsdb::{Atom, Condition, Config, Connection, Endpoint, Event, Mutation, Mutator, Operation, Value};
+use bulkhead_ovsdb::{
+    Atom, Condition, Config, Connection, Endpoint, Event, Mutation, Mutator, Operation, SessionError, Value,
+};
 use server::{Server, act, event};
+use std::time::Duration;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, UnixStream},
+    sync::oneshot,
+    time::timeout,
+};
 
 const TABLES: &[(&str, &[&str])] = &[
     ("Open_vSwitch", &["bridges", "external_ids", "next_cfg"]),
@@ -145,4 +154,35 @@ async fn a_database_that_is_not_there_is_refused() {
     assert!(error.to_string().contains("get_schema"), "{error}");
     let nowhere = Endpoint::Unix(server.dir().join("nowhere"));
     assert!(Connection::open(&nowhere, Config::new("Open_vSwitch", TABLES)).await.is_err());
+}
+
+#[tokio::test]
+async fn over_tcp_it_is_the_same_and_a_line_that_goes_dead_is_missed() {
+    let Some(server) = Server::start(TABLES).await else { return };
+    // ovsdb-server tells nobody which port it was given, so the port is the test's, and leads to the socket.
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let endpoint: Endpoint = format!("tcp:[::1]:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+    let (cut, severed) = oneshot::channel::<()>();
+    let socket = server.socket();
+    let line = tokio::spawn(async move {
+        let (mut outside, _) = listener.accept().await.unwrap();
+        let mut inside = UnixStream::connect(socket).await.unwrap();
+        tokio::select! {
+            _ = copy_bidirectional(&mut outside, &mut inside) => {}
+            _ = severed => {}
+        }
+        // Both ends stay open, and nothing passes.
+        (outside, inside)
+    });
+    let quick = Duration::from_millis(200);
+    let config = Config { echo_after: quick, echo_timeout: 10 * quick, ..Config::new("Open_vSwitch", TABLES) };
+    let mut connection = Connection::open(&endpoint, config).await.unwrap();
+    assert_eq!(event(&mut connection).await, Event::Ready);
+    act(&mut connection, &bridge("br-a")).await;
+    assert_eq!(connection.session().replica().rows("Bridge").count(), 1);
+    assert!(timeout(4 * quick, connection.event()).await.is_err(), "a line that is quiet is not a dead one");
+    cut.send(()).unwrap();
+    let Event::Dead(error) = event(&mut connection).await else { panic!("it is not dead") };
+    assert!(matches!(error, SessionError::Silent(_)), "{error}");
+    drop(line.await.unwrap());
 }
