@@ -33,7 +33,7 @@ pub struct Args {
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
     #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Record every event to this file, as JSON lines
+    /// Record every event to this file, as JSON lines; what is there already is gone on with
     #[arg(long, env = "BULKHEAD_RECORD", value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// What to log: a level, or levels by module [default: info]

@@ -69,9 +69,9 @@ pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
         let (dropped, row) = by_rule.entry(rule).or_default();
         for (switch, (packets, bytes)) in switches {
             let counter = row.entry(switch.to_string()).or_default();
-            counter.packets += packets;
-            counter.bytes += bytes;
-            *dropped += if drops { packets } else { 0 };
+            counter.packets = counter.packets.saturating_add(packets);
+            counter.bytes = counter.bytes.saturating_add(bytes);
+            *dropped = dropped.saturating_add(if drops { packets } else { 0 });
         }
     }
     let answer = |(rule, (dropped, switches)): (Rule, (u64, BTreeMap<String, Counter>))| RuleHits {
@@ -80,8 +80,8 @@ pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
         index: rule.index,
         rule: rule.name,
         total: switches.values().fold(Counter::default(), |sum, counter| Counter {
-            packets: sum.packets + counter.packets,
-            bytes: sum.bytes + counter.bytes,
+            packets: sum.packets.saturating_add(counter.packets),
+            bytes: sum.bytes.saturating_add(counter.bytes),
         }),
         dropped,
         switches,

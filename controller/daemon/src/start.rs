@@ -8,8 +8,8 @@ use bulkhead_policy::{Resource, model::Driver};
 use bulkhead_runtime::{Core, Drivers, Handle, Loop, Recorder, channel, spawn};
 use bulkhead_store::RedbStore;
 use std::{
-    fs::File,
-    io,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek},
     net::SocketAddr,
     path::Path,
     thread,
@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// How many reports may wait for the loop; a driver that has more waits.
 const REPORTS: usize = 1024;
@@ -118,9 +118,42 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Goes on with the recording in `path`, if there is one: it tells what led to where this run begins.
 fn recorder(path: &Path) -> anyhow::Result<Recorder> {
-    let file = File::create(path).with_context(|| format!("cannot record to {}", path.display()))?;
+    let file = recording(path).with_context(|| format!("cannot record to {}", path.display()))?;
     Ok(Recorder::to(Box::new(io::BufWriter::new(file))))
+}
+
+fn recording(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        // A pipe or a terminal has no past.
+        return Ok(file);
+    }
+    // A crash or a full disk may have left half a line: it is no event, and would spoil the next one.
+    let whole = whole_lines(&mut file)?;
+    if file.metadata()?.len() > whole {
+        warn!(file = %path.display(), "the recording ended in the middle of a line, which is cut off");
+        file.set_len(whole)?;
+    }
+    Ok(file)
+}
+
+/// Bytes up to the end of the last whole line.
+fn whole_lines(file: &mut File) -> io::Result<u64> {
+    const BLOCK: u64 = 64 << 10;
+    let mut end = file.seek(io::SeekFrom::End(0))?;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        file.seek(io::SeekFrom::Start(start))?;
+        let mut block = Vec::new();
+        file.take(end - start).read_to_end(&mut block)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// Which driver a switch is behind.
@@ -138,4 +171,29 @@ fn decode(document: &str) -> Result<Resource, String> {
         let findings: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.path, f.message)).collect();
         findings.join("; ")
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::{fs, io::Write};
+
+    #[test]
+    fn an_older_recording_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("recording");
+        let write = |text: &str| {
+            recording(&path).unwrap().write_all(text.as_bytes()).unwrap();
+            fs::read_to_string(&path).unwrap()
+        };
+        assert_eq!(write("one\n"), "one\n");
+        assert_eq!(write("two\nthr"), "one\ntwo\nthr");
+        assert_eq!(write("four\n"), "one\ntwo\nfour\n");
+        let long = "x".repeat(200_000);
+        assert_eq!(write(&long).len(), 13 + long.len());
+        assert_eq!(write("five\n"), "one\ntwo\nfour\nfive\n");
+        fs::write(&path, &long).unwrap();
+        assert_eq!(recording(&path).unwrap().metadata().unwrap().len(), 0);
+    }
 }

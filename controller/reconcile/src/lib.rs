@@ -4,6 +4,7 @@
 //! happens and the time, and says what to ask of the switch. It knows neither why an entry is wanted nor
 //! how one is encoded.
 
+mod expected;
 mod machine;
 mod order;
 mod plan;

@@ -16,6 +16,7 @@
 //! step under way, what narrows access first, so that a revocation never waits for a bulk of grants.
 
 use crate::{
+    expected::Expected,
     order::{BOUNDS, steps},
     plan::{Ports, held_back, plan},
 };
@@ -23,6 +24,7 @@ use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,7 +48,8 @@ const VERIFY_AFTER: Duration = Duration::from_secs(5);
 /// What a machine is told.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// The switch is there; nothing of what was sent before is still under way.
+    /// The switch is there, or begins anew because its ports have other numbers; nothing of what was sent before is still
+    /// under way.
     Connected {
         /// Its ports.
         ports: &'a Ports,
@@ -98,6 +101,9 @@ pub enum Output {
         step: u64,
         /// What changes.
         delta: Delta,
+        /// What is planned to come after it, if this is the first of several steps: it is refused at once if one of
+        /// those could never be carried out.
+        ahead: Arc<VecDeque<Delta>>,
     },
 }
 
@@ -110,7 +116,9 @@ pub struct Progress {
     pub desired: u64,
     /// The newest revision that was sent to it.
     pub sent: u64,
-    /// The newest revision that it confirmed.
+    /// The newest revision that is known to be in force there as a whole, confirmed or read back. 0: none; it has not been
+    /// read back since it connected, is between two revisions, or somebody else changed it. Of a switch that is away,
+    /// what was known last.
     pub acknowledged: u64,
     /// Our entries on it, as of the last confirmation or read-back.
     pub entries: usize,
@@ -122,10 +130,11 @@ pub struct Progress {
     pub missing: Vec<Port>,
     /// Entries that differed from the desired ones at the last read-back.
     pub differing: usize,
-    /// The same, where it was to be exact by then: what a switch lacks or has too much when it connects is no drift.
+    /// Of them, those that somebody else changed: not what was on its way to the switch, not what it has when it is first
+    /// connected to or lacks after it restarted, and not what names ports that have changed meanwhile.
     pub drift: usize,
-    /// Whether it refused the newest attempt: the older revision is in force.
-    pub refused: bool,
+    /// The revision that it refused, if it refused the newest attempt. [`Self::acknowledged`] stays in force.
+    pub refused: Option<u64>,
     /// What went wrong last; empty if the last thing that happened was good.
     pub last_error: String,
     /// Entries added, rewritten and removed by confirmed steps, ever.
@@ -137,13 +146,15 @@ enum Phase {
     Down,
     Reading {
         deadline: Duration,
+        /// The first read-back of a connection.
+        first: bool,
     },
     Stepping {
         step: u64,
         size: usize,
         deadline: Duration,
         revision: u64,
-        rest: VecDeque<Delta>,
+        rest: Arc<VecDeque<Delta>>,
         /// Of a plan in several steps: what the switch has once the step under way is done.
         model: Option<Box<Program>>,
         /// A port that the program names went away meanwhile: look again when the step is done.
@@ -163,8 +174,7 @@ pub struct Machine {
     max_entries: usize,
     step: u64,
     attempts: u32,
-    /// Connected, and not read back yet.
-    fresh: bool,
+    expected: Expected,
     /// When the switch is to be read back again. Read-backs alone move it: a switch that is changed all the time is
     /// looked at as often as one that is not.
     audit: Duration,
@@ -184,7 +194,7 @@ impl Machine {
             max_entries: 0,
             step: 0,
             attempts: 0,
-            fresh: false,
+            expected: Expected::nothing(),
             audit: Duration::ZERO,
             queue: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -201,7 +211,7 @@ impl Machine {
     pub fn deadline(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Down => None,
-            Phase::Reading { deadline } | Phase::Stepping { deadline, .. } => Some(*deadline),
+            Phase::Reading { deadline, .. } | Phase::Stepping { deadline, .. } => Some(*deadline),
             Phase::Idle => Some(self.audit),
             Phase::Refused { retry } => Some(*retry),
         }
@@ -212,20 +222,29 @@ impl Machine {
     pub fn handle(&mut self, input: Input<'_>, desired: &Program, now: Duration) -> Option<Output> {
         let output = match input {
             Input::Connected { ports, max_entries } => {
+                match self.phase {
+                    Phase::Down if self.ports == *ports => {}
+                    Phase::Down => self.expected.ports_changed(),
+                    _ => self.expected = Expected::nothing(),
+                }
                 self.ports = ports.clone();
                 self.max_entries = max_entries;
                 self.attempts = 0;
-                self.fresh = true;
                 self.progress.connected = true;
+                // A switch may have restarted, empty.
+                self.progress.acknowledged = 0;
+                self.progress.refused = None;
                 self.progress.last_error.clear();
-                Some(self.read(now))
+                self.queue.clear();
+                self.phase = Phase::Reading { deadline: now + ANSWER_TIMEOUT, first: true };
+                Some(Output::Read)
             }
             Input::Disconnected(reason) => {
                 self.phase = Phase::Down;
                 self.queue.clear();
                 self.waiting.clear();
                 self.progress.connected = false;
-                self.progress.refused = false;
+                self.progress.refused = None;
                 self.progress.last_error = reason.to_owned();
                 None
             }
@@ -233,13 +252,16 @@ impl Machine {
             Input::Actual { program, alien } => self.read_back(program, alien, desired, now),
             Input::Applied { step } => self.applied(step, desired, now),
             Input::Refused { step, reason } => {
-                if matches!(self.phase, Phase::Stepping { step: at, .. } if at == step) {
-                    self.refuse(reason.to_owned(), now);
+                if let Phase::Stepping { step: at, revision, .. } = self.phase
+                    && at == step
+                {
+                    self.refuse(revision, reason.to_owned(), now);
                 }
                 None
             }
             Input::Desired { revision, delta } => {
                 self.progress.desired = revision;
+                self.expected.desired(delta, self.phase == Phase::Down);
                 match &mut self.phase {
                     // Not connected, or about to be compared as a whole.
                     Phase::Down | Phase::Reading { .. } => None,
@@ -286,7 +308,7 @@ impl Machine {
     fn read(&mut self, now: Duration) -> Output {
         // What is gathered is covered by the comparison that follows.
         self.queue.clear();
-        self.phase = Phase::Reading { deadline: now + ANSWER_TIMEOUT };
+        self.phase = Phase::Reading { deadline: now + ANSWER_TIMEOUT, first: false };
         Output::Read
     }
 
@@ -296,7 +318,10 @@ impl Machine {
         self.ports = Ports::Known(ports.clone());
         match &mut self.phase {
             // The comparison that comes next is made with the new ports.
-            Phase::Down | Phase::Reading { .. } | Phase::Refused { .. } => return None,
+            Phase::Down | Phase::Reading { .. } | Phase::Refused { .. } => {
+                self.expected.ports_changed();
+                return None;
+            }
             Phase::Stepping { .. } | Phase::Idle => {}
         }
         // Entries of a port that is gone cannot be addressed by its name any more: the read-back says
@@ -304,6 +329,7 @@ impl Machine {
         // So it does of those that are no longer desired, but not removed yet.
         let queued = self.queue.keys().filter_map(|key| key.matches.in_port.as_ref());
         if !gone.is_empty() && desired.iter().flat_map(Entry::ports).chain(queued).any(|port| gone.contains(port)) {
+            self.expected.ports_changed();
             if let Phase::Stepping { reread, .. } = &mut self.phase {
                 *reread = true;
                 return None;
@@ -313,6 +339,7 @@ impl Machine {
         let ready: Vec<EntryKey> =
             self.waiting.values().filter(|entry| self.ports.carry(entry)).map(|entry| entry.key.clone()).collect();
         for key in ready {
+            self.expected.ours(&key);
             let entry = self.waiting.remove(&key);
             self.queue.insert(key, entry);
         }
@@ -323,18 +350,26 @@ impl Machine {
     }
 
     fn read_back(&mut self, actual: &Program, alien: usize, desired: &Program, now: Duration) -> Option<Output> {
-        let Phase::Reading { .. } = self.phase else { return None };
+        let Phase::Reading { first, .. } = self.phase else { return None };
+        if first && actual.is_empty() && alien == 0 {
+            // It restarted, or is new.
+            self.expected = Expected::nothing();
+        }
         let delta = plan(desired, actual, &self.ports);
         self.queue.clear();
         self.waiting = held_back(desired, &self.ports).map(|entry| (entry.key.clone(), entry.clone())).collect();
         self.progress.differing = size_of(&delta) + alien;
-        self.progress.drift = if std::mem::take(&mut self.fresh) { 0 } else { self.progress.differing };
+        let found = self.expected.compare(&delta, actual, alien);
+        self.progress.drift = found.drift;
         self.progress.entries = actual.len();
         // A repair is looked at again soon.
         self.audit = now + if self.progress.differing > 0 { VERIFY_AFTER } else { AUDIT_INTERVAL };
         if self.progress.differing == 0 {
             self.settle(desired);
             return None;
+        }
+        if found.strange > 0 {
+            self.progress.acknowledged = 0;
         }
         let steps = steps(actual, desired, delta, BOUNDS);
         let model = (steps.len() > 1).then(|| Box::new(actual.clone()));
@@ -360,18 +395,24 @@ impl Machine {
             return None;
         }
         self.progress.changes += *size as u64;
-        let (revision, rest, reread, model) = (*revision, std::mem::take(rest), *reread, model.take());
-        if let Some(model) = model.filter(|_| !rest.is_empty() && !reread) {
-            if self.queue.is_empty() {
-                return self.send_at(rest, Some(model), self.progress.desired, now);
+        let (revision, mut rest, reread, model) = (*revision, std::mem::take(rest), *reread, model.take());
+        if let Some(next) = Arc::make_mut(&mut rest).pop_front() {
+            // Between two revisions.
+            self.progress.acknowledged = 0;
+            if let Some(model) = model.filter(|_| !reread) {
+                return match self.queue.is_empty() {
+                    true => Some(self.send_at(next, rest, Some(model), Arc::default(), now)),
+                    false => self.replan(model, desired, now),
+                };
             }
-            return self.replan(model, desired, now);
-        }
-        if rest.is_empty() {
+        } else {
             self.attempts = 0;
             self.progress.acknowledged = revision;
-            self.progress.refused = false;
+            self.progress.refused = None;
             self.progress.last_error.clear();
+            if !reread {
+                self.expected.exact(self.queue.keys());
+            }
         }
         // An audit waits for a moment without changes, but not for ever.
         if reread || now >= self.audit + AUDIT_INTERVAL {
@@ -438,7 +479,7 @@ impl Machine {
 
     fn send(
         &mut self,
-        steps: VecDeque<Delta>,
+        mut steps: VecDeque<Delta>,
         model: Option<Box<Program>>,
         desired: &Program,
         now: Duration,
@@ -446,24 +487,29 @@ impl Machine {
         let wanted = desired.len().saturating_sub(self.waiting.len());
         if wanted > self.max_entries {
             let most = self.max_entries;
-            self.refuse(format!("the program has {wanted} entries, the switch takes {most}; nothing was sent"), now);
+            let reason = format!("the program has {wanted} entries, the switch takes {most}; nothing was sent");
+            self.refuse(self.progress.desired, reason, now);
             return None;
         }
-        self.send_at(steps, model, self.progress.desired, now)
+        let delta = steps.pop_front()?;
+        let rest = Arc::new(steps);
+        let ahead = if rest.is_empty() { Arc::default() } else { Arc::clone(&rest) };
+        Some(self.send_at(delta, rest, model, ahead, now))
     }
 
     fn send_at(
         &mut self,
-        mut rest: VecDeque<Delta>,
+        delta: Delta,
+        rest: Arc<VecDeque<Delta>>,
         mut model: Option<Box<Program>>,
-        revision: u64,
+        ahead: Arc<VecDeque<Delta>>,
         now: Duration,
-    ) -> Option<Output> {
-        let delta = rest.pop_front()?;
+    ) -> Output {
         if let Some(model) = &mut model {
             model.apply(&delta);
         }
         self.step += 1;
+        let revision = self.progress.desired;
         self.progress.sent = revision;
         self.phase = Phase::Stepping {
             step: self.step,
@@ -474,14 +520,17 @@ impl Machine {
             model,
             reread: false,
         };
-        Some(Output::Apply { step: self.step, delta })
+        Output::Apply { step: self.step, delta, ahead }
     }
 
-    fn refuse(&mut self, reason: String, now: Duration) {
+    fn refuse(&mut self, revision: u64, mut reason: String, now: Duration) {
         let pause = RETRY_FIRST.saturating_mul(1 << self.attempts.min(16)).min(RETRY_LAST);
         self.attempts = self.attempts.saturating_add(1);
         self.queue.clear();
-        self.progress.refused = true;
+        self.progress.refused = Some(revision);
+        if self.progress.acknowledged == 0 {
+            reason += "; what is in force there may be no revision as a whole";
+        }
         self.progress.last_error = reason;
         self.phase = Phase::Refused { retry: now + pause };
     }
@@ -493,8 +542,9 @@ impl Machine {
         self.progress.sent = self.progress.desired;
         self.progress.acknowledged = self.progress.desired;
         self.progress.entries = desired.len().saturating_sub(self.waiting.len());
-        self.progress.refused = false;
+        self.progress.refused = None;
         self.progress.last_error.clear();
+        self.expected.exact(self.queue.keys());
     }
 }
 

@@ -4,64 +4,11 @@
 mod common;
 
 use bulkhead_pipeline::{Delta, Program};
-use bulkhead_reconcile::{BOUNDS, Input, Machine, Output, Ports};
-use common::{classify, locate, policy, port, program};
-use std::{collections::BTreeSet, time::Duration};
-
-const fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-struct Bench {
-    machine: Machine,
-    desired: Program,
-    actual: Program,
-    revision: u64,
-    now: Duration,
-}
-
-impl Bench {
-    fn new(desired: Program) -> Self {
-        Self { machine: Machine::new(1), desired, actual: Program::new(), revision: 1, now: s(0) }
-    }
-
-    fn tell(&mut self, input: Input<'_>) -> Option<Output> {
-        self.machine.handle(input, &self.desired, self.now)
-    }
-
-    fn connect(&mut self, ports: &[u8]) -> Option<Output> {
-        self.connect_with(ports, 1000)
-    }
-
-    fn connect_with(&mut self, ports: &[u8], max_entries: usize) -> Option<Output> {
-        let ports = Ports::Known(ports.iter().map(|n| port(*n)).collect());
-        assert_eq!(self.tell(Input::Connected { ports: &ports, max_entries }), Some(Output::Read));
-        let actual = self.actual.clone();
-        self.tell(Input::Actual { program: &actual, alien: 0 })
-    }
-
-    fn change(&mut self, delta: &Delta) -> Option<Output> {
-        self.revision += 1;
-        self.desired.apply(delta);
-        self.tell(Input::Desired { revision: self.revision, delta })
-    }
-
-    /// Carries a step out and confirms it.
-    fn confirm(&mut self, output: Option<Output>) -> Option<Output> {
-        let Some(Output::Apply { step, delta }) = output else { panic!("no step: {output:?}") };
-        self.actual.apply(&delta);
-        self.tell(Input::Applied { step })
-    }
-
-    fn ports(&mut self, ports: &[u8]) -> Option<Output> {
-        let ports: BTreeSet<_> = ports.iter().map(|n| port(*n)).collect();
-        self.tell(Input::Ports(&ports))
-    }
-}
-
-fn add(entries: impl IntoIterator<Item = bulkhead_pipeline::Entry>) -> Delta {
-    Delta { remove: Vec::new(), add: entries.into_iter().collect() }
-}
+use bulkhead_reconcile::{BOUNDS, Input, Output};
+use common::{
+    bench::{Bench, add, bulk, s},
+    classify, locate, policy, port, program,
+};
 
 #[test]
 fn an_identical_switch_costs_nothing() {
@@ -102,7 +49,7 @@ fn a_refused_step_leaves_the_old_revision_and_is_tried_again() {
     let Some(Output::Apply { step, .. }) = bench.change(&add([policy(2, 1)])) else { panic!("no step") };
     assert_eq!(bench.tell(Input::Refused { step, reason: "table full" }), None);
     let progress = bench.machine.progress().clone();
-    assert_eq!((progress.desired, progress.acknowledged, progress.refused), (2, 1, true));
+    assert_eq!((progress.desired, progress.acknowledged, progress.refused), (2, 1, Some(2)));
     assert_eq!(progress.last_error, "table full");
     // Not before its time; then by reading back first.
     assert_eq!(bench.tell(Input::Tick), None);
@@ -112,7 +59,7 @@ fn a_refused_step_leaves_the_old_revision_and_is_tried_again() {
     let again = bench.tell(Input::Actual { program: &actual, alien: 0 });
     assert_eq!(bench.confirm(again), None);
     let progress = bench.machine.progress();
-    assert_eq!((progress.acknowledged, progress.refused, progress.last_error.as_str()), (2, false, ""));
+    assert_eq!((progress.acknowledged, progress.refused, progress.last_error.as_str()), (2, None, ""));
 }
 
 #[test]
@@ -193,7 +140,7 @@ fn what_is_to_be_removed_from_a_port_that_vanishes_is_read_back() {
 #[test]
 fn a_lost_answer_is_looked_for() {
     let mut bench = Bench::new(program([policy(1, 1)]));
-    let Some(Output::Apply { step, delta }) = bench.connect(&[]) else { panic!("no step") };
+    let Some(Output::Apply { step, delta, .. }) = bench.connect(&[]) else { panic!("no step") };
     bench.actual.apply(&delta);
     bench.now = bench.machine.deadline().unwrap();
     assert_eq!(bench.tell(Input::Tick), Some(Output::Read));
@@ -264,7 +211,9 @@ fn a_program_larger_than_the_switch_is_not_sent() {
     let mut bench = Bench::new(program((0..1001).map(|n| policy(n, 1))));
     assert_eq!(bench.connect(&[]), None);
     let progress = bench.machine.progress();
-    assert!(progress.refused && progress.last_error.contains("1001") && progress.last_error.contains("1000"));
+    assert!(
+        progress.refused == Some(1) && progress.last_error.contains("1001") && progress.last_error.contains("1000")
+    );
 }
 
 #[test]
@@ -279,25 +228,14 @@ fn a_disconnected_switch_is_told_nothing() {
     assert_eq!(bench.actual, bench.desired);
 }
 
-/// A switch with an open port and one rule, and a change too large for one step.
-fn bulk() -> (Bench, Option<Output>) {
-    let mut bench = Bench::new(program([classify(1, 7), policy(1, 1)]));
-    let first = bench.connect_with(&[1], 1_000_000);
-    bench.confirm(first);
-    let grants: Vec<_> = (2..2 + 2 * BOUNDS.whole as u32).map(|n| policy(n, 1)).collect();
-    assert_eq!(bench.change(&add(grants)), Some(Output::Read), "what goes has to be known to cut it");
-    let actual = bench.actual.clone();
-    let step = bench.tell(Input::Actual { program: &actual, alien: 0 });
-    (bench, step)
-}
-
 #[test]
 fn a_large_change_goes_in_steps_and_is_acknowledged_after_the_last() {
     let (mut bench, mut step) = bulk();
     let mut steps = 0;
     while let Some(Output::Apply { delta, .. }) = &step {
         assert!(delta.add.len() <= BOUNDS.chunk);
-        assert_eq!(bench.machine.progress().acknowledged, 1);
+        let between = if steps == 0 { 1 } else { 0 };
+        assert_eq!(bench.machine.progress().acknowledged, between, "the old revision, then none, then the new one");
         steps += 1;
         step = bench.confirm(step);
     }
@@ -338,4 +276,23 @@ fn r22_a_flood_of_grants_does_not_grow_what_is_gathered() {
         step = bench.confirm(step);
     }
     assert_eq!(bench.actual, bench.desired);
+}
+
+#[test]
+fn r22_a_revocation_waits_for_one_step_however_many_grants_are_asked_for() {
+    let mut bench = Bench::new(program([classify(1, 7), policy(1, 1)]));
+    let first = bench.connect_with(&[1], 1_000_000);
+    bench.finish(first);
+    let mut step = None;
+    for n in 0..500 {
+        let sent = bench.change(&add([policy(100 + n, 1)]));
+        step = step.or(sent);
+    }
+    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key], add: vec![] }), None);
+    for n in 500..1000 {
+        assert_eq!(bench.change(&add([policy(100 + n, 1)])), None);
+    }
+    let step = bench.confirm(step);
+    bench.confirm(step);
+    assert!(bench.actual.get(&policy(1, 1).key).is_none(), "it waits for grants");
 }

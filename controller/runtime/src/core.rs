@@ -81,6 +81,7 @@ pub struct Core {
     pub(crate) unsaved: BTreeMap<Arc<str>, Option<u32>>,
     pub(crate) store: Box<dyn Store>,
     pub(crate) fabric: Fabric,
+    pub(crate) log_budget: flow_log::Budget,
     pub(crate) totals: Arc<Mutex<Totals>>,
 }
 
@@ -109,6 +110,7 @@ impl Core {
             unsaved: BTreeMap::new(),
             store,
             fabric,
+            log_budget: flow_log::Budget::default(),
             totals: Arc::default(),
         };
         core.remember(compiled.numbers);
@@ -152,11 +154,14 @@ impl Core {
     /// Takes in what a driver reports.
     pub fn report(&mut self, report: FromSwitch, now: Duration) {
         if let Report::Logged(logged) = &report.report {
+            let missed = self.log_budget.take(logged.missed, now);
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            totals.logged += 1;
-            totals.not_logged += logged.missed;
+            totals.not_logged = totals.not_logged.saturating_add(logged.missed);
+            *if missed.is_some() { &mut totals.logged } else { &mut totals.not_logged } += 1;
             drop(totals);
-            flow_log::write(self, &report.switch, logged);
+            if let Some(missed) = missed {
+                flow_log::write(self, &report.switch, logged, missed);
+            }
         }
         self.fabric.report(report, &self.compiler, now);
     }

@@ -111,6 +111,11 @@ pub enum ReportNote {
         /// How many.
         count: usize,
     },
+    /// Counters were refused.
+    NotCounted {
+        /// Why.
+        reason: String,
+    },
     /// A new connection is to be logged.
     Logged {
         /// The rule that decided.
@@ -121,7 +126,7 @@ pub enum ReportNote {
 impl From<&Report> for ReportNote {
     fn from(report: &Report) -> Self {
         match report {
-            Report::Connected { capabilities, ports } => {
+            Report::Connected { capabilities, ports, .. } => {
                 Self::Connected { max_entries: capabilities.max_entries, ports: ports.clone() }
             }
             Report::Disconnected(reason) => Self::Disconnected { reason: reason.clone() },
@@ -130,6 +135,7 @@ impl From<&Report> for ReportNote {
             Report::Applied { step } => Self::Applied { step: *step },
             Report::Refused { step, reason } => Self::Refused { step: *step, reason: reason.clone() },
             Report::Counters(counters) => Self::Counters { count: counters.len() },
+            Report::NotCounted(reason) => Self::NotCounted { reason: reason.clone() },
             Report::Logged(logged) => Self::Logged { cause: logged.cause.to_string() },
         }
     }

@@ -46,10 +46,12 @@ struct Slot {
     /// The driver's channel; none if this program has no driver for the switch.
     channel: Option<usize>,
     attachment: u64,
+    /// The session that commands are meant for.
+    session: u64,
     /// Until when a first connection is waited for.
     expected: Option<Duration>,
     counters: Vec<Counter>,
-    /// Whether counters are on their way.
+    /// Whether counters are on their way: one count at a time in a session, however long it takes.
     counting: bool,
 }
 
@@ -89,6 +91,7 @@ impl Fabric {
             masks: 0,
             channel: route.as_ref().map(|(channel, _)| *channel),
             attachment: self.attachments,
+            session: 0,
             expected: Some(now + FIRST_CONNECT),
             counters: Vec::new(),
             counting: false,
@@ -142,7 +145,8 @@ impl Fabric {
         slot.masks = compiler.masks(&name).map_or(0, Masks::most);
         let machine = &mut slot.machine;
         let output = match &report {
-            Report::Connected { capabilities, ports } => {
+            Report::Connected { session, capabilities, ports } => {
+                slot.session = *session;
                 slot.expected = None;
                 slot.counting = false;
                 info!(switch = %name, ports = ports.len(), "connected");
@@ -157,17 +161,31 @@ impl Fabric {
             Report::Ports(ports) => machine.handle(Input::Ports(ports), program, now),
             Report::Actual { program: actual, alien } => {
                 let output = machine.handle(Input::Actual { program: actual, alien: *alien }, program, now);
-                let differ = machine.progress().differing;
-                info!(switch = %name, entries = actual.len(), alien, differ, "read back");
+                let Progress { differing, drift, .. } = machine.progress();
+                info!(switch = %name, entries = actual.len(), alien, differ = differing, "read back");
+                if *drift > 0 {
+                    warn!(switch = %name, entries = drift, "somebody else changed entries; mending them");
+                }
                 output
             }
             Report::Applied { step } => machine.handle(Input::Applied { step: *step }, program, now),
             Report::Refused { step, reason } => {
-                warn!(switch = %name, %reason, "refused a step; the old revision is in force there");
-                machine.handle(Input::Refused { step: *step, reason }, program, now)
+                let output = machine.handle(Input::Refused { step: *step, reason }, program, now);
+                match machine.progress().acknowledged {
+                    0 => warn!(switch = %name, %reason, "refused a step; there may be no revision as a whole in force"),
+                    in_force => {
+                        warn!(switch = %name, %reason, in_force, "refused a step; the old revision stays in force")
+                    }
+                }
+                output
             }
             Report::Counters(counters) => {
                 slot.counters.clone_from(counters);
+                slot.counting = false;
+                None
+            }
+            Report::NotCounted(reason) => {
+                warn!(switch = %name, %reason, "does not tell its counters");
                 slot.counting = false;
                 None
             }
@@ -204,7 +222,8 @@ impl Fabric {
             if !slot.counting {
                 slot.counting = true;
                 let switch = name.clone();
-                self.drivers.send(channel, ToDrivers::Command { switch, command: Command::Count });
+                let (session, command) = (slot.session, Command::Count);
+                self.drivers.send(channel, ToDrivers::Command { switch, session, command });
             }
             asked.push(name.clone());
         }
@@ -216,21 +235,14 @@ impl Fabric {
         self.slots.get(name).is_some_and(|slot| slot.counting && slot.machine.progress().connected)
     }
 
-    /// Gives up on counters that did not come, so that they can be asked for again.
-    pub(crate) fn stop_counting(&mut self, name: &Name) {
-        if let Some(slot) = self.slots.get_mut(name) {
-            slot.counting = false;
-        }
-    }
-
     pub(crate) fn hits(&self) -> BTreeMap<(Cause, bool), BTreeMap<Name, (u64, u64)>> {
         let mut hits: BTreeMap<_, BTreeMap<Name, (u64, u64)>> = BTreeMap::new();
         for (name, slot) in &self.slots {
             for counter in &slot.counters {
                 let by_switch = hits.entry((counter.cause, counter.dropped)).or_default();
                 let (packets, bytes) = by_switch.entry(name.clone()).or_default();
-                *packets += counter.packets;
-                *bytes += counter.bytes;
+                *packets = packets.saturating_add(counter.packets);
+                *bytes = bytes.saturating_add(counter.bytes);
             }
         }
         hits
@@ -246,12 +258,12 @@ fn carry_out(drivers: &Drivers, name: &Name, slot: &Slot, output: Option<Output>
     let (Some(output), Some(channel)) = (output, slot.channel) else { return };
     let command = match output {
         Output::Read => Command::Read,
-        Output::Apply { step, delta } => {
+        Output::Apply { step, delta, ahead } => {
             debug!(switch = %name, step, add = delta.add.len(), remove = delta.remove.len(), "step");
-            Command::Apply { step, delta }
+            Command::Apply { step, delta, ahead }
         }
     };
-    drivers.send(channel, ToDrivers::Command { switch: name.clone(), command });
+    drivers.send(channel, ToDrivers::Command { switch: name.clone(), session: slot.session, command });
 }
 
 fn publish(views: &Views, name: &Name, slot: &Slot) {

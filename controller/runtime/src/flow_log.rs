@@ -6,13 +6,44 @@ use bulkhead_dataplane::Logged;
 use bulkhead_pipeline::{Field, Packet, ethertype, ip_proto};
 use bulkhead_policy::model::{Action, Policy};
 use bulkhead_topology::{Name, Port};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// The target of these lines: a filter for them alone is `bulkhead::flow=info`.
 const TARGET: &str = "bulkhead::flow";
 
-/// Writes the line of a logged packet.
-pub(crate) fn write(core: &Core, switch: &Name, logged: &Logged) {
+/// Lines a second of all switches together: with a thousand switches, each below its own bound, a flood would load the
+/// disk and whoever collects the lines (A19).
+const LINES_PER_SECOND: u32 = 1000;
+
+/// How many lines may still be written.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    /// The second that is counted, and its lines.
+    second: u64,
+    written: u32,
+    /// Lines that were left out since the last that was written.
+    missed: u64,
+}
+
+impl Budget {
+    /// Whether a line may be written now, which is to tell of `missed` before it: how many with those left out here.
+    pub(crate) fn take(&mut self, missed: u64, now: Duration) -> Option<u64> {
+        if self.second != now.as_secs() {
+            (self.second, self.written) = (now.as_secs(), 0);
+        }
+        let missed = self.missed.saturating_add(missed);
+        if self.written >= LINES_PER_SECOND {
+            self.missed = missed.saturating_add(1);
+            return None;
+        }
+        self.written += 1;
+        self.missed = 0;
+        Some(missed)
+    }
+}
+
+/// Writes the line of a logged packet, with `missed` left out before it.
+pub(crate) fn write(core: &Core, switch: &Name, logged: &Logged, missed: u64) {
     // A rule that has gone meanwhile cannot be named any more.
     let Some(CauseName::Rule { policy, direction, index }) = core.describe(logged.cause) else { return };
     let accepted = core.accepted();
@@ -24,7 +55,8 @@ pub(crate) fn write(core: &Core, switch: &Name, logged: &Logged) {
     let [source_port, port] = [Field::L4Src, Field::L4Dst].map(|field| packet.get(field));
     let [icmp_type, icmp_code] = [Field::IcmpType, Field::IcmpCode].map(|field| packet.get(field));
     let in_port = match &packet.in_port {
-        Port::Name(name) => name.to_string(),
+        // It is the switch's word for it, and may hold anything: also what would be a line of its own.
+        Port::Name(name) => name.escape_debug().to_string(),
         Port::Number(number) => number.to_string(),
     };
     tracing::info!(
@@ -42,7 +74,7 @@ pub(crate) fn write(core: &Core, switch: &Name, logged: &Logged) {
         icmp_code = icmp_code.map(|code| code as u64),
         %switch,
         %in_port,
-        missed_before = logged.missed,
+        missed_before = missed,
         "new connection"
     );
 }

@@ -13,10 +13,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
 
 /// How many requests may wait for the loop; who comes then waits outside.
 const DEPTH: usize = 256;
+/// How long a change may wait outside; then it is refused, and nothing of it was done. Far above what a full queue of
+/// ordinary changes takes (less than a second).
+const MAX_OUTSIDE: Duration = Duration::from_secs(10);
 
 /// The loop has ended: the controller is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +34,7 @@ pub(crate) type Look = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the loop is asked.
 pub(crate) enum Message {
-    Apply { request: Request, reply: oneshot::Sender<Result<Outcome, Refusal>> },
+    Apply { request: Request, asked: Instant, reply: oneshot::Sender<Result<Outcome, Refusal>> },
     Realization { revision: u64, wait: Duration, reply: oneshot::Sender<Realization> },
     Count { reply: oneshot::Sender<()> },
     Look(Look),
@@ -57,9 +63,20 @@ impl Handle {
         answer.await.map_err(|_| Gone)
     }
 
-    /// Carries out a change; it is durable when the answer is `Ok`.
+    /// Carries out a change; it is durable when the answer is `Ok`. Changes are carried out in the order in which they
+    /// are asked for, whatever they do: one that takes something away may well be about what the one before it made. How
+    /// long they wait for that is bounded by the queue, and counted.
     pub async fn apply(&self, request: Request) -> Result<Result<Outcome, Refusal>, Gone> {
-        self.ask(|reply| Message::Apply { request, reply }).await
+        let asked = Instant::now();
+        let Ok(place) = timeout(MAX_OUTSIDE, self.messages.reserve()).await else {
+            let waited = MAX_OUTSIDE.as_secs();
+            return Ok(Err(Refusal::Unavailable(format!(
+                "too many changes wait; this one found no place in {waited} s"
+            ))));
+        };
+        let (reply, answer) = oneshot::channel();
+        place.map_err(|_| Gone)?.send(Message::Apply { request, asked, reply });
+        answer.await.map_err(|_| Gone)
     }
 
     /// How far a revision has come; waits up to `wait` for it to be realized.

@@ -35,6 +35,42 @@ pub struct Totals {
     pub not_logged: u64,
     /// Time spent in changes.
     pub busy: Duration,
+    /// How long changes waited for the loop.
+    pub waits: Waits,
+}
+
+/// Upper bounds of the classes in which waits are counted, in seconds.
+const WAITS: [f64; 6] = [0.001, 0.01, 0.1, 1.0, 10.0, f64::INFINITY];
+
+/// How long something waited, as a histogram.
+#[derive(Debug, Clone, Default)]
+pub struct Waits {
+    /// How many waited at most as long as each of [`WAITS`], and longer than the one before.
+    counts: [u64; WAITS.len()],
+    sum: Duration,
+}
+
+impl Waits {
+    /// One more waited.
+    pub(crate) fn add(&mut self, wait: Duration) {
+        self.sum += wait;
+        let class = WAITS.iter().zip(&mut self.counts).find(|(bound, _)| wait.as_secs_f64() <= **bound);
+        if let Some((_, count)) = class {
+            *count += 1;
+        }
+    }
+
+    fn render(&self, name: &str, help: &str, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut so_far = 0;
+        for (bound, count) in WAITS.iter().zip(&self.counts) {
+            so_far += count;
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".into() };
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {so_far}");
+        }
+        let _ = writeln!(out, "{name}_sum {}\n{name}_count {so_far}", self.sum.as_secs_f64());
+    }
 }
 
 /// One metric: its name, kind, help, and the numbers with their labels.
@@ -80,6 +116,7 @@ pub(crate) fn render(
     let busy = [(None, totals.busy.as_secs_f64())];
     let about = ("bulkhead_change_seconds_total", "counter", "Time spent checking, compiling and storing changes.");
     metric(&mut out, about, busy);
+    totals.waits.render("bulkhead_change_wait_seconds", "How long changes waited for those before them.", &mut out);
     let reports = [(None, totals.reports)];
     metric(&mut out, ("bulkhead_reports_total", "counter", "Reports from drivers."), reports);
     let waiting = [("requests", requests_waiting), ("reports", totals.reports_waiting)];
@@ -91,13 +128,17 @@ pub(crate) fn render(
     metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);
     let per_switch: [(&str, &str, &str, PerSwitch); 10] = [
         ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
-        ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.into()),
+        ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.is_some().into()),
         ("desired_revision", "gauge", "The revision it should have.", |v| v.progress.desired),
-        ("acknowledged_revision", "gauge", "The revision it confirmed.", |v| v.progress.acknowledged),
+        ("acknowledged_revision", "gauge", "The revision in force there as a whole; 0 if none is known to be.", |v| {
+            v.progress.acknowledged
+        }),
         ("entries", "gauge", "Our entries on it.", |v| v.progress.entries as u64),
         ("unconfirmed_entries", "gauge", "Changes of entries not confirmed yet.", |v| v.progress.unconfirmed as u64),
         ("waiting_entries", "gauge", "Entries that wait for a port.", |v| v.progress.waiting as u64),
-        ("drift_entries", "gauge", "Entries that differed at the last read-back.", |v| v.progress.drift as u64),
+        ("drift_entries", "gauge", "Entries that somebody else had changed at the last read-back.", |v| {
+            v.progress.drift as u64
+        }),
         ("masks", "gauge", "Different masks in the table that has most of them.", |v| v.masks as u64),
         ("changed_entries_total", "counter", "Entries changed by confirmed steps.", |v| v.progress.changes),
     ];

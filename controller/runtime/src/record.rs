@@ -60,7 +60,8 @@ impl Recorder {
 pub struct Replayed {
     /// Changes that were replayed.
     pub changes: usize,
-    /// Changes that came to something else than when they were recorded: which, and how.
+    /// Changes that came to something else than when they were recorded, and beginnings at another revision: which, and
+    /// how.
     pub differences: Vec<String>,
 }
 
@@ -109,7 +110,14 @@ pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle
                     replayed.differences.push(format!("line {}: {event:?} was recorded, now {now:?}", index + 1));
                 }
             }
-            Event::Start { .. } | Event::Switch { .. } | Event::Tick | Event::Query { .. } => {}
+            Event::Start { revision } => {
+                let now = controller.read(|accepted| accepted.revision);
+                if now != revision {
+                    let what = format!("the controller began at revision {revision}, now it is at {now}");
+                    replayed.differences.push(format!("line {}: {what}", index + 1));
+                }
+            }
+            Event::Switch { .. } | Event::Tick | Event::Query { .. } => {}
         }
     }
     Ok(replayed)

@@ -77,7 +77,6 @@ impl Waiter {
                 if now < until && switches.iter().any(|name| core.fabric.is_counting(name)) {
                     return Some(Self::Count { switches, until, reply });
                 }
-                switches.iter().for_each(|name| core.fabric.stop_counting(name));
                 let _ = reply.send(());
             }
         }
@@ -128,11 +127,14 @@ pub async fn run(the_loop: Loop) {
 
 fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {
     match message {
-        Message::Apply { request, reply } => {
+        Message::Apply { request, asked, reply } => {
             recorder.write(now, || Event::from(&request));
             let began = Instant::now();
             let result = core.apply(&request, now);
-            core.totals.lock().unwrap_or_else(PoisonError::into_inner).busy += began.elapsed();
+            let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.busy += began.elapsed();
+            totals.waits.add(began.duration_since(asked));
+            drop(totals);
             recorder.write(now, || Event::from(&result));
             // Who asked may have gone; the change stands.
             let _ = reply.send(result);

@@ -55,8 +55,8 @@ fn shop(action: model::Action, staged: bool) -> Request {
     request
 }
 
-/// The line about web-1's connection to app-1, and the metrics after it.
-fn line(action: model::Action, staged: bool, dropped: bool) -> String {
+/// A controller of the shop, and a report about web-1's connection to app-1 that came by this port.
+fn logged(action: model::Action, staged: bool, dropped: bool, port: &str) -> (Core, Report) {
     let (commands, _receiver) = channel();
     let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
     let drivers = Drivers { channels: vec![commands], route };
@@ -64,21 +64,54 @@ fn line(action: model::Action, staged: bool, dropped: bool) -> String {
     core.apply(&shop(action, staged), Duration::ZERO).unwrap();
     let program = core.program(&name("hv1")).unwrap();
     let cause = program.iter().find(|entry| entry.actions.contains(&Action::Log)).unwrap().cause;
-    let packet = Packet::new(Port::Name("web-1".into()))
+    let packet = Packet::new(Port::Name(port.into()))
         .with(Field::EthType, ethertype::IPV4)
         .with(Field::Ipv4Src, 0x0a01_0001u32)
         .with(Field::Ipv4Dst, 0x0a01_0003u32)
         .with(Field::IpProto, 6u8)
         .with(Field::L4Src, 40_000u16)
         .with(Field::L4Dst, 8080u16);
-    let report = Report::Logged(Box::new(Logged { cause, dropped, packet, missed: 5 }));
+    (core, Report::Logged(Box::new(Logged { cause, dropped, packet, missed: 5 })))
+}
+
+/// What is written while reports like this one come at these times, in seconds.
+fn written(core: &mut Core, report: &Report, times: impl IntoIterator<Item = u64>) -> Vec<String> {
     let page = Page::default();
     let subscriber = tracing_subscriber::fmt().with_writer(page.clone()).with_ansi(false).without_time().finish();
     tracing::subscriber::with_default(subscriber, || {
-        core.report(FromSwitch { switch: name("hv1"), attachment: 1, report }, Duration::ZERO);
+        for (at, switch) in times.into_iter().zip(["hv1", "hv2"].iter().cycle()) {
+            let attachment = if *switch == "hv1" { 1 } else { 2 };
+            let from = FromSwitch { switch: name(switch), attachment, report: report.clone() };
+            core.report(from, Duration::from_secs(at));
+        }
     });
     let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
-    text.lines().find(|line| line.contains("bulkhead::flow")).unwrap().to_string()
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The line about the connection.
+fn line(action: model::Action, staged: bool, dropped: bool) -> String {
+    let (mut core, report) = logged(action, staged, dropped, "web-1");
+    let lines = written(&mut core, &report, [0]);
+    assert_eq!(lines.len(), 1);
+    lines[0].clone()
+}
+
+#[tokio::test]
+async fn what_a_switch_calls_its_ports_makes_no_line_of_its_own() {
+    let (mut core, report) = logged(model::Action::Allow, false, false, "x\n INFO forged");
+    let lines = written(&mut core, &report, [0]);
+    assert!(lines.len() == 1 && lines[0].contains(r"in_port=x\n INFO forged"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a19_a_flood_of_logged_connections_of_many_switches_is_cut_off_and_counted() {
+    let (mut core, report) = logged(model::Action::Allow, false, false, "web-1");
+    let lines = written(&mut core, &report, std::iter::repeat_n(3, 5_000).chain([4, 4]));
+    assert_eq!(lines.len(), 1_002);
+    // 4,000 that were left out here, and of each of them five that were left out before.
+    let missed: Vec<_> = lines[999..].iter().map(|line| line.rsplit_once('=').unwrap().1).collect();
+    assert_eq!(missed, ["5", "24005", "5"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod common;
 
 use bulkhead_driver_sim::{Fabric, chaos::Odds};
 use bulkhead_runtime::{Recorder, replay};
-use bulkhead_store::MemoryStore;
+use bulkhead_store::{MemoryStore, RedbStore};
 use common::{Rig, SHOP, decode, set, unset};
 use std::{
     io::{self, Write},
@@ -75,4 +75,33 @@ async fn chaos_on_the_way_changes_nothing_in_the_end() {
         rig.settle().await;
         assert!(rig.assert_in_step().await > 0, "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_is_gone_on_with_replays_as_one() {
+    let (directory, tape) = (tempfile::tempdir().unwrap(), Tape::default());
+    let fabric = Fabric::default();
+    for port in [1, 2] {
+        let store = Box::new(RedbStore::open(directory.path()).unwrap());
+        let live = Rig::recorded(store, fabric.clone(), None, Recorder::to(Box::new(tape.clone()))).unwrap();
+        rig_story(&live, port).await;
+        live.stop().await;
+    }
+    let again = Rig::start(Box::new(MemoryStore::default()), Fabric::default(), None).unwrap();
+    let recording = tape.0.lock().unwrap().clone();
+    let replayed = replay(recording.as_slice(), decode, &again.handle).await.unwrap();
+    assert_eq!((replayed.changes, replayed.differences), (4, Vec::new()));
+    // What lies between two runs is noticed: it was not all recorded.
+    let half = recording
+        .split(|byte| *byte == b'\n')
+        .skip_while(|line| !line.starts_with(b"{\"at\":0,\"event\":\"start\",\"revision\":2"));
+    let half = half.collect::<Vec<_>>().join(&b'\n');
+    let again = Rig::start(Box::new(MemoryStore::default()), Fabric::default(), None).unwrap();
+    let replayed = replay(half.as_slice(), decode, &again.handle).await.unwrap();
+    assert!(replayed.differences[0].contains("revision 2"), "{:?}", replayed.differences);
+}
+
+async fn rig_story(rig: &Rig, port: u16) {
+    rig.apply(set(SHOP)).await.unwrap();
+    rig.apply(set(&[&format!("policy web-to-app app web {port}")])).await.unwrap();
 }

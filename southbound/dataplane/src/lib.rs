@@ -8,7 +8,10 @@ pub mod host;
 
 use bulkhead_pipeline::{Cause, Delta, Packet, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 /// What a switch can do, as its driver reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,16 +38,22 @@ pub enum Command {
         step: u64,
         /// What changes. Names only ports that the switch has reported.
         delta: Delta,
+        /// What is planned to come after it: a driver that could not carry one of these out refuses this one, so that no
+        /// plan is begun which cannot be ended. Empty for most steps.
+        ahead: Arc<VecDeque<Delta>>,
     },
-    /// Read the counters; answered by [`Report::Counters`].
+    /// Read the counters; answered by [`Report::Counters`] or [`Report::NotCounted`].
     Count,
 }
 
 /// What a driver reports of one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// The switch is there and speaks our protocol. Nothing of what was sent before is still under way.
+    /// The switch is there and speaks our protocol, or its ports changed numbers and what it has means something else now.
+    /// Nothing of what was sent before is still under way, and nothing of it will be carried out.
     Connected {
+        /// Number of the session that begins: commands carry it, and those of an older one are not carried out.
+        session: u64,
         /// What it can do.
         capabilities: Capabilities,
         /// Its ports: names and numbers.
@@ -75,6 +84,8 @@ pub enum Report {
     },
     /// Packets and bytes by cause since the entries were installed.
     Counters(Vec<Counter>),
+    /// The switch does not tell its counters; its reason.
+    NotCounted(String),
     /// A new connection that an entry with [`bulkhead_pipeline::Action::Log`] matched.
     Logged(Box<Logged>),
 }
@@ -148,6 +159,8 @@ pub enum ToDrivers {
     Command {
         /// The switch's name.
         switch: Name,
+        /// The session that it is meant for, see [`Report::Connected`].
+        session: u64,
         /// The command.
         command: Command,
     },

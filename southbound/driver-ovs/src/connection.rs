@@ -26,9 +26,12 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 const MAX_STALL: Duration = Duration::from_secs(20);
 /// How long a command may be under way: far above what reading a million entries takes (some 20 s).
 const MAX_COMMAND: Duration = Duration::from_secs(120);
-/// How long a switch may stay silent when somebody else says to be it. Far above what one that is there takes, busy with
-/// a bundle or far away; far below the time after which a silent one is missed.
+/// How long a switch with nothing to do may stay silent when somebody else says to be it. Far above what one that is
+/// there takes, far away or not; far below the time after which a silent one is missed.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a switch that has a command to carry out: a bundle of 100,000 entries takes it seconds on a busy
+/// machine. A silent one is missed after as long without anybody's doubt.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last words of a session may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes that may wait to be sent to a switch of ours: one step of a million entries.
@@ -155,13 +158,16 @@ impl Task {
                 taken = writer.write(rest), if !rest.is_empty() => {
                     written += taken.map_err(|error| error.to_string())?;
                     progress = Instant::now();
+                    let now = self.now();
+                    self.session.taken(now);
                 }
                 order = next_order(&mut self.stage) => match order {
                     Some(Order::Admission(admission)) => self.admit(admission).await?,
-                    Some(Order::Command(command)) => self.command(command).await?,
+                    Some(Order::Command(session, command)) => self.command(session, command).await?,
                     Some(Order::Doubt) => {
                         let now = self.now();
-                        self.session.probe(now, PATIENCE);
+                        let busy = matches!(&self.stage, Stage::Driven(driven) if !driven.switch.is_idle());
+                        self.session.probe(now, if busy { BUSY_PATIENCE } else { PATIENCE });
                         self.doubted = true;
                     }
                     None if matches!(self.stage, Stage::Driven(_)) => return Ok(()),
@@ -264,7 +270,7 @@ impl Task {
 
     async fn admit(&mut self, admission: Admission) -> Result<(), String> {
         let Stage::Asked { ports, .. } = &self.stage else { return Ok(()) };
-        let mut switch = Switch::new(ports);
+        let mut switch = Switch::new(ports, self.number);
         let connected = switch.begin(&mut self.session).map_err(|error| error.to_string())?;
         let driven = Box::new(Driven { switch, admission, since: Instant::now() });
         info!(switch = %driven.admission.switch, "switch connected");
@@ -274,8 +280,12 @@ impl Task {
         Ok(())
     }
 
-    async fn command(&mut self, command: Command) -> Result<(), String> {
+    async fn command(&mut self, session: u64, command: Command) -> Result<(), String> {
         let Stage::Driven(driven) = &mut self.stage else { return Ok(()) };
+        if session != driven.switch.session() {
+            debug!(switch = %driven.admission.switch, session, "a command of an older session");
+            return Ok(());
+        }
         driven.since = Instant::now();
         let report = driven.switch.command(&mut self.session, command).map_err(|error| error.to_string())?;
         if let Some(report) = report {
@@ -318,7 +328,7 @@ fn log(reports: &mpsc::Sender<FromSwitch>, driven: &mut Driven, logged: Box<Logg
 /// What the driver wants of this connection.
 enum Order {
     Admission(Admission),
-    Command(Command),
+    Command(u64, Command),
     Doubt,
 }
 
@@ -333,7 +343,9 @@ async fn next_order(stage: &mut Stage) -> Option<Order> {
                 biased;
                 _ = ended => None,
                 Some(()) = doubts.recv() => Some(Order::Doubt),
-                command = commands.recv(), if driven.switch.is_idle() => command.map(Order::Command),
+                command = commands.recv(), if driven.switch.is_idle() => {
+                    command.map(|(session, command)| Order::Command(session, command))
+                }
             }
         }
         Stage::Unknown => std::future::pending().await,

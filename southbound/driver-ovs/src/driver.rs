@@ -43,8 +43,8 @@ pub(crate) struct Admission {
     pub switch: Name,
     /// Number of the attachment, echoed in reports.
     pub attachment: u64,
-    /// What the controller asks.
-    pub commands: mpsc::Receiver<Command>,
+    /// What the controller asks, each in which session.
+    pub commands: mpsc::Receiver<(u64, Command)>,
     /// Over when the driver lets go of the connection, whatever it is doing.
     pub ended: oneshot::Receiver<()>,
     /// Somebody else says to be this switch: is it still there? Answered by [`Question::Alive`], or by the end.
@@ -72,7 +72,7 @@ enum Live {
     /// Waits for its datapath to be attached.
     Waiting(oneshot::Sender<Admission>),
     /// Drives a switch; ends when `end` is dropped.
-    Driving { commands: mpsc::Sender<Command>, end: oneshot::Sender<()>, doubt: mpsc::Sender<()> },
+    Driving { commands: mpsc::Sender<(u64, Command)>, end: oneshot::Sender<()>, doubt: mpsc::Sender<()> },
     /// Was told to end, and has not done so yet.
     Ending,
 }
@@ -162,7 +162,7 @@ impl Driver {
                 warn!(%switch, "asked to drive a simulated switch by OpenFlow; left alone");
             }
             ToDrivers::Detach { switch } => self.detach(&switch),
-            ToDrivers::Command { switch, command } => self.command(&switch, command),
+            ToDrivers::Command { switch, session, command } => self.command(&switch, session, command),
         }
     }
 
@@ -178,12 +178,12 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, switch: &Name, command: Command) {
+    fn command(&mut self, switch: &Name, session: u64, command: Command) {
         let Some(attached) = self.attached.get(switch) else { return };
         // A switch that is not connected is read back when it is.
         let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
         let Live::Driving { commands, .. } = live else { return };
-        if commands.try_send(command).is_err() {
+        if commands.try_send((session, command)).is_err() {
             warn!(%switch, "does not keep up with its commands; session ended");
             *live = Live::Ending;
         }

@@ -59,7 +59,11 @@ pub const LOG_REASON: u8 = reason::NO_MATCH;
 /// Bytes of a rejected packet that the answer quotes: link header, IP with options, and enough beyond.
 pub const REJECT_BYTES: u16 = 256;
 
-/// What a cookie says besides whose it is: layout in bits 48-55, flags in 40-47, cause below.
+/// Lowest bit of the flags in a cookie.
+pub const COOKIE_FLAGS: u32 = 40;
+
+/// What a cookie says besides whose it is: layout in bits 48-55, flags in 40-43, cause below. Bits 44-47 only spread the
+/// entries over the parts in which they are read back, and mean nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cookie {
     /// The rule that the entry stands for.
@@ -80,7 +84,7 @@ impl Cookie {
 
     /// The cookie of an entry.
     pub fn to_bits(self) -> u64 {
-        COOKIE_OWNER | u64::from(LAYOUT) << 48 | u64::from(self.flags) << 40 | self.cause.to_bits()
+        COOKIE_OWNER | u64::from(LAYOUT) << 48 | u64::from(self.flags) << COOKIE_FLAGS | self.cause.to_bits()
     }
 
     /// What a cookie of this layout says; `None` for foreign ones and for other layouts.
@@ -88,7 +92,7 @@ impl Cookie {
         let [owner, layout, flags, ..] = bits.to_be_bytes();
         let ours = [owner, layout] == [COOKIE_OWNER.to_be_bytes()[0], LAYOUT];
         let cause = Cause::from_bits(bits & 0xff_ffff_ffff)?;
-        ours.then_some(Self { cause, flags })
+        ours.then_some(Self { cause, flags: flags & 0xf })
     }
 }
 

@@ -13,7 +13,7 @@
 use crate::{
     error::{EndError, LowerError},
     flow::{Flow, FlowKey},
-    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, LOG_METER, REJECT_METER},
+    layout::{self, COOKIE_FLAGS, COOKIE_MASK, COOKIE_OWNER, Cookie, LOG_METER, REJECT_METER},
     lift::lift,
     lower::{lower, lower_key},
     ports::{PortMap, Renumbered},
@@ -26,14 +26,16 @@ use bulkhead_openflow::{
     wire::{
         bundle::flags::{ATOMIC, ORDERED},
         flow::NO_BUFFER,
-        hello::{ErrorMsg, error_type},
+        header::Header,
+        hello::ErrorMsg,
+        message::{encode_bundle_add, encode_flow_mod},
         meter::{Band, Meter, MeterCommand, MeterMod, flags as meter_flags},
         packet::{PacketIn, PacketOut, reason},
         port::{Port as OfPort, PortReason, PortStatus, reserved},
         switch::SwitchConfig,
     },
 };
-use bulkhead_pipeline::{Cause, Delta, Field, Packet, Program, render_entry};
+use bulkhead_pipeline::{Cause, Delta, EntryKey, Field, Packet, Program, render_entry};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +43,9 @@ use std::{
     time::Duration,
 };
 use tracing::{debug, warn};
+
+#[cfg(test)]
+mod tests;
 
 /// Entries that a switch is sent at most. Open vSwitch has no limit of its own; a million take 1.2 GB there.
 const MAX_ENTRIES: u32 = 1_000_000;
@@ -59,11 +64,28 @@ const FRAG_NX_MATCH: u16 = 3;
 const MISS_SEND_LEN: u16 = 128;
 
 /// What was put into a bundle, to name it when the switch refuses it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     Stray,
     Remove(usize),
     Add(usize),
+}
+
+/// What a bundle holds, by transaction id.
+#[derive(Debug)]
+struct Items(Vec<(u32, Item)>);
+
+impl Items {
+    fn new(mut items: Vec<(u32, Item)>) -> Self {
+        // They are in order already, unless the transaction ids began again among them.
+        items.sort_unstable_by_key(|item| item.0);
+        Self(items)
+    }
+
+    fn get(&self, xid: u32) -> Option<Item> {
+        let at = self.0.binary_search_by_key(&xid, |item| item.0).ok()?;
+        self.0.get(at).map(|item| item.1)
+    }
 }
 
 /// A step on its way.
@@ -72,8 +94,7 @@ struct Step {
     number: u64,
     delta: Delta,
     bundle: u32,
-    /// By transaction id, in the order of sending.
-    items: Vec<(u32, Item)>,
+    items: Items,
     open: u32,
     /// The barrier behind the changes, then the one behind the commit.
     barrier: u32,
@@ -86,8 +107,13 @@ struct Step {
 }
 
 /// In how many parts entries are read. Open vSwitch forwards nothing while it puts an answer together: some 200 ms for
-/// 100,000 entries, a part of it for a part of them. A part is the entries whose cause ends in the same four bits.
+/// 100,000 entries, a part of it for a part of them. Entries are given to the parts in turn, whatever they are.
 pub const PARTS: u64 = 16;
+
+/// Lowest bit of an entry's part in its cookie.
+const PART_SHIFT: u64 = 44;
+/// Actions that fit one message whatever they are: none of ours takes more than some 300 bytes of its 65,535.
+const SURELY_FITS: usize = 64;
 
 /// Packets and bytes by cause and whether they were dropped.
 type Sums = BTreeMap<(Cause, bool), (u64, u64)>;
@@ -101,7 +127,8 @@ struct Parts {
 
 impl Parts {
     fn ask(session: &mut Session, part: u64) -> Result<Self, SessionError> {
-        let request = FlowStatsRequest::by_cookie(COOKIE_OWNER | part, COOKIE_MASK | (PARTS - 1));
+        let request =
+            FlowStatsRequest::by_cookie(COOKIE_OWNER | part << PART_SHIFT, COOKIE_MASK | (PARTS - 1) << PART_SHIFT);
         let xid = session.send(&Msg::MultipartRequest(MultipartRequest::Flow(request)))?;
         Ok(Self { xid, part })
     }
@@ -109,7 +136,7 @@ impl Parts {
     /// Whether an entry is of ours and of this part. Switches are asked for these alone, and are not trusted to have
     /// listened.
     const fn has(self, cookie: u64) -> bool {
-        cookie & COOKIE_MASK == COOKIE_OWNER && cookie & (PARTS - 1) == self.part
+        cookie & COOKIE_MASK == COOKIE_OWNER && cookie >> PART_SHIFT & (PARTS - 1) == self.part
     }
 
     /// The question after this one, if there is another.
@@ -135,10 +162,15 @@ pub struct Switch {
     reported: BTreeSet<Port>,
     /// A port's number changed: what is installed must be read back, as after a new connection.
     renumbered: bool,
+    /// Number of the session.
+    session: u64,
+    /// The part of the entry that is added next.
+    part: u64,
     /// Entries with our cookie that mean nothing, to be removed with the next step; with their cookies.
     strays: Vec<(FlowKey, u64)>,
     pending: Pending,
     bundle: u32,
+    /// Transaction ids of what sets our meters.
     meters: Vec<u32>,
     rejects: Allowance,
     logs: Allowance,
@@ -147,8 +179,9 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// The switch with the ports that its handshake told.
-    pub fn new(ports: &[OfPort]) -> Self {
+    /// The switch with the ports that its handshake told, over the connection of this number; no other connection may have
+    /// it.
+    pub fn new(ports: &[OfPort], connection: u64) -> Self {
         let mut map = PortMap::default();
         for port in ports {
             let _ = map.insert(port.number, &port.name);
@@ -157,6 +190,9 @@ impl Switch {
             reported: map.all(),
             ports: map,
             renumbered: false,
+            // Room for the sessions that begin over this connection, one with each renumbering of its ports.
+            session: connection << 32,
+            part: 0,
             strays: Vec::new(),
             pending: Pending::Nothing,
             bundle: 0,
@@ -172,7 +208,10 @@ impl Switch {
         for (id, rate) in [(REJECT_METER, REJECTS_PER_SECOND), (LOG_METER, LOGS_PER_SECOND)] {
             let flags = meter_flags::PKTPS | meter_flags::BURST;
             let meter = Meter { flags, id, bands: vec![Band::drop(rate, rate)] };
-            self.meters.push(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter }))?);
+            // One that is there stays as it is when it is added, and is set when it is modified. Removing it would remove
+            // the entries that name it.
+            session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Add, meter: meter.clone() }))?;
+            self.meters.push(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Modify, meter }))?);
         }
         session.send(&Msg::SetConfig(SwitchConfig { flags: FRAG_NX_MATCH, miss_send_len: MISS_SEND_LEN }))?;
         Ok(self.connected())
@@ -182,7 +221,12 @@ impl Switch {
         self.reported = self.ports.all();
         let capabilities =
             Capabilities { conntrack: true, conjunction: true, max_entries: MAX_ENTRIES, any_port: false };
-        Report::Connected { capabilities, ports: self.reported.clone() }
+        Report::Connected { session: self.session, capabilities, ports: self.reported.clone() }
+    }
+
+    /// The session that commands have to be meant for.
+    pub const fn session(&self) -> u64 {
+        self.session
     }
 
     /// Whether a command can be taken now.
@@ -198,9 +242,37 @@ impl Switch {
                 self.pending = Pending::Read(Parts::ask(session, 0)?, Program::new());
             }
             Command::Count => self.pending = Pending::Count(Parts::ask(session, 0)?, Sums::new()),
-            Command::Apply { step, delta } => return self.apply(session, step, delta),
+            Command::Apply { step, delta, ahead } => {
+                if let Err(reason) = ahead.iter().try_for_each(|later| self.check(later)) {
+                    return Ok(Some(Report::Refused { step, reason }));
+                }
+                return self.apply(session, step, delta);
+            }
         }
         Ok(None)
+    }
+
+    /// Whether a step could be carried out, as far as that can be told without the switch; why not.
+    fn check(&self, delta: &Delta) -> Result<(), String> {
+        for key in &delta.remove {
+            match lower_key(key, &self.ports) {
+                Ok(_) | Err(LowerError::Port(_)) => {}
+                Err(error) => return Err(format!("{error}: {key:?}")),
+            }
+        }
+        let mut message = Vec::new();
+        for entry in &delta.add {
+            let flow = lower(entry, &self.ports).map_err(|error| format!("{error}: {}", render_entry(entry)))?;
+            if entry.actions.len() > SURELY_FITS {
+                message.clear();
+                encode_bundle_add(0, 0, 0, &mut message, |xid, out| encode_flow_mod(&addition(flow, 0), xid, out));
+                if message.len() > Header::MAX_LENGTH {
+                    let error = SessionError::TooLong(message.len());
+                    return Err(format!("{error}: {}, ...", entry.key.stage.spec().name));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn apply(&mut self, session: &mut Session, step: u64, delta: Delta) -> Result<Option<Report>, SessionError> {
@@ -212,7 +284,10 @@ impl Switch {
         }
         for (at, key) in delta.remove.iter().enumerate() {
             match lower_key(key, &self.ports) {
-                Ok(key) => changes.push((Item::Remove(at), removal(key, COOKIE_OWNER, COOKIE_MASK))),
+                Ok(lowered) => {
+                    let (flags, mask) = self.named(key);
+                    changes.push((Item::Remove(at), removal(lowered, COOKIE_OWNER | flags, COOKIE_MASK | mask)));
+                }
                 // Lifting never told of it in this session, and lowering never installed it.
                 Err(LowerError::Port(port)) => debug!(%port, "an entry that names an unknown port is not there"),
                 Err(error) => return refused(format!("{error}: {key:?}")),
@@ -220,7 +295,10 @@ impl Switch {
         }
         for (at, entry) in delta.add.iter().enumerate() {
             match lower(entry, &self.ports) {
-                Ok(flow) => changes.push((Item::Add(at), addition(flow))),
+                Ok(flow) => {
+                    self.part = (self.part + 1) % PARTS;
+                    changes.push((Item::Add(at), addition(flow, self.part)));
+                }
                 Err(error) => return refused(format!("{error}: {}", render_entry(entry))),
             }
         }
@@ -239,6 +317,19 @@ impl Switch {
         }
     }
 
+    /// What the cookie of an entry to remove has to say of how its in-port is named, and the bits that say it. One port by
+    /// name and by number is two keys and one flow: in a plan of several steps the one may come before the other goes, and
+    /// must not go with it.
+    fn named(&self, key: &EntryKey) -> (u64, u64) {
+        const BY_NUMBER: u64 = (Cookie::IN_PORT_NUMBER as u64) << COOKIE_FLAGS;
+        match &key.matches.in_port {
+            Some(Port::Name(_)) => (0, BY_NUMBER),
+            Some(Port::Number(number)) if self.ports.name(*number).is_some() => (BY_NUMBER, BY_NUMBER),
+            // The number of a port that has no name any more stands for either.
+            _ => (0, 0),
+        }
+    }
+
     fn send_bundle(
         &self,
         session: &mut Session,
@@ -254,14 +345,14 @@ impl Switch {
         }
         let barrier = session.send(&Msg::BarrierRequest)?;
         let (commit, committed, complaint, named) = (None, false, None, false);
-        Ok(Step { number, delta, bundle, items, open, barrier, commit, committed, complaint, named })
+        Ok(Step { number, delta, bundle, items: Items::new(items), open, barrier, commit, committed, complaint, named })
     }
 
     /// Takes in an event of the session that is up. `now` is the time since any one moment.
     pub fn event(&mut self, session: &mut Session, event: Event, now: Duration) -> Result<Vec<Report>, EndError> {
         let mut reports = Vec::new();
         match event {
-            Event::Error(xid, error) => self.error(xid, &error)?,
+            Event::Error(xid, error) => reports.extend(self.error(xid, &error)?),
             Event::Message(xid, Msg::MultipartReply(reply)) => {
                 if let MultipartBody::Flow(flows) = reply.body {
                     reports.extend(self.flows(session, xid, flows)?);
@@ -289,46 +380,39 @@ impl Switch {
         }
         if self.renumbered && self.is_idle() {
             self.renumbered = false;
-            reports.push(Report::Disconnected("ports changed numbers; reading the switch back".into()));
+            self.session += 1;
             reports.push(self.connected());
         }
         Ok(reports)
     }
 
-    fn error(&mut self, xid: u32, error: &ErrorMsg) -> Result<(), EndError> {
+    fn error(&mut self, xid: u32, error: &ErrorMsg) -> Result<Option<Report>, EndError> {
         let text = error.describe();
         if self.meters.contains(&xid) {
-            if (error.kind, error.code) != (error_type::METER_MOD_FAILED, METER_EXISTS) {
-                warn!(error = %text, "the switch takes no meter; packets to the controller are limited here alone");
-            }
-            return Ok(());
+            warn!(error = %text, "the switch takes no meter; packets to the controller are limited here alone");
+            return Ok(None);
         }
         match &mut self.pending {
             Pending::Read(asked, _) if asked.xid == xid => return Err(EndError::Read(text)),
-            // Those who asked wait for a time only, and the next count is of everything again.
             Pending::Count(asked, _) if asked.xid == xid => {
-                warn!(error = %text, "the switch refuses to tell its counters");
                 self.pending = Pending::Nothing;
+                return Ok(Some(Report::NotCounted(text)));
             }
-            Pending::Step(step) => {
-                let item = step.items.binary_search_by_key(&xid, |item| item.0).ok();
-                let item = item.and_then(|at| step.items.get(at)).map(|item| item.1);
-                match item {
-                    Some(item) if !step.named => {
-                        step.named = true;
-                        step.complaint = Some(format!("{text}: {}", describe(item, &step.delta)));
-                    }
-                    None if step.complaint.is_none()
-                        && [Some(step.open), step.commit, Some(step.barrier)].contains(&Some(xid)) =>
-                    {
-                        step.complaint = Some(format!("bundle: {text}"));
-                    }
-                    _ => {}
+            Pending::Step(step) => match step.items.get(xid) {
+                Some(item) if !step.named => {
+                    step.named = true;
+                    step.complaint = Some(format!("{text}: {}", describe(item, &step.delta)));
                 }
-            }
+                None if step.complaint.is_none()
+                    && [Some(step.open), step.commit, Some(step.barrier)].contains(&Some(xid)) =>
+                {
+                    step.complaint = Some(format!("bundle: {text}"));
+                }
+                _ => {}
+            },
             _ => debug!(xid, error = %text, "the switch complains"),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn barrier(&mut self, session: &mut Session, xid: u32) -> Result<Option<Report>, SessionError> {
@@ -437,7 +521,7 @@ impl Switch {
 
     /// The controller could not take a line.
     pub fn not_logged(&mut self, logged: &Logged) {
-        self.missed += logged.missed + 1;
+        self.missed = self.missed.saturating_add(logged.missed).saturating_add(1);
     }
 
     /// Tells the sender of a rejected packet.
@@ -462,9 +546,6 @@ fn in_port(packet: &PacketIn) -> Option<u32> {
     packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok())
 }
 
-/// `OFPMMFC_METER_EXISTS` (OF 1.3.5 §7.4.4).
-const METER_EXISTS: u16 = 1;
-
 fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
     FlowMod {
         table: key.table,
@@ -476,12 +557,12 @@ fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
     }
 }
 
-fn addition(flow: Flow) -> FlowMod {
+fn addition(flow: Flow, part: u64) -> FlowMod {
     FlowMod {
         table: flow.key.table,
         priority: flow.key.priority,
         matching: flow.key.matches,
-        cookie: flow.cookie,
+        cookie: flow.cookie | part << PART_SHIFT,
         instructions: flow.instructions,
         ..FlowMod::new(FlowCommand::Add)
     }
@@ -519,61 +600,5 @@ impl Allowance {
         let taken = self.left > 0;
         self.left = self.left.saturating_sub(1);
         taken
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use super::*;
-    use bulkhead_openflow::wire::oxm::{Match, Oxm};
-    use bulkhead_pipeline::Cause;
-
-    #[test]
-    fn a_flood_of_rejected_packets_is_answered_at_a_rate() {
-        let mut allowance = Allowance::new(REJECTS_PER_SECOND);
-        let second = (0..10_000).filter(|_| allowance.take(Duration::from_secs(1))).count();
-        assert_eq!(second, REJECTS_PER_SECOND as usize);
-        let tenth = (0..10_000).filter(|_| allowance.take(Duration::from_millis(1100))).count();
-        assert_eq!(tenth, REJECTS_PER_SECOND as usize / 10);
-    }
-
-    #[test]
-    fn a_switch_that_does_not_tell_its_entries_is_connected_again() {
-        let refusal = || ErrorMsg { kind: error_type::BAD_REQUEST, code: 5, experimenter: None, data: Vec::new() };
-        let asked = Parts { xid: 9, part: 3 };
-        let mut switch = Switch::new(&[]);
-        switch.pending = Pending::Read(asked, Program::new());
-        assert_eq!(switch.error(8, &refusal()), Ok(()), "another message was refused");
-        let Err(end) = switch.error(9, &refusal()) else { panic!("the session goes on") };
-        assert!(end.to_string().starts_with("the switch refuses to tell its entries: "), "{end}");
-        // Counters are worth no session.
-        switch.pending = Pending::Count(asked, Sums::new());
-        assert_eq!(switch.error(9, &refusal()), Ok(()));
-        assert!(switch.is_idle());
-    }
-
-    #[test]
-    fn a19_a_flood_of_logged_packets_is_cut_off_and_counted() {
-        let mut switch = Switch::new(&[]);
-        let cookie = Cookie { cause: Cause::Rule(7), flags: Cookie::DROPPED }.to_bits();
-        let mut data = vec![0; 12];
-        // The beginning of 1,000 bytes.
-        data.extend([8, 0, 0x45, 0, 0x03, 0xda, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-        data.extend([0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2]);
-        let metadata = Match::new(vec![Oxm::exact(OxmField::InPort, 3)]);
-        let (buffer_id, total_len, reason) = (NO_BUFFER, 1_000, layout::LOG_REASON);
-        let packet = PacketIn { buffer_id, total_len, reason, table: 9, cookie, metadata, data };
-        let mut reported = |count: u32, now| (0..count).filter_map(|_| switch.logged(&packet, now)).collect::<Vec<_>>();
-        let first = reported(1_000, Duration::from_secs(1));
-        assert_eq!(first.len(), LOGS_PER_SECOND as usize);
-        let Report::Logged(logged) = &first[0] else { panic!("{first:?}") };
-        assert_eq!((logged.cause, logged.dropped, logged.missed), (Cause::Rule(7), true, 0));
-        assert_eq!((logged.packet.value(Field::Ipv4Dst), logged.packet.value(Field::L4Dst)), (0x0a00_0002, 80));
-        assert_eq!(logged.packet.in_port, Port::Number(3));
-        // What was left out is told with the next one, and once.
-        let next = reported(2, Duration::from_secs(2));
-        let missed = |report: &Report| if let Report::Logged(logged) = report { logged.missed } else { u64::MAX };
-        assert_eq!(next.iter().map(missed).collect::<Vec<_>>(), [900, 0]);
     }
 }

@@ -86,15 +86,16 @@ impl Chaos {
         Fate::Fine
     }
 
-    /// Carries a command to the switch, and gives what comes back now.
-    pub fn command(&mut self, switch: &mut Switch, command: Command) -> Vec<Report> {
+    /// Carries a command to the switch, and gives what comes back now. `session` is counted up where a new one begins.
+    pub fn command(&mut self, switch: &mut Switch, session: &mut u64, command: Command) -> Vec<Report> {
         let fate = self.fate();
         if fate == Fate::Disconnect {
             if self.random.next(2) == 0 {
                 answer(switch, command);
             }
             self.late.clear();
-            return vec![Report::Disconnected("simulated loss of the connection".into()), connected(switch)];
+            *session += 1;
+            return vec![Report::Disconnected("simulated loss of the connection".into()), connected(switch, *session)];
         }
         let report = match command {
             Command::Apply { step, .. } if fate == Fate::Refuse => {
@@ -118,16 +119,16 @@ impl Chaos {
     }
 }
 
-/// What a switch says when it comes.
-pub fn connected(switch: &Switch) -> Report {
-    Report::Connected { capabilities: switch.capabilities(), ports: switch.ports() }
+/// What a switch says when a session begins.
+pub fn connected(switch: &Switch, session: u64) -> Report {
+    Report::Connected { session, capabilities: switch.capabilities(), ports: switch.ports() }
 }
 
 /// What a switch answers to a command that reaches it.
 pub fn answer(switch: &mut Switch, command: Command) -> Report {
     match command {
         Command::Read => Report::Actual { program: switch.program().clone(), alien: 0 },
-        Command::Apply { step, delta } => match switch.apply(&delta) {
+        Command::Apply { step, delta, .. } => match switch.apply(&delta) {
             Ok(()) => Report::Applied { step },
             Err(reason) => Report::Refused { step, reason },
         },

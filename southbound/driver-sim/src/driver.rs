@@ -29,9 +29,10 @@ impl Fabric {
     }
 }
 
-/// An attachment: its number, and the trouble on its way.
+/// An attachment: its number, that of its session, and the trouble on its way.
 struct Session {
     attachment: u64,
+    number: u64,
     chaos: Option<Chaos>,
 }
 
@@ -53,18 +54,21 @@ pub async fn run(
             ToDrivers::Attach { switch, address: Address::Sim, attachment } => {
                 info!(%switch, "simulated switch: no real packet passes it");
                 let chaos = chaos.map(|(seed, odds)| Chaos::new(seed ^ attachment << 32, odds));
-                sessions.insert(switch.clone(), Session { attachment, chaos });
-                let report = fabric.with(&switch, |switch| connected(switch));
+                sessions.insert(switch.clone(), Session { attachment, number: 0, chaos });
+                let report = fabric.with(&switch, |switch| connected(switch, 0));
                 (switch, attachment, vec![report])
             }
             ToDrivers::Detach { switch } => {
                 sessions.remove(&switch);
                 continue;
             }
-            ToDrivers::Command { switch, command } => {
+            ToDrivers::Command { switch, session: meant, command } => {
                 let Some(session) = sessions.get_mut(&switch) else { continue };
+                if session.number != meant {
+                    continue;
+                }
                 let answers = fabric.with(&switch, |switch| match &mut session.chaos {
-                    Some(chaos) => chaos.command(switch, command),
+                    Some(chaos) => chaos.command(switch, &mut session.number, command),
                     None => vec![answer(switch, command)],
                 });
                 (switch, session.attachment, answers)

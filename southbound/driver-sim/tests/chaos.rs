@@ -31,7 +31,7 @@ impl Rig {
     fn new(seed: u64, odds: Odds, left: Program) -> Self {
         let mut switch = Switch::default();
         switch.tamper(&Delta { remove: Vec::new(), add: left.iter().cloned().collect() });
-        let inbox = VecDeque::from([connected(&switch)]);
+        let inbox = VecDeque::from([connected(&switch, 0)]);
         let (machine, chaos) = (Machine::new(0), Chaos::new(seed, odds));
         Self { machine, desired: Program::new(), switch, chaos, inbox, now: Duration::ZERO, revision: 0 }
     }
@@ -39,10 +39,10 @@ impl Rig {
     fn carry(&mut self, output: Option<Output>) {
         let command = match output {
             Some(Output::Read) => Command::Read,
-            Some(Output::Apply { step, delta }) => Command::Apply { step, delta },
+            Some(Output::Apply { step, delta, ahead }) => Command::Apply { step, delta, ahead },
             None => return,
         };
-        self.inbox.extend(self.chaos.command(&mut self.switch, command));
+        self.inbox.extend(self.chaos.command(&mut self.switch, &mut 0, command));
     }
 
     fn change(&mut self, delta: &Delta) {
@@ -83,7 +83,7 @@ impl Rig {
             Some(Report::Refused { step, reason }) => {
                 self.machine.handle(Input::Refused { step, reason: &reason }, desired, now)
             }
-            Some(Report::Ports(_) | Report::Counters(_) | Report::Logged(_)) => None,
+            Some(Report::Ports(_) | Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_)) => None,
         };
         self.carry(output);
     }

@@ -24,15 +24,21 @@ async fn it_connects_applies_and_keeps_the_program_over_sessions() {
         commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
         let first = reports.recv().await.unwrap();
         assert_eq!(first.attachment, attachment);
-        assert!(matches!(first.report, Report::Connected { capabilities, .. } if capabilities.any_port));
+        let Report::Connected { session, capabilities, .. } = first.report else { panic!("not connected") };
+        assert!(capabilities.any_port);
         let tell = async |command| {
-            commands.send(ToDrivers::Command { switch: name.clone(), command }).await.unwrap();
+            commands.send(ToDrivers::Command { switch: name.clone(), session, command }).await.unwrap();
         };
         tell(Command::Read).await;
         let Report::Actual { program, .. } = reports.recv().await.unwrap().report else { panic!("no read-back") };
         if attachment == 1 {
             assert!(program.is_empty());
-            tell(Command::Apply { step: 1, delta: Delta { remove: vec![], add: vec![entry("p1")] } }).await;
+            tell(Command::Apply {
+                step: 1,
+                delta: Delta { remove: vec![], add: vec![entry("p1")] },
+                ahead: Default::default(),
+            })
+            .await;
             assert_eq!(reports.recv().await.unwrap().report, Report::Applied { step: 1 });
         } else {
             assert_eq!(program, Program::from_iter([entry("p1")]));

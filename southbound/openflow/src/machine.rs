@@ -58,6 +58,15 @@ impl Default for Config {
     }
 }
 
+/// The question whether the switch is there.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// Until when it has to be heard.
+    until: Duration,
+    /// How long it may take to answer.
+    patience: Duration,
+}
+
 /// Bytes of echo replies that may wait to be sent together. They are the only output that the peer alone makes: one
 /// that asks and does not read must not fill what is meant for changes.
 const MAX_ECHOES: usize = 1 << 20;
@@ -173,8 +182,8 @@ pub struct Session {
     /// `None` until the caller says what time it is.
     began: Option<Duration>,
     heard: Duration,
-    /// Until when the switch has to be heard, since it was asked whether it is there.
-    asked: Option<Duration>,
+    /// The switch was asked whether it is there, and has not been heard since.
+    asked: Option<Asked>,
 }
 
 impl Session {
@@ -245,11 +254,11 @@ impl Session {
         match self.state {
             State::Dead => {}
             State::Up => match self.asked {
-                Some(until) if now >= until => {
+                Some(asked) if now >= asked.until => {
                     self.die(SessionError::Silent(now.saturating_sub(self.heard)));
                 }
                 None if now >= self.heard + self.config.echo_after => {
-                    self.ask(now + self.config.echo_timeout);
+                    self.ask(now, self.config.echo_timeout);
                 }
                 _ => {}
             },
@@ -260,18 +269,29 @@ impl Session {
         }
     }
 
+    /// The connection took bytes of the output: the question whether the switch is there may have been among them, or
+    /// behind them. The time to answer it begins only now.
+    pub fn taken(&mut self, now: Duration) {
+        self.note_time(now);
+        if let Some(asked) = &mut self.asked {
+            asked.until = asked.until.max(now + asked.patience);
+        }
+    }
+
     /// Asks the switch whether it is there, now, however lately it was heard; the session is over if nothing comes
     /// within `patience`.
     pub fn probe(&mut self, now: Duration, patience: Duration) {
         self.note_time(now);
         if self.is_up() {
-            let until = now + patience;
-            self.ask(self.asked.map_or(until, |asked| asked.min(until)));
+            let patience = self.asked.map_or(patience, |asked| asked.patience.min(patience));
+            self.ask(now, patience);
         }
     }
 
-    fn ask(&mut self, until: Duration) {
-        self.asked = Some(until);
+    fn ask(&mut self, now: Duration, patience: Duration) {
+        let until = now + patience;
+        let until = self.asked.map_or(until, |asked| asked.until.min(until));
+        self.asked = Some(Asked { until, patience });
         let xid = self.next_xid();
         Msg::EchoRequest(Vec::new()).encode(xid, &mut self.output);
     }
@@ -281,7 +301,7 @@ impl Session {
         self.note_time(now);
         match (&self.state, self.asked) {
             (State::Dead, _) => None,
-            (State::Up, Some(until)) => Some(until),
+            (State::Up, Some(asked)) => Some(asked.until),
             (State::Up, None) => Some(self.heard + self.config.echo_after),
             _ => Some(self.began.unwrap_or(now) + self.config.handshake_timeout),
         }

@@ -10,6 +10,7 @@ mod tables;
 use bulkhead_openflow::wire::{
     header::VERSION,
     hello::{ErrorMsg, Hello, error_type, experimenter_error},
+    meter::{Meter, MeterCommand, MeterMod},
     port::Port,
     switch::Features,
 };
@@ -113,6 +114,8 @@ pub struct Switch {
     pub manners: Manners,
     /// What it did.
     pub counts: Counts,
+    /// Its meters, by id; they outlive its sessions too.
+    pub meters: BTreeMap<u32, Meter>,
     tables: Tables,
     bundles: BTreeMap<u32, Bundle>,
     /// Answers of this session.
@@ -144,6 +147,7 @@ impl Switch {
             ports: ports.iter().enumerate().map(port).collect(),
             manners: Manners::default(),
             counts: Counts::default(),
+            meters: BTreeMap::new(),
             tables: Tables::default(),
             bundles: BTreeMap::new(),
             answered: 0,
@@ -283,7 +287,13 @@ impl Switch {
                 },
                 _ => self.complain(xid, error_type::BAD_REQUEST, 1),
             },
-            // Meters and greetings change nothing here.
+            Msg::MeterMod(MeterMod { command, meter }) => match (command, self.meters.contains_key(&meter.id)) {
+                (MeterCommand::Add, true) => self.complain(xid, error_type::METER_MOD_FAILED, 1),
+                (MeterCommand::Modify, false) => self.complain(xid, error_type::METER_MOD_FAILED, 3),
+                (MeterCommand::Delete, _) => _ = self.meters.remove(&meter.id),
+                (MeterCommand::Add | MeterCommand::Modify, _) => _ = self.meters.insert(meter.id, meter),
+            },
+            // Greetings change nothing here.
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 //! byte. The numbers in the tests' names are those of the list of faults that Bulkhead has to survive.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod plans;
 mod sessions;
 mod world;
 
@@ -53,7 +54,7 @@ fn as_flow(entry: &Entry, ports: &PortMap) -> FlowMod {
 fn exact(world: &World) {
     assert_eq!(world.installed(), world.desired);
     let progress = world.machine.progress();
-    assert!(progress.connected && !progress.refused, "{progress:?}");
+    assert!(progress.connected && progress.refused.is_none(), "{progress:?}");
     assert_eq!((progress.acknowledged, progress.unconfirmed), (progress.desired, 0));
 }
 
@@ -156,7 +157,7 @@ fn refused(refuses: Refuses, capacity: usize, reason: &str) {
     world.settle();
     assert_eq!(world.installed(), before, "half of a change is in force");
     let progress = world.machine.progress();
-    assert!(progress.refused && progress.acknowledged < progress.desired, "{progress:?}");
+    assert!(progress.refused.is_some() && progress.acknowledged < progress.desired, "{progress:?}");
     assert!(progress.last_error.contains(reason), "{}", progress.last_error);
     // It is tried again, at a pace.
     let tries = world.fake.counts.sessions + world.fake.counts.reads;
@@ -192,7 +193,7 @@ fn a8_a_bundle_that_fails_once_is_resynchronized() {
     world.fake.manners.refuses = Refuses::FirstCommits(1);
     world.add([rule(100, 3)]);
     world.settle();
-    assert!(world.machine.progress().refused);
+    assert!(world.machine.progress().refused.is_some());
     world.wait(2);
     exact(&world);
 }

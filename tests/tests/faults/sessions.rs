@@ -5,10 +5,11 @@ use bulkhead_driver_ovs::driver;
 use bulkhead_pipeline::Delta;
 use bulkhead_tests::fake::{
     Manners, Switch,
-    run::{Echoes, Habits, Shared, run},
+    run::{Echoes, Habits, Shared, look, run},
 };
 use bulkhead_topology::{DatapathId, Name};
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// How long anything may take on a busy machine.
@@ -28,6 +29,8 @@ struct Rig {
     commands: mpsc::Sender<ToDrivers>,
     reports: mpsc::Receiver<FromSwitch>,
     address: SocketAddr,
+    /// The switches' sessions.
+    sessions: BTreeMap<u64, u64>,
 }
 
 fn name(number: u64) -> Name {
@@ -46,17 +49,20 @@ impl Rig {
             let address = Address::Datapath(DatapathId(number));
             commands.send(ToDrivers::Attach { switch: name(number), address, attachment: 1 }).await.unwrap();
         }
-        Self { commands, reports, address }
+        Self { commands, reports, address, sessions: BTreeMap::new() }
     }
 
     async fn report(&mut self) -> FromSwitch {
         timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap()
     }
 
-    async fn connected(&mut self, number: u64) {
+    /// Waits until the switch is connected; the number of its session.
+    async fn connected(&mut self, number: u64) -> u64 {
         let from = self.report().await;
         assert_eq!(from.switch, name(number));
-        assert!(matches!(from.report, Report::Connected { .. }), "{:?}", from.report);
+        let Report::Connected { session, .. } = from.report else { panic!("{:?}", from.report) };
+        self.sessions.insert(number, session);
+        session
     }
 
     fn switch(&self, number: u64, manners: Manners) -> JoinHandle<()> {
@@ -67,9 +73,13 @@ impl Rig {
     }
 
     async fn apply(&self, number: u64, step: u64) {
-        let command =
-            Command::Apply { step, delta: Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] } };
-        self.commands.send(ToDrivers::Command { switch: name(number), command }).await.unwrap();
+        self.apply_in(self.sessions[&number], number, step).await;
+    }
+
+    async fn apply_in(&self, session: u64, number: u64, step: u64) {
+        let delta = Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] };
+        let command = Command::Apply { step, delta, ahead: Arc::default() };
+        self.commands.send(ToDrivers::Command { switch: name(number), session, command }).await.unwrap();
     }
 }
 
@@ -175,4 +185,40 @@ async fn r22_a_switch_that_takes_no_commands_is_let_go_and_others_go_on() {
     let from = rig.report().await;
     assert!(from.switch == name(2) && matches!(from.report, Report::Applied { step: 1 }), "{:?}", from.report);
     drop(mute);
+}
+
+#[tokio::test]
+async fn commands_of_an_older_session_do_not_reach_a_newer_one() {
+    let mut rig = Rig::start(1).await;
+    let first = rig.switch(1, Manners::default());
+    let older = rig.connected(1).await;
+    rig.apply(1, 1).await;
+    assert!(matches!(rig.report().await.report, Report::Applied { step: 1 }));
+    // It restarts; what was thought of for the switch as it was must not be done to the switch as it is.
+    first.abort();
+    assert!(matches!(rig.report().await.report, Report::Disconnected(_)));
+    let _again = rig.switch(1, Manners::default());
+    let newer = rig.connected(1).await;
+    assert_ne!(older, newer);
+    rig.apply_in(older, 1, 2).await;
+    rig.apply_in(newer, 1, 3).await;
+    let from = rig.report().await;
+    assert!(matches!(from.report, Report::Applied { step: 3 }), "{:?}", from.report);
+}
+
+#[tokio::test]
+async fn a10_a_switch_that_is_busy_with_a_bundle_is_not_taken_for_dead() {
+    let mut rig = Rig::start(1).await;
+    let switch: Shared = Arc::new(Mutex::new(Switch::new(1, &["p0".to_owned()])));
+    let _first = tokio::spawn(run(switch.clone(), rig.address, Habits::default(), Arc::default()));
+    rig.connected(1).await;
+    // Longer than an idle one may be silent for.
+    look(&switch).manners.delay = Duration::from_secs(4);
+    rig.apply(1, 1).await;
+    // The bundle is on its way when somebody else comes.
+    sleep(Duration::from_millis(200)).await;
+    let mut impostor = greet(rig.address, 1).await;
+    let from = rig.report().await;
+    assert!(matches!(from.report, Report::Applied { step: 1 }), "{:?}", from.report);
+    closed(&mut impostor).await;
 }

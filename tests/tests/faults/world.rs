@@ -107,7 +107,9 @@ impl World {
         match output {
             None => {}
             Some(Output::Read) => link.commands.push_back(Command::Read),
-            Some(Output::Apply { step, delta }) => link.commands.push_back(Command::Apply { step, delta }),
+            Some(Output::Apply { step, delta, ahead }) => {
+                link.commands.push_back(Command::Apply { step, delta, ahead });
+            }
         }
     }
 
@@ -142,7 +144,7 @@ impl World {
             }
             match (&mut link.switch, event) {
                 (None, bulkhead_openflow::Event::Connected { ports, .. }) => {
-                    let mut driver = switch::Switch::new(&ports);
+                    let mut driver = switch::Switch::new(&ports, 1);
                     reports.push(driver.begin(&mut link.session).unwrap());
                     link.switch = Some(driver);
                 }
@@ -196,7 +198,7 @@ impl World {
 
     fn report(&mut self, report: Report) {
         match &report {
-            Report::Connected { capabilities, ports } => {
+            Report::Connected { capabilities, ports, .. } => {
                 let ports = Ports::Known(ports.clone());
                 self.tell(Input::Connected { ports: &ports, max_entries: capabilities.max_entries as usize });
             }
@@ -205,7 +207,7 @@ impl World {
             Report::Actual { program, alien } => self.tell(Input::Actual { program, alien: *alien }),
             Report::Applied { step } => self.tell(Input::Applied { step: *step }),
             Report::Refused { step, reason } => self.tell(Input::Refused { step: *step, reason }),
-            Report::Counters(_) | Report::Logged(_) => {}
+            Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod clients;
 mod crowds;
+mod flood;
 mod peer;
 mod presence;
 mod refusals;

@@ -65,6 +65,7 @@ struct Rig {
     commands: mpsc::Sender<ToDrivers>,
     reports: mpsc::Receiver<FromSwitch>,
     program: Program,
+    session: u64,
     step: u64,
     _hypervisor: Hypervisor,
     /// Removed last.
@@ -109,8 +110,19 @@ impl Rig {
         hypervisor.set_controller(address).unwrap();
         let control = hypervisor.control().unwrap();
         let program = Program::new();
-        let mut rig = Self { control, ports, commands, reports, program, step: 0, _hypervisor: hypervisor, _lab: lab };
-        assert!(matches!(rig.report().await, Report::Connected { .. }));
+        let mut rig = Self {
+            control,
+            ports,
+            commands,
+            reports,
+            program,
+            session: 0,
+            step: 0,
+            _hypervisor: hypervisor,
+            _lab: lab,
+        };
+        let Report::Connected { session, .. } = rig.report().await else { panic!("not connected") };
+        rig.session = session;
         // Entries that the switch makes itself, and shows to nobody over OpenFlow, would decide before ours.
         let all = rig.control.ask("bridge/dump-flows", &[BRIDGE]).unwrap();
         let hidden = all.lines().filter_map(|line| line.split_once("priority=")?.1.split(',').next()?.parse().ok());
@@ -134,8 +146,8 @@ impl Rig {
         let come = program.iter().filter(|entry| self.program.get(&entry.key) != Some(entry));
         let delta = Delta { remove: gone.map(|entry| entry.key.clone()).collect(), add: come.cloned().collect() };
         self.step += 1;
-        let command = Command::Apply { step: self.step, delta };
-        self.commands.send(ToDrivers::Command { switch: switch(), command }).await.unwrap();
+        let command = Command::Apply { step: self.step, delta, ahead: Default::default() };
+        self.commands.send(ToDrivers::Command { switch: switch(), session: self.session, command }).await.unwrap();
         assert_eq!(self.report().await, Report::Applied { step: self.step });
         self.program = program.clone();
     }
@@ -167,7 +179,14 @@ impl Rig {
                 (flow.key.table, flow.key.priority, flow.cookie)
             })
             .collect();
-        same("entries", flows == told.flows, format!("{flows:x?}"), format!("{:x?}", told.flows));
+        // Cookies say besides in which part an entry is read back.
+        let cookie = |bits| layout::Cookie::from_bits(bits).map(layout::Cookie::to_bits);
+        let told_flows: Vec<_> = told
+            .flows
+            .iter()
+            .map(|(table, priority, bits)| (*table, *priority, cookie(*bits).unwrap_or(*bits)))
+            .collect();
+        same("entries", flows == told_flows, format!("{flows:x?}"), format!("{told_flows:x?}"));
         let name = |port: &Port| port_name(self.ports.number(port).unwrap());
         let (ports, left) = match &walk.outcome {
             Outcome::Delivered { port, packet } => (vec![name(port)], Some(packet)),

@@ -1,5 +1,10 @@
 //! Small programs from numbers.
 
+// Every test file uses a part of it.
+#![allow(dead_code)]
+
+pub mod bench;
+
 use bulkhead_pipeline::{Action, Cause, Entry, Field, Match, Next, Program, Stage};
 use bulkhead_topology::Port;
 

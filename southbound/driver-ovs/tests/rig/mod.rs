@@ -8,7 +8,7 @@ use bulkhead_driver_ovs::driver;
 use bulkhead_lab::{Hypervisor, Lab};
 use bulkhead_pipeline::{Delta, Entry, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 pub const DATAPATH: u64 = 0xb1;
@@ -19,6 +19,8 @@ pub struct Rig {
     pub address: SocketAddr,
     pub commands: mpsc::Sender<ToDrivers>,
     pub reports: mpsc::Receiver<FromSwitch>,
+    /// The switch's session.
+    pub session: u64,
     step: u64,
     /// Removed last.
     pub lab: Lab,
@@ -59,7 +61,7 @@ impl Rig {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
         tokio::spawn(driver::run(listener, from_controller, to_controller));
-        Some(Self { hypervisor, address, commands, reports, step: 0, lab })
+        Some(Self { hypervisor, address, commands, reports, session: 0, step: 0, lab })
     }
 
     pub fn connect(&self) {
@@ -78,18 +80,22 @@ impl Rig {
     }
 
     pub async fn command(&self, command: Command) {
-        self.commands.send(ToDrivers::Command { switch: name(), command }).await.unwrap();
+        self.commands.send(ToDrivers::Command { switch: name(), session: self.session, command }).await.unwrap();
     }
 
     pub async fn report(&mut self) -> Report {
-        timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report
+        let report = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report;
+        if let Report::Connected { session, .. } = &report {
+            self.session = *session;
+        }
+        report
     }
 
     /// Applies a delta; the switch's reason if it refuses.
     pub async fn apply(&mut self, remove: Vec<Entry>, add: Vec<Entry>) -> Result<(), String> {
         self.step += 1;
         let remove = remove.into_iter().map(|entry| entry.key).collect();
-        self.command(Command::Apply { step: self.step, delta: Delta { remove, add } }).await;
+        self.command(Command::Apply { step: self.step, delta: Delta { remove, add }, ahead: Arc::default() }).await;
         match self.report().await {
             Report::Applied { step } if step == self.step => Ok(()),
             Report::Refused { step, reason } if step == self.step => Err(reason),

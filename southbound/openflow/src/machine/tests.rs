@@ -326,3 +326,25 @@ fn nothing_is_sent_before_and_after_the_session() {
         assert_eq!(session.send(&Msg::BarrierRequest), Err(SessionError::NotConnected));
     }
 }
+
+#[test]
+fn the_time_to_answer_begins_when_the_question_is_taken() {
+    let patience = Duration::from_secs(2);
+    let at = |seconds| T0 + Duration::from_secs(seconds);
+    let alive = |taken: &[u64], heard: Option<u64>, look: u64| {
+        let mut session = up();
+        session.received(&bytes(0, &Msg::EchoReply(Vec::new())), T0).unwrap();
+        session.probe(T0, patience);
+        taken.iter().for_each(|seconds| session.taken(at(*seconds)));
+        if let Some(seconds) = heard {
+            session.received(&bytes(0, &Msg::EchoReply(Vec::new())), at(seconds)).unwrap();
+        }
+        session.tick(at(look));
+        session.is_up()
+    };
+    assert!(!alive(&[], None, 2));
+    // A large bundle is in front of it: as long as the connection takes it, the switch is not missed.
+    assert!(alive(&[1, 2, 3, 4], None, 5));
+    assert!(!alive(&[1, 2, 3, 4], None, 6), "what is taken stays unanswered");
+    assert!(alive(&[1], Some(2), 4), "it was heard");
+}

@@ -16,8 +16,9 @@ use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage}
 use bulkhead_topology::{DatapathId, Name, Port};
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
@@ -124,6 +125,7 @@ pub(crate) struct Ours {
     switch: Name,
     commands: mpsc::Sender<ToDrivers>,
     reports: mpsc::Receiver<FromSwitch>,
+    session: u64,
     step: u64,
 }
 
@@ -151,37 +153,49 @@ impl Ours {
             attachment: 1,
         };
         commands.send(attach).await?;
-        Ok(Self { switch, commands, reports, step: 0 })
+        Ok(Self { switch, commands, reports, session: 0, step: 0 })
     }
 
     /// Waits for the switch; its ports.
     pub(crate) async fn connected(&mut self) -> Result<BTreeSet<Port>> {
         match self.report().await? {
-            Report::Connected { ports, .. } => Ok(ports),
+            Report::Connected { session, ports, .. } => {
+                self.session = session;
+                Ok(ports)
+            }
             other => bail!("the switch does not connect: {other:?}"),
         }
     }
 
     /// Reads the switch back.
     pub(crate) async fn read(&mut self) -> Result<(Program, usize)> {
-        self.commands.send(ToDrivers::Command { switch: self.switch.clone(), command: Command::Read }).await?;
+        self.command(Command::Read).await?;
         match self.report().await? {
             Report::Actual { program, alien } => Ok((program, alien)),
             other => bail!("the switch is not read back: {other:?}"),
         }
     }
 
+    async fn command(&self, command: Command) -> Result<()> {
+        let (switch, session) = (self.switch.clone(), self.session);
+        Ok(self.commands.send(ToDrivers::Command { switch, session, command }).await?)
+    }
+
     /// Carries out one step, and says how long it took.
     pub(crate) async fn apply(&mut self, delta: Delta) -> Result<Duration> {
         self.step += 1;
-        self.apply_as(self.step, delta).await
+        self.apply_as(self.step, delta, Arc::default()).await
     }
 
     /// The same as a step of this number.
-    pub(crate) async fn apply_as(&mut self, number: u64, delta: Delta) -> Result<Duration> {
+    pub(crate) async fn apply_as(
+        &mut self,
+        number: u64,
+        delta: Delta,
+        ahead: Arc<VecDeque<Delta>>,
+    ) -> Result<Duration> {
         let began = Instant::now();
-        let command = Command::Apply { step: number, delta };
-        self.commands.send(ToDrivers::Command { switch: self.switch.clone(), command }).await?;
+        self.command(Command::Apply { step: number, delta, ahead }).await?;
         match self.report().await? {
             Report::Applied { step } if step == number => Ok(began.elapsed()),
             other => bail!("the step is not applied: {other:?}"),

@@ -57,9 +57,9 @@ impl Driven {
                     let (program, alien) = self.ours.read().await?;
                     self.machine.handle(Input::Actual { program: &program, alien }, &self.desired, now)
                 }
-                Output::Apply { step, delta } => {
+                Output::Apply { step, delta, ahead } => {
                     self.steps += 1;
-                    self.ours.apply_as(step, delta).await?;
+                    self.ours.apply_as(step, delta, ahead).await?;
                     self.machine.handle(Input::Applied { step }, &self.desired, now)
                 }
             };
