@@ -1,5 +1,6 @@
 //! `bulkheadd` and `bulkhead`, as processes: the demo is a client of the public contract like any other.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,6 +88,19 @@ impl Verdict {
 pub(crate) struct Expected {
     pub(crate) verdict: Verdict,
     pub(crate) rule: String,
+}
+
+impl Expected {
+    /// Whether a packet gets there.
+    pub(crate) fn passes(&self) -> bool {
+        self.verdict == Verdict::Allow
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({})", self.verdict.word(), self.rule)
+    }
 }
 
 #[derive(Deserialize)]

@@ -274,10 +274,11 @@ impl Fabric {
         let at = self.site.hypervisor(hypervisor)?;
         self.lab.start_daemon(at, daemon)?;
         if daemon == Daemon::Switch {
-            // Without a change it returns when the switch has carried out what is in the database.
-            at.vsctl(&["set", "Open_vSwitch", ".", "external_ids:lab-started=true"])?;
+            // With a change, it returns when the switch has carried out what is in the database.
+            let mark = format!("external_ids:lab-started={}", self.lab.daemon(hypervisor, daemon)?.pid);
+            at.vsctl(&["set", "Open_vSwitch", ".", &mark])?;
             let host = self.site.scenario.hypervisors.iter().find(|host| host.name == hypervisor);
-            self.site.underlay.address(host.context("no such hypervisor")?, at)?;
+            self.site.underlay.prepare(&self.site.scenario, host.context("no such hypervisor")?, at)?;
         }
         Ok(())
     }

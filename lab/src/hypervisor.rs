@@ -275,6 +275,13 @@ impl Hypervisor {
         command::succeed(command, None)
     }
 
+    /// Puts these flows, one a line in `ovs-ofctl`'s words, in the place of all others of a bridge.
+    pub(crate) fn replace_flows(&self, bridge: &str, flows: &str) -> Result<()> {
+        let bridge = self.path(&format!("{bridge}.mgmt"));
+        let command = self.tool("ovs-ofctl", &["--timeout=10", "replace-flows", &bridge, "-"]);
+        command::succeed(command, Some(flows)).map(drop)
+    }
+
     /// Runs `ovs-appctl` on this switch.
     ///
     /// # Errors

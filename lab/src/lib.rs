@@ -15,6 +15,7 @@
 //!
 //! Everything is removed when the [`Lab`] is dropped; what a killed process leaves is removed by the next one.
 
+pub mod attack;
 pub mod command;
 pub mod control;
 pub mod fabric;
@@ -23,6 +24,8 @@ pub mod hypervisor;
 pub mod interrupt;
 mod lab;
 pub mod live;
+pub mod matrix;
+pub mod packets;
 pub mod probe;
 pub mod process;
 pub mod scenario;

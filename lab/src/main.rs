@@ -2,6 +2,7 @@
 
 mod controller;
 mod demo;
+mod question;
 mod site;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,17 @@ enum Verb {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<String>,
     },
+    /// Probes every pair with real packets and compares with `bulkhead matrix`. Exits with 3 if they differ
+    Matrix(Judge),
+    /// Plays compromised workloads and somebody in the underlay: scans, spoofs, forges tunnels. Exits with 3 if
+    /// anything gets through that policy does not allow
+    Attack {
+        #[command(flatten)]
+        judge: Judge,
+        /// The compromised workloads; all of them, one after the other, if left out
+        #[arg(long, value_name = "WORKLOAD")]
+        from: Vec<String>,
+    },
     /// Sends one real probe in the lab that is up: `probe web-1 app-1 8080/tcp`. Exits with 3 if nothing comes back
     Probe(Ask),
     /// Says whether this machine can hold a lab. Exits with 3 if not, and says what is missing
@@ -87,6 +99,15 @@ struct Up {
     /// Start a controller with it, and apply the scenario's resources
     #[arg(long)]
     with_controller: bool,
+    /// As in `demo`
+    #[arg(long, value_name = "DIR", env = "BULKHEAD_BIN_DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Judge {
+    /// As in `down`; needed if several are up
+    lab: Option<String>,
     /// As in `demo`
     #[arg(long, value_name = "DIR", env = "BULKHEAD_BIN_DIR")]
     bin_dir: Option<PathBuf>,
@@ -156,6 +177,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 ExitCode::from(NO)
             }
         }),
+        Verb::Matrix(judge) => question::matrix(judge.lab.as_deref(), &find(judge.bin_dir.as_deref())?),
+        Verb::Attack { judge, from } => question::attack(judge.lab.as_deref(), &from, &find(judge.bin_dir.as_deref())?),
         Verb::Probe(ask) => {
             let family = if ask.v6 { Family::V6 } else { Family::V4 };
             let answer = match site::ask(&ask.from, &ask.to, ask.service, family)? {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_topology::{IpNet, Mac};
 use bulkhead_types::Resource;
+use bulkhead_types::model::Encap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -172,11 +173,11 @@ impl Scenario {
             let name = &guest.name;
             let at = &guest.hypervisor;
             ensure!(self.hypervisors.iter().any(|host| host.name == *at), "{name}: there is no hypervisor {at}");
-            let subnets =
+            let network =
                 networks.get(&guest.network).with_context(|| format!("{name}: no network {}", guest.network))?;
             ensure!(macs.insert((&guest.network, mac)), "{name}: the MAC {mac} is taken");
             for ip in &guest.ips {
-                ensure!(length(subnets, *ip).is_some(), "{name}: {ip} is in no subnet of {}", guest.network);
+                ensure!(network.length(*ip).is_some(), "{name}: {ip} is in no subnet of {}", guest.network);
                 ensure!(places.insert((&guest.network, ip)), "{name}: the address {ip} is taken");
             }
         }
@@ -203,15 +204,20 @@ impl Scenario {
         self.hypervisors.iter().zip(DATAPATH_IDS..)
     }
 
-    /// Networks by name, with their subnets.
+    /// Networks by name.
     ///
     /// # Errors
     /// When one of the documents is wrong.
-    pub fn networks(&self) -> Result<BTreeMap<String, Vec<IpNet>>> {
+    pub fn networks(&self) -> Result<BTreeMap<String, Overlay>> {
         let mut networks = BTreeMap::new();
         for document in &self.resources {
             if let Resource::Network(network) = load(document)? {
-                networks.insert(network.name.to_string(), network.subnets.clone());
+                let tunnel = match network.encap {
+                    Encap::Geneve => Tunnel::Geneve,
+                    Encap::Vxlan => Tunnel::Vxlan,
+                };
+                let overlay = Overlay { vni: network.vni.get(), tunnel, subnets: network.subnets.clone() };
+                networks.insert(network.name.to_string(), overlay);
             }
         }
         Ok(networks)
@@ -220,7 +226,7 @@ impl Scenario {
     /// How many leading bits of a workload's address are its subnet's.
     pub(crate) fn prefix(&self, guest: &Guest, ip: IpAddr) -> Result<u8> {
         let networks = self.networks()?;
-        networks.get(&guest.network).and_then(|subnets| length(subnets, ip)).context("an address in no subnet")
+        networks.get(&guest.network).and_then(|network| network.length(ip)).context("an address in no subnet")
     }
 
     /// What `bulkhead apply -f` takes: the scenario's documents, its switches and its workloads.
@@ -247,9 +253,31 @@ impl Scenario {
     }
 }
 
-/// How many leading bits the narrowest subnet has that an address is in.
-fn length(subnets: &[IpNet], ip: IpAddr) -> Option<u8> {
-    subnets.iter().filter(|net| net.contains(ip)).map(|net| net.prefix_len()).max()
+/// How a network's packets travel between hypervisors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// In Geneve.
+    Geneve,
+    /// In VXLAN.
+    Vxlan,
+}
+
+/// What a scenario's document says of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// Its number on the wire.
+    pub vni: u32,
+    /// How it asks to travel.
+    pub tunnel: Tunnel,
+    /// Its subnets.
+    pub subnets: Vec<IpNet>,
+}
+
+impl Overlay {
+    /// How many leading bits the narrowest subnet has that an address is in.
+    fn length(&self, ip: IpAddr) -> Option<u8> {
+        self.subnets.iter().filter(|net| net.contains(ip)).map(|net| net.prefix_len()).max()
+    }
 }
 
 fn load(document: &Value) -> Result<Resource> {

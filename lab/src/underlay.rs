@@ -115,6 +115,8 @@ impl Underlay {
         let keys = ["accept_dad", "accept_ra", "router_solicitations"].map(|key| format!("ipv6/conf/default/{key}"));
         rogue.sysctl(&keys.each_ref().map(|key| (key.as_str(), "0")))?;
         underlay.plug(ROGUE, (INTERFACE, &rogue), Some(ROGUE_MAC), scenario.underlay_mtu)?;
+        // Whatever MACs it uses, the bridge still knows where the others are: what it forges goes on arriving.
+        links.set(ROGUE, &[LinkChange::NoLearning])?;
         let mut inside = rogue.netlink()?;
         inside.checksums_off(INTERFACE)?;
         inside.set(INTERFACE, &[LinkChange::Up])?;
@@ -149,12 +151,13 @@ impl Underlay {
             arguments.extend(Datapath::AFXDP);
         }
         hypervisor.vsctl(&arguments)?;
-        self.address(host, hypervisor)
+        self.prepare(scenario, host, hypervisor)
     }
 
-    /// Gives a hypervisor's physical bridge the VTEP's address, if it does not have it: a switch that was started anew
-    /// may have made the port anew.
-    pub(crate) fn address(&self, host: &Host, hypervisor: &Hypervisor) -> Result<()> {
+    /// What a hypervisor's physical bridge needs each time that its switch starts: the VTEP's address, if the port was
+    /// made anew, and its guard.
+    pub(crate) fn prepare(&self, scenario: &Scenario, host: &Host, hypervisor: &Hypervisor) -> Result<()> {
+        hypervisor.replace_flows(PHYSICAL, &guard(scenario, host))?;
         let inside = hypervisor.namespace();
         let mut links = inside.netlink()?;
         if host.vtep.is_ipv6() {
@@ -209,6 +212,29 @@ impl Underlay {
         let change = if cable == Cable::In { LinkChange::Up } else { LinkChange::Down };
         Ok(self.namespace.netlink()?.set(hypervisor, &[change])?)
     }
+}
+
+/// Flows of the physical bridge that let nobody speak for a VTEP from another MAC. Open vSwitch learns from every packet
+/// that arrives in a tunnel, or claims to, where its sender is; without this, one forged packet would lead all tunnels to
+/// who sent it, and `tnl/neigh/set` does not keep it from that.
+fn guard(scenario: &Scenario, host: &Host) -> String {
+    let mut flows = vec!["priority=0,actions=NORMAL".to_owned()];
+    for other in scenario.hypervisors.iter().filter(|other| other.name != host.name) {
+        let Some(mac) = vtep_mac(scenario, &other.name).map(crate::hypervisor::mac_text) else { continue };
+        let ip = other.vtep;
+        let (own, speaks) = match ip {
+            IpAddr::V4(_) => (format!("arp_sha={mac}"), [format!("ip,nw_src={ip}"), format!("arp,arp_spa={ip}")]),
+            IpAddr::V6(_) => {
+                let claims = format!("icmp6,icmp_type=136,icmp_code=0,nd_target={ip}");
+                (format!("nd_tll={mac}"), [format!("ipv6,ipv6_src={ip}"), claims])
+            }
+        };
+        for (says, own) in speaks.into_iter().zip(["".to_owned(), format!(",{own}")]) {
+            flows.push(format!("priority=20,in_port={UPLINK},{says},dl_src={mac}{own},actions=NORMAL"));
+            flows.push(format!("priority=10,in_port={UPLINK},{says},actions=drop"));
+        }
+    }
+    flows.join("\n") + "\n"
 }
 
 /// Whether a cable is plugged in.

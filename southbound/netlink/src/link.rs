@@ -3,7 +3,10 @@
 use std::os::fd::AsRawFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 
 use crate::MacAddress;
 use crate::error::Error;
@@ -61,6 +64,8 @@ pub enum LinkChange {
     NoArp,
     /// It becomes a port of the bridge of this name, in the same namespace.
     Bridge(String),
+    /// The bridge that it is a port of does not learn from it who is behind it.
+    NoLearning,
     /// It moves to another namespace, switched off; addresses and routes are lost.
     Namespace(Namespace),
 }
@@ -152,6 +157,12 @@ impl Netlink {
                     message.attributes.push(LinkAttribute::Controller(self.link(bridge)?.index));
                     continue;
                 }
+                LinkChange::NoLearning => {
+                    let port = InfoPortData::BridgePort(vec![InfoBridgePort::Learning(false)]);
+                    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+                    message.attributes.push(LinkAttribute::LinkInfo(info));
+                    continue;
+                }
                 LinkChange::Namespace(namespace) => {
                     let file = namespace.open()?;
                     message.attributes.push(LinkAttribute::NetNsFd(file.as_raw_fd()));
@@ -163,7 +174,8 @@ impl Netlink {
             message.header.flags.set(flag, on);
         }
         let what = || format!("{name}: {changes:?}");
-        self.change(what, Request::Change, RouteNetlinkMessage::SetLink(message))
+        // Of the two that change links, only this one looks at what a port is to its bridge (rtnetlink.c).
+        self.change(what, Request::Change, RouteNetlinkMessage::NewLink(message))
     }
 
     /// Removes a link; of a veth pair, both ends.

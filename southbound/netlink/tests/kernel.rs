@@ -98,6 +98,8 @@ fn what_was_set_is_told() {
     );
     a.set("v0", &[LinkChange::Down]).unwrap();
     assert!(!a.link("v0").unwrap().up);
+    a.set("v0", &[LinkChange::NoLearning]).unwrap();
+    assert!(a.set("br0", &[LinkChange::NoLearning]).is_err(), "it is no port of a bridge");
 
     a.add_address("br0", ip("192.0.2.1"), 25).unwrap();
     a.add_address("br0", ip("2001:db8::1"), 64).unwrap();
