@@ -57,7 +57,8 @@ pub enum HostReport {
         /// What was wrong and was mended, for people; nothing if all was well.
         repaired: Vec<String>,
     },
-    /// It is not as it is to be, and why, for people. It is tried again; [`Self::Shaped`] says that it worked.
+    /// It is not as it is to be, and why, for people. It is tried again, and [`Self::Shaped`] says that it worked;
+    /// unless what it was told to keep is no endpoint at all.
     Unable(String),
     /// What is plugged into the bridge, all of it, whenever any of it changes; by port. Nothing while the bridge is
     /// somebody else's.
@@ -103,7 +104,8 @@ pub enum ToHosts {
         /// Number of this attachment, echoed in its reports.
         attachment: u64,
     },
-    /// A host is no longer ours: it stays as it is but for our mark, so that somebody else may take it.
+    /// A host is no longer ours: it stays as it is but for our mark, so that somebody else may take it. A host that
+    /// cannot be reached keeps the mark.
     Release {
         /// The switch's name.
         switch: Name,

@@ -299,8 +299,8 @@ impl Planner<'_> {
             }
             return Ok(());
         }
-        self.free(name, port.map(|(uuid, _)| uuid))?;
         let Some((uuid, row)) = port else {
+            self.free(name, None)?;
             self.say(format!("tunnel port {name} was missing"));
             self.add_tunnel(kind);
             return Ok(());
@@ -311,6 +311,7 @@ impl Planner<'_> {
         match (interfaces.next(), interfaces.next()) {
             (Some((interface, found)), None) if fits(found) => self.tunnel_options(kind, interface, found),
             _ => {
+                self.free(name, Some(uuid))?;
                 self.say(format!("port {name} was no {} tunnel", word(kind)));
                 self.mutate_bridge(vec![Mutation::delete("ports", uuid.into())]);
                 self.add_tunnel(kind);

@@ -7,7 +7,12 @@ use bulkhead_driver_host::run;
 use bulkhead_lab::{Hypervisor, Lab};
 use bulkhead_topology::{DatapathId, Name};
 use std::{process::Command, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpListener,
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
 
 /// Longer than Open vSwitch's longest pause between attempts to reach its database (8 s), on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -208,6 +213,42 @@ async fn a_bridge_that_is_deleted_comes_back_and_released_it_stays() {
 }
 
 #[tokio::test]
+async fn flows_outlive_everything_but_the_loss_of_the_bridge() {
+    let Some(mut rig) = Rig::shaped("host-flows").await else { return };
+    rig.hypervisor.ofctl("add-flow", &["cookie=0x77,priority=7,actions=drop"]).unwrap();
+    let flows = rig.hypervisor.flows().unwrap();
+    assert_eq!(flows.len(), 1);
+
+    let moved = HostConfig { controller: "tcp:192.0.2.10:6653".into(), ..rig.config() };
+    rig.keep(rig.hypervisor.ovsdb(), moved).await;
+    assert_eq!(rig.mended().await, [format!("the controller of br-int was {}", rig.config().controller)]);
+    assert_eq!(rig.hypervisor.flows().unwrap(), flows, "the controller moved");
+
+    // Somebody's controller in the place of ours.
+    rig.vsctl(&["set-controller", "br-int", "tcp:192.0.2.99:6653"]);
+    let repaired = rig.mended().await;
+    assert_eq!(repaired, ["br-int did not have its controller", "br-int had another controller, tcp:192.0.2.99:6653"]);
+    assert_eq!(rig.hypervisor.flows().unwrap(), flows, "another controller came and went");
+
+    rig.vsctl(&["del-port", "br-int", "bh-vxlan"]);
+    assert_eq!(rig.mended().await, ["tunnel port bh-vxlan was missing"]);
+    assert_eq!(rig.hypervisor.flows().unwrap(), flows, "a tunnel was mended");
+
+    // The whole keeper anew, under another name.
+    rig.commands.send(ToHosts::Release { switch: hv1() }).await.unwrap();
+    let unmarked = "--format=csv --data=bare --no-heading --columns=external_ids list bridge br-int";
+    let unmarked: Vec<_> = unmarked.split(' ').collect();
+    timeout(PATIENCE, async {
+        while rig.vsctl(&unmarked).contains("bulkhead-owner") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the mark stays");
+    assert_eq!(rig.hypervisor.flows().unwrap(), flows, "released");
+}
+
+#[tokio::test]
 async fn a_database_that_restarts_is_missed_and_found_again() {
     let Some(mut rig) = Rig::shaped("host-db").await else { return };
     let dir = rig.hypervisor.dir().to_owned();
@@ -261,10 +302,10 @@ async fn what_is_plugged_in_and_out_is_told() {
     assert_eq!(found[0].ofport, None);
 }
 
-#[tokio::test]
-async fn an_endpoint_that_is_none_and_one_where_nobody_is() {
+/// A keeper of hosts without any host.
+fn bare() -> (mpsc::Sender<ToHosts>, mpsc::Receiver<FromHost>, HostConfig) {
     let (commands, to_hosts) = mpsc::channel(16);
-    let (from_hosts, mut reports) = mpsc::channel(64);
+    let (from_hosts, reports) = mpsc::channel(64);
     tokio::spawn(run(to_hosts, from_hosts));
     let config = HostConfig {
         bridge: "br-int".into(),
@@ -274,6 +315,12 @@ async fn an_endpoint_that_is_none_and_one_where_nobody_is() {
         local_ip: None,
         tunnels: [].into(),
     };
+    (commands, reports, config)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_none_and_one_where_nobody_is() {
+    let (commands, mut reports, config) = bare();
     for (attachment, endpoint, why) in
         [(1, "ssl:192.0.2.1:6640", "ssl: is not supported"), (2, "unix:/nonexistent/db.sock", "cannot connect to")]
     {
@@ -284,4 +331,25 @@ async fn an_endpoint_that_is_none_and_one_where_nobody_is() {
         let (HostReport::Unable(told) | HostReport::Disconnected(told)) = from.report else { panic!("{from:?}") };
         assert!(told.contains(why), "{told}");
     }
+}
+
+#[tokio::test]
+async fn a_database_that_talks_nonsense_is_told_once_and_asked_ever_more_rarely() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("tcp:{}", listener.local_addr().unwrap());
+    let (commands, mut reports, config) = bare();
+    commands.send(ToHosts::Keep { switch: hv1(), endpoint, config, attachment: 1 }).await.unwrap();
+    let began = Instant::now();
+    // Closed by the other end: a reset could overtake what was said.
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("it does not come again").unwrap();
+        stream.write_all(b"{\"id\":1,\"result\":[]}").await.unwrap();
+        streams.push(stream);
+    }
+    // 0.1 s, 0.2 s, 0.4 s and 0.8 s between five attempts.
+    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    let HostReport::Disconnected(why) = reports.recv().await.unwrap().report else { panic!("it is not told") };
+    assert!(why.contains("a schema's tables expected"), "{why}");
+    assert!(reports.try_recv().is_err(), "it is told again");
 }
