@@ -121,6 +121,11 @@ pub enum ReportNote {
         /// The rule that decided.
         cause: String,
     },
+    /// A probe came by a tunnel. Its token is a secret, and is not written down.
+    Probed {
+        /// The outer address that it came from.
+        from: std::net::IpAddr,
+    },
 }
 
 impl From<&Report> for ReportNote {
@@ -137,6 +142,7 @@ impl From<&Report> for ReportNote {
             Report::Counters(counters) => Self::Counters { count: counters.len() },
             Report::NotCounted(reason) => Self::NotCounted { reason: reason.clone() },
             Report::Logged(logged) => Self::Logged { cause: logged.cause.to_string() },
+            Report::Probed { from, .. } => Self::Probed { from: *from },
         }
     }
 }

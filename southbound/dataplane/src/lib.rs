@@ -10,6 +10,7 @@ use bulkhead_pipeline::{Cause, Delta, Packet, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
 use std::{
     collections::{BTreeSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -44,6 +45,9 @@ pub enum Command {
     },
     /// Read the counters; answered by [`Report::Counters`] or [`Report::NotCounted`].
     Count,
+    /// Send these probes through tunnels. Not answered: the switches at the far ends report what comes there
+    /// ([`Report::Probed`]).
+    Probe(Vec<Probe>),
 }
 
 /// What a driver reports of one switch.
@@ -88,6 +92,26 @@ pub enum Report {
     NotCounted(String),
     /// A new connection that an entry with [`bulkhead_pipeline::Action::Log`] matched.
     Logged(Box<Logged>),
+    /// A probe came to this switch by a tunnel. Anybody in the underlay can send one: only a token that was sent, and
+    /// from where it was sent, says that there is a tunnel.
+    Probed {
+        /// What it says.
+        token: u64,
+        /// The outer address that it came from.
+        from: IpAddr,
+    },
+}
+
+/// A small frame that is sent through a tunnel to see whether it arrives; it also makes the switch find its neighbour
+/// in the underlay before a workload needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The overlay port that it leaves by; left out if the switch does not have it.
+    pub port: Port,
+    /// The VTEP address that it goes to.
+    pub to: IpAddr,
+    /// A number that nobody can guess, another one for each pair of ends.
+    pub token: u64,
 }
 
 /// The first packet of a connection that a rule asked to log.

@@ -6,12 +6,15 @@
 
 mod connection;
 pub mod driver;
+mod errands;
 pub mod error;
 pub mod flow;
 pub mod layout;
 mod lift;
 mod lower;
+mod options;
 pub mod ports;
+mod probe;
 pub mod reject;
 pub mod switch;
 

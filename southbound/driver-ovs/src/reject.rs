@@ -1,7 +1,20 @@
-//! What the sender of a rejected packet is told: a TCP reset, or ICMP unreachable.
+//! What the sender of a packet that goes no further is told: a TCP reset, or an ICMP error.
 //!
 //! Pure: a frame in, a frame out. No answer to what must not be answered (RFC 1122 §3.2.2, RFC 4443 §2.4 e):
 //! errors, resets, later fragments, and whatever was not sent from one host to one other.
+
+use std::net::IpAddr;
+
+/// Why a packet goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A rule refuses it: a TCP reset, or ICMP unreachable.
+    Refused,
+    /// Its TTL ended at the gateway with this address, of the packet's family: ICMP time exceeded.
+    Expired(IpAddr),
+    /// It is longer than an IP packet may be, which is so many bytes: ICMP fragmentation needed, or packet too big.
+    TooBig(u16),
+}
 
 /// TTL and hop limit of answers.
 const TTL: u8 = 64;
@@ -16,8 +29,8 @@ const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-/// The frame that answers a rejected one, to be sent back where it came from; `None` if nothing may be said.
-pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+/// The frame that answers one that goes no further, to be sent back where it came from; `None` if nothing may be said.
+pub fn answer(frame: &[u8], why: Why) -> Option<Vec<u8>> {
     let (to, rest) = frame.split_first_chunk::<6>()?;
     let (from, rest) = rest.split_first_chunk::<6>()?;
     // The group bit (IEEE 802): not from one station to one station.
@@ -34,8 +47,8 @@ pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
     }
     out.extend(kind.to_be_bytes());
     match kind {
-        0x0800 => ipv4(rest, out),
-        0x86dd => ipv6(rest, out),
+        0x0800 => ipv4(rest, why, out),
+        0x86dd => ipv6(rest, why, out),
         _ => None,
     }
 }
@@ -58,7 +71,7 @@ fn at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-fn ipv4(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
+fn ipv4(packet: &[u8], why: Why, mut out: Vec<u8>) -> Option<Vec<u8>> {
     let [version] = at(packet, 0)?;
     let header = usize::from(version & 0xf) * 4;
     let total = usize::from(u16::from_be_bytes(at(packet, 2)?));
@@ -72,23 +85,34 @@ fn ipv4(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
     }
     let payload = packet.get(header..)?;
     let pseudo = |protocol: u8, length: u16| [&dst[..], &src[..], &[0, protocol], &length.to_be_bytes()[..]].concat();
-    let (protocol, message) = if protocol == TCP {
+    let (protocol, message) = if protocol == TCP && why == Why::Refused {
         (TCP, reset(payload, total - header, |length| pseudo(TCP, length))?)
     } else {
         // Destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
         if protocol == ICMP && matches!(payload.first()?, 3 | 4 | 5 | 11 | 12) {
             return None;
         }
-        // Port unreachable; communication administratively prohibited (RFC 1812 §5.2.7.1).
-        let code = if protocol == UDP { 3 } else { 13 };
-        (ICMP, unreachable([3, code], packet.get(..total).unwrap_or(packet), &[]))
+        let (kind, argument) = match why {
+            // Port unreachable; communication administratively prohibited (RFC 1812 §5.2.7.1).
+            Why::Refused => ([3, if protocol == UDP { 3 } else { 13 }], 0),
+            // Time to live exceeded in transit (RFC 792).
+            Why::Expired(_) => ([11, 0], 0),
+            // Fragmentation needed, and the next hop's MTU in the lower 16 bits (RFC 1191 §4).
+            Why::TooBig(mtu) => ([3, 4], mtu.into()),
+        };
+        (ICMP, error(kind, argument, packet.get(..total).unwrap_or(packet), &[]))
+    };
+    let from = match why {
+        Why::Expired(IpAddr::V4(gateway)) => gateway.octets(),
+        Why::Expired(IpAddr::V6(_)) => return None,
+        Why::Refused | Why::TooBig(_) => dst,
     };
     let start = out.len();
     out.extend([0x45, 0]);
     out.extend(u16::try_from(20 + message.len()).ok()?.to_be_bytes());
     // Do not fragment, identification 0 (RFC 6864 §4.1).
     out.extend([0, 0, 0x40, 0, TTL, protocol, 0, 0]);
-    out.extend(dst);
+    out.extend(from);
     out.extend(src);
     let sum = checksum(&[out.get(start..)?]).to_be_bytes();
     out.get_mut(start + 10..start + 12)?.copy_from_slice(&sum);
@@ -96,7 +120,7 @@ fn ipv4(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn ipv6(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
+fn ipv6(packet: &[u8], why: Why, mut out: Vec<u8>) -> Option<Vec<u8>> {
     let [version] = at(packet, 0)?;
     let length = usize::from(u16::from_be_bytes(at(packet, 4)?));
     let [mut protocol] = at(packet, 6)?;
@@ -118,10 +142,15 @@ fn ipv6(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
     }
     let payload = packet.get(header..)?;
     let whole = (40 + length).checked_sub(header)?;
-    let pseudo = |protocol: u8, length: u16| {
-        [&dst[..], &src[..], &[0, 0], &length.to_be_bytes()[..], &[0, 0, 0, protocol]].concat()
+    let from = match why {
+        Why::Expired(IpAddr::V6(gateway)) => gateway.octets(),
+        Why::Expired(IpAddr::V4(_)) => return None,
+        Why::Refused | Why::TooBig(_) => dst,
     };
-    let (protocol, message) = if protocol == TCP {
+    let pseudo = |protocol: u8, length: u16| {
+        [&from[..], &src[..], &[0, 0], &length.to_be_bytes()[..], &[0, 0, 0, protocol]].concat()
+    };
+    let (protocol, message) = if protocol == TCP && why == Why::Refused {
         (TCP, reset(payload, whole, |length| pseudo(TCP, length))?)
     } else {
         // Errors are below 128 (RFC 4443 §2.1); 130 to 137 and 143 are the link's own business (RFC 2710,
@@ -129,16 +158,22 @@ fn ipv6(packet: &[u8], mut out: Vec<u8>) -> Option<Vec<u8>> {
         if protocol == ICMPV6 && matches!(payload.first()?, 0..=127 | 130..=137 | 143) {
             return None;
         }
-        // Port unreachable; administratively prohibited (RFC 4443 §3.1).
-        let code = if protocol == UDP { 4 } else { 1 };
+        let (kind, argument) = match why {
+            // Port unreachable; administratively prohibited (RFC 4443 §3.1).
+            Why::Refused => ([1, if protocol == UDP { 4 } else { 1 }], 0),
+            // Packet too big, and how big it may be (RFC 4443 §3.2).
+            Why::TooBig(mtu) => ([2, 0], mtu.into()),
+            // Hop limit exceeded in transit (RFC 4443 §3.3).
+            Why::Expired(_) => ([3, 0], 0),
+        };
         let quote = packet.get(..40 + length).unwrap_or(packet);
         let size = u16::try_from(8 + quote.len().min(QUOTE)).ok()?;
-        (ICMPV6, unreachable([1, code], quote, &pseudo(ICMPV6, size)))
+        (ICMPV6, error(kind, argument, quote, &pseudo(ICMPV6, size)))
     };
     out.extend([0x60, 0, 0, 0]);
     out.extend(u16::try_from(message.len()).ok()?.to_be_bytes());
     out.extend([protocol, TTL]);
-    out.extend(dst);
+    out.extend(from);
     out.extend(src);
     out.extend(message);
     Some(out)
@@ -170,11 +205,12 @@ fn reset(segment: &[u8], length: usize, pseudo: impl FnOnce(u16) -> Vec<u8>) -> 
     Some(out)
 }
 
-/// An ICMP message of this type and code that quotes the packet.
-fn unreachable(kind: [u8; 2], packet: &[u8], pseudo: &[u8]) -> Vec<u8> {
+/// An ICMP error of this type and code, with its argument, that quotes the packet.
+fn error(kind: [u8; 2], argument: u32, packet: &[u8], pseudo: &[u8]) -> Vec<u8> {
     let quote = packet.get(..QUOTE).unwrap_or(packet);
-    let sum = checksum(&[pseudo, &kind, quote]).to_be_bytes();
-    [&kind[..], &sum, &[0; 4], quote].concat()
+    let argument = argument.to_be_bytes();
+    let sum = checksum(&[pseudo, &kind, &argument, quote]).to_be_bytes();
+    [&kind[..], &sum, &argument, quote].concat()
 }
 
 /// The Internet checksum (RFC 1071) over parts, all but the last of which have an even length.

@@ -11,35 +11,36 @@
 //! commit the others. What it refuses is named by the transaction ids of its errors.
 
 use crate::{
+    errands::{self, Errands},
     error::{EndError, LowerError},
     flow::{Flow, FlowKey},
-    layout::{self, COOKIE_FLAGS, COOKIE_MASK, COOKIE_OWNER, Cookie, LOG_METER, REJECT_METER},
+    layout::{COOKIE_FLAGS, COOKIE_MASK, COOKIE_OWNER, Cookie},
     lift::lift,
     lower::{lower, lower_key},
+    options::Options,
     ports::{PortMap, Renumbered},
-    reject,
 };
 use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Report};
 use bulkhead_openflow::{
-    Action as OfAction, BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody,
-    MultipartRequest, OxmField, Session, SessionError,
+    BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody, MultipartRequest,
+    Session, SessionError,
     wire::{
         bundle::flags::{ATOMIC, ORDERED},
-        flow::NO_BUFFER,
         header::Header,
         hello::ErrorMsg,
         message::{encode_bundle_add, encode_flow_mod},
         meter::{Band, Meter, MeterCommand, MeterMod, flags as meter_flags},
-        packet::{PacketIn, PacketOut, reason},
-        port::{Port as OfPort, PortReason, PortStatus, reserved},
+        packet::format,
+        port::{Port as OfPort, PortReason, PortStatus},
         switch::SwitchConfig,
     },
 };
-use bulkhead_pipeline::{Cause, Delta, EntryKey, Field, Packet, Program, render_entry};
+use bulkhead_pipeline::{Cause, Delta, Entry, EntryKey, Program, render_entry};
 use bulkhead_topology::Port;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
+    sync::Arc,
     time::Duration,
 };
 use tracing::{debug, warn};
@@ -49,13 +50,6 @@ mod tests;
 
 /// Entries that a switch is sent at most. Open vSwitch has no limit of its own; a million take 1.2 GB there.
 const MAX_ENTRIES: u32 = 1_000_000;
-/// Rejected packets per second that are answered, by the switch's meter and by us: a switch may have no
-/// meters. A sender that keeps asking gets its answers from its own timeouts (A19).
-const REJECTS_PER_SECOND: u32 = 1000;
-/// Logged connections per second and switch, by the switch's meter and by us: enough to see who is affected, too few
-/// to load anything, however many connections come (A19).
-const LOGS_PER_SECOND: u32 = 100;
-
 /// `OFPC_FRAG_NX_MATCH` (ovs-ofctl(8), `set-frags nx-match`): a first fragment's ports and ICMP type can be matched, as
 /// the interpreter does. By default Open vSwitch hides them, and the first fragment of any ICMP message looks like an
 /// echo reply.
@@ -152,6 +146,8 @@ enum Pending {
     Read(Parts, Program),
     Count(Parts, Sums),
     Step(Box<Step>),
+    /// A step that waits until the switch's options are known.
+    Held(u64, Delta, Arc<VecDeque<Delta>>),
 }
 
 /// A switch whose session is up.
@@ -172,10 +168,8 @@ pub struct Switch {
     bundle: u32,
     /// Transaction ids of what sets our meters.
     meters: Vec<u32>,
-    rejects: Allowance,
-    logs: Allowance,
-    /// Logged packets that were left out since the last that was reported.
-    missed: u64,
+    options: Option<Options>,
+    errands: Errands,
 }
 
 impl Switch {
@@ -197,15 +191,14 @@ impl Switch {
             pending: Pending::Nothing,
             bundle: 0,
             meters: Vec::new(),
-            rejects: Allowance::new(REJECTS_PER_SECOND),
-            logs: Allowance::new(LOGS_PER_SECOND),
-            missed: 0,
+            options: None,
+            errands: Errands::new(),
         }
     }
 
     /// Prepares the switch; what it is and has.
     pub fn begin(&mut self, session: &mut Session) -> Result<Report, SessionError> {
-        for (id, rate) in [(REJECT_METER, REJECTS_PER_SECOND), (LOG_METER, LOGS_PER_SECOND)] {
+        for (id, rate) in Errands::METERS {
             let flags = meter_flags::PKTPS | meter_flags::BURST;
             let meter = Meter { flags, id, bands: vec![Band::drop(rate, rate)] };
             // One that is there stays as it is when it is added, and is set when it is modified. Removing it would remove
@@ -214,6 +207,9 @@ impl Switch {
             self.meters.push(session.send(&Msg::MeterMod(MeterMod { command: MeterCommand::Modify, meter }))?);
         }
         session.send(&Msg::SetConfig(SwitchConfig { flags: FRAG_NX_MATCH, miss_send_len: MISS_SEND_LEN }))?;
+        // Only so does a packet say what is to be done about it.
+        session.send(&Msg::SetPacketInFormat(format::PACKET_IN2))?;
+        self.options = Some(Options::ask(session)?);
         Ok(self.connected())
     }
 
@@ -241,15 +237,41 @@ impl Switch {
                 self.strays.clear();
                 self.pending = Pending::Read(Parts::ask(session, 0)?, Program::new());
             }
-            Command::Count => self.pending = Pending::Count(Parts::ask(session, 0)?, Sums::new()),
-            Command::Apply { step, delta, ahead } => {
-                if let Err(reason) = ahead.iter().try_for_each(|later| self.check(later)) {
-                    return Ok(Some(Report::Refused { step, reason }));
+            Command::Probe(probes) => {
+                for probe in probes {
+                    if let Some(number) = self.ports.number(&probe.port) {
+                        errands::probe(session, number, &probe)?;
+                    }
                 }
-                return self.apply(session, step, delta);
             }
+            Command::Count => self.pending = Pending::Count(Parts::ask(session, 0)?, Sums::new()),
+            Command::Apply { step, delta, ahead } if self.options.as_ref().is_some_and(Options::is_open) => {
+                self.pending = Pending::Held(step, delta, ahead);
+            }
+            Command::Apply { step, delta, ahead } => return self.step(session, step, delta, &ahead),
         }
         Ok(None)
+    }
+
+    /// The flow of an entry, or why this switch cannot have it.
+    fn flow(&self, entry: &Entry) -> Result<Flow, String> {
+        match self.options.as_ref().and_then(|options| options.complaint(entry)) {
+            Some(reason) => Err(format!("{reason}: {}", render_entry(entry))),
+            None => lower(entry, &self.ports).map_err(|error| format!("{error}: {}", render_entry(entry))),
+        }
+    }
+
+    fn step(
+        &mut self,
+        session: &mut Session,
+        step: u64,
+        delta: Delta,
+        ahead: &VecDeque<Delta>,
+    ) -> Result<Option<Report>, SessionError> {
+        match ahead.iter().try_for_each(|later| self.check(later)) {
+            Ok(()) => self.apply(session, step, delta),
+            Err(reason) => Ok(Some(Report::Refused { step, reason })),
+        }
     }
 
     /// Whether a step could be carried out, as far as that can be told without the switch; why not.
@@ -262,7 +284,7 @@ impl Switch {
         }
         let mut message = Vec::new();
         for entry in &delta.add {
-            let flow = lower(entry, &self.ports).map_err(|error| format!("{error}: {}", render_entry(entry)))?;
+            let flow = self.flow(entry)?;
             if entry.actions.len() > SURELY_FITS {
                 message.clear();
                 encode_bundle_add(0, 0, 0, &mut message, |xid, out| encode_flow_mod(&addition(flow, 0), xid, out));
@@ -294,12 +316,12 @@ impl Switch {
             }
         }
         for (at, entry) in delta.add.iter().enumerate() {
-            match lower(entry, &self.ports) {
+            match self.flow(entry) {
                 Ok(flow) => {
                     self.part = (self.part + 1) % PARTS;
                     changes.push((Item::Add(at), addition(flow, self.part)));
                 }
-                Err(error) => return refused(format!("{error}: {}", render_entry(entry))),
+                Err(reason) => return refused(reason),
             }
         }
         self.bundle = self.bundle.wrapping_add(1);
@@ -352,7 +374,10 @@ impl Switch {
     pub fn event(&mut self, session: &mut Session, event: Event, now: Duration) -> Result<Vec<Report>, EndError> {
         let mut reports = Vec::new();
         match event {
-            Event::Error(xid, error) => reports.extend(self.error(xid, &error)?),
+            Event::Error(xid, error) => {
+                reports.extend(self.error(xid, &error)?);
+                reports.extend(self.release(session)?);
+            }
             Event::Message(xid, Msg::MultipartReply(reply)) => {
                 if let MultipartBody::Flow(flows) = reply.body {
                     reports.extend(self.flows(session, xid, flows)?);
@@ -367,12 +392,14 @@ impl Switch {
             }
             Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(session, xid)?),
             Event::Message(_, Msg::PortStatus(status)) => reports.extend(self.port(&status)),
-            Event::Message(_, Msg::PacketIn(packet)) if packet.cookie & COOKIE_MASK == COOKIE_OWNER => {
-                match packet.reason {
-                    reason::ACTION => self.rejected(session, &packet, now)?,
-                    layout::LOG_REASON => reports.extend(self.logged(&packet, now)),
-                    _ => {}
+            Event::Message(xid, Msg::TlvTableReply(table)) => {
+                if let Some(options) = &mut self.options {
+                    options.table(session, xid, &table)?;
                 }
+                reports.extend(self.release(session)?);
+            }
+            Event::Message(_, Msg::PacketIn2(packet)) => {
+                reports.extend(self.errands.packet(session, &self.ports, &packet, now)?);
             }
             Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
             Event::Dead(error) => return Err(error.into()),
@@ -386,8 +413,25 @@ impl Switch {
         Ok(reports)
     }
 
+    /// Begins the step that waited for the switch's options, once they are known.
+    fn release(&mut self, session: &mut Session) -> Result<Option<Report>, SessionError> {
+        if self.options.as_ref().is_some_and(Options::is_open) {
+            return Ok(None);
+        }
+        match mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Held(step, delta, ahead) => self.step(session, step, delta, &ahead),
+            other => {
+                self.pending = other;
+                Ok(None)
+            }
+        }
+    }
+
     fn error(&mut self, xid: u32, error: &ErrorMsg) -> Result<Option<Report>, EndError> {
         let text = error.describe();
+        if self.options.as_mut().is_some_and(|options| options.error(xid, error)) {
+            return Ok(None);
+        }
         if self.meters.contains(&xid) {
             warn!(error = %text, "the switch takes no meter; packets to the controller are limited here alone");
             return Ok(None);
@@ -501,49 +545,10 @@ impl Switch {
         })
     }
 
-    /// What a packet says about a new connection, if there is room for another line.
-    fn logged(&mut self, packet: &PacketIn, now: Duration) -> Option<Report> {
-        let Cookie { cause, flags } = Cookie::from_bits(packet.cookie)?;
-        let port = in_port(packet)?;
-        let port = self.ports.name(port).map_or(Port::Number(port), |name| Port::Name(name.clone()));
-        if !self.logs.take(now) {
-            self.missed += 1;
-            return None;
-        }
-        // Only the beginning came. Headers that tell of more than there is would be none, so it is made up.
-        let mut frame = packet.data.clone();
-        frame.resize(frame.len().max(packet.total_len.into()), 0);
-        // What cannot be read is no connection.
-        let headers = Packet::parse(port, &frame).ok()?;
-        let (dropped, missed) = (flags & Cookie::DROPPED != 0, mem::take(&mut self.missed));
-        Some(Report::Logged(Box::new(Logged { cause, dropped, packet: headers, missed })))
-    }
-
     /// The controller could not take a line.
     pub fn not_logged(&mut self, logged: &Logged) {
-        self.missed = self.missed.saturating_add(logged.missed).saturating_add(1);
+        self.errands.not_logged(logged);
     }
-
-    /// Tells the sender of a rejected packet.
-    fn rejected(&mut self, session: &mut Session, packet: &PacketIn, now: Duration) -> Result<(), SessionError> {
-        let Some(port) = in_port(packet) else { return Ok(()) };
-        if !self.rejects.take(now) {
-            return Ok(());
-        }
-        let Some(data) = reject::answer(&packet.data) else { return Ok(()) };
-        let data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
-        let actions = vec![OfAction::output(port)];
-        let out = PacketOut { buffer_id: NO_BUFFER, in_port: reserved::CONTROLLER, actions, data };
-        match session.send(&Msg::PacketOut(out)) {
-            // An answer less: the sender's timeout says the same.
-            Ok(_) | Err(SessionError::OutputFull(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn in_port(packet: &PacketIn) -> Option<u32> {
-    packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok())
 }
 
 fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
@@ -575,30 +580,4 @@ fn describe(item: Item, delta: &Delta) -> String {
         Item::Add(at) => delta.add.get(at).map(render_entry),
     };
     text.unwrap_or_else(|| "removal of an entry that is not ours".into())
-}
-
-/// A token bucket: a second's worth of packets, refilled as time passes.
-#[derive(Debug)]
-struct Allowance {
-    rate: u32,
-    left: u32,
-    since: Duration,
-}
-
-impl Allowance {
-    fn new(rate: u32) -> Self {
-        Self { rate, left: rate, since: Duration::ZERO }
-    }
-
-    fn take(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.since).as_millis() * u128::from(self.rate) / 1000;
-        if earned > 0 {
-            self.since = now;
-            let earned = u32::try_from(earned).unwrap_or(self.rate);
-            self.left = self.left.saturating_add(earned).min(self.rate);
-        }
-        let taken = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        taken
-    }
 }

@@ -101,7 +101,10 @@ impl Chaos {
             Command::Apply { step, .. } if fate == Fate::Refuse => {
                 Report::Refused { step, reason: "simulated refusal".into() }
             }
-            command => answer(switch, command),
+            command => match answer(switch, command) {
+                Some(report) => report,
+                None => return Vec::new(),
+            },
         };
         let mut reports = Vec::new();
         if fate == Fate::Delay {
@@ -124,14 +127,15 @@ pub fn connected(switch: &Switch, session: u64) -> Report {
     Report::Connected { session, capabilities: switch.capabilities(), ports: switch.ports() }
 }
 
-/// What a switch answers to a command that reaches it.
-pub fn answer(switch: &mut Switch, command: Command) -> Report {
-    match command {
+/// What a switch answers to a command that reaches it; nothing to probes, which are the fabric's.
+pub fn answer(switch: &mut Switch, command: Command) -> Option<Report> {
+    Some(match command {
         Command::Read => Report::Actual { program: switch.program().clone(), alien: 0 },
         Command::Apply { step, delta, .. } => match switch.apply(&delta) {
             Ok(()) => Report::Applied { step },
             Err(reason) => Report::Refused { step, reason },
         },
         Command::Count => Report::Counters(switch.counters()),
-    }
+        Command::Probe(_) => return None,
+    })
 }

@@ -4,7 +4,7 @@ use crate::{
     chaos::{Chaos, Odds, answer, connected},
     switch::Switch,
 };
-use bulkhead_dataplane::{Address, FromSwitch, ToDrivers};
+use bulkhead_dataplane::{Address, Command, FromSwitch, Probe, Report, ToDrivers};
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
@@ -26,6 +26,16 @@ impl Fabric {
         // A panic elsewhere leaves plain values behind, which are still whole.
         let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
         look(switches.entry(name.clone()).or_default())
+    }
+
+    /// Carries a probe to the switch that has the address it goes to. What that one reports, if the probe gets there
+    /// and the program wants it.
+    fn probe(&self, from: &Name, probe: &Probe) -> Option<(Name, Report)> {
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = switches.get(from)?.vtep()?;
+        let (name, switch) = switches.iter_mut().find(|(_, switch)| switch.vtep() == Some(probe.to))?;
+        let heard = switch.probed(&probe.port, from);
+        heard.then(|| (name.clone(), Report::Probed { token: probe.token, from }))
     }
 }
 
@@ -62,6 +72,18 @@ pub async fn run(
                 sessions.remove(&switch);
                 continue;
             }
+            ToDrivers::Command { switch, session: meant, command: Command::Probe(probes) } => {
+                if sessions.get(&switch).is_none_or(|session| session.number != meant) {
+                    continue;
+                }
+                for (switch, report) in probes.iter().filter_map(|probe| fabric.probe(&switch, probe)) {
+                    let Some(Session { attachment, .. }) = sessions.get(&switch) else { continue };
+                    if reports.send(FromSwitch { switch, attachment: *attachment, report }).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
             ToDrivers::Command { switch, session: meant, command } => {
                 let Some(session) = sessions.get_mut(&switch) else { continue };
                 if session.number != meant {
@@ -69,7 +91,7 @@ pub async fn run(
                 }
                 let answers = fabric.with(&switch, |switch| match &mut session.chaos {
                     Some(chaos) => chaos.command(switch, &mut session.number, command),
-                    None => vec![answer(switch, command)],
+                    None => answer(switch, command).into_iter().collect(),
                 });
                 (switch, session.attachment, answers)
             }

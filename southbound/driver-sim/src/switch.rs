@@ -3,10 +3,14 @@
 use crate::tracker::{Headers, Tracker};
 use bulkhead_dataplane::{Capabilities, Counter};
 use bulkhead_pipeline::{
-    Action, Delta, Entry, EntryKey, Next, Packet, PacketError, Program, Violation, Walk, check, walk,
+    Action, Delta, Entry, EntryKey, Field, Next, Outcome, Packet, PacketError, Program, Violation, Walk, check,
+    overlay, walk,
 };
 use bulkhead_topology::Port;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// Entries that a simulated switch takes: more than any test needs, less than would hurt the host.
 const MAX_ENTRIES: u32 = 2_000_000;
@@ -22,6 +26,7 @@ pub struct Switch {
     /// Packets and bytes of each entry that matched, since it came.
     counters: BTreeMap<EntryKey, (u64, u64)>,
     changes: u64,
+    vtep: Option<IpAddr>,
 }
 
 impl Default for Switch {
@@ -33,6 +38,7 @@ impl Default for Switch {
             tracker: Tracker::default(),
             counters: BTreeMap::new(),
             changes: 0,
+            vtep: None,
         }
     }
 }
@@ -109,9 +115,32 @@ impl Switch {
         Ok(())
     }
 
+    /// Gives it an address in the underlay, where tunnels end.
+    pub fn set_vtep(&mut self, vtep: IpAddr) {
+        self.vtep = Some(vtep);
+    }
+
+    /// Its address in the underlay.
+    pub fn vtep(&self) -> Option<IpAddr> {
+        self.vtep
+    }
+
+    /// Whether its program reports a probe that comes by this overlay port, from this outer address.
+    pub fn probed(&mut self, port: &Port, from: IpAddr) -> bool {
+        let sent = Packet::new(port.clone()).with(Field::EthType, overlay::PROBE_ETHERTYPE);
+        let walk = self.pass(overlay::arrive(&sent, port.clone(), from), &[]);
+        matches!(walk.outcome, Outcome::Probe(_))
+    }
+
     /// What becomes of a frame that comes in by a port.
     pub fn inject(&mut self, port: Port, frame: &[u8]) -> Result<Walk<'_>, PacketError> {
         let packet = Packet::parse(port, frame)?;
+        Ok(self.pass(packet, frame))
+    }
+
+    /// What becomes of a packet, of this frame: one that another switch sent by a tunnel ([`overlay::arrive`]), for
+    /// instance.
+    pub fn pass(&mut self, packet: Packet, frame: &[u8]) -> Walk<'_> {
         self.tracker.look(Headers::parse(&packet, frame));
         let walk = walk(&self.program, &mut self.tracker, packet);
         for entry in walk.steps.iter().filter_map(|step| step.entry) {
@@ -122,7 +151,7 @@ impl Switch {
             *packets += 1;
             *bytes += frame.len() as u64;
         }
-        Ok(walk)
+        walk
     }
 
     /// What the entries matched, by cause.

@@ -83,7 +83,13 @@ impl Rig {
             Some(Report::Refused { step, reason }) => {
                 self.machine.handle(Input::Refused { step, reason: &reason }, desired, now)
             }
-            Some(Report::Ports(_) | Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_)) => None,
+            Some(
+                Report::Ports(_)
+                | Report::Counters(_)
+                | Report::NotCounted(_)
+                | Report::Logged(_)
+                | Report::Probed { .. },
+            ) => None,
         };
         self.carry(output);
     }

@@ -1,9 +1,12 @@
 //! The driver's task, as the controller meets it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_dataplane::{Address, Command, FromSwitch, Probe, Report, ToDrivers};
 use bulkhead_driver_sim::{Fabric, run};
-use bulkhead_pipeline::{Cause, Delta, Entry, Match, Next, Program, Stage};
+use bulkhead_pipeline::{
+    Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage,
+    overlay::{PROBE_ETHERTYPE, Tunnel},
+};
 use bulkhead_topology::Port;
 use tokio::sync::mpsc;
 
@@ -47,6 +50,40 @@ async fn it_connects_applies_and_keeps_the_program_over_sessions() {
         drop(commands);
         task.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_probe_is_reported_by_the_switch_that_it_reaches_if_its_program_wants_it() {
+    let fabric = Fabric::default();
+    let names: [bulkhead_topology::Name; 2] = ["hv1", "hv2"].map(|name| name.parse().unwrap());
+    let vteps: [std::net::IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+    for (name, vtep) in names.iter().zip(vteps) {
+        fabric.with(name, |switch| switch.set_vtep(vtep));
+    }
+    let (commands, rx) = mpsc::channel(8);
+    let (tx, mut reports) = mpsc::channel::<FromSwitch>(8);
+    tokio::spawn(run(fabric.clone(), rx, tx, None));
+    for (switch, attachment) in names.iter().cloned().zip([5, 6]) {
+        commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
+        assert!(matches!(reports.recv().await.unwrap().report, Report::Connected { .. }));
+    }
+    let probe = |token, to| Probe { port: Tunnel::Vxlan.port(), to, token };
+    let ask = async |probes| {
+        let command = Command::Probe(probes);
+        commands.send(ToDrivers::Command { switch: names[0].clone(), session: 0, command }).await.unwrap();
+    };
+    // Nobody has the one address, and the program of the switch with the other does not want it yet.
+    ask(vec![probe(1, "192.0.2.9".parse().unwrap()), probe(2, vteps[1])]).await;
+    let matches = Match::any().port(Tunnel::Vxlan.port()).with(Field::TunId, 0u8);
+    let matches = matches.with(Field::EthType, PROBE_ETHERTYPE);
+    let entry = Entry::new(Stage::Classify, 1, matches, vec![Action::Probe], Next::Done, Cause::Rule(1));
+    let delta = Delta { remove: vec![], add: vec![entry] };
+    let command = Command::Apply { step: 1, delta, ahead: std::sync::Arc::default() };
+    commands.send(ToDrivers::Command { switch: names[1].clone(), session: 0, command }).await.unwrap();
+    assert_eq!(reports.recv().await.unwrap().report, Report::Applied { step: 1 });
+    ask(vec![probe(3, vteps[1])]).await;
+    let report = Report::Probed { token: 3, from: vteps[0] };
+    assert_eq!(reports.recv().await.unwrap(), FromSwitch { switch: names[1].clone(), attachment: 6, report });
 }
 
 #[test]

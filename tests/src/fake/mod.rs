@@ -13,6 +13,7 @@ use bulkhead_openflow::wire::{
     meter::{Meter, MeterCommand, MeterMod},
     port::Port,
     switch::Features,
+    tlv::TlvTable,
 };
 use bulkhead_openflow::{
     BundleControl, BundleStep, DecodeError, FlowMod, Msg, MultipartBody, MultipartReply, MultipartRequest,
@@ -271,6 +272,11 @@ impl Switch {
                 let features =
                     Features { datapath_id: self.datapath, buffers: 0, tables, auxiliary: 0, capabilities: 0 };
                 self.send(xid, &Msg::FeaturesReply(features));
+            }
+            // Part of the greeting; counted as no answer.
+            Msg::TlvTableRequest => {
+                let table = TlvTable { max_space: 256, max_fields: 64, maps: Vec::new() };
+                self.send(xid, &Msg::TlvTableReply(table));
             }
             Msg::BarrierRequest => self.answer(xid, &Msg::BarrierReply),
             Msg::MultipartRequest(request) => self.question(xid, request),

@@ -207,7 +207,7 @@ impl World {
             Report::Actual { program, alien } => self.tell(Input::Actual { program, alien: *alien }),
             Report::Applied { step } => self.tell(Input::Applied { step: *step }),
             Report::Refused { step, reason } => self.tell(Input::Refused { step: *step, reason }),
-            Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_) => {}
+            Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_) | Report::Probed { .. } => {}
         }
     }
 }

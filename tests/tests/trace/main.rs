@@ -134,7 +134,7 @@ impl Rig {
         loop {
             match timeout(Duration::from_secs(20), self.reports.recv()).await.unwrap().unwrap().report {
                 // Rejected and logged packets reach the controller from traces too.
-                Report::Ports(_) | Report::Logged(_) => {}
+                Report::Ports(_) | Report::Logged(_) | Report::Probed { .. } => {}
                 report => return report,
             }
         }

@@ -40,7 +40,6 @@ impl Rig {
         for (port, number) in PORTS {
             rig.add_port(port, number);
         }
-        rig.hypervisor.ofctl("add-tlv-map", &["{class=0xffb0,type=1,len=4}->tun_metadata0"]).unwrap();
         rig.attach(1).await;
         rig.connect();
         let connected = rig.report().await;

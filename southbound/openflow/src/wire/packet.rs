@@ -15,6 +15,12 @@ pub mod reason {
     pub const INVALID_TTL: u8 = 2;
 }
 
+/// How packets come to the controller (`enum nx_packet_in_format`).
+pub mod format {
+    /// As [`super::PacketIn2`].
+    pub const PACKET_IN2: u32 = 2;
+}
+
 /// A packet for the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketIn {

@@ -1,0 +1,215 @@
+//! What switches send us packets for: to tell their senders something, to write a line, to report a probe.
+//!
+//! What is done about a packet is in the entry that sent it, as the `userdata` of its action ([`Errand`]); whether
+//! anything is done is bounded here as well as by the switch's meters, which not every switch has.
+
+use crate::{
+    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, Errand, LOG_METER, PROBE_METER, REJECT_METER},
+    ports::PortMap,
+    probe,
+    reject::{self, Why},
+};
+use bulkhead_dataplane::{Logged, Probe, Report};
+use bulkhead_openflow::{
+    Action as OfAction, Msg, OxmField, Session, SessionError,
+    wire::{
+        flow::NO_BUFFER,
+        packet::{PacketIn2, PacketOut, reason},
+        port::reserved,
+    },
+};
+use bulkhead_pipeline::{Field, Packet, conn, overlay::Tunnel};
+use bulkhead_topology::Port;
+use std::{
+    mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+/// Packets per second whose senders are told, by the switch's meter and by us: a switch may have no meters. A sender
+/// that keeps asking gets its answers from its own timeouts (A19).
+const REJECTS_PER_SECOND: u32 = 1000;
+/// Logged connections per second and switch, by the switch's meter and by us: enough to see who is affected, too few
+/// to load anything, however many connections come (A19).
+const LOGS_PER_SECOND: u32 = 100;
+/// Probes per second and switch, likewise: a switch has a tunnel to some hundred others, each of which asks every few
+/// seconds.
+const PROBES_PER_SECOND: u32 = 500;
+
+/// What has been said and written lately.
+#[derive(Debug)]
+pub(crate) struct Errands {
+    rejects: Allowance,
+    logs: Allowance,
+    probes: Allowance,
+    /// Logged packets that were left out since the last that was reported.
+    missed: u64,
+}
+
+impl Errands {
+    /// The meters that entries name, and packets per second.
+    pub const METERS: [(u32, u32); 3] =
+        [(REJECT_METER, REJECTS_PER_SECOND), (LOG_METER, LOGS_PER_SECOND), (PROBE_METER, PROBES_PER_SECOND)];
+
+    /// Nothing has.
+    pub fn new() -> Self {
+        let [rejects, logs, probes] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
+        Self { rejects, logs, probes, missed: 0 }
+    }
+
+    /// A packet came: does what is to be done about it.
+    pub fn packet(
+        &mut self,
+        session: &mut Session,
+        ports: &PortMap,
+        packet: &PacketIn2,
+        now: Duration,
+    ) -> Result<Option<Report>, SessionError> {
+        let cookie = packet.cookie.filter(|cookie| cookie & COOKIE_MASK == COOKIE_OWNER);
+        let Some(cookie) = cookie.and_then(Cookie::from_bits) else { return Ok(None) };
+        match packet.reason {
+            Some(layout::LOG_REASON) => return Ok(self.logged(ports, cookie, packet, now)),
+            Some(reason::ACTION) => {}
+            _ => return Ok(None),
+        }
+        let why = match Errand::from_bytes(&packet.userdata) {
+            None => return Ok(None),
+            Some(Errand::Probe) => return Ok(self.probed(packet, now)),
+            Some(Errand::Reject) => Why::Refused,
+            Some(Errand::Expired(from)) => Why::Expired(from),
+            Some(Errand::TooBig(mtu)) => Why::TooBig(mtu),
+        };
+        self.tell(session, ports, packet, why, now)?;
+        Ok(None)
+    }
+
+    /// What a packet says about a new connection, if there is room for another line.
+    fn logged(&mut self, ports: &PortMap, cookie: Cookie, packet: &PacketIn2, now: Duration) -> Option<Report> {
+        let port = in_port(packet)?;
+        let port = ports.name(port).map_or(Port::Number(port), |name| Port::Name(name.clone()));
+        if !self.logs.take(now) {
+            self.missed += 1;
+            return None;
+        }
+        // Only the beginning came. Headers that tell of more than there is would be none, so it is made up.
+        let mut frame = packet.packet.clone();
+        // No frame is longer than an IP packet and its link header.
+        let whole = packet.full_len.unwrap_or(0).min(u32::from(u16::MAX)) as usize;
+        frame.resize(frame.len().max(whole), 0);
+        // What cannot be read is no connection.
+        let headers = Packet::parse(port, &frame).ok()?;
+        let (dropped, missed) = (cookie.flags & Cookie::DROPPED != 0, mem::take(&mut self.missed));
+        Some(Report::Logged(Box::new(Logged { cause: cookie.cause, dropped, packet: headers, missed })))
+    }
+
+    /// The controller could not take a line.
+    pub fn not_logged(&mut self, logged: &Logged) {
+        self.missed = self.missed.saturating_add(logged.missed).saturating_add(1);
+    }
+
+    fn probed(&mut self, packet: &PacketIn2, now: Duration) -> Option<Report> {
+        let (token, from) = (probe::token(&packet.packet)?, outer_source(packet)?);
+        self.probes.take(now).then_some(Report::Probed { token, from })
+    }
+
+    /// Tells the sender of a packet why it goes no further.
+    fn tell(
+        &mut self,
+        session: &mut Session,
+        ports: &PortMap,
+        packet: &PacketIn2,
+        why: Why,
+        now: Duration,
+    ) -> Result<(), SessionError> {
+        let Some(port) = in_port(packet) else { return Ok(()) };
+        if !self.rejects.take(now) {
+            return Ok(());
+        }
+        let Some(data) = reject::answer(&packet.packet, why) else { return Ok(()) };
+        let data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
+        let mut actions = back(packet, ports.name(port).and_then(|name| Tunnel::of(&Port::Name(name.clone()))));
+        actions.push(OfAction::output(port));
+        send(session, actions, data)
+    }
+}
+
+/// Sends a frame of our own. If there is no room for it, it is lost, as any packet may be.
+fn send(session: &mut Session, actions: Vec<OfAction>, data: Vec<u8>) -> Result<(), SessionError> {
+    let out = PacketOut { buffer_id: NO_BUFFER, in_port: reserved::CONTROLLER, actions, data };
+    match session.send(&Msg::PacketOut(out)) {
+        Ok(_) | Err(SessionError::OutputFull(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a probe by the port with this number, in no network.
+pub(crate) fn probe(session: &mut Session, port: u32, probe: &Probe) -> Result<(), SessionError> {
+    let to = toward(probe.to).into_iter().map(|(field, value)| OfAction::SetField { field, value });
+    send(session, to.chain([OfAction::output(port)]).collect(), probe::frame(probe.token))
+}
+
+/// What makes an answer go back by the tunnel that the packet came by, as its destination would have sent it.
+fn back(packet: &PacketIn2, tunnel: Option<Tunnel>) -> Vec<OfAction> {
+    let said = |field| packet.metadata.get(field).map_or(0, |oxm| oxm.value);
+    let (Some(to), Some(tunnel)) = (outer_source(packet), tunnel) else { return Vec::new() };
+    // A reply is judged as the connection that it answers, so its own destination is that connection's source.
+    let swapped = said(OxmField::CtState) & conn::RPL != 0;
+    let answerer = layout::told(&packet.metadata, if swapped { Field::SrcId } else { Field::DstId });
+    let mut set = toward(to);
+    set.push((OxmField::TunnelId, said(OxmField::TunnelId)));
+    match tunnel {
+        Tunnel::Geneve => set.push((OxmField::TunMetadata0, answerer)),
+        Tunnel::Vxlan if said(OxmField::TunGbpId) != 0 => set.push((OxmField::TunGbpId, answerer & 0xffff)),
+        Tunnel::Vxlan => {}
+    }
+    set.into_iter().map(|(field, value)| OfAction::SetField { field, value }).collect()
+}
+
+/// The field that leads a tunnel's packet to this address.
+fn toward(to: IpAddr) -> Vec<(OxmField, u128)> {
+    match to {
+        IpAddr::V4(v4) => vec![(OxmField::TunIpv4Dst, v4.to_bits().into())],
+        IpAddr::V6(v6) => vec![(OxmField::TunIpv6Dst, v6.to_bits())],
+    }
+}
+
+fn in_port(packet: &PacketIn2) -> Option<u32> {
+    packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok())
+}
+
+/// Where the tunnel's packet came from; `None` if it came by none.
+fn outer_source(packet: &PacketIn2) -> Option<IpAddr> {
+    let said = |field| packet.metadata.get(field).map(|oxm| oxm.value).filter(|value| *value != 0);
+    let v4 = said(OxmField::TunIpv4Src).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits as u32)));
+    v4.or_else(|| said(OxmField::TunIpv6Src).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))))
+}
+
+/// A token bucket: a second's worth of packets, refilled as time passes.
+#[derive(Debug)]
+struct Allowance {
+    rate: u32,
+    left: u32,
+    since: Duration,
+}
+
+impl Allowance {
+    fn new(rate: u32) -> Self {
+        Self { rate, left: rate, since: Duration::ZERO }
+    }
+
+    fn take(&mut self, now: Duration) -> bool {
+        let earned = now.saturating_sub(self.since).as_millis() * u128::from(self.rate) / 1000;
+        if earned > 0 {
+            self.since = now;
+            let earned = u32::try_from(earned).unwrap_or(self.rate);
+            self.left = self.left.saturating_add(earned).min(self.rate);
+        }
+        let taken = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        taken
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
