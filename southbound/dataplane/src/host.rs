@@ -4,27 +4,9 @@
 use bulkhead_topology::{DatapathId, Mac, Name};
 use std::{collections::BTreeSet, net::IpAddr};
 
-/// An encapsulation that a switch may have a tunnel port for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TunnelKind {
-    /// Geneve (RFC 8926).
-    Geneve,
-    /// VXLAN (RFC 7348).
-    Vxlan,
-}
-
-impl TunnelKind {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Geneve, Self::Vxlan];
-
-    /// The name of its port on every switch: flows say where each packet goes, so one port is enough.
-    pub const fn port(self) -> &'static str {
-        match self {
-            Self::Geneve => "bh-geneve",
-            Self::Vxlan => "bh-vxlan",
-        }
-    }
-}
+/// An encapsulation that a switch may have a tunnel port for. Flows say where each packet goes, so one port of each is
+/// enough.
+pub use bulkhead_pipeline::overlay::Tunnel as TunnelKind;
 
 /// How a host's switch is to be set up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
             let port = row.text("name")?;
             let iface_id = row.pair("external_ids", "iface-id").filter(|id| !id.is_empty())?;
             // Whatever is written there, a tunnel is nobody's interface.
-            if TunnelKind::ALL.iter().any(|kind| kind.port() == port) {
+            if TunnelKind::ALL.iter().any(|kind| kind.port_name() == port) {
                 return None;
             }
             let mac = row.pair("external_ids", "attached-mac");
@@ -70,7 +70,7 @@ pub fn underlay(replica: &Replica, config: &HostConfig) -> HostReport {
     let mut errors = Vec::new();
     for row in ours.into_iter().flat_map(|bridge| interfaces(replica, bridge)) {
         let name = row.text("name").unwrap_or_default();
-        if !config.tunnels.iter().any(|kind| kind.port() == name) {
+        if !config.tunnels.iter().any(|kind| kind.port_name() == name) {
             continue;
         }
         match (text(row, "error"), row.integer("ofport")) {

@@ -287,7 +287,7 @@ impl Planner<'_> {
     }
 
     fn tunnel(&mut self, kind: TunnelKind) -> Result<(), Foreign> {
-        let (replica, name) = (self.replica, kind.port());
+        let (replica, name) = (self.replica, kind.port_name());
         let mut ports =
             self.row.references("ports").filter_map(|uuid| replica.row("Port", uuid).map(|row| (uuid, row)));
         let port = ports.find(|(_, row)| row.text("name") == Some(name));
@@ -328,7 +328,7 @@ impl Planner<'_> {
 
     fn add_tunnel(&mut self, kind: TunnelKind) {
         let (interface, port) = (format!("{}_interface", word(kind)), format!("{}_port", word(kind)));
-        let name = kind.port();
+        let name = kind.port_name();
         let options = Value::map(self.wanted_options());
         let row = vec![("name", name.into()), ("type", word(kind).into()), ("options", options)];
         self.act(Operation::Insert { table: "Interface", row, name: Some(interface.clone()) });
@@ -357,14 +357,14 @@ impl Planner<'_> {
             if let Some(is) = row.pair("options", key)
                 && !wanted.iter().any(|(wanted, _)| *wanted == key)
             {
-                self.say(format!("options:{key} of {} was {is}", kind.port()));
+                self.say(format!("options:{key} of {} was {is}", kind.port_name()));
                 gone.insert(Atom::from(key));
             }
         }
         for (key, value) in wanted {
             let is = row.pair("options", key);
             if is != Some(&value) {
-                self.say(format!("options:{key} of {} was {}", kind.port(), is.unwrap_or("not set")));
+                self.say(format!("options:{key} of {} was {}", kind.port_name(), is.unwrap_or("not set")));
                 gone.insert(Atom::from(key));
                 put.push((key, value));
             }

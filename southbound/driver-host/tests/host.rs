@@ -121,7 +121,7 @@ impl Rig {
 async fn a_host_is_brought_into_shape_and_kept_so() {
     let Some(mut rig) = Rig::shaped("host-shape").await else { return };
     for tunnel in TunnelKind::ALL {
-        assert!(rig.vsctl(&["get", "interface", tunnel.port(), "ofport"]).parse::<u32>().is_ok(), "{tunnel:?}");
+        assert!(rig.vsctl(&["get", "interface", tunnel.port_name(), "ofport"]).parse::<u32>().is_ok(), "{tunnel:?}");
     }
     assert_eq!(rig.vsctl(&["get", "bridge", "br-int", "datapath_id"]), "\"00000000000000b1\"");
     // In-band control would show as hidden entries.

@@ -132,7 +132,7 @@ impl Deed {
             },
             Self::Tunnel(name, column, value) => vec![update("Interface", by_name(name), column, value.clone())],
             Self::Option(key, value) => TunnelKind::ALL
-                .map(|kind| mutate("Interface", by_name(kind.port()), Mutation::put("options", key, value).into()))
+                .map(|kind| mutate("Interface", by_name(kind.port_name()), Mutation::put("options", key, value).into()))
                 .into(),
             Self::UnmarkPorts => unmark(&hv1()).split_off(1),
         }
@@ -226,7 +226,7 @@ fn foreign(replica: &Replica) -> Vec<String> {
             }
         }
         for port in bridge.references("ports").filter_map(|uuid| replica.row("Port", uuid)) {
-            if ours && TunnelKind::ALL.iter().any(|kind| port.text("name") == Some(kind.port())) {
+            if ours && TunnelKind::ALL.iter().any(|kind| port.text("name") == Some(kind.port_name())) {
                 continue;
             }
             found.push(format!("{port:?}"));

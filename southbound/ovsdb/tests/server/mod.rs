@@ -33,7 +33,7 @@ impl Server {
     /// The same without any row.
     pub fn empty(tables: Tables) -> Option<Self> {
         if !Path::new(SCHEMA).exists() {
-            eprintln!("NOT TESTED: a session with a real database: {SCHEMA} is missing (package openvswitch-common)");
+            eprintln!("NOT TESTED: a session with a real database: {SCHEMA} is missing (package openvswitch-switch)");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
