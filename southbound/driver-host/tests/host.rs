@@ -234,6 +234,17 @@ async fn flows_outlive_everything_but_the_loss_of_the_bridge() {
     assert_eq!(rig.mended().await, ["tunnel port bh-vxlan was missing"]);
     assert_eq!(rig.hypervisor.flows().unwrap(), flows, "a tunnel was mended");
 
+    // Another underlay.
+    let number = rig.vsctl(&["get", "interface", "bh-geneve", "ofport"]);
+    let v6 = HostConfig { local_ip: Some("2001:db8::1".parse().unwrap()), ..rig.config() };
+    rig.keep(rig.hypervisor.ovsdb(), v6).await;
+    assert_eq!(rig.mended().await.len(), 5, "the controller, and local_ip and csum of two tunnels");
+    for column in ["ofport", "error"] {
+        let wanted = if column == "ofport" { number.as_str() } else { "[]" };
+        assert_eq!(rig.vsctl(&["get", "interface", "bh-geneve", column]), wanted);
+    }
+    assert_eq!(rig.hypervisor.flows().unwrap(), flows, "tunnels moved to IPv6");
+
     // The whole keeper anew, under another name.
     rig.commands.send(ToHosts::Release { switch: hv1() }).await.unwrap();
     let unmarked = "--format=csv --data=bare --no-heading --columns=external_ids list bridge br-int";
