@@ -153,3 +153,37 @@ fn cookies_of_others_say_nothing() {
     assert_eq!(Cookie::from_bits(ours.to_bits() ^ 1 << 48), None, "another layout");
     assert_eq!(Cookie::from_bits(ours.to_bits() | 0xff << 32), None, "no such cause");
 }
+
+/// The bytes that an entry's actions take on the wire.
+fn bytes(actions: Vec<Action>) -> String {
+    let flow =
+        lower(&simple(Match::any().with(Field::EthType, ethertype::IPV4), actions, Next::Drop), &ports()).unwrap();
+    let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
+        panic!("one instruction")
+    };
+    let mut bytes = Vec::new();
+    bulkhead_openflow::wire::action::encode_all(actions, &mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As `ovs-ofctl parse-actions OpenFlow13` of Open vSwitch 3.1 reads them: each comment is what it prints.
+#[test]
+fn what_is_said_of_a_tunnel_is_known_byte_for_byte() {
+    let copy = |from, to| Action::Copy { from, to };
+    for (actions, wanted) in [
+        // set_field:7->tun_gbp_id
+        (vec![Action::Set(Field::TunGbp, 7)], "0019001000014c020007000000000000"),
+        // move:NXM_NX_REG1[0..15]->NXM_NX_TUN_GBP_ID[]
+        (vec![copy(Field::SrcId, Field::TunGbp)], "ffff00180000232000060010000000000001020400014c02"),
+        // move:NXM_NX_REG1[]->NXM_NX_TUN_METADATA0[0..31]
+        (vec![copy(Field::SrcId, Field::TunIdentity)], "ffff0018000023200006002000000000000102040001507c"),
+        // set_field:0x1389->tun_id
+        (vec![Action::Set(Field::TunId, 5001)], "0019001080004c080000000000001389"),
+        // check_pkt_larger(1456)->NXM_NX_REG0[19]
+        (vec![Action::CheckSize(1456)], "ffff001800002320003105b0001300010004000000000000"),
+        // dec_ttl
+        (vec![Action::DecTtl], "0018000800000000"),
+    ] {
+        assert_eq!(bytes(actions.clone()), wanted, "{actions:?}");
+    }
+}
