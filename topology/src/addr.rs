@@ -152,6 +152,27 @@ impl IpNet {
     }
 }
 
+/// Addresses as prefixes that no other one covers, for finding out quickly what lies in them.
+#[derive(Debug, Clone, Default)]
+pub struct Cover(Vec<IpNet>);
+
+impl Cover {
+    /// All addresses of these prefixes.
+    pub fn of<'a>(prefixes: impl IntoIterator<Item = &'a IpNet>) -> Self {
+        let mut prefixes: Vec<IpNet> = prefixes.into_iter().copied().collect();
+        prefixes.sort_unstable();
+        // Prefixes nest or are disjoint, and each comes before those inside it.
+        prefixes.dedup_by(|inner, outer| outer.covers(inner));
+        Self(prefixes)
+    }
+
+    /// Whether one of the prefixes covers `prefix`. It takes steps of the logarithm of their number.
+    pub fn covers(&self, prefix: &IpNet) -> bool {
+        let behind = self.0.partition_point(|outer| outer <= prefix);
+        behind.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|outer| outer.covers(prefix))
+    }
+}
+
 fn width(addr: IpAddr) -> u8 {
     if addr.is_ipv4() { 32 } else { 128 }
 }
@@ -224,6 +245,15 @@ mod tests {
         let above: Vec<IpNet> = net.and_above().collect();
         assert_eq!((above.len(), above.first(), above.last()), (17, Some(&net), Some(&IpNet::V4_ANY)));
         assert!(above.iter().all(|above| above.covers(&net)));
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let all = ["10.0.0.0/8", "10.0.0.0/16", "10.9.0.0/16", "192.0.2.0/24", "fd00::/16"].map(net);
+        let cover = Cover::of(&all);
+        for inside in ["10.0.0.0/8", "10.200.0.0/16", "192.0.2.128/25", "fd00:1::/32"] {
+            assert!(cover.covers(&net(inside)), "{inside}");
+        }
+        for outside in ["0.0.0.0/0", "9.0.0.0/8", "11.0.0.0/8", "192.0.2.0/23", "::/0", "fd01::/16"] {
+            assert!(!cover.covers(&net(outside)), "{outside}");
+        }
         for bad in ["10.1.0.1/16", "10.1.0.0", "10.1.0.0/33", "fd00::/129", "10.1.0.0/", "::ffff:1.2.3.4/128"] {
             assert!(bad.parse::<IpNet>().is_err(), "{bad}");
         }

@@ -10,7 +10,7 @@ mod nearest;
 mod number;
 mod port;
 
-pub use addr::{IpNet, Mac, PrefixError, parse_ip};
+pub use addr::{Cover, IpNet, Mac, PrefixError, parse_ip};
 pub use label::{Labels, MAX_LABELS, Operator, RESERVED_PREFIX, Requirement, Selector, check_key, check_value};
 pub use name::{MAX_NAME, Name};
 pub use nearest::nearest;

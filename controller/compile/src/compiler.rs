@@ -310,6 +310,7 @@ impl Compiler {
         }
         dirty.everywhere(&self.switches, &Unit::Network(name.clone()));
         // A network's own number is in every entry of its workloads; its uplinks matter where they came or went.
+        // Whatever else of a network comes to stand in its workloads' entries has to be compared here too.
         let number = old.is_some() != new.is_some();
         let default = number || old.map(|n| n.default_action) != new.map(|n| n.default_action);
         let places: Vec<&Name> =

@@ -6,10 +6,10 @@ mod common;
 use bulkhead_pipeline::{Outcome, Stage};
 use bulkhead_policy::{
     Change, Decision, Endpoint, Flow, Kind, Resource, Service, State,
-    model::{Attachment, Interface, PortMatch, Workload},
+    model::{Action, Attachment, CidrSet, Interface, Peer, Policy, PortMatch, Rule, Sides, Subject, Tier, Workload},
     verdict,
 };
-use bulkhead_topology::{Mac, Port};
+use bulkhead_topology::{IpNet, Mac, Port, Selector};
 use common::{
     BASE, apply, changes, compile, elsewhere, fabric, len, name, outcome, policy, reaches, state, syn, text, workload,
 };
@@ -117,6 +117,111 @@ fn r19_large_groups_meet_in_their_sum_and_not_in_their_product() {
     // Each subject once in its set and once isolated, each peer once, the port, and the rule itself.
     let sum = (2 * SUBJECTS + PEERS + 2) as usize;
     assert_eq!(len(&compiler) - before, sum);
+}
+
+/// A policy about the one workload of side a, with a rule for each of these peers.
+fn many(name: &str, peers: impl Iterator<Item = Vec<Peer>>) -> Change {
+    let rule = |peers| Rule {
+        name: "".into(),
+        action: Action::Allow,
+        priority: 0,
+        peers: Some(peers),
+        ports: None,
+        log: false,
+    };
+    Change::set(Resource::Policy(Arc::new(Policy {
+        name: self::name(name),
+        tier: Tier::Application,
+        priority: 1000,
+        staged: false,
+        subject: Subject::Selector(Selector::of([("side", "a")])),
+        isolate: Sides { ingress: true, egress: false },
+        ingress: peers.map(rule).collect(),
+        egress: Vec::new(),
+    })))
+}
+
+/// The time that this thread has worked: others may be at work beside it.
+fn busy() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+fn host(n: u32) -> IpNet {
+    IpNet::host([172, 16 | (n >> 16) as u8, (n >> 8) as u8, n as u8].into())
+}
+
+#[test]
+fn r19_many_sets_in_one_rule_are_gone_through_once() {
+    const SETS: u32 = 10_000;
+    let mut state = state(&fabric(""));
+    let mut compiler = compile(&state);
+    let before = len(&compiler);
+    let all = "172.16.0.0/12".parse().unwrap();
+    let sets = (0..SETS).map(|n| Peer::Cidr(CidrSet { cidrs: vec![all], except: vec![host(n)] }));
+    let began = busy();
+    apply(&mut state, &mut compiler, &[many("p", [sets.collect()].into_iter())]).unwrap();
+    assert!(busy() - began < BOUNDED, "{:?}", busy() - began);
+    // Each address is excepted from its own set alone: all are told apart, and all are let in.
+    assert_eq!(len(&compiler) - before, 3 * (SETS as usize + 1) + 1);
+}
+
+#[test]
+fn r19_many_rules_of_one_level_are_put_in_order_at_once() {
+    const RULES: u32 = 10_000;
+    let mut state = state(&fabric(""));
+    let mut compiler = compile(&state);
+    let before = len(&compiler);
+    let cidr = |n| vec![Peer::Cidr(CidrSet { cidrs: vec![host(n)], except: Vec::new() })];
+    let began = busy();
+    apply(&mut state, &mut compiler, &[many("p", (0..RULES).map(cidr))]).unwrap();
+    // And one more before all of them.
+    apply(&mut state, &mut compiler, &[many("a", [cidr(RULES)].into_iter())]).unwrap();
+    assert!(busy() - began < BOUNDED, "{:?}", busy() - began);
+    assert_eq!(len(&compiler) - before, 3 * (RULES as usize + 1) + 1);
+}
+
+#[test]
+fn r19_policies_about_the_same_workloads_do_not_touch_each_other() {
+    const POLICIES: u32 = 500;
+    let mut state = state(&fabric(""));
+    let mut compiler = compile(&state);
+    let peer = || vec![Peer::Selector(Selector::of([("side", "b")]))];
+    let began = busy();
+    for n in 0..POLICIES {
+        let change = [many(&format!("p{n:05}"), [peer()].into_iter())];
+        state.apply(&change);
+        let compiled = compiler.apply(&change).unwrap();
+        let touched: usize = compiled.deltas.values().map(|delta| delta.add.len() + delta.remove.len()).sum();
+        // A level that outgrows its priorities moves; all others only grow by the new rule.
+        assert!(touched <= 2 || (n + 1).is_power_of_two() || n.is_power_of_two(), "{n}: {touched}");
+    }
+    assert!(busy() - began < BOUNDED, "{:?}", busy() - began);
+}
+
+#[test]
+fn r19_switches_that_come_look_at_their_own_workloads() {
+    let mut state = state(&BASE.replace("10.0.0.0/16", "10.0.0.0/8"));
+    let mut compiler = compile(&state);
+    let mut all: Vec<Change> = crowd(0, 3_000, "a", true).collect();
+    let switch = |n| format!("---\nkind: Switch\nmetadata: {{name: new{n}}}\nspec: {{driver: sim}}\n");
+    all.extend(changes(&(0..500).map(switch).collect::<String>()));
+    let began = busy();
+    apply(&mut state, &mut compiler, &all).unwrap();
+    assert!(busy() - began < BOUNDED, "{:?}", busy() - began);
+}
+
+#[test]
+fn a36_a_program_that_no_switch_holds_is_refused_before_it_is_made() {
+    let mut state = state(&fabric(""));
+    let mut compiler = compile(&state);
+    let before = text(&compiler);
+    // Every rule lets in every address that any of them excepts: their product.
+    let all: IpNet = "172.16.0.0/12".parse().unwrap();
+    let rule = |n| vec![Peer::Cidr(CidrSet { cidrs: vec![all], except: vec![host(n)] })];
+    let refused = apply(&mut state, &mut compiler, &[many("p", (0..1_100).map(rule))]).unwrap_err();
+    assert!(refused.what.contains("switch hv1") && refused.size > refused.limit, "{refused}");
+    assert_eq!(text(&compiler), before);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
     model::{Action, CidrSet, Direction, Peer, Policy, PortMatch, Rule, Subject},
     state::{Change, Key, Resource, State, peers_path, rules},
 };
-use bulkhead_topology::{Labels, Name, Operator, ProtocolPort, Selector};
+use bulkhead_topology::{Cover, Labels, Name, Operator, ProtocolPort, Selector};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -14,6 +14,9 @@ use std::{
 
 #[cfg(test)]
 mod tests;
+
+/// Most port names that are remarked on as nobody's: that a name is nobody's shows after a look at everybody.
+const MAX_UNKNOWN: usize = 20;
 
 /// A workload's named ports.
 pub type NamedPorts = BTreeMap<Arc<str>, ProtocolPort>;
@@ -27,7 +30,7 @@ pub trait Census {
 /// Remarks on the resources that `changes` give a new value; `state` is the state after them. Cost follows the changes,
 /// as far as `census` answers at once.
 pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Diagnostic> {
-    let mut remarks = Remarks { state, census, found: Vec::new() };
+    let mut remarks = Remarks { state, census, unknown: 0, found: Vec::new() };
     for change in changes {
         match &change.value {
             Some(Resource::Policy(policy)) => remarks.policy(&change.key, policy),
@@ -41,6 +44,8 @@ pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Di
 struct Remarks<'a> {
     state: &'a State,
     census: &'a dyn Census,
+    /// Port names that were remarked on as nobody's.
+    unknown: usize,
     found: Vec<Diagnostic>,
 }
 
@@ -144,6 +149,9 @@ impl Remarks<'_> {
     fn names(&mut self, key: &Key, path: &str, rule: &Rule, destinations: Option<&[(Option<Name>, Selector)]>) {
         for (k, port) in rule.ports.iter().flatten().enumerate() {
             let PortMatch::Named { name, protocol } = port else { continue };
+            if self.unknown >= MAX_UNKNOWN {
+                return;
+            }
             let has = |ports: &NamedPorts| {
                 ports.get(name).is_some_and(|found| protocol.is_none_or(|protocol| protocol == found.protocol))
             };
@@ -152,6 +160,7 @@ impl Remarks<'_> {
                 None => self.census.any(None, &Selector::everything(), &has),
             };
             if !known {
+                self.unknown += 1;
                 let message = format!("no workload at the destination has a port named `{name}`");
                 let hint = "name it in the workloads' namedPorts, with the protocol that the rule says";
                 self.warn(key, format!("{path}[{k}].port"), message, hint);
@@ -192,7 +201,8 @@ fn impossible(selector: &Selector) -> bool {
 }
 
 fn nothing(set: &CidrSet) -> bool {
-    set.cidrs.iter().all(|cidr| set.except.iter().any(|except| except.covers(cidr)))
+    let excepted = Cover::of(&set.except);
+    set.cidrs.iter().all(|cidr| excepted.covers(cidr))
 }
 
 /// A census for when there is none: who is there by network, labels and ports, found by label. Making one costs a look

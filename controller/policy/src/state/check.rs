@@ -9,7 +9,7 @@ use crate::{
     model::*,
     overlay::{GATEWAY_MAC, is_overlay_port},
 };
-use bulkhead_topology::{IpNet, Name, Operator, Selector, nearest};
+use bulkhead_topology::{Cover, IpNet, Name, Operator, Selector, nearest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -24,6 +24,9 @@ const MAX_LISTED: usize = 3;
 /// Most names that are compared with one that is not there, in the change and on either side of it in the state.
 const MAX_NEIGHBOURS: usize = 1000;
 
+/// Most names that are not there for which a near one is looked for: more have one cause, which the first ones show.
+const MAX_GUESSES: usize = 16;
+
 /// What to do about an empty list that was meant to be no condition.
 const OMIT: &str = "leave the field out to match anything";
 
@@ -32,6 +35,10 @@ struct Check<'a> {
     state: &'a State,
     /// The changed resources: new value, or removed.
     after: BTreeMap<&'a Key, Option<&'a Resource>>,
+    /// The addresses of networks that were asked for.
+    covers: BTreeMap<&'a Name, Cover>,
+    /// How many near names may still be looked for.
+    guesses: usize,
     found: Vec<Diagnostic>,
 }
 
@@ -40,7 +47,8 @@ impl State {
     /// them all. The order inside `changes` does not matter. Cost follows the changes, not the state
     /// (except that taking a subnet from a network looks at that network's addresses).
     pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
-        let mut check = Check { state: self, after: BTreeMap::new(), found: Vec::new() };
+        let (after, covers) = (BTreeMap::new(), BTreeMap::new());
+        let mut check = Check { state: self, after, covers, guesses: MAX_GUESSES, found: Vec::new() };
         check.collect(changes);
         if !check.found.is_empty() {
             // There is no one outcome to look at.
@@ -176,7 +184,8 @@ impl<'a> Check<'a> {
     }
 
     /// What the name of a resource that is not there was probably meant to be.
-    fn meant(&self, target: &Key) -> Option<String> {
+    fn meant(&mut self, target: &Key) -> Option<String> {
+        self.guesses = self.guesses.checked_sub(1)?;
         let new = self.after.iter().filter(|(key, value)| key.kind == target.kind && value.is_some());
         let standing = self.state.around(target, MAX_NEIGHBOURS).into_iter();
         let names = new.map(|(key, _)| &key.name).take(MAX_NEIGHBOURS).chain(standing).map(Name::as_str);
@@ -333,12 +342,12 @@ impl<'a> Check<'a> {
                 self.error(key, format!("spec.subnets[{i}]"), message, "a network's subnets are disjoint");
             }
         }
-        let covered = |net: &IpNet| network.subnets.iter().any(|s| s.covers(net));
+        let cover = Cover::of(&network.subnets);
         let old = self.state.networks.get(&network.name);
-        if old.is_none_or(|old| old.subnets.iter().all(covered)) {
+        if old.is_none_or(|old| old.subnets.iter().all(|subnet| cover.covers(subnet))) {
             return;
         }
-        let outside = |ip| !network.subnets.iter().any(|s| s.contains(ip));
+        let outside = |ip| !cover.covers(&IpNet::host(ip));
         let mut stranded = BTreeSet::new();
         for (ip, workload) in self.state.index.addresses(&network.name) {
             let workload = Kind::Workload.named(&workload.name);
@@ -358,8 +367,13 @@ impl<'a> Check<'a> {
         let Some(network) = self.network(&Kind::Network.named(&workload.network)) else { return };
         for (i, interface) in workload.interfaces.iter().enumerate() {
             for (j, ip) in interface.ips.iter().enumerate() {
-                if !network.subnets.iter().any(|s| s.contains(*ip)) {
-                    let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+                let cover = self.covers.entry(&network.name).or_insert_with(|| Cover::of(&network.subnets));
+                if !cover.covers(&IpNet::host(*ip)) {
+                    let mut subnets: Vec<String> =
+                        network.subnets.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+                    if let more @ 1.. = network.subnets.len().saturating_sub(MAX_LISTED) {
+                        subnets.push(format!("{more} more"));
+                    }
                     let message = format!("{ip} is outside of the subnets of network {}", network.name);
                     let hint = format!("its subnets: {}", subnets.join(", "));
                     self.error(key, format!("spec.interfaces[{i}].ips[{j}]"), message, hint);
