@@ -3,13 +3,16 @@
 use crate::{hits::hits, trace::trace};
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{Key, model::Driver};
-use bulkhead_runtime::{Gone, Handle, Outcome, Refusal, Request, SwitchView, What};
+use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, PendingSwitch, Realization, RuleHits, StatusAnswer, SwitchStatus,
-    TraceAnswer,
+    ChangeKind, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization, RuleHits,
+    StatusAnswer, SwitchStatus, TraceAnswer,
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// A way to the running controller.
 #[derive(Debug, Clone)]
@@ -74,7 +77,13 @@ impl Backend for Controller {
     }
 
     async fn status(&self) -> StatusAnswer {
-        let switches = self.handle.switches().into_iter().map(|(name, view)| status(&name, view)).collect();
+        let kept = self.handle.read(|accepted| accepted.state.switches.values().any(|switch| switch.ovsdb.is_some()));
+        let mut hosts = match kept {
+            true => self.handle.look(bulkhead_runtime::Core::hosts).await.unwrap_or_default(),
+            false => BTreeMap::new(),
+        };
+        let switches = self.handle.switches().into_iter();
+        let switches = switches.map(|(name, view)| status(&name, view, hosts.remove(&name))).collect();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
             ports: ports as u64,
@@ -129,7 +138,28 @@ fn applied(outcome: Outcome, dry_run: bool) -> Applied {
     }
 }
 
-fn status(name: &Name, view: SwitchView) -> SwitchStatus {
+fn host(view: HostView) -> HostStatus {
+    let quarantined = view.quarantined.into_iter().map(|found| QuarantinedInterface {
+        port: found.port,
+        iface_id: found.iface_id,
+        mac: found.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        why: found.why,
+    });
+    HostStatus {
+        ovsdb: view.endpoint,
+        connected: view.connected,
+        shaped: view.shaped,
+        trouble: view.trouble,
+        repaired: view.repaired,
+        repairs: view.repairs,
+        plugged: view.plugged as u64,
+        quarantined: quarantined.collect(),
+        underlay_mtu: view.underlay_mtu,
+        warnings: view.warnings,
+    }
+}
+
+fn status(name: &Name, view: SwitchView, kept: Option<HostView>) -> SwitchStatus {
     let progress = view.progress;
     let (driver, unsupported) = match view.driver {
         Driver::Openflow(_) => ("openflow", ""),
@@ -148,6 +178,7 @@ fn status(name: &Name, view: SwitchView) -> SwitchStatus {
         missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
         drift: progress.drift as u64,
         last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
+        host: kept.map(host),
         masks: None,
     }
 }

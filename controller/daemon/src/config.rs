@@ -30,6 +30,10 @@ pub struct Args {
     /// Address and port that OpenFlow switches connect to [default: 0.0.0.0:6653]
     #[arg(long, env = "BULKHEAD_OPENFLOW_LISTEN", value_name = "ADDR")]
     pub openflow_listen: Option<SocketAddr>,
+    /// Where hosts that Bulkhead sets up are told to find it, as HOST:PORT [default: the address from which it reaches
+    /// each host, and the port of --openflow-listen]
+    #[arg(long, env = "BULKHEAD_OPENFLOW_ADVERTISE", value_name = "ADDR")]
+    pub openflow_advertise: Option<SocketAddr>,
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
     #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -47,6 +51,7 @@ pub struct Args {
 struct File {
     listen: Option<SocketAddr>,
     openflow_listen: Option<SocketAddr>,
+    openflow_advertise: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
     record: Option<PathBuf>,
     log: Option<String>,
@@ -59,6 +64,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address for OpenFlow switches.
     pub openflow_listen: SocketAddr,
+    /// Address for OpenFlow switches, as hosts are told; none if it is another one from each.
+    pub openflow_advertise: Option<SocketAddr>,
     /// Directory of the store.
     pub data_dir: PathBuf,
     /// File of the recording.
@@ -81,6 +88,7 @@ impl Config {
                 .openflow_listen
                 .or(file.openflow_listen)
                 .map_or_else(|| default(OPENFLOW_LISTEN), Ok)?,
+            openflow_advertise: args.openflow_advertise.or(file.openflow_advertise),
             data_dir: args.data_dir.or(file.data_dir).map_or_else(data_dir, Ok)?,
             record: args.record.or(file.record),
             log: args.log.or(file.log).unwrap_or_else(|| "info".into()),

@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow};
 use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
-use bulkhead_runtime::{Core, Drivers, Handle, Loop, Recorder, channel, spawn};
+use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Recorder, channel, spawn};
 use bulkhead_store::RedbStore;
 use std::{
     fs::{File, OpenOptions},
@@ -55,7 +55,17 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let store = RedbStore::open(&config.data_dir)?;
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
-    let core = Core::load(Box::new(store), decode, Drivers { channels: vec![to_openflow, to_sim], route })?;
+    let (to_hosts, host_commands) = channel();
+    let controller = match config.openflow_advertise {
+        Some(address) => format!("tcp:{address}"),
+        None => format!("tcp:*:{}", openflow_address.port()),
+    };
+    let keeper = Keeper { commands: to_hosts, controller, encode: bulkhead_types::canonical };
+    let core = Core::load(
+        Box::new(store),
+        decode,
+        Drivers { channels: vec![to_openflow, to_sim], route, keeper: Some(keeper) },
+    )?;
     {
         let accepted = core.accepted();
         let (revision, resources) = (accepted.revision, accepted.versions.len());
@@ -63,9 +73,11 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         info!(revision, resources, data_dir = %config.data_dir.display(), "loaded in {took} ms");
     }
     let (reports, from_switches) = mpsc::channel(REPORTS);
-    let (the_loop, handle) = Loop::new(core, from_switches, recorder);
+    let (host_reports, from_hosts) = mpsc::channel(REPORTS);
+    let (the_loop, handle) = Loop::new(core, from_switches, from_hosts, recorder);
     let the_loop = spawn(the_loop).context("cannot start the loop's thread")?;
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
+    tokio::spawn(bulkhead_driver_host::run(host_commands, host_reports));
     tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {

@@ -6,7 +6,7 @@ mod index;
 mod tests;
 
 use crate::model::*;
-use bulkhead_topology::Name;
+use bulkhead_topology::{Mac, Name};
 use index::Index;
 pub(crate) use index::{peers_path, rules};
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
@@ -243,6 +243,11 @@ impl State {
             let free = self.index.attached(seen).is_none() && self.index.uplinks_at(seen).next().is_none();
             free.then(|| seen.clone())
         })
+    }
+
+    /// Where an interface of this name and address was seen, whether or not there is such a workload.
+    pub fn seen(&self, workload: &Name, mac: Mac) -> Option<&Attachment> {
+        self.index.seen(workload, mac)
     }
 
     /// Switches that attachments and uplinks name and that are not declared (yet): how many ports of each wait,

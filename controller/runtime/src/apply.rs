@@ -193,6 +193,9 @@ impl Core {
             self.fabric.attach(name, driver, revision, now);
         }
         self.fabric.changed(revision, &compiled.deltas, &self.compiler, now);
+        if forward.iter().any(|change| matches!(change.key.kind, Kind::Switch | Kind::Network)) {
+            self.keep_hosts();
+        }
         Ok(outcome)
     }
 

@@ -1,13 +1,15 @@
 //! What the loop owns.
 
 use crate::{
+    apply::{Edit, Outcome, Refusal, Request},
     drivers::Drivers,
     fabric::{Fabric, Views},
     flow_log,
+    hosts::{HostView, Hosts, Keeper},
     metrics::Totals,
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
-use bulkhead_dataplane::{FromSwitch, Report};
+use bulkhead_dataplane::{FromSwitch, Report, host::FromHost};
 use bulkhead_pipeline::{Cause, Program};
 use bulkhead_policy::{Change, Key, Resource, State};
 use bulkhead_store::{Loaded, Store, StoreError};
@@ -17,9 +19,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
+use tracing::error;
 
 /// Names that the compiler may keep for nothing, beside as many as are in use: forgetting them costs a look at all.
 const SPARE_NAMES: usize = 10_000;
+
+/// Who writes down what was found on the hosts.
+const OBSERVER: &str = "observed on the hosts";
 
 /// Turns a stored document back into its resource; the error is for people.
 pub type Decode = fn(&str) -> Result<Resource, String>;
@@ -82,6 +88,8 @@ pub struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) fabric: Fabric,
     pub(crate) log_budget: flow_log::Budget,
+    keeper: Option<Keeper>,
+    hosts: Hosts,
     pub(crate) totals: Arc<Mutex<Totals>>,
 }
 
@@ -101,6 +109,7 @@ impl Core {
         let known: Numbers = numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
         let (compiler, compiled) =
             Compiler::new(&accepted.state, known).map_err(|error| LoadError::TooLarge(error.to_string()))?;
+        let keeper = drivers.keeper.clone();
         let fabric = Fabric::new(drivers);
         let mut core = Self {
             shared: Shared(Arc::new(RwLock::new(accepted))),
@@ -111,6 +120,8 @@ impl Core {
             store,
             fabric,
             log_budget: flow_log::Budget::default(),
+            keeper,
+            hosts: Hosts::default(),
             totals: Arc::default(),
         };
         core.remember(compiled.numbers);
@@ -123,6 +134,15 @@ impl Core {
         let accepted = self.shared.read();
         for (name, switch) in &accepted.state.switches {
             self.fabric.attach(name, &switch.driver, accepted.revision, Duration::ZERO);
+        }
+        drop(accepted);
+        self.keep_hosts();
+    }
+
+    /// Has hosts kept as the accepted state says.
+    pub(crate) fn keep_hosts(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            self.hosts.keep(keeper, &self.shared.read().state);
         }
     }
 
@@ -166,6 +186,40 @@ impl Core {
         self.fabric.report(report, &self.compiler, now);
     }
 
+    /// Takes in what the keeper of hosts reports. [`Self::observe`] follows.
+    pub fn host_report(&mut self, report: FromHost) {
+        self.hosts.report(report);
+    }
+
+    /// The change that makes the resources say what was found on the hosts, if they do not; to be carried out by
+    /// [`Self::observed`]. `time` is as in [`Request`].
+    pub fn observe(&mut self, time: u64, now: Duration) -> Option<Request> {
+        let keeper = self.keeper.as_ref()?;
+        let changes = self.hosts.changes(&self.shared.read().state, now);
+        let edit = |change: Change| Edit {
+            document: change.value.as_ref().map(|value| (keeper.encode)(value).into()),
+            change,
+            expected: None,
+        };
+        let edits: Vec<Edit> = changes.into_iter().map(edit).collect();
+        (!edits.is_empty()).then(|| Request { edits, dry_run: false, author: OBSERVER.into(), time })
+    }
+
+    /// Carries out what [`Self::observe`] said. If that cannot be, it is tried again later.
+    pub fn observed(&mut self, request: &Request, now: Duration) -> Result<Outcome, Refusal> {
+        let result = self.apply(request, now);
+        if let Err(refusal) = &result {
+            error!(%refusal, "what was found on the hosts cannot be taken over; what was known before holds");
+            self.hosts.again(request.edits.iter().map(|edit| &edit.change.key.name), now);
+        }
+        result
+    }
+
+    /// Every kept host, as operators see it.
+    pub fn hosts(&self) -> BTreeMap<Name, HostView> {
+        self.hosts.views(&self.shared.read().state)
+    }
+
     /// Lets time pass: what is due is done.
     pub fn tick(&mut self, now: Duration) {
         self.fabric.tick(&self.compiler, now);
@@ -173,7 +227,7 @@ impl Core {
 
     /// When [`Self::tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
-        self.fabric.deadline()
+        self.fabric.deadline().into_iter().chain(self.hosts.deadline()).min()
     }
 
     /// Asks every connected switch for its counters; the answers come as reports.

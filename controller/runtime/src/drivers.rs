@@ -1,5 +1,6 @@
 //! The way to the drivers.
 
+use crate::hosts::Keeper;
 use bulkhead_dataplane::{Address, ToDrivers};
 use bulkhead_policy::model::Driver;
 use tokio::sync::mpsc;
@@ -17,6 +18,8 @@ pub struct Drivers {
     /// Which channel a switch's driver is behind, and how the driver finds the switch; `None` if this
     /// program has no driver for it.
     pub route: fn(&Driver) -> Option<(usize, Address)>,
+    /// Who keeps the hosts of switches with an `ovsdb` address; `None` leaves them alone.
+    pub keeper: Option<Keeper>,
 }
 
 impl Drivers {
@@ -30,7 +33,7 @@ impl Drivers {
 }
 
 /// A channel to a driver: the loop's end, which never makes it wait, and the driver's.
-pub fn channel() -> (mpsc::UnboundedSender<ToDrivers>, mpsc::Receiver<ToDrivers>) {
+pub fn channel<T: Send + 'static>() -> (mpsc::UnboundedSender<T>, mpsc::Receiver<T>) {
     let (sender, mut waiting) = mpsc::unbounded_channel();
     let (forward, receiver) = mpsc::channel(DEPTH);
     tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! What the loop is told, in the form in which it is recorded.
 
-use bulkhead_dataplane::Report;
+use bulkhead_dataplane::{Report, host::HostReport};
 use bulkhead_policy::Key;
 use bulkhead_topology::{Name, Port};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,15 @@ pub enum Event {
         attachment: u64,
         /// What was reported.
         report: ReportNote,
+    },
+    /// The keeper of hosts reported something.
+    Host {
+        /// The host's switch.
+        switch: Name,
+        /// Number of its attachment.
+        attachment: u64,
+        /// What was reported.
+        report: HostNote,
     },
     /// Time passed, and something was due.
     Tick,
@@ -126,6 +135,54 @@ pub enum ReportNote {
         /// The outer address that it came from.
         from: std::net::IpAddr,
     },
+}
+
+/// A host's report, in short: what it comes to is recorded as the change that follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HostNote {
+    /// Its database answers.
+    Connected,
+    /// It does not.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// It is as it is to be.
+    Shaped {
+        /// What was mended.
+        repaired: Vec<String>,
+    },
+    /// It cannot be brought into shape.
+    Unable {
+        /// Why.
+        reason: String,
+    },
+    /// What is plugged in.
+    Interfaces {
+        /// How many.
+        count: usize,
+    },
+    /// What carries the tunnels.
+    Underlay {
+        /// Its MTU, in bytes.
+        mtu: Option<u32>,
+        /// What is wrong with tunnel ports.
+        errors: Vec<String>,
+    },
+}
+
+impl From<&HostReport> for HostNote {
+    fn from(report: &HostReport) -> Self {
+        match report {
+            HostReport::Connected => Self::Connected,
+            HostReport::Disconnected(reason) => Self::Disconnected { reason: reason.clone() },
+            HostReport::Shaped { repaired } => Self::Shaped { repaired: repaired.clone() },
+            HostReport::Unable(reason) => Self::Unable { reason: reason.clone() },
+            HostReport::Interfaces(plugged) => Self::Interfaces { count: plugged.len() },
+            HostReport::Underlay { mtu, errors } => Self::Underlay { mtu: *mtu, errors: errors.clone() },
+        }
+    }
 }
 
 impl From<&Report> for ReportNote {

@@ -23,6 +23,7 @@ mod event;
 mod fabric;
 mod flow_log;
 mod handle;
+mod hosts;
 mod metrics;
 mod realization;
 mod record;
@@ -35,6 +36,7 @@ pub use crate::{
     event::{EditNote, Event, ReportNote},
     fabric::SwitchView,
     handle::{Gone, Handle},
+    hosts::{HostView, Keeper, Quarantined},
     metrics::Totals,
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},

@@ -117,7 +117,7 @@ pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle
                     replayed.differences.push(format!("line {}: {what}", index + 1));
                 }
             }
-            Event::Switch { .. } | Event::Tick | Event::Query { .. } => {}
+            Event::Switch { .. } | Event::Host { .. } | Event::Tick | Event::Query { .. } => {}
         }
     }
     Ok(replayed)

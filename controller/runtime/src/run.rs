@@ -2,18 +2,18 @@
 
 use crate::{
     core::Core,
-    event::{Event, ReportNote},
+    event::{Event, HostNote, ReportNote},
     handle::{Handle, Message},
     realization::Realization,
     record::Recorder,
 };
-use bulkhead_dataplane::FromSwitch;
+use bulkhead_dataplane::{FromSwitch, host::FromHost};
 use bulkhead_topology::Name;
 use std::{
     io,
     sync::PoisonError,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -32,14 +32,20 @@ pub struct Loop {
     core: Core,
     messages: mpsc::Receiver<Message>,
     reports: mpsc::Receiver<FromSwitch>,
+    hosts: mpsc::Receiver<FromHost>,
     recorder: Recorder,
 }
 
 impl Loop {
     /// A loop around `core`, and a way to it.
-    pub fn new(core: Core, reports: mpsc::Receiver<FromSwitch>, recorder: Recorder) -> (Self, Handle) {
+    pub fn new(
+        core: Core,
+        reports: mpsc::Receiver<FromSwitch>,
+        hosts: mpsc::Receiver<FromHost>,
+        recorder: Recorder,
+    ) -> (Self, Handle) {
         let (handle, messages) = Handle::new(&core);
-        (Self { core, messages, reports, recorder }, handle)
+        (Self { core, messages, reports, hosts, recorder }, handle)
     }
 }
 
@@ -86,7 +92,7 @@ impl Waiter {
 
 /// Runs a loop until it is told to stop or nobody can ask it anything any more.
 pub async fn run(the_loop: Loop) {
-    let Loop { mut core, mut messages, mut reports, mut recorder } = the_loop;
+    let Loop { mut core, mut messages, mut reports, mut hosts, mut recorder } = the_loop;
     let start = Instant::now();
     let mut waiters: Vec<Waiter> = Vec::new();
     recorder.write(Duration::ZERO, || Event::Start { revision: core.accepted().revision });
@@ -114,6 +120,15 @@ pub async fn run(the_loop: Loop) {
                 drop(totals);
                 core.report(report, now);
             }
+            Some(report) = hosts.recv() => {
+                let now = start.elapsed();
+                recorder.write(now, || Event::Host {
+                    switch: report.switch.clone(),
+                    attachment: report.attachment,
+                    report: HostNote::from(&report.report),
+                });
+                core.host_report(report);
+            }
             () = sleep_until(due) => {
                 let now = start.elapsed();
                 recorder.write(now, || Event::Tick);
@@ -121,8 +136,18 @@ pub async fn run(the_loop: Loop) {
             }
         }
         let now = start.elapsed();
+        observe(&mut core, &mut recorder, now);
         waiters = waiters.into_iter().filter_map(|waiter| waiter.settle(&mut core, now)).collect();
     }
+}
+
+/// Carries out what was found on the hosts.
+fn observe(core: &mut Core, recorder: &mut Recorder, now: Duration) {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let Some(request) = core.observe(u64::try_from(time).unwrap_or(u64::MAX), now) else { return };
+    recorder.write(now, || Event::from(&request));
+    let result = core.observed(&request, now);
+    recorder.write(now, || Event::from(&result));
 }
 
 fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {

@@ -3,6 +3,7 @@
 mod args;
 mod change;
 mod describe;
+mod hosts;
 mod input;
 mod print;
 mod question;

@@ -210,6 +210,7 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             out.line("no switches");
         }
         status_table(out, &status.switches, output == Output::Wide);
+        crate::hosts::tables(out, &status.switches);
         if !status.pending.is_empty() {
             out.line("");
             let row = |p: &PendingSwitch| vec![clean(&p.name), p.ports.to_string(), clean(&p.first)];

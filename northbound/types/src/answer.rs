@@ -337,9 +337,58 @@ pub struct SwitchStatus {
     /// The last error; empty if the last thing that happened was good.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_error: String,
+    /// The host that it runs on, if Bulkhead keeps that in shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostStatus>,
     /// Distinct mask shapes in use, where the driver counts them (lookup cost on Open vSwitch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masks: Option<u64>,
+}
+
+/// A host whose Open vSwitch Bulkhead sets up over OVSDB.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// Where its database is.
+    pub ovsdb: String,
+    /// Whether the database answers.
+    pub connected: bool,
+    /// Whether the host is as it is to be.
+    pub shaped: bool,
+    /// Why not; empty if there is nothing to tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
+    /// What was mended last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<String>,
+    /// How often something was mended since the controller keeps the host.
+    pub repairs: u64,
+    /// How many interfaces with an `iface-id` are plugged in.
+    pub plugged: u64,
+    /// Interfaces that are plugged in and get nothing, because they are no known workload's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<QuarantinedInterface>,
+    /// Largest IP packet that the underlay takes, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underlay_mtu: Option<u32>,
+    /// What will not work as somebody may expect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// An interface that is plugged in and gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantinedInterface {
+    /// The port.
+    pub port: String,
+    /// Its `iface-id`: whose it says to be.
+    pub iface_id: String,
+    /// Its `attached-mac`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// Why its packets are dropped.
+    pub why: String,
 }
 
 /// The answer to `GET /v1/realization`.

@@ -15,7 +15,8 @@ pub struct HostConfig {
     pub bridge: String,
     /// What it tells the controller that it is.
     pub datapath: DatapathId,
-    /// Where it finds the controller, as `tcp:192.0.2.10:6653`. No other controller is left there.
+    /// Where it finds the controller, as `tcp:192.0.2.10:6653`. No other controller is left there. For `*` in place of the
+    /// address, it is told the address from which its database is spoken with: there the controller is seen from it.
     pub controller: String,
     /// `netdev` for the userspace datapath, `system` for the kernel's. `None` leaves it as it is, and takes Open
     /// vSwitch's default for a new bridge.

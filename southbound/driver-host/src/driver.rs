@@ -8,7 +8,11 @@ use crate::{
 use bulkhead_dataplane::host::{FromHost, HostConfig, HostReport, ToHosts};
 use bulkhead_ovsdb::{Backoff, Config, Connection, Endpoint, Event, SessionError};
 use bulkhead_topology::Name;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
@@ -45,6 +49,16 @@ pub async fn run(mut commands: mpsc::Receiver<ToHosts>, reports: mpsc::Sender<Fr
             }
         }
     }
+}
+
+/// The controller's address, told to a host that is spoken with from the address `local`; by a Unix socket, it is this
+/// machine.
+fn seen_from_there(controller: &str, local: Option<IpAddr>) -> String {
+    let address = match local.unwrap_or(Ipv4Addr::LOCALHOST.into()) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    controller.replacen('*', &address, 1)
 }
 
 struct Host {
@@ -106,7 +120,9 @@ impl Host {
         connection: &mut Connection,
         ended: &mut oneshot::Receiver<Released>,
     ) -> Result<(SessionError, bool), Over> {
-        let mut keeper = Keeper::new(self.switch.clone(), self.config.clone());
+        let mut config = self.config.clone();
+        config.controller = seen_from_there(&config.controller, connection.local());
+        let mut keeper = Keeper::new(self.switch.clone(), config);
         let mut up = false;
         loop {
             let pause = keeper.wake().map(|at| at.saturating_sub(connection.now()));
@@ -189,5 +205,19 @@ impl Host {
         if !done.await.unwrap_or(false) {
             warn!(switch = %self.switch, "host still bears our mark");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_controller_is_where_the_host_sees_it() {
+        let told = |local: Option<&str>| seen_from_there("tcp:*:6653", local.and_then(|local| local.parse().ok()));
+        assert_eq!(told(Some("192.0.2.1")), "tcp:192.0.2.1:6653");
+        assert_eq!(told(Some("2001:db8::1")), "tcp:[2001:db8::1]:6653");
+        assert_eq!(told(None), "tcp:127.0.0.1:6653");
+        assert_eq!(seen_from_there("tcp:192.0.2.9:1", None), "tcp:192.0.2.9:1");
     }
 }

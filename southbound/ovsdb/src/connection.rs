@@ -5,7 +5,7 @@ use crate::{
     error::SessionError,
     machine::{Config, Event, Session},
 };
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
@@ -41,6 +41,7 @@ pub struct Connection {
     buffer: Vec<u8>,
     session: Session,
     began: Instant,
+    local: Option<IpAddr>,
 }
 
 impl Connection {
@@ -49,34 +50,40 @@ impl Connection {
     /// # Errors
     /// When nobody is there.
     pub async fn open(endpoint: &Endpoint, config: Config) -> Result<Self, OpenError> {
-        type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+        type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>, Option<IpAddr>);
         let connect = async {
             let halves: io::Result<Halves> = match endpoint {
                 Endpoint::Unix(path) => UnixStream::connect(path).await.map(|stream| {
                     let (reader, writer) = split(stream);
-                    (Box::new(reader) as _, Box::new(writer) as _)
+                    (Box::new(reader) as _, Box::new(writer) as _, None)
                 }),
                 Endpoint::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(|stream| {
                     // Small messages that wait for each other: nothing is gained by holding them back.
                     let _ = stream.set_nodelay(true);
+                    let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
                     let (reader, writer) = split(stream);
-                    (Box::new(reader) as _, Box::new(writer) as _)
+                    (Box::new(reader) as _, Box::new(writer) as _, local)
                 }),
             };
             halves
         };
-        let (reader, writer) = match timeout(OPEN_LIMIT, connect).await {
+        let (reader, writer, local) = match timeout(OPEN_LIMIT, connect).await {
             Ok(Ok(halves)) => halves,
             Ok(Err(source)) => return Err(OpenError::Socket { endpoint: endpoint.clone(), source }),
             Err(_) => return Err(OpenError::Timeout(endpoint.clone())),
         };
         let (session, began) = (Session::new(config), Instant::now());
-        Ok(Self { reader, writer, buffer: vec![0; READ], session, began })
+        Ok(Self { reader, writer, buffer: vec![0; READ], session, began, local })
     }
 
     /// The session: its replica, and where transactions are sent.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// This end's address; none of a Unix socket.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// Time since the connection was there, as the session is told it.

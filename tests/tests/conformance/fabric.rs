@@ -178,6 +178,7 @@ impl Fabric {
         let config = Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             openflow_listen: SocketAddr::new(IpAddr::V4(at), 0),
+            openflow_advertise: None,
             data_dir: Path::join(directory.path(), "data"),
             record: None,
             log: "warn".into(),

@@ -139,10 +139,12 @@ impl Rig {
     ) -> Result<Self, LoadError> {
         let (commands, receiver) = channel();
         let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
-        let core = Core::load(store, decode, Drivers { channels: vec![commands], route })?;
+        let core = Core::load(store, decode, Drivers { channels: vec![commands], route, keeper: None })?;
         let (reports, from_switches) = mpsc::channel(16);
         tokio::spawn(bulkhead_driver_sim::run(fabric.clone(), receiver, reports, chaos));
-        let (the_loop, handle) = Loop::new(core, from_switches, recorder);
+        // Nobody keeps hosts here.
+        let (_, from_hosts) = mpsc::channel(1);
+        let (the_loop, handle) = Loop::new(core, from_switches, from_hosts, recorder);
         Ok(Self { handle, fabric, task: tokio::spawn(run(the_loop)) })
     }
 

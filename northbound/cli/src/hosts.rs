@@ -1,0 +1,57 @@
+//! Kept hosts, as `status` and `describe` show them.
+
+use crate::print::{Out, Tone, clean};
+use bulkhead_types::{HostStatus, SwitchStatus};
+
+/// The hosts of these switches, who is quarantined there, and what else is to be told of them.
+pub fn tables(out: &mut Out, switches: &[SwitchStatus]) {
+    let hosts: Vec<(&str, &HostStatus)> =
+        switches.iter().filter_map(|switch| Some((switch.name.as_str(), switch.host.as_ref()?))).collect();
+    if hosts.is_empty() {
+        return;
+    }
+    let row = |(name, host): &(&str, &HostStatus)| {
+        vec![
+            clean(name),
+            clean(&host.ovsdb),
+            shape(out, host),
+            host.plugged.to_string(),
+            match host.quarantined.len() {
+                0 => "0".into(),
+                some => out.tint(Tone::Warn, &some.to_string()),
+            },
+            host.underlay_mtu.map_or_else(|| "-".into(), |mtu| mtu.to_string()),
+            host.repairs.to_string(),
+            if host.trouble.is_empty() { "-".into() } else { clean(&host.trouble) },
+        ]
+    };
+    let rows: Vec<_> = hosts.iter().map(row).collect();
+    out.line("");
+    out.table(&["HOST", "OVSDB", "SHAPE", "PLUGGED", "QUARANTINED", "UNDERLAY-MTU", "REPAIRS", "TROUBLE"], &rows);
+    let quarantined = hosts.iter().flat_map(|(name, host)| host.quarantined.iter().map(move |found| (name, found)));
+    let rows: Vec<_> = quarantined
+        .map(|(name, found)| {
+            let mac = if found.mac.is_empty() { "-" } else { &found.mac };
+            [name, found.port.as_str(), &found.iface_id, mac, &found.why].map(clean).to_vec()
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.line("");
+        out.table(&["QUARANTINED-ON", "PORT", "IFACE-ID", "MAC", "WHY"], &rows);
+    }
+    for (name, host) in hosts {
+        let repaired = host.repaired.iter().map(|what| format!("mended: {what}"));
+        for line in host.warnings.iter().cloned().chain(repaired) {
+            out.line(format!("{}: {}", clean(name), clean(&line)));
+        }
+    }
+}
+
+/// In a word, how the host is.
+fn shape(out: &Out, host: &HostStatus) -> String {
+    match (host.connected, host.shaped) {
+        (true, true) => out.tint(Tone::Good, "ok"),
+        (true, false) => out.tint(Tone::Warn, "not yet"),
+        (false, _) => out.tint(Tone::Bad, "no answer"),
+    }
+}
