@@ -109,7 +109,7 @@ fn meters_that_are_there_are_set_to_our_rates() {
     world.connect();
     world.settle();
     let ours = world.fake.meters.clone();
-    assert_eq!(ours.keys().copied().collect::<Vec<_>>(), [REJECT_METER, LOG_METER]);
+    assert!([REJECT_METER, LOG_METER].iter().all(|meter| ours.contains_key(meter)), "{ours:?}");
     for meter in world.fake.meters.values_mut() {
         *meter = Meter { bands: vec![Band::drop(1_000_000, 1_000_000)], ..meter.clone() };
     }
