@@ -132,22 +132,27 @@ impl Compiler {
     fn subjects_changed(&mut self, group: u32, rules: &[u32], isolation: bool, dirty: &mut Dirty) {
         let staged = self.stage(group);
         let Some(group) = self.index.groups.get(&group) else { return };
+        // By member or by switch, whichever are fewer: most members of large groups may be on no switch.
+        let here: Vec<(&Name, u32)> = if group.members.len() < self.locals.len() {
+            let members = group.members.iter().filter_map(|member| Some((member, self.index.identities.get(member)?)));
+            members.flat_map(|(member, identity)| identity.on.keys().map(|switch| (switch, *member))).collect()
+        } else {
+            let locals = self.locals.iter();
+            locals.flat_map(|(switch, locals)| locals.common(&group.members).map(move |m| (switch, *m))).collect()
+        };
         let mut switches = BTreeSet::new();
-        for member in &group.members {
-            let Some(identity) = self.index.identities.get(member) else { continue };
-            for switch in identity.on.keys().filter(|switch| self.switches.contains_key(*switch)) {
-                switches.insert(switch);
-                if isolation || !staged.is_empty() {
-                    dirty.unit(switch, Unit::Identity(*member));
-                }
-                if staged.is_empty() {
-                    continue;
-                }
-                // Staged rules are weighed against all others about the identity.
-                for rule in self.policies_about(*member).flat_map(|policy| &policy.rules) {
-                    if self.rules.get(rule).is_some_and(|rule| staged.contains(&rule.direction)) {
-                        dirty.unit(switch, Unit::Rule(*rule));
-                    }
+        for (switch, member) in here.into_iter().filter(|(switch, _)| self.switches.contains_key(*switch)) {
+            switches.insert(switch);
+            if isolation || !staged.is_empty() {
+                dirty.unit(switch, Unit::Identity(member));
+            }
+            if staged.is_empty() {
+                continue;
+            }
+            // Staged rules are weighed against all others about the identity.
+            for rule in self.policies_about(member).flat_map(|policy| &policy.rules) {
+                if self.rules.get(rule).is_some_and(|rule| staged.contains(&rule.direction)) {
+                    dirty.unit(switch, Unit::Rule(*rule));
                 }
             }
         }
