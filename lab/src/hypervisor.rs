@@ -139,7 +139,9 @@ impl Hypervisor {
         self.forget("db.sock")?;
         let server = record.start(|| Ok(self.namespace.spawn(&mut server)?))?;
         self.until_there("db.sock", server.process, "ovsdb-server.log")?;
-        command::succeed(self.tool("ovs-vsctl", &[&self.database(), "--no-wait", "init"]), None)?;
+        // The socket's name is there a moment before anybody listens.
+        let init = [&self.database(), "--retry", "--timeout=10", "--no-wait", "init"];
+        command::succeed(self.tool("ovs-vsctl", &init), None)?;
         Ok(server)
     }
 

@@ -214,11 +214,14 @@ impl Underlay {
     }
 }
 
-/// Flows of the physical bridge that let nobody speak for a VTEP from another MAC. Open vSwitch learns from every packet
+/// Flows of the physical bridge that let nobody speak for a VTEP from another MAC, and nobody outside from its own: the
+/// bridge would learn from one frame that its own port is outside, and deliver nothing more to it. Open vSwitch learns from every packet
 /// that arrives in a tunnel, or claims to, where its sender is; without this, one forged packet would lead all tunnels to
 /// who sent it, and `tnl/neigh/set` does not keep it from that.
 fn guard(scenario: &Scenario, host: &Host) -> String {
     let mut flows = vec!["priority=0,actions=NORMAL".to_owned()];
+    let own = vtep_mac(scenario, &host.name).map(crate::hypervisor::mac_text);
+    flows.extend(own.map(|own| format!("priority=30,in_port={UPLINK},dl_src={own},actions=drop")));
     for other in scenario.hypervisors.iter().filter(|other| other.name != host.name) {
         let Some(mac) = vtep_mac(scenario, &other.name).map(crate::hypervisor::mac_text) else { continue };
         let ip = other.vtep;

@@ -113,7 +113,7 @@ fn a_hypervisor_that_believes_every_tunnel_is_breached() {
     let mut allowed = allowed();
     allowed.insert(("a".into(), "c".into(), Service::Tcp(80), Family::V4));
     let report = attack::run(&fabric, &["a".into()], &allowed).unwrap();
-    assert_eq!(classes(&report), BTreeSet::from(["forged networks", "forged tunnels"]));
+    assert_eq!(classes(&report), BTreeSet::from(["forged networks", "forged tunnels"]), "{:?}", report.breaches);
     let told = |part: &str| report.breaches.iter().any(|one| one.contains(part));
     // From a VTEP, in the right network, to whom policy lets it: believed, and only because of the identity a breach.
     assert!(report.tallies["forged tunnels"].believed > 0);

@@ -30,7 +30,7 @@ impl Netlink {
     /// When the kernel does not answer.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let answers = self.dump(|| "the list of addresses".into(), question)?;
+        let answers = self.dump(|| "the list of addresses".into(), &question)?;
         let mut addresses: Vec<_> = answers
             .iter()
             .filter_map(|answer| {

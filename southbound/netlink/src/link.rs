@@ -76,7 +76,8 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
-        let answers = self.dump(|| "the list of links".into(), RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        let answers =
+            self.dump(|| "the list of links".into(), &RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         let links = answers.into_iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewLink(message) => Some(read(&message)),
             _ => None,
@@ -91,8 +92,18 @@ impl Netlink {
     /// # Errors
     /// [`Error::NoLink`], or when the kernel does not answer.
     pub fn link(&mut self, name: &str) -> Result<Link, Error> {
-        let found = self.links()?.into_iter().find(|link| link.name == name);
-        found.ok_or_else(|| Error::NoLink(name.to_owned()))
+        let none = || Error::NoLink(name.to_owned());
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        let answers = match self.ask(|| format!("link {name}"), RouteNetlinkMessage::GetLink(message)) {
+            Err(Error::Refused { cause, .. }) if cause.raw_os_error() == Some(nix::libc::ENODEV) => return Err(none()),
+            answers => answers?,
+        };
+        let found = answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(read(message)),
+            _ => None,
+        });
+        found.ok_or_else(none)
     }
 
     /// Makes a veth pair whose far end is born in its own namespace.

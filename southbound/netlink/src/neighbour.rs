@@ -31,7 +31,7 @@ impl Netlink {
     /// When the kernel does not answer.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, Error> {
         let question = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        let answers = self.dump(|| "the list of neighbours".into(), question)?;
+        let answers = self.dump(|| "the list of neighbours".into(), &question)?;
         let mut neighbours: Vec<_> = answers.iter().filter_map(read).collect();
         neighbours.sort();
         Ok(neighbours)

@@ -35,7 +35,7 @@ impl Netlink {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             let question = RouteNetlinkMessage::GetRoute(message);
-            let answers = self.dump(|| "the list of routes".into(), question)?;
+            let answers = self.dump(|| "the list of routes".into(), &question)?;
             routes.extend(answers.iter().filter_map(read));
         }
         routes.sort();

@@ -19,6 +19,12 @@ use crate::error::Error;
 /// holds the lock that every change takes for up to seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a list is asked for that changes all the time: other labs come and go.
+const DUMPS_MOST: usize = 100;
+
+/// Something changed while the kernel told a list (linux/netlink.h).
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
 /// Length of `struct nlmsghdr` (netlink(7)).
 const HEADER: usize = 16;
 
@@ -79,14 +85,31 @@ impl Netlink {
         exchange(&self.route, self.sequence, &what, kind.flags(), message).map(drop)
     }
 
-    /// Asks for everything of a kind.
+    /// Asks for everything of a kind. What changed while the kernel told it is asked for again: it may have been passed
+    /// over (netlink(7), `NLM_F_DUMP_INTR`).
     pub(crate) fn dump(
+        &mut self,
+        what: impl Fn() -> String,
+        message: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        for _ in 0..DUMPS_MOST {
+            self.sequence = self.sequence.wrapping_add(1);
+            let flags = NLM_F_REQUEST | NLM_F_DUMP;
+            if let Told::Whole(answers) = exchange(&self.route, self.sequence, &what, flags, message.clone())? {
+                return Ok(answers);
+            }
+        }
+        Err(Error::Answer { what: what(), why: format!("it changed each of {DUMPS_MOST} times that it was told") })
+    }
+
+    /// Asks for one thing, and hears what is told of it.
+    pub(crate) fn ask(
         &mut self,
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        exchange(&self.route, self.sequence, &what, NLM_F_REQUEST | NLM_F_DUMP, message)
+        Ok(exchange(&self.route, self.sequence, &what, NLM_F_REQUEST | NLM_F_ACK, message)?.answers())
     }
 
     /// A generic netlink request (Documentation/userspace-api/netlink/intro.rst), and its answers.
@@ -95,7 +118,7 @@ impl Netlink {
         M: NetlinkSerializable + NetlinkDeserializable,
     {
         self.sequence = self.sequence.wrapping_add(1);
-        exchange(&self.generic, self.sequence, &what, NLM_F_REQUEST | NLM_F_ACK, message)
+        Ok(exchange(&self.generic, self.sequence, &what, NLM_F_REQUEST | NLM_F_ACK, message)?.answers())
     }
 }
 
@@ -110,6 +133,22 @@ fn open(protocol: isize) -> Result<Socket, Error> {
     Ok(socket)
 }
 
+/// What came of a question.
+enum Told<M> {
+    /// Everything.
+    Whole(Vec<M>),
+    /// Something, while it changed.
+    Torn(Vec<M>),
+}
+
+impl<M> Told<M> {
+    fn answers(self) -> Vec<M> {
+        match self {
+            Told::Whole(answers) | Told::Torn(answers) => answers,
+        }
+    }
+}
+
 /// Sends one message and collects what belongs to it, up to its acknowledgement or the end of the dump.
 fn exchange<M>(
     socket: &Socket,
@@ -117,7 +156,7 @@ fn exchange<M>(
     what: &dyn Fn() -> String,
     flags: u16,
     message: M,
-) -> Result<Vec<M>, Error>
+) -> Result<Told<M>, Error>
 where
     M: NetlinkSerializable + NetlinkDeserializable,
 {
@@ -133,6 +172,8 @@ where
     socket.send(&bytes, 0).map_err(broken)?;
     let deadline = Instant::now() + PATIENCE;
     let mut answers = Vec::new();
+    let mut torn = false;
+    let told = |answers, torn| if torn { Told::Torn(answers) } else { Told::Whole(answers) };
     loop {
         if Instant::now() >= deadline {
             return Err(broken(std::io::ErrorKind::TimedOut.into()));
@@ -146,12 +187,13 @@ where
             let answer = NetlinkMessage::<M>::deserialize(one).map_err(|why| strange(why.to_string()))?;
             // What is left of an earlier question that was given up.
             if answer.header.sequence_number == sequence {
+                torn |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
-                    NetlinkPayload::Error(told) if told.code.is_none() => return Ok(answers),
-                    NetlinkPayload::Error(told) => {
-                        return Err(Error::Refused { what: what(), cause: told.to_io() });
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(told(answers, torn)),
+                    NetlinkPayload::Error(error) => {
+                        return Err(Error::Refused { what: what(), cause: error.to_io() });
                     }
-                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok(told(answers, torn)),
                     NetlinkPayload::InnerMessage(message) => answers.push(message),
                     _ => {}
                 }
