@@ -5,7 +5,7 @@ use crate::{
     error::EndError,
     switch::Switch,
 };
-use bulkhead_dataplane::{Command, FromSwitch, Logged, Report};
+use bulkhead_dataplane::{Command, FromSwitch, Report};
 use bulkhead_openflow::{Config, Event, Session};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
@@ -250,7 +250,7 @@ impl Task {
                     let reports = reports.map_err(|error| last_words(&mut self.session, &error))?;
                     for report in reports {
                         match report {
-                            Report::Logged(logged) => log(&self.reports, driven, logged),
+                            Report::Logged(_) | Report::Probed { .. } => offer(&self.reports, driven, report),
                             report => send(&self.reports, driven, report).await?,
                         }
                     }
@@ -314,10 +314,9 @@ async fn send(reports: &mpsc::Sender<FromSwitch>, driven: &Driven, report: Repor
     sent.map_err(|_| "the controller has ended".to_owned())
 }
 
-/// Reports a logged packet, if the controller has room for it: it never waits for one.
-fn log(reports: &mpsc::Sender<FromSwitch>, driven: &mut Driven, logged: Box<Logged>) {
+/// Reports what somebody's packet said, if the controller has room for it: nothing waits for such a report.
+fn offer(reports: &mpsc::Sender<FromSwitch>, driven: &mut Driven, report: Report) {
     let (switch, attachment) = (driven.admission.switch.clone(), driven.admission.attachment);
-    let report = Report::Logged(logged);
     if let Err(error) = reports.try_send(FromSwitch { switch, attachment, report })
         && let Report::Logged(logged) = error.into_inner().report
     {
