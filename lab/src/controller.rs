@@ -156,7 +156,9 @@ impl Controller {
         for _ in 0..PORT_TRIES {
             let (listen, openflow) = (free(Ipv4Addr::LOCALHOST)?, free(address)?);
             let mut daemon = Command::new(&programs.daemon);
-            daemon.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
+            daemon.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string()]);
+            // Every hypervisor of the lab reaches this address, and no other one of the host's.
+            daemon.args(["--openflow-advertise", &openflow.to_string(), "--data-dir"]);
             daemon.arg(lab.dir().join("data"));
             let process = lab.program("bulkheadd", daemon)?;
             let controller = Controller::at(&format!("http://{listen}"), programs);

@@ -1,6 +1,5 @@
 //! A scenario that is up: several hypervisors on one underlay, and their workloads.
 
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::{Daemon, Hypervisor};
 use crate::lab::{End, Lab};
-use crate::scenario::{Guest, Scenario};
+use crate::scenario::{Guest, Host, Scenario};
 use crate::state::{self, ControlNetwork};
 use crate::underlay::Underlay;
 use crate::workload::{Spec, Way, Workload};
@@ -72,8 +71,9 @@ impl Site {
             ports: self.workloads.iter().map(Workload::port).collect(),
             server: self.server.clone(),
         };
-        let text: Vec<_> =
-            self.scenario.documents().iter().map(serde_json::to_string_pretty).collect::<Result<_, _>>()?;
+        let database = |host: &Host| self.hypervisor(&host.name).map(Hypervisor::ovsdb).unwrap_or_default();
+        let documents = self.scenario.documents(database);
+        let text: Vec<_> = documents.iter().map(serde_json::to_string_pretty).collect::<Result<_, _>>()?;
         std::fs::write(self.resources(), format!("---\n{}\n", text.join("\n---\n")))?;
         std::fs::write(self.dir.join(FILE), serde_json::to_vec_pretty(&kept)?).context("cannot write what is up")
     }
@@ -238,14 +238,6 @@ impl Fabric {
     pub fn note_server(&mut self, server: &str) -> Result<()> {
         self.site.server = Some(server.to_owned());
         self.site.save()
-    }
-
-    /// Tells every switch where its controller is.
-    ///
-    /// # Errors
-    /// When a switch refuses.
-    pub fn set_controller(&self, address: SocketAddr) -> Result<()> {
-        self.hypervisors.iter().try_for_each(|hypervisor| hypervisor.set_controller(address))
     }
 
     /// Ends a hypervisor's daemon and starts it again.

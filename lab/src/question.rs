@@ -1,5 +1,6 @@
 //! `bulkhead-lab matrix` and `attack`: what real packets do, against what policy says.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use crate::NO;
 use crate::controller::{Controller, Programs, Question};
 use crate::site;
 
-/// Breaches that are printed; the rest are counted.
-const LINES: usize = 40;
+/// Breaches of a kind that are printed; the rest are counted.
+const LINES: usize = 8;
 
 /// The lab that is meant, and its controller, or the one that the environment names.
 fn asked(lab: Option<&str>, programs: &Programs) -> Result<(Site, Controller)> {
@@ -101,11 +102,17 @@ pub(crate) fn attack(lab: Option<&str>, from: &[String], programs: &Programs) ->
         let attack::Tally { sent, allowed, believed, missed } = tally;
         println!("{class:<16} {sent:>6} {allowed:>8} {believed:>9} {missed:>7}");
     }
-    for line in report.breaches.iter().take(LINES) {
-        println!("BREACH {line}");
+    let kind = |line: &str| report.tallies.keys().find(|class| line.starts_with(**class)).copied();
+    let mut told: BTreeMap<_, usize> = BTreeMap::new();
+    for line in &report.breaches {
+        let before = told.entry(kind(line)).or_default();
+        *before += 1;
+        if *before <= LINES {
+            println!("BREACH {line}");
+        }
     }
-    if report.breaches.len() > LINES {
-        println!("BREACH and {} more", report.breaches.len() - LINES);
+    for (kind, count) in told.into_iter().filter(|(_, count)| *count > LINES) {
+        println!("BREACH {} and {} more", kind.unwrap_or("others"), count - LINES);
     }
     println!("{} breaches, {:.1} s", report.breaches.len(), begun.elapsed().as_secs_f32());
     Ok(if report.breaches.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })

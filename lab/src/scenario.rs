@@ -229,14 +229,15 @@ impl Scenario {
         networks.get(&guest.network).and_then(|network| network.length(ip)).context("an address in no subnet")
     }
 
-    /// What `bulkhead apply -f` takes: the scenario's documents, its switches and its workloads.
+    /// What `bulkhead apply -f` takes: the scenario's documents, its switches, each with the address of its database, so
+    /// that Bulkhead sets it up, and its workloads where they are now.
     #[must_use]
-    pub fn documents(&self) -> Vec<Value> {
+    pub fn documents(&self, database: impl Fn(&Host) -> String) -> Vec<Value> {
         let mut documents = self.resources.clone();
         documents.extend(self.hosts().map(|(host, datapath_id)| {
             let spec = json!({
                 "driver": "openflow", "datapathId": format!("{datapath_id:#x}"),
-                "vtep": host.vtep.to_string(), "role": "hypervisor",
+                "vtep": host.vtep.to_string(), "role": "hypervisor", "ovsdb": database(host),
             });
             json!({"kind": "Switch", "metadata": {"name": host.name}, "spec": spec})
         }));

@@ -38,7 +38,6 @@ pub(crate) fn up(file: &Path, programs: Option<&Programs>) -> Result<()> {
         let (controller, openflow) = Controller::start(fabric.lab(), programs, address)?;
         println!("  bulkheadd answers at {}, switches at {openflow}", controller.server);
         fabric.note_server(&controller.server)?;
-        fabric.set_controller(openflow)?;
         let resources = fabric.resources();
         controller.cli(&["apply", "-f", &resources.to_string_lossy(), REALIZED], None)?;
         for host in &scenario.hypervisors {

@@ -29,7 +29,7 @@ fn a_file_is_read_with_its_defaults() {
 
 #[test]
 fn the_documents_are_what_bulkhead_reads() {
-    let documents = Scenario::parse(TEXT).unwrap().documents();
+    let documents = Scenario::parse(TEXT).unwrap().documents(|host| format!("unix:/run/{}.sock", host.name));
     assert_eq!(documents.len(), 5);
     for document in &documents {
         load(document).unwrap();
@@ -51,7 +51,7 @@ fn every_scenario_of_the_repository_is_right() {
         let text = std::fs::read_to_string(&file).unwrap();
         let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
         assert_eq!(file.file_stem().unwrap().to_str().unwrap(), scenario.lab);
-        for document in scenario.documents() {
+        for document in scenario.documents(|host| format!("unix:/run/{}.sock", host.name)) {
             load(&document).unwrap();
         }
         names.insert(scenario.lab);
