@@ -1,5 +1,6 @@
 //! The compiler's state, and what each kind of change does to it.
 
+mod places;
 mod policies;
 #[cfg(test)]
 mod tests;
@@ -7,6 +8,7 @@ mod tests;
 use crate::{
     TooLarge,
     dirty::Dirty,
+    fabric::Fabric,
     index::{GroupKey, Identity, Index},
     numbers::{Numbered, Numbers},
     rule::Rule,
@@ -80,12 +82,16 @@ pub struct Compiler {
     pub(crate) numbers: Numbers,
     pub(crate) index: Index,
     pub(crate) networks: BTreeMap<Name, (Arc<Network>, u32)>,
+    /// Workloads as they are plugged in, with their identities.
     pub(crate) workloads: BTreeMap<Name, (Arc<Workload>, u32)>,
+    /// Those whose documents say less than what is seen.
+    written: BTreeMap<Name, Arc<Workload>>,
+    pub(crate) fabric: Fabric,
     /// Workloads by network.
     members: BTreeMap<Name, BTreeSet<Name>>,
     /// Workloads by the switches that they are plugged into, declared or not.
     plugged: BTreeMap<Name, BTreeSet<Name>>,
-    /// Networks by the switches that they have an uplink on: all their workloads have entries there.
+    /// Networks by the switches that they have an uplink on.
     uplinked: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) zones: BTreeMap<Name, (Arc<Zone>, u32, u32)>,
     pub(crate) policies: BTreeMap<Name, CompiledPolicy>,
@@ -196,25 +202,28 @@ impl Compiler {
         let name = &key.name;
         match key.kind {
             Kind::Network => self.networks.get(name).map(|(network, _)| Resource::Network(network.clone())),
-            Kind::Workload => self.workloads.get(name).map(|(workload, _)| Resource::Workload(workload.clone())),
+            Kind::Workload => self.written(name).cloned().map(Resource::Workload),
             Kind::Zone => self.zones.get(name).map(|(zone, ..)| Resource::Zone(zone.clone())),
             Kind::Policy => self.policies.get(name).map(|policy| Resource::Policy(policy.policy.clone())),
             Kind::AddressSet => self.sets.get(name).map(|set| Resource::AddressSet(set.clone())),
-            Kind::Switch => self.switches.get(name).and_then(|switch| switch.declared.clone()).map(Resource::Switch),
-            Kind::Link | Kind::Host => None,
+            Kind::Switch => self.fabric.switches.get(name).cloned().map(Resource::Switch),
+            Kind::Host => self.fabric.hosts.get(name).cloned().map(Resource::Host),
+            Kind::Link => None,
         }
     }
 
     fn change(&mut self, changes: &[Change]) -> Result<BTreeMap<Name, Delta>, TooLarge> {
         let mut sorted: Vec<&Change> = changes.iter().collect();
-        // What others are looked up in comes first; switches last, so that they are filled once.
+        // What others are looked up in comes first.
         let rank = |kind| match kind {
-            Kind::Network => 0,
-            Kind::AddressSet => 1,
-            Kind::Zone => 2,
-            Kind::Workload => 3,
-            Kind::Policy => 4,
-            Kind::Switch | Kind::Link | Kind::Host => 5,
+            Kind::Switch => 0,
+            Kind::Network => 1,
+            Kind::AddressSet => 2,
+            Kind::Zone => 3,
+            Kind::Host => 4,
+            Kind::Workload => 5,
+            Kind::Policy => 6,
+            Kind::Link => 7,
         };
         sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
         let mut dirty = Dirty::default();
@@ -242,92 +251,17 @@ impl Compiler {
                 self.renew_users(&change.key, dirty)
             }
             (Some(Resource::Switch(switch)), _) => {
-                let known = self.switches.entry(name.clone()).or_default();
-                let new = known.declared.is_none();
-                known.declared = Some(switch.clone());
-                if new {
-                    self.fill(name, dirty);
-                }
+                self.set_switch(name, Some(switch), dirty);
                 Ok(())
             }
             (None, Kind::Switch) => {
-                if let Some(switch) = self.switches.remove(name) {
-                    for (rule, _) in switch.rules.keys() {
-                        self.off(*rule, name);
-                    }
-                }
+                self.set_switch(name, None, dirty);
                 Ok(())
             }
-            (Some(Resource::Link(_) | Resource::Host(_)), _) | (None, Kind::Link | Kind::Host) => Ok(()),
+            (Some(Resource::Host(host)), _) => self.set_host(name, Some(host), dirty),
+            (None, Kind::Host) => self.set_host(name, None, dirty),
+            (Some(Resource::Link(_)), _) | (None, Kind::Link) => Ok(()),
         }
-    }
-
-    /// Everything that a new switch may have is dirty.
-    fn fill(&mut self, switch: &Name, dirty: &mut Dirty) {
-        dirty.unit(switch, Unit::Pipeline);
-        for network in self.networks.keys() {
-            dirty.unit(switch, Unit::Network(network.clone()));
-        }
-        let uplinked = self.uplinked.get(switch).into_iter().flatten();
-        let guarded = uplinked.filter_map(|network| self.members.get(network)).flatten();
-        for workload in self.plugged.get(switch).into_iter().flatten().chain(guarded) {
-            dirty.unit(switch, Unit::Workload(workload.clone()));
-        }
-        for identity in self.locals.get(switch).into_iter().flatten() {
-            self.local_changed(switch, *identity, dirty);
-        }
-    }
-
-    /// Switches that have entries about a workload.
-    fn places(&self, workload: &Workload) -> BTreeSet<Name> {
-        let uplinks = self.networks.get(&workload.network).into_iter().flat_map(|(network, _)| &network.uplinks);
-        attached(workload).chain(uplinks.map(|uplink| &uplink.at.switch)).cloned().collect()
-    }
-
-    fn set_network(&mut self, name: &Name, new: Option<&Arc<Network>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
-        // Numbers may be used up: nothing is touched before they are there.
-        let number = new.map(|_| self.numbers.of(Numbered::Network, name.as_str())).transpose()?;
-        let old = match new.cloned().zip(number) {
-            Some((network, number)) => {
-                self.network_names.insert(number, name.clone());
-                self.networks.insert(name.clone(), (network, number))
-            }
-            None => self.networks.remove(name),
-        };
-        if let (Some((_, number)), None) = (&old, new) {
-            self.network_names.remove(number);
-        }
-        let old = old.as_ref().map(|(network, _)| network);
-        let ends = |network: Option<&Arc<Network>>| -> BTreeSet<Name> {
-            network.into_iter().flat_map(|network| &network.uplinks).map(|uplink| uplink.at.switch.clone()).collect()
-        };
-        let (before, after) = (ends(old), ends(new));
-        for switch in before.difference(&after) {
-            leave(&mut self.uplinked, switch, name);
-        }
-        for switch in after.difference(&before) {
-            self.uplinked.entry(switch.clone()).or_default().insert(name.clone());
-        }
-        dirty.everywhere(&self.switches, &Unit::Network(name.clone()));
-        // A network's own number is in every entry of its workloads; its uplinks matter where they came or went.
-        // Whatever else of a network comes to stand in its workloads' entries has to be compared here too.
-        let number = old.is_some() != new.is_some();
-        let default = number || old.map(|n| n.default_action) != new.map(|n| n.default_action);
-        let places: Vec<&Name> =
-            if number { before.union(&after).collect() } else { before.symmetric_difference(&after).collect() };
-        if !default && places.is_empty() {
-            return Ok(());
-        }
-        for workload in self.members.get(name).into_iter().flatten() {
-            let Some((found, identity)) = self.workloads.get(workload) else { continue };
-            for place in places.iter().copied().chain(attached(found).filter(|_| number)) {
-                dirty.unit(place, Unit::Workload(workload.clone()));
-            }
-            for place in attached(found).filter(|_| default) {
-                self.default_changed(place, *identity, dirty);
-            }
-        }
-        Ok(())
     }
 
     /// An identity came to a switch, or left it.
@@ -377,51 +311,6 @@ impl Compiler {
                 self.rule_on.remove(&rule);
             }
         }
-    }
-
-    fn set_workload(&mut self, name: &Name, new: Option<&Arc<Workload>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
-        let identity = new.map(|workload| self.identity(name, workload, dirty)).transpose()?;
-        let new = new.zip(identity).map(|(workload, identity)| (workload.clone(), identity));
-        if let (Some((new, now)), Some((old, before))) = (&new, self.workloads.get(name))
-            && Arc::ptr_eq(new, old)
-            && now == before
-        {
-            return Ok(());
-        }
-        if let Some((workload, identity)) = &new {
-            for switch in attached(workload) {
-                self.count(switch, *identity, 1, dirty);
-            }
-        }
-        let old = match new.clone() {
-            Some(new) => self.workloads.insert(name.clone(), new),
-            None => self.workloads.remove(name),
-        };
-        if let Some((workload, identity)) = &old {
-            for place in self.places(workload) {
-                dirty.unit(&place, Unit::Workload(name.clone()));
-            }
-            for switch in attached(workload) {
-                self.count(switch, *identity, -1, dirty);
-            }
-            if new.as_ref().is_none_or(|(_, now)| now != identity) {
-                self.leave(name, *identity, dirty);
-            }
-            leave(&mut self.members, &workload.network, name);
-            for switch in attached(workload) {
-                leave(&mut self.plugged, switch, name);
-            }
-        }
-        if let Some((workload, _)) = &new {
-            self.members.entry(workload.network.clone()).or_default().insert(name.clone());
-            for switch in attached(workload) {
-                self.plugged.entry(switch.clone()).or_default().insert(name.clone());
-            }
-            for place in self.places(workload) {
-                dirty.unit(&place, Unit::Workload(name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Counts interfaces of an identity on a switch.
@@ -532,7 +421,7 @@ impl Compiler {
             for member in &known.members.clone() {
                 // Whether it enforces may have changed, and with it its identity.
                 if let Some((workload, _)) = self.workloads.get(member).cloned() {
-                    self.set_workload(member, Some(&workload), dirty)?;
+                    self.plug(member, Some(&workload), dirty)?;
                 }
             }
         }
@@ -547,20 +436,5 @@ impl Compiler {
             }
         }
         Ok(())
-    }
-}
-
-/// The switches that a workload's interfaces are plugged into, one item an interface.
-fn attached(workload: &Workload) -> impl Iterator<Item = &Name> {
-    workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref()).map(|at| &at.switch)
-}
-
-/// Takes a name out of a set of names, and an empty set out of the map.
-fn leave(sets: &mut BTreeMap<Name, BTreeSet<Name>>, of: &Name, name: &Name) {
-    if let Some(names) = sets.get_mut(of) {
-        names.remove(name);
-        if names.is_empty() {
-            sets.remove(of);
-        }
     }
 }

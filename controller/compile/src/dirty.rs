@@ -39,12 +39,6 @@ impl Dirty {
             }
         }
     }
-
-    pub fn everywhere(&mut self, switches: &BTreeMap<Name, Switch>, unit: &Unit) {
-        for switch in switches.keys() {
-            self.unit(switch, unit.clone());
-        }
-    }
 }
 
 /// A rule as it stands in a switch's order.
@@ -113,7 +107,7 @@ impl Compiler {
         for unit in units {
             let pieces = match &unit {
                 Unit::Rule(rule) => self.rule_pieces(name, switch, *rule)?,
-                unit => self.entries(name, switch, unit).into_iter().map(Piece::Whole).collect(),
+                unit => self.entries(name, switch, unit)?.into_iter().map(Piece::Whole).collect(),
             };
             size += pieces.len();
             if size > MAX_ENTRIES {
@@ -270,20 +264,21 @@ impl Compiler {
         Ok(pieces)
     }
 
-    fn entries(&self, name: &Name, switch: &Switch, unit: &Unit) -> Vec<Entry> {
-        match unit {
+    fn entries(&self, name: &Name, switch: &Switch, unit: &Unit) -> Result<Vec<Entry>, TooLarge> {
+        Ok(match unit {
             Unit::Pipeline => builtin::pipeline(),
-            Unit::Network(network) => self
-                .networks
-                .get(network)
-                .map(|(network, number)| builtin::network(network, *number, name))
-                .unwrap_or_default(),
+            Unit::Overlay => {
+                let host = self.fabric.hosts.get(name).map(AsRef::as_ref);
+                self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host))
+            }
+            Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
             Unit::Workload(workload) => {
                 let found = self.workloads.get(workload);
-                let found = found.and_then(|(w, identity)| Some((w, identity, self.networks.get(&w.network)?)));
-                found.map_or_else(Vec::new, |(workload, identity, (network, number))| {
-                    builtin::workload(workload, *identity, network, *number, name)
-                })
+                let found = found.and_then(|(w, identity)| Some((self.here(name, &w.network)?, w, identity)));
+                match found {
+                    Some((here, workload, identity)) => builtin::workload(&here, workload, *identity)?,
+                    None => Vec::new(),
+                }
             }
             Unit::Identity(identity) => self.identity_entries(name, *identity),
             Unit::Prefix(prefix) => match switch.classes.get(prefix) {
@@ -294,7 +289,14 @@ impl Compiler {
                 None => Vec::new(),
             },
             Unit::Rule(_) => Vec::new(),
-        }
+        })
+    }
+
+    /// A network on a switch, if it is present there.
+    fn here<'a>(&'a self, switch: &'a Name, network: &Name) -> Option<builtin::Here<'a>> {
+        let (network, number) = self.networks.get(network)?;
+        let present = self.fabric.is_present(&network.name, switch);
+        present.then_some(builtin::Here { network, number: *number, switch, fabric: &self.fabric })
     }
 
     /// Isolation and defaults of an identity that has an interface on the switch.

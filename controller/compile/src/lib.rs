@@ -8,6 +8,7 @@ mod builtin;
 mod census;
 mod compiler;
 mod dirty;
+mod fabric;
 mod index;
 mod numbers;
 mod order;

@@ -12,15 +12,14 @@ use crate::{
 use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Masks, Match, Program, Stage};
 use bulkhead_policy::model;
 use bulkhead_topology::{IpNet, Name};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What owns entries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unit {
     Pipeline,
+    /// The overlay ports.
+    Overlay,
     Network(Name),
     Workload(Name),
     Identity(u32),
@@ -61,8 +60,6 @@ pub(crate) struct Switch {
     pub classes: BTreeMap<IpNet, Class>,
     /// The same rules as they were when they got their place.
     pub installed: BTreeMap<(u32, Lane), Installed>,
-    /// The switch's resource.
-    pub declared: Option<Arc<model::Switch>>,
 }
 
 impl Switch {

@@ -4,18 +4,8 @@
 
 mod common;
 
-use common::{apply, changes, compile, difference, elsewhere, fabric, state, text, workload};
+use common::{apply, changes, compile, difference, elsewhere, fabric, golden as check, state, text, workload};
 use std::{fs, path::Path};
-
-fn check(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, found).unwrap();
-        return;
-    }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == found, "{name} differs (UPDATE_GOLDEN=1 writes it anew):\n{}", difference(&kept, found));
-}
 
 /// Two workloads of `side: a` and two of `side: b` at the switch, one of `side: a` elsewhere, and an uplink.
 fn plain_fabric() -> String {

@@ -2,19 +2,23 @@
 //! compiles to what compiling its end does, and no entry breaks its stage's declaration.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+#[path = "common/journey.rs"]
+mod journey;
+
 use bulkhead_compile::{CauseName, Compiler};
 use bulkhead_pipeline::{
-    Action, Cause, Entry, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, check, conn, ethertype,
-    ip_proto, render_program, vlan, walk,
+    Action, Builtin, Cause, Entry, Field, Outcome, Packet, Program, Stage, Step, Walk, check, conn,
+    overlay::GATEWAY_MAC, render_program,
 };
 use bulkhead_policy::{
     Change, Decision, Flow, Kind, Profiles, Resource, Service, SideVerdict, State,
     arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
     enforces,
-    model::{Action as RuleAction, Attachment, Direction, Interface, Mode, OnTighten, Workload, Zone},
+    model::{Action as RuleAction, Direction, Mode, OnTighten, Zone},
     remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
+use journey::{Journey, Place, connected, packet, places, travel, workload};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -25,132 +29,13 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     env,
-    net::IpAddr,
     ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
 
-/// A source port that nothing is said about.
-const EPHEMERAL: u16 = 40_000;
 /// Flows that are asked of each state.
 const FLOWS: usize = 24;
-
-/// A tracker that gives every packet the same answer.
-struct Fixed(u128);
-
-impl Tracker for Fixed {
-    fn track(&mut self, _: u16, _: &Packet) -> (u128, Memory) {
-        (self.0, Memory::default())
-    }
-    fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
-}
-
-/// Where a packet of a flow enters or leaves a switch.
-struct Place<'a> {
-    at: &'a Attachment,
-    vlan: u16,
-    mac: u64,
-}
-
-fn interface(workload: &Workload, ip: IpAddr) -> Option<&Interface> {
-    workload.interfaces.iter().find(|interface| interface.ips.contains(&ip))
-}
-
-fn workload<'a>(state: &'a State, name: Option<&Name>) -> Option<&'a Workload> {
-    name.and_then(|name| state.workloads.get(name)).map(|workload| &**workload)
-}
-
-/// The places where a flow enters and leaves, if it is one that a single switch carries.
-fn places<'a>(state: &'a State, flow: &Flow) -> Option<[Place<'a>; 2]> {
-    let network = state.networks.get(&flow.network)?;
-    let (from, to) = (workload(state, flow.from.workload.as_ref()), workload(state, flow.to.workload.as_ref()));
-    if from.is_some() && flow.from.workload == flow.to.workload {
-        return None;
-    }
-    let inside = |workload: &'a Workload, ip| {
-        let interface = interface(workload, ip)?;
-        Some(Place { at: interface.attachment.as_ref()?, vlan: 0, mac: interface.mac.to_bits() })
-    };
-    let outside = |switch: &Name| {
-        let uplink = network.uplinks.iter().find(|uplink| uplink.at.switch == *switch)?;
-        Some(Place { at: &uplink.at, vlan: uplink.vlan, mac: 0x0600_0000_0001 })
-    };
-    let ends = match (from, to) {
-        (Some(from), Some(to)) => [inside(from, flow.from.ip)?, inside(to, flow.to.ip)?],
-        (Some(from), None) => {
-            let from = inside(from, flow.from.ip)?;
-            let out = outside(&from.at.switch)?;
-            [from, out]
-        }
-        (None, Some(to)) => {
-            let to = inside(to, flow.to.ip)?;
-            [outside(&to.at.switch)?, to]
-        }
-        (None, None) => return None,
-    };
-    // A subnet's broadcast address is nobody's.
-    let broadcast = |ip: IpAddr| {
-        let ends = |net: &&bulkhead_topology::IpNet| {
-            let (bits, mask) = net.to_bits();
-            net.contains(ip) && matches!(ip, IpAddr::V4(v4) if u128::from(v4.to_bits()) == bits | !mask & 0xffff_ffff)
-        };
-        network.subnets.iter().any(|net| ends(&net))
-    };
-    (ends[0].at.switch == ends[1].at.switch && !broadcast(flow.to.ip) && !broadcast(flow.from.ip)).then_some(ends)
-}
-
-/// What [`Field::Vlan`] is there.
-fn tag(place: &Place<'_>) -> u128 {
-    if place.vlan == 0 { 0 } else { vlan::PRESENT | u128::from(place.vlan) }
-}
-
-/// A packet of a flow: its first one, or (`reply`) the first answer to it; `None` if nothing answers it.
-fn packet(flow: &Flow, [from, to]: &[Place<'_>; 2], reply: bool) -> Option<Packet> {
-    let (from, to, source, destination) = match reply {
-        false => (from, to, flow.from.ip, flow.to.ip),
-        true => (to, from, flow.to.ip, flow.from.ip),
-    };
-    let mut packet = Packet::new(from.at.port.clone())
-        .with(Field::EthSrc, from.mac)
-        .with(Field::EthDst, to.mac)
-        .with(Field::Vlan, tag(from))
-        .with(Field::IpFrag, 0u8)
-        .with(Field::IpProto, flow.service.protocol());
-    match (source, destination) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            packet.set(Field::EthType, ethertype::IPV4);
-            packet.set(Field::Ipv4Src, a.to_bits().into());
-            packet.set(Field::Ipv4Dst, b.to_bits().into());
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            packet.set(Field::EthType, ethertype::IPV6);
-            packet.set(Field::Ipv6Src, a.to_bits());
-            packet.set(Field::Ipv6Dst, b.to_bits());
-        }
-        _ => return None,
-    }
-    match flow.service {
-        Service::Port { port, .. } => {
-            let (a, b) = if reply { (port, EPHEMERAL) } else { (EPHEMERAL, port) };
-            packet.set(Field::L4Src, a.into());
-            packet.set(Field::L4Dst, b.into());
-        }
-        Service::Icmp { protocol, icmp_type, code } => {
-            let icmp_type = match (u128::from(protocol), icmp_type, code, reply) {
-                (_, kind, _, false) => kind,
-                (ip_proto::ICMP, 8, 0, true) => 0,
-                (ip_proto::ICMP, 13, 0, true) => 14,
-                (ip_proto::ICMPV6, 128, 0, true) => 129,
-                _ => return None,
-            };
-            packet.set(Field::IcmpType, icmp_type.into());
-            packet.set(Field::IcmpCode, code.into());
-        }
-        Service::Protocol(_) => {}
-    }
-    Some(packet)
-}
 
 fn enforced_at(state: &State, name: Option<&Name>) -> bool {
     workload(state, name).is_none_or(|workload| enforces(state, workload))
@@ -186,9 +71,9 @@ fn last(walk: &Walk<'_>, stages: RangeInclusive<Stage>) -> Option<Cause> {
 }
 
 /// The cause that decided on one side.
-fn decider(walk: &Walk<'_>, direction: Direction) -> Option<Cause> {
+fn decider(found: &Journey<'_>, direction: Direction) -> Option<Cause> {
     last(
-        walk,
+        found.side(direction)?,
         match direction {
             Direction::Egress => Stage::EgressEmergency..=Stage::EgressBaseline,
             Direction::Ingress => Stage::IngressEmergency..=Stage::IngressBaseline,
@@ -214,12 +99,12 @@ fn staged_rule(state: &State, side: &SideVerdict, direction: Direction, network:
 }
 
 /// Checks that a packet counted for the staged rules that would decide about it, and for no others; says how many.
-fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Walk<'_>) -> Result<u32, TestCaseError> {
+fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Journey<'_>) -> Result<u32, TestCaseError> {
     let would = verdict_staged(state, flow);
     let mut hits = 0;
     for (direction, side) in [(Direction::Egress, &would.egress), (Direction::Ingress, &would.ingress)] {
         // A packet that its source's side refuses does not get to its destination's.
-        let Some(cause) = weighed(found, direction) else {
+        let Some(cause) = found.side(direction).and_then(|walk| weighed(walk, direction)) else {
             prop_assert!(direction == Direction::Ingress && decider(found, Direction::Egress).is_some());
             continue;
         };
@@ -233,18 +118,21 @@ fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Walk<'_>) -> 
 
 /// Checks that a new connection is logged by the rules that decide about it and ask for it, and by no others, and
 /// packets of one that is there never.
-fn logs(state: &State, compiler: &Compiler, first: &Walk<'_>, later: &Walk<'_>) -> TestCaseResult {
+fn logs(state: &State, compiler: &Compiler, first: &Journey<'_>, later: &Journey<'_>) -> TestCaseResult {
     let logged = |entry: &&Entry| entry.actions.contains(&Action::Log);
-    prop_assert_eq!(later.steps.iter().filter_map(|step| step.entry).find(logged), None);
-    for step in &first.steps {
-        let Some(entry) = step.entry else { continue };
-        let rule = match compiler.describe(entry.cause) {
-            Some(CauseName::Rule { policy, direction, index }) => state.policies[&policy].rules(direction).get(index),
-            _ => None,
-        };
-        let tracked = first.steps.iter().filter_map(|step| step.entry).any(|e| e.actions.contains(&Action::Track));
-        let wanted = tracked && rule.is_some_and(|rule| rule.log && rule.action != RuleAction::Pass);
-        prop_assert_eq!(entry.actions.contains(&Action::Log), wanted, "{:?} by {:?}\n{:#?}", entry, rule, first);
+    prop_assert_eq!(later.steps().filter_map(|step| step.entry).find(logged), None);
+    for walk in &first.walks {
+        let tracked = walk.steps.iter().filter_map(|step| step.entry).any(|e| e.actions.contains(&Action::Track));
+        for entry in walk.steps.iter().filter_map(|step| step.entry) {
+            let rule = match compiler.describe(entry.cause) {
+                Some(CauseName::Rule { policy, direction, index }) => {
+                    state.policies[&policy].rules(direction).get(index)
+                }
+                _ => None,
+            };
+            let wanted = tracked && rule.is_some_and(|rule| rule.log && rule.action != RuleAction::Pass);
+            prop_assert_eq!(entry.actions.contains(&Action::Log), wanted, "{:?} by {:?}\n{:#?}", entry, rule, first);
+        }
     }
     Ok(())
 }
@@ -282,22 +170,30 @@ struct Agreed {
     hits: u32,
     /// Packets that were walked.
     packets: u64,
+    /// Whether they went from one switch to another.
+    far: bool,
 }
 
-/// Checks one flow against the program; `None` if there was nothing to check.
+/// Checks one flow against the programs on its way; `None` if there was nothing to check.
 fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agreed>, TestCaseError> {
     let Some(places) = places(state, flow) else { return Ok(None) };
     let [from, to] = &places;
-    let Some(program) = compiler.program(&from.at.switch) else { return Ok(None) };
     let Some(first) = packet(flow, &places, false) else { return Ok(None) };
+    let way = travel(state, compiler, [from, to], conn::NEW, first.clone());
+    if !connected(state, flow, &places) {
+        prop_assert!(!way.is_delivered(), "{:#?}", way);
+        return Ok(None);
+    }
     let (wanted, refusing) = expected(state, flow);
-    let found = walk(program, &mut Fixed(conn::NEW), first.clone());
-    let story = || format!("{flow:?}\nwanted {wanted:?} by {refusing:?}\n{found:#?}\n{}", render_program(program));
-    prop_assert_eq!(decision(&found.outcome), wanted, "{}", story());
+    let found = way;
+    let story = || format!("{flow:?}\nwanted {wanted:?} by {refusing:?}\n{found:#?}");
+    prop_assert_eq!(decision(found.outcome()), wanted, "{}", story());
     let hits = weighs(state, compiler, flow, &found)?;
-    match &found.outcome {
-        Outcome::Delivered { port, packet } => {
-            prop_assert_eq!((port, packet.get(Field::Vlan)), (&to.at.port, Some(tag(to))), "{}", story());
+    match found.outcome() {
+        Outcome::Delivered { packet, .. } => {
+            prop_assert!(found.is_at(to), "{}", story());
+            let ends = (packet.get(Field::EthSrc), packet.get(Field::EthDst));
+            prop_assert_eq!(ends, (Some(from.mac.into()), Some(to.mac.into())), "{}", story());
         }
         Outcome::Answered(_) => prop_assert!(false, "{}", story()),
         Outcome::Dropped(cause)
@@ -327,44 +223,69 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
             }
         }
     }
+    routes(state, compiler, flow, [from, to], &first, wanted)?;
     // Later packets are judged as the first one was, in both directions: a tightening cuts at once.
     let persists = state.networks.get(&flow.network).is_some_and(|network| network.on_tighten == OnTighten::Persist);
     let tracked = !matches!(flow.service, Service::Icmp { icmp_type: 139, .. });
     let live = if persists && tracked { Decision::Allow } else { wanted };
-    let later = walk(program, &mut Fixed(conn::EST), first);
-    prop_assert_eq!(decision(&later.outcome), live, "established; {}", story());
+    let later = travel(state, compiler, [from, to], conn::EST, first);
+    prop_assert_eq!(decision(later.outcome()), live, "established; {}", story());
     logs(state, compiler, &found, &later)?;
     let answer = packet(flow, &places, true);
     let packets = 2 + u64::from(answer.is_some());
     if let Some(answer) = answer {
-        let back = walk(program, &mut Fixed(conn::EST | conn::RPL), answer);
-        prop_assert_eq!(
-            decision(&back.outcome) == Decision::Allow,
-            live == Decision::Allow,
-            "reply {:#?}; {}",
-            back,
-            story()
-        );
-        if let Outcome::Delivered { port, packet } = &back.outcome {
-            prop_assert_eq!((port, packet.get(Field::Vlan)), (&from.at.port, Some(tag(from))), "reply; {}", story());
-        }
+        let back = travel(state, compiler, [to, from], conn::EST | conn::RPL, answer);
+        prop_assert_eq!(back.is_delivered(), live == Decision::Allow, "reply {:#?}; {}", back, story());
+        prop_assert!(!back.is_delivered() || back.is_at(from), "reply; {}", story());
     }
-    Ok(Some(Agreed { hits, packets }))
+    Ok(Some(Agreed { hits, packets, far: from.at.switch != to.at.switch }))
+}
+
+/// Checks that a gateway routes as the fabric switches: judged alike, one hop further, and never to the outside.
+fn routes(
+    state: &State,
+    compiler: &Compiler,
+    flow: &Flow,
+    [from, to]: [&Place; 2],
+    first: &Packet,
+    wanted: Decision,
+) -> TestCaseResult {
+    let gateway = state.networks.get(&flow.network).and_then(|network| network.gateway_of(flow.from.ip));
+    let (Some(gateway), true) = (gateway, flow.from.workload.is_some()) else { return Ok(()) };
+    let through = |ttl: u8| first.clone().with(Field::EthDst, GATEWAY_MAC.to_bits()).with(Field::IpTtl, ttl);
+    let routed = travel(state, compiler, [from, to], conn::NEW, through(9));
+    if flow.to.workload.is_none() {
+        prop_assert_eq!(routed.outcome(), &Outcome::Dropped(Cause::Builtin(Builtin::NoRoute)));
+        return Ok(());
+    }
+    prop_assert_eq!(decision(routed.outcome()), wanted, "routed {:#?}", routed);
+    if let Outcome::Delivered { packet, .. } = routed.outcome() {
+        prop_assert!(routed.is_at(to), "routed {:#?}", routed);
+        let hop = [Field::EthSrc, Field::EthDst, Field::IpTtl].map(|field| packet.value(field));
+        prop_assert_eq!(hop, [GATEWAY_MAC.to_bits().into(), to.mac.into(), 8], "routed {:#?}", routed);
+    }
+    for ttl in [0, 1] {
+        let last = travel(state, compiler, [from, to], conn::NEW, through(ttl));
+        let told = Outcome::Expired { cause: Cause::Builtin(Builtin::Ttl), from: gateway };
+        prop_assert_eq!(last.outcome(), &told, "{:#?}", last);
+    }
+    Ok(())
 }
 
 fn agree_under(mode: fn(&Zone) -> Mode) {
-    // Flows refused, flows allowed, hits of staged rules.
-    let compared = Cell::new([0u32; 3]);
+    // Flows refused, flows allowed, hits of staged rules, flows between switches.
+    let compared = Cell::new([0u32; 4]);
     let input = (state(), vec(flow_seed(), FLOWS));
     let test = |(state, seeds): (State, Vec<FlowSeed>)| -> TestCaseResult {
         let state = with_modes(&state, mode);
         let compiler = compile(&state);
         for seed in &seeds {
             let flow = seed.flow(&state);
-            if let Some(Agreed { hits, .. }) = agrees(&state, &compiler, &flow)? {
+            if let Some(Agreed { hits, far, .. }) = agrees(&state, &compiler, &flow)? {
                 let mut count = compared.get();
                 count[usize::from(expected(&state, &flow).0 == Decision::Allow)] += 1;
                 count[2] += hits;
+                count[3] += u32::from(far);
                 compared.set(count);
             }
         }
@@ -374,8 +295,9 @@ fn agree_under(mode: fn(&Zone) -> Mode) {
     let cases = config.cases;
     TestRunner::new(config).run(&input, test).unwrap_or_else(|error| panic!("{error}"));
     // Agreement about nothing proves nothing.
-    let [refused, allowed, staged] = compared.get();
-    assert!(refused.min(allowed) >= cases / 4 && staged >= cases / 16, "{:?} in {cases} cases", compared.get());
+    let [refused, allowed, staged, far] = compared.get();
+    let enough = refused.min(allowed).min(far) >= cases / 4 && staged >= cases / 16;
+    assert!(enough, "{:?} in {cases} cases", compared.get());
 }
 
 #[test]

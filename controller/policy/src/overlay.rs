@@ -67,6 +67,11 @@ fn can(driver: &Driver) -> Can {
     }
 }
 
+/// Whether switches of a driver can do Geneve.
+pub fn does_geneve(driver: &Driver) -> bool {
+    can(driver).geneve
+}
+
 /// How packets of `network` get from switch `a` to switch `b`: with what it asks for if both ends can do that, else with
 /// VXLAN. `None` if one of them has no VTEP address, or they are of different families. The way back is of the same kind.
 pub fn tunnel(network: &Network, a: &Switch, b: &Switch) -> Option<Tunnel> {

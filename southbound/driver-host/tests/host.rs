@@ -278,49 +278,6 @@ async fn a_database_that_restarts_is_missed_and_found_again() {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_away_is_mended_when_it_is_back() {
-    let Some(mut rig) = Rig::shaped("host-vsw").await else { return };
-    rig.vsctl(&["add-port", "br-int", "web-1", "--", "set", "interface", "web-1", "type=internal"]);
-    rig.vsctl(&["set", "interface", "web-1", "external_ids:iface-id=web-1"]);
-    let before = rig.interfaces(|found| found.first().is_some_and(|one| one.ofport.is_some())).await;
-    rig.hypervisor.appctl(&["exit"]).unwrap();
-    rig.vsctl(&["--no-wait", "del-port", "br-int", "bh-vxlan"]);
-    // The database is mended at once; that is not enough.
-    timeout(PATIENCE, async {
-        while !rig.vsctl(&["list-ports", "br-int"]).contains("bh-vxlan") {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("the tunnel does not come back");
-    while let Ok(from) = rig.reports.try_recv() {
-        assert!(!matches!(from.report, HostReport::Shaped { .. }), "nobody has carried it out: {from:?}");
-    }
-
-    let dir = rig.hypervisor.dir().to_owned();
-    let path = |file: &str| dir.join(file).to_string_lossy().into_owned();
-    let mut switch = Command::new("ip");
-    switch.args(["netns", "exec", rig.hypervisor.namespace().name(), "ovs-vswitchd", &rig.hypervisor.ovsdb()]);
-    switch.args([format!("--unixctl={}", path("vs.ctl")), "-vconsole:off".into()]);
-    for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
-        switch.env(variable, &dir);
-    }
-    rig.lab.program("vswitchd-again", switch).unwrap();
-    loop {
-        match rig.report().await {
-            HostReport::Shaped { repaired } => {
-                assert_eq!(repaired, ["tunnel port bh-vxlan was missing"]);
-                break;
-            }
-            // A machine so busy that it took more than 10 s.
-            HostReport::Unable(why) => assert!(why.contains("is it running?"), "{why}"),
-            _ => {}
-        }
-    }
-    assert_eq!(rig.vsctl(&["get", "interface", "web-1", "ofport"]), before[0].ofport.unwrap().to_string());
-}
-
-#[tokio::test]
 async fn what_is_plugged_in_and_out_is_told() {
     let Some(mut rig) = Rig::shaped("host-plug").await else { return };
     let plug = |port: &str, ids: &[&str]| {

@@ -1,7 +1,7 @@
 //! What the compiler keeps beside its programs, after changes and after refused ones.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use super::*;
+use super::{places::attached, *};
 use bulkhead_policy::arbitrary::{state, steps, try_apply};
 use proptest::prelude::*;
 

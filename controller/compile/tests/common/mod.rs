@@ -8,7 +8,7 @@ use bulkhead_pipeline::{Field, Memory, Outcome, Packet, Tracker, Walk, conn, eth
 use bulkhead_policy::{Change, State};
 use bulkhead_topology::{Mac, Name, Port};
 use bulkhead_types::{Format, read};
-use std::{fmt::Write, net::Ipv4Addr};
+use std::{fmt::Write, fs, net::Ipv4Addr, path::Path};
 
 /// The switch of [`fabric`].
 pub const SWITCH: &str = "hv1";
@@ -140,4 +140,15 @@ pub fn difference(before: &str, after: &str) -> String {
         let _ = writeln!(out, "+ {line}");
     }
     out
+}
+
+/// Holds what was found against a file of `goldens`; `UPDATE_GOLDEN=1` writes it anew.
+pub fn golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, found).unwrap();
+        return;
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == found, "{name} differs (UPDATE_GOLDEN=1 writes it anew):\n{}", difference(&kept, found));
 }

@@ -1,0 +1,86 @@
+//! What an interface that is plugged in on another switch needs on this one.
+
+use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, overlay, solicitations, src, to};
+use crate::TooLarge;
+use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype};
+use bulkhead_policy::{model::Interface, overlay::Tunnel};
+use bulkhead_topology::Name;
+use std::net::IpAddr;
+
+/// Its entries: a constant number for each address.
+pub(super) fn interface(
+    e: &mut Entries,
+    here: &Here<'_>,
+    workload: &Name,
+    interface: &Interface,
+    identity: u32,
+    at: Option<&Name>,
+) -> Result<(), TooLarge> {
+    let uplink = here.uplinks().next().is_some();
+    let tunnel = at.and_then(|at| Some((at, here.fabric.tunnel(here.network, here.switch, at)?)));
+    if uplink || (tunnel.is_none() && here.way_out().is_some()) {
+        for address in &interface.ips {
+            here.not_outside(e, *address, Builtin::Locate);
+        }
+    }
+    let Some((at, tunnel)) = tunnel else { return Ok(()) };
+    fits(here, workload, identity, at, &tunnel)?;
+    let is_way_out = here.is_way_out_of(at);
+    for address in &interface.ips {
+        // With outsiders it speaks by one uplink: those of others would answer for it a second time.
+        let asker = |m: Match| if uplink && !is_way_out { here.inside(m) } else { here.within(m) };
+        answer(e, asker, interface.mac, *address);
+        let sender = |m: Match| {
+            if uplink && !is_way_out { here.inside(m) } else { here.within(m).with(Field::FromTunnel, 0u8) }
+        };
+        let found =
+            [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
+        let found = found.into_iter().chain(here.enter(&tunnel)).collect();
+        e.add(Stage::Locate, 100, sender(dst(*address)), found, to(Stage::Track), Builtin::Locate);
+        believe(e, 100, here.behind(&tunnel, identity, src(*address)), identity);
+    }
+    if is_way_out {
+        by_this_uplink(e, here, interface, identity, &tunnel);
+    }
+    Ok(())
+}
+
+/// A packet's source identity is that of the row which it fits, and never what its header says.
+fn believe(e: &mut Entries, priority: u16, row: Match, identity: u32) {
+    let set = vec![Action::Set(Field::SrcId, identity.into())];
+    e.add(Stage::Antispoof, priority, row, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
+}
+
+/// What the interface asks outsiders, and their answers.
+fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u32, tunnel: &Tunnel) {
+    let mac = interface.mac;
+    let own = |m: Match| here.behind(tunnel, identity, m).with(Field::EthSrc, mac.to_bits());
+    for address in &interface.ips {
+        if let IpAddr::V4(v4) = address {
+            let arp = ip(ethertype::ARP).with(Field::ArpSha, mac.to_bits()).with(Field::ArpSpa, v4.to_bits());
+            believe(e, 100, own(arp), identity);
+        }
+    }
+    for solicit in solicitations(own, mac, &interface.ips) {
+        believe(e, 102, solicit, identity);
+    }
+    for question in dhcp(own, mac) {
+        believe(e, 100, question, identity);
+    }
+    answers_from_outside(e, here, mac, &here.enter(tunnel), to(Stage::Fit));
+}
+
+/// An identity is never cut to what a header has room for.
+fn fits(here: &Here<'_>, workload: &Name, identity: u32, at: &Name, tunnel: &Tunnel) -> Result<(), TooLarge> {
+    let limit = match overlay::header(tunnel.kind) {
+        (_, Some(field)) => field.full_mask() as u64,
+        (_, None) => return Ok(()),
+    };
+    if u64::from(identity) <= limit {
+        return Ok(());
+    }
+    let (network, switch) = (&here.network.name, here.switch);
+    let what =
+        format!("identity of workload {workload} of network {network} in tunnels from switch {at} to switch {switch}");
+    Err(TooLarge { what, size: identity.into(), limit })
+}

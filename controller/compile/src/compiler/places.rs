@@ -1,0 +1,292 @@
+//! Switches, networks, and where workloads are plugged in: what is at which place, and which places a change concerns.
+
+use super::Compiler;
+use crate::{TooLarge, dirty::Dirty, numbers::Numbered, switch::Unit};
+use bulkhead_policy::model::{Attachment, Host, Network, Switch, Workload};
+use bulkhead_topology::Name;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+impl Compiler {
+    pub(super) fn set_switch(&mut self, name: &Name, new: Option<&Arc<Switch>>, dirty: &mut Dirty) {
+        let old = match new {
+            Some(new) => self.fabric.switches.insert(name.clone(), new.clone()),
+            None => self.fabric.switches.remove(name),
+        };
+        let reached = |switch: &Arc<Switch>| (switch.vtep, switch.driver.clone());
+        if old.as_ref().map(reached) != new.map(reached) {
+            self.reached_otherwise(name, dirty);
+        }
+        if new.is_none() {
+            let gone = self.switches.remove(name);
+            for (rule, _) in gone.iter().flat_map(|switch| switch.rules.keys()) {
+                self.off(*rule, name);
+            }
+        } else if old.is_none() {
+            self.switches.insert(name.clone(), Default::default());
+            dirty.unit(name, Unit::Pipeline);
+            for identity in self.locals.get(name).into_iter().flatten() {
+                self.local_changed(name, *identity, dirty);
+            }
+        }
+    }
+
+    /// A switch came, went, or is reached by tunnels otherwise than before.
+    fn reached_otherwise(&self, switch: &Name, dirty: &mut Dirty) {
+        dirty.unit(switch, Unit::Overlay);
+        let plugged = self.plugged.get(switch);
+        let networks =
+            plugged.into_iter().flatten().filter_map(|name| self.workloads.get(name)).map(|(w, _)| &w.network);
+        let uplinked = self.uplinked.get(switch).into_iter().flatten();
+        for network in networks.chain(uplinked).collect::<BTreeSet<_>>() {
+            // What is for nobody inside may leave another way, from anywhere.
+            let all = self.uplinked.get(switch).is_some_and(|networks| networks.contains(network));
+            let places: Vec<&Name> = self.fabric.present(network).collect();
+            for place in &places {
+                dirty.unit(place, Unit::Network(network.clone()));
+            }
+            for workload in self.members.get(network).into_iter().flatten() {
+                let near = all || plugged.is_some_and(|plugged| plugged.contains(workload));
+                let places = if near { &places[..] } else { std::slice::from_ref(&switch) };
+                for place in places {
+                    dirty.unit(place, Unit::Workload(workload.clone()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn set_network(
+        &mut self,
+        name: &Name,
+        new: Option<&Arc<Network>>,
+        dirty: &mut Dirty,
+    ) -> Result<(), TooLarge> {
+        // Numbers may be used up: nothing is touched before they are there.
+        let number = new.map(|_| self.numbers.of(Numbered::Network, name.as_str())).transpose()?;
+        let old = match new.cloned().zip(number) {
+            Some((network, number)) => {
+                self.network_names.insert(number, name.clone());
+                self.networks.insert(name.clone(), (network, number))
+            }
+            None => self.networks.remove(name),
+        };
+        if let (Some((_, number)), None) = (&old, new) {
+            self.network_names.remove(number);
+        }
+        let old = old.as_ref().map(|(network, _)| network);
+        let places = |this: &Self| this.fabric.present(name).cloned().collect::<BTreeSet<Name>>();
+        let mut concerned = places(self);
+        let ends = |network: Option<&Arc<Network>>| -> BTreeSet<Attachment> {
+            network.into_iter().flat_map(|network| &network.uplinks).map(|uplink| uplink.at.clone()).collect()
+        };
+        let (before, after) = (ends(old), ends(new));
+        let mut crowded = Vec::new();
+        for at in before.difference(&after) {
+            crowded.extend(self.fabric.free(at));
+            self.fabric.exit(name, &at.switch);
+            if after.iter().all(|other| other.switch != at.switch) {
+                leave(&mut self.uplinked, &at.switch, name);
+            }
+        }
+        for at in after.difference(&before) {
+            crowded.extend(self.fabric.take(at));
+            self.fabric.enter(name, &at.switch);
+            self.uplinked.entry(at.switch.clone()).or_default().insert(name.clone());
+        }
+        concerned.extend(places(self));
+        for place in &concerned {
+            dirty.unit(place, Unit::Network(name.clone()));
+        }
+        // A network's own number is in every entry of its workloads, and so is how packets leave a switch. Whatever else
+        // of a network comes to stand in its workloads' entries has to be compared here too.
+        let carried = |network: Option<&Arc<Network>>| network.map(|n| (n.vni, n.encap, n.uplinks.clone()));
+        let carried = carried(old) != carried(new);
+        let default = old.map(|n| n.default_action) != new.map(|n| n.default_action);
+        if carried || default {
+            for workload in self.members.get(name).into_iter().flatten() {
+                let Some((found, identity)) = self.workloads.get(workload) else { continue };
+                for place in concerned.iter().filter(|_| carried) {
+                    dirty.unit(place, Unit::Workload(workload.clone()));
+                }
+                for place in attached(found).filter(|_| default) {
+                    self.default_changed(place, *identity, dirty);
+                }
+            }
+        }
+        self.plug_again(crowded, dirty)
+    }
+
+    pub(super) fn set_host(&mut self, name: &Name, new: Option<&Arc<Host>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let mtu = |host: Option<&Arc<Host>>| host.and_then(|host| host.underlay_mtu);
+        let old = self.fabric.hosts.get(name);
+        if mtu(old) != mtu(new) {
+            dirty.unit(name, Unit::Overlay);
+        }
+        let first = old.is_none() && new.is_some();
+        let mut concerned = self.fabric.see(name, new);
+        if first {
+            for at in self.named_ports(name) {
+                concerned.extend(self.fabric.take(&at));
+            }
+        }
+        self.plug_again(concerned, dirty)
+    }
+
+    /// The ports of a switch that workloads' documents and uplinks name.
+    fn named_ports(&self, switch: &Name) -> Vec<Attachment> {
+        let plugged = self.plugged.get(switch).into_iter().flatten().filter_map(|name| self.written(name));
+        let plugged = plugged.flat_map(|workload| written_ports(workload)).cloned();
+        let networks = self.uplinked.get(switch).into_iter().flatten().filter_map(|name| self.networks.get(name));
+        let uplinks = networks.flat_map(|(network, _)| {
+            let ports: BTreeSet<Attachment> = network.uplinks.iter().map(|uplink| uplink.at.clone()).collect();
+            ports
+        });
+        plugged.chain(uplinks).filter(|at| at.switch == *switch).collect()
+    }
+
+    /// A workload as its document says.
+    pub(super) fn written(&self, name: &Name) -> Option<&Arc<Workload>> {
+        self.written.get(name).or_else(|| self.workloads.get(name).map(|(workload, _)| workload))
+    }
+
+    pub(super) fn set_workload(
+        &mut self,
+        name: &Name,
+        new: Option<&Arc<Workload>>,
+        dirty: &mut Dirty,
+    ) -> Result<(), TooLarge> {
+        let ports = |workload: Option<&Arc<Workload>>| -> BTreeSet<Attachment> {
+            workload.into_iter().flat_map(|workload| written_ports(workload)).cloned().collect()
+        };
+        let (before, after) = (ports(self.written(name)), ports(new));
+        let mut crowded = self.name_ports(&before, &after);
+        if let Err(refused) = self.plug_as_written(name, new, dirty) {
+            self.name_ports(&after, &before);
+            return Err(refused);
+        }
+        crowded.retain(|other| other != name);
+        self.plug_again(crowded, dirty)
+    }
+
+    /// A document names other ports than before; who was seen at one of them.
+    fn name_ports(&mut self, before: &BTreeSet<Attachment>, after: &BTreeSet<Attachment>) -> Vec<Name> {
+        let freed: Vec<Name> = before.difference(after).filter_map(|at| self.fabric.free(at)).collect();
+        let taken = after.difference(before).filter_map(|at| self.fabric.take(at));
+        freed.into_iter().chain(taken).collect()
+    }
+
+    /// Looks again where workloads are plugged in.
+    fn plug_again(&mut self, names: Vec<Name>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        for name in names {
+            if let Some(written) = self.written(&name).cloned() {
+                self.plug_as_written(&name, Some(&written), dirty)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn plug_as_written(
+        &mut self,
+        name: &Name,
+        written: Option<&Arc<Workload>>,
+        dirty: &mut Dirty,
+    ) -> Result<(), TooLarge> {
+        match written.and_then(|written| Some((written, Arc::new(self.fabric.plugged(written)?)))) {
+            Some((written, plugged)) => {
+                self.plug(name, Some(&plugged), dirty)?;
+                self.written.insert(name.clone(), written.clone());
+            }
+            None => {
+                self.plug(name, written, dirty)?;
+                self.written.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// A workload is plugged in as this says.
+    pub(super) fn plug(&mut self, name: &Name, new: Option<&Arc<Workload>>, dirty: &mut Dirty) -> Result<(), TooLarge> {
+        let identity = new.map(|workload| self.identity(name, workload, dirty)).transpose()?;
+        let new = new.zip(identity).map(|(workload, identity)| (workload.clone(), identity));
+        if new.as_ref() == self.workloads.get(name) {
+            return Ok(());
+        }
+        if let Some((workload, identity)) = &new {
+            for switch in attached(workload) {
+                self.count(switch, *identity, 1, dirty);
+            }
+        }
+        let old = match new.clone() {
+            Some(new) => self.workloads.insert(name.clone(), new),
+            None => self.workloads.remove(name),
+        };
+        // A network may be present on more switches now, or on fewer: there, everything about it comes or goes.
+        let mut moved: BTreeSet<(&Name, &Name)> = BTreeSet::new();
+        let of = |workload: &Option<(Arc<Workload>, u32)>| workload.as_ref().map(|(workload, _)| workload.clone());
+        let (before, after) = (of(&old), of(&new));
+        self.everywhere(name, before.as_deref(), dirty);
+        for (workload, by) in after.iter().map(|w| (w, true)).chain(before.iter().map(|w| (w, false))) {
+            for switch in attached(workload) {
+                let network = &workload.network;
+                if if by { self.fabric.enter(network, switch) } else { self.fabric.exit(network, switch) } {
+                    moved.insert((network, switch));
+                }
+            }
+        }
+        if let Some((workload, identity)) = &old {
+            for switch in attached(workload) {
+                self.count(switch, *identity, -1, dirty);
+            }
+            if new.as_ref().is_none_or(|(_, now)| now != identity) {
+                self.leave(name, *identity, dirty);
+            }
+            leave(&mut self.members, &workload.network, name);
+            for switch in attached(workload) {
+                leave(&mut self.plugged, switch, name);
+            }
+        }
+        if let Some((workload, _)) = &new {
+            self.members.entry(workload.network.clone()).or_default().insert(name.clone());
+            for switch in attached(workload) {
+                self.plugged.entry(switch.clone()).or_default().insert(name.clone());
+            }
+        }
+        self.everywhere(name, after.as_deref(), dirty);
+        for (network, switch) in moved.into_iter().filter(|(_, switch)| self.switches.contains_key(*switch)) {
+            dirty.unit(switch, Unit::Network(network.clone()));
+            for member in self.members.get(network).into_iter().flatten() {
+                dirty.unit(switch, Unit::Workload(member.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A workload is dirty wherever its network is present.
+    fn everywhere(&self, name: &Name, workload: Option<&Workload>, dirty: &mut Dirty) {
+        for place in workload.into_iter().flat_map(|workload| self.fabric.present(&workload.network)) {
+            dirty.unit(place, Unit::Workload(name.clone()));
+        }
+    }
+}
+
+/// The ports that a workload's document names.
+fn written_ports(workload: &Workload) -> impl Iterator<Item = &Attachment> {
+    workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref())
+}
+
+/// The switches that a workload's interfaces are plugged into, one item an interface.
+pub(super) fn attached(workload: &Workload) -> impl Iterator<Item = &Name> {
+    workload.interfaces.iter().filter_map(|interface| interface.attachment.as_ref()).map(|at| &at.switch)
+}
+
+/// Takes a name out of a set of names, and an empty set out of the map.
+pub(super) fn leave(sets: &mut BTreeMap<Name, BTreeSet<Name>>, of: &Name, name: &Name) {
+    if let Some(names) = sets.get_mut(of) {
+        names.remove(name);
+        if names.is_empty() {
+            sets.remove(of);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A packet's way over a fabric, from the port that it comes in by to the one that it leaves by.
+
+// Every test file uses a part of it.
+#![allow(dead_code)]
+
+use bulkhead_compile::Compiler;
+use bulkhead_pipeline::{
+    Field, Memory, Outcome, Packet, Step, Tracker, Walk, ethertype, ip_proto,
+    overlay::{Tunnel, arrive},
+    vlan, walk,
+};
+use bulkhead_policy::{
+    Flow, Service, State,
+    model::{Attachment, Direction, Interface, Network, Switch, Workload},
+    overlay::tunnel,
+};
+use bulkhead_topology::Name;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A source port that nothing is said about.
+const EPHEMERAL: u16 = 40_000;
+
+/// A tracker that gives every packet the same answer.
+pub struct Fixed(pub u128);
+
+impl Tracker for Fixed {
+    fn track(&mut self, _: u16, _: &Packet) -> (u128, Memory) {
+        (self.0, Memory::default())
+    }
+    fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
+}
+
+/// Where a packet of a flow enters or leaves a switch.
+#[derive(Debug)]
+pub struct Place {
+    pub at: Attachment,
+    pub vlan: u16,
+    pub mac: u64,
+}
+
+pub fn interface(workload: &Workload, ip: IpAddr) -> Option<&Interface> {
+    workload.interfaces.iter().find(|interface| interface.ips.contains(&ip))
+}
+
+pub fn workload<'a>(state: &'a State, name: Option<&Name>) -> Option<&'a Workload> {
+    name.and_then(|name| state.workloads.get(name)).map(|workload| &**workload)
+}
+
+/// Whether packets of a network get from one switch to another, or stay on one.
+fn linked(state: &State, network: &Network, a: &Name, b: &Name) -> bool {
+    match (state.switches.get(a), state.switches.get(b)) {
+        (Some(from), Some(to)) => a == b || tunnel(network, from, to).is_some(),
+        _ => false,
+    }
+}
+
+/// Where outsiders are found from a switch: at its own first uplink, or the first of a switch that it reaches.
+pub fn way_out(state: &State, network: &Network, switch: &Name) -> Option<Place> {
+    let own = network.uplinks.iter().find(|uplink| uplink.at.switch == *switch);
+    let other = || network.uplinks.iter().find(|uplink| linked(state, network, switch, &uplink.at.switch));
+    own.or_else(other).map(|uplink| Place { at: uplink.at.clone(), vlan: uplink.vlan, mac: 0x0600_0000_0001 })
+}
+
+/// The places where a flow enters and leaves, if there are any.
+pub fn places(state: &State, flow: &Flow) -> Option<[Place; 2]> {
+    let network = state.networks.get(&flow.network)?;
+    let (from, to) = (workload(state, flow.from.workload.as_ref()), workload(state, flow.to.workload.as_ref()));
+    if from.is_some() && flow.from.workload == flow.to.workload {
+        return None;
+    }
+    let inside = |workload: &Workload, ip| {
+        let interface = interface(workload, ip)?;
+        Some(Place { at: state.attachment(workload, interface)?, vlan: 0, mac: interface.mac.to_bits() })
+    };
+    let ends = match (from, to) {
+        (Some(from), Some(to)) => [inside(from, flow.from.ip)?, inside(to, flow.to.ip)?],
+        (Some(from), None) => {
+            let from = inside(from, flow.from.ip)?;
+            let out = way_out(state, network, &from.at.switch)?;
+            [from, out]
+        }
+        (None, Some(to)) => {
+            let to = inside(to, flow.to.ip)?;
+            [way_out(state, network, &to.at.switch)?, to]
+        }
+        (None, None) => return None,
+    };
+    // A subnet's broadcast address is nobody's, and a gateway's is no outsider's.
+    let nobody = |ip: IpAddr| {
+        let ends = |net: &bulkhead_topology::IpNet| {
+            let (bits, mask) = net.to_bits();
+            net.contains(ip) && matches!(ip, IpAddr::V4(v4) if u128::from(v4.to_bits()) == bits | !mask & 0xffff_ffff)
+        };
+        network.subnets.iter().any(ends) || network.gateways.contains(&ip)
+    };
+    (!nobody(flow.to.ip) && !nobody(flow.from.ip) && state.switches.contains_key(&ends[0].at.switch)).then_some(ends)
+}
+
+/// Whether there is a way between the two places.
+pub fn connected(state: &State, flow: &Flow, [from, to]: &[Place; 2]) -> bool {
+    let network = &state.networks[&flow.network];
+    linked(state, network, &from.at.switch, &to.at.switch)
+}
+
+/// What became of a packet on each switch that it came to.
+#[derive(Debug)]
+pub struct Journey<'a> {
+    pub walks: Vec<Walk<'a>>,
+    /// The switch that it came to last.
+    pub switch: Name,
+    /// Where its destination is.
+    to: Name,
+}
+
+impl<'a> Journey<'a> {
+    pub fn outcome(&self) -> &Outcome {
+        &self.walks.last().unwrap().outcome
+    }
+
+    pub fn is_delivered(&self) -> bool {
+        matches!(self.outcome(), Outcome::Delivered { port, .. } if Tunnel::of(port).is_none())
+    }
+
+    /// Whether it left at a place, with the place's tag.
+    pub fn is_at(&self, place: &Place) -> bool {
+        let Outcome::Delivered { port, packet } = self.outcome() else { return false };
+        self.switch == place.at.switch && *port == place.at.port && packet.get(Field::Vlan) == Some(tag(place))
+    }
+
+    /// The walk on the switch that judges a side, if it got there.
+    pub fn side(&self, direction: Direction) -> Option<&Walk<'a>> {
+        match direction {
+            Direction::Egress => self.walks.first(),
+            Direction::Ingress => self.walks.last().filter(|_| self.switch == self.to),
+        }
+    }
+
+    pub fn steps(&self) -> impl Iterator<Item = &Step<'a>> {
+        self.walks.iter().flat_map(|walk| &walk.steps)
+    }
+}
+
+/// The switch that a packet goes to which left by an overlay port.
+fn far<'a>(state: &'a State, packet: &Packet) -> Option<&'a Switch> {
+    let to = match (packet.value(Field::TunDst4), packet.value(Field::TunDst6)) {
+        (v4, 0) => IpAddr::V4(Ipv4Addr::from(v4 as u32)),
+        (0, v6) => IpAddr::V6(Ipv6Addr::from(v6)),
+        both => panic!("two ends: {both:?}"),
+    };
+    state.switches.values().find(|switch| switch.vtep == Some(to)).map(|switch| &**switch)
+}
+
+/// Sends a packet on its way between two places; every tracker on it says `conn`.
+pub fn travel<'a>(
+    state: &State,
+    compiler: &'a Compiler,
+    [from, to]: [&Place; 2],
+    conn: u128,
+    packet: Packet,
+) -> Journey<'a> {
+    over(state, compiler, &from.at.switch, &to.at.switch, conn, packet)
+}
+
+/// Sends a packet on its way from a switch.
+pub fn over<'a>(
+    state: &State,
+    compiler: &'a Compiler,
+    from: &Name,
+    to: &Name,
+    conn: u128,
+    mut packet: Packet,
+) -> Journey<'a> {
+    let mut journey = Journey { walks: Vec::new(), switch: from.clone(), to: to.clone() };
+    loop {
+        let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn), packet);
+        let outcome = found.outcome.clone();
+        journey.walks.push(found);
+        let Outcome::Delivered { port, packet: sent } = outcome else { return journey };
+        if Tunnel::of(&port).is_none() {
+            return journey;
+        }
+        assert!(journey.walks.len() < 2, "from tunnel to tunnel: {journey:#?}");
+        let Some(next) = far(state, &sent) else { return journey };
+        packet = arrive(&sent, port, state.switches[&journey.switch].vtep.unwrap());
+        journey.switch = next.name.clone();
+    }
+}
+
+/// What [`Field::Vlan`] is there.
+pub fn tag(place: &Place) -> u128 {
+    if place.vlan == 0 { 0 } else { vlan::PRESENT | u128::from(place.vlan) }
+}
+
+/// A packet of a flow: its first one, or (`reply`) the first answer to it; `None` if nothing answers it.
+pub fn packet(flow: &Flow, [from, to]: &[Place; 2], reply: bool) -> Option<Packet> {
+    let (from, to, source, destination) = match reply {
+        false => (from, to, flow.from.ip, flow.to.ip),
+        true => (to, from, flow.to.ip, flow.from.ip),
+    };
+    let mut packet = Packet::new(from.at.port.clone())
+        .with(Field::EthSrc, from.mac)
+        .with(Field::EthDst, to.mac)
+        .with(Field::Vlan, tag(from))
+        .with(Field::IpFrag, 0u8)
+        .with(Field::IpTtl, 64u8)
+        .with(Field::IpProto, flow.service.protocol());
+    match (source, destination) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            packet.set(Field::EthType, ethertype::IPV4);
+            packet.set(Field::Ipv4Src, a.to_bits().into());
+            packet.set(Field::Ipv4Dst, b.to_bits().into());
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            packet.set(Field::EthType, ethertype::IPV6);
+            packet.set(Field::Ipv6Src, a.to_bits());
+            packet.set(Field::Ipv6Dst, b.to_bits());
+        }
+        _ => return None,
+    }
+    match flow.service {
+        Service::Port { port, .. } => {
+            let (a, b) = if reply { (port, EPHEMERAL) } else { (EPHEMERAL, port) };
+            packet.set(Field::L4Src, a.into());
+            packet.set(Field::L4Dst, b.into());
+        }
+        Service::Icmp { protocol, icmp_type, code } => {
+            let icmp_type = match (u128::from(protocol), icmp_type, code, reply) {
+                (_, kind, _, false) => kind,
+                (ip_proto::ICMP, 8, 0, true) => 0,
+                (ip_proto::ICMP, 13, 0, true) => 14,
+                (ip_proto::ICMPV6, 128, 0, true) => 129,
+                _ => return None,
+            };
+            packet.set(Field::IcmpType, icmp_type.into());
+            packet.set(Field::IcmpCode, code.into());
+        }
+        Service::Protocol(_) => {}
+    }
+    Some(packet)
+}
