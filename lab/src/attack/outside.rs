@@ -23,7 +23,7 @@ const NO_NETWORK: [u32; 2] = [0, 0x00ff_ffff];
 /// The source port of everything.
 const SOURCE_PORT: u16 = 50_000;
 
-/// IP protocols and lengths that tell a hypervisor's own packets (RFC 791, RFC 8200).
+/// IP protocols of a hypervisor's own packets.
 const UDP: u8 = 17;
 const ICMP: [u8; 2] = [1, 58];
 
@@ -129,7 +129,7 @@ pub(super) fn own(site: &Site, host: &str, frame: &[u8]) -> bool {
     };
     let (source, protocol, port) = match vtep {
         IpAddr::V4(_) => (26..30, frame.get(23), 36..38),
-        IpAddr::V6(_) => (26_usize.saturating_sub(4)..38, frame.get(20), 56..58),
+        IpAddr::V6(_) => (22..38, frame.get(20), 56..58),
     };
     let octets = match vtep {
         IpAddr::V4(ip) => ip.octets().to_vec(),
