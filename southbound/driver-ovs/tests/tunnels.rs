@@ -3,13 +3,14 @@
 
 use bulkhead_dataplane::{Address, Command, FromSwitch, Probe, Report, ToDrivers};
 use bulkhead_driver_ovs::driver;
-use bulkhead_lab::{Fabric, Scenario, Wire, hypervisor::BRIDGE, workload::INTERFACE};
+use bulkhead_lab::{Daemon, End, Fabric, Scenario, Wire, hypervisor::BRIDGE, workload::INTERFACE};
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Output, Program, Stage, conn, ethertype, ip_proto,
     overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, Tunnel},
 };
 use bulkhead_topology::{DatapathId, Name, Port};
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -81,7 +82,9 @@ impl Pair {
             let (switch, address) = (pair.names[at].clone(), Address::Datapath(DatapathId(datapath)));
             pair.commands.send(ToDrivers::Attach { switch, address, attachment: 1 }).await.unwrap();
         }
-        pair.fabric.set_controller(address).unwrap();
+        for hypervisor in pair.fabric.hypervisors() {
+            hypervisor.set_controller(address).unwrap();
+        }
         for _ in 0..2 {
             let FromSwitch { switch, report: Report::Connected { session, .. }, .. } = pair.report().await else {
                 panic!("not connected")
@@ -310,4 +313,37 @@ async fn over_an_ipv4_underlay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_an_ipv6_underlay() {
     everything(["fd00:31::1", "fd00:31::2"]).await;
+}
+
+/// With its entries it forgets what they need: the option, and where its neighbours are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_that_starts_anew_is_told_of_the_option_again() {
+    let Some(mut pair) = Pair::start(["172.31.0.1", "172.31.0.2"]).await else { return };
+    for at in [0, 1] {
+        let entries = program(at, pair.vteps);
+        pair.apply(at, entries).await;
+    }
+    let sent = udp(b(Tunnel::Geneve), 80, 64, 100);
+    let same = |frame: &[u8]| frame.len() == 100 && frame.get(26..) == Some(&sent[26..]);
+    assert!(pair.exchange(0, &sent, 1, same).is_some());
+    pair.fabric.restart("hv2", Daemon::Switch, End::Crash).unwrap();
+    let there = |ports: &BTreeSet<Port>| {
+        [name("b"), Tunnel::Geneve.port(), Tunnel::Vxlan.port()].iter().all(|port| ports.contains(port))
+    };
+    loop {
+        match pair.report().await.report {
+            Report::Connected { session, ports, .. } => {
+                pair.sessions[1] = session;
+                if there(&ports) {
+                    break;
+                }
+            }
+            Report::Ports(ports) if there(&ports) => break,
+            Report::Ports(_) | Report::Disconnected(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!pair.fabric.hypervisor("hv2").unwrap().flows().unwrap().iter().any(|flow| flow.contains("tun_metadata0")));
+    pair.apply(1, program(1, pair.vteps)).await;
+    assert!(pair.exchange(0, &sent, 1, same).is_some());
 }
