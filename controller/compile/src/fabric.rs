@@ -21,6 +21,8 @@ pub(crate) struct Fabric {
     taken: BTreeMap<Name, BTreeMap<Port, u32>>,
     /// Interfaces and uplinks of each network on each switch, declared or not.
     present: BTreeMap<Name, BTreeMap<Name, u32>>,
+    /// Grows whenever there may be other tunnels: a network came to a switch or left one, or one of them changed.
+    pub moves: u64,
 }
 
 /// Where what is for nobody inside leaves a switch.
@@ -64,6 +66,7 @@ impl Fabric {
     pub fn enter(&mut self, network: &Name, switch: &Name) -> bool {
         let count = self.present.entry(network.clone()).or_default().entry(switch.clone()).or_default();
         *count += 1;
+        self.moves += u64::from(*count == 1);
         *count == 1
     }
 
@@ -74,6 +77,7 @@ impl Fabric {
         if on.is_empty() {
             self.present.remove(network);
         }
+        self.moves += u64::from(last);
         last
     }
 

@@ -3,16 +3,13 @@
 use crate::{hits::hits, trace::trace};
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{Key, model::Driver};
-use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, What};
+use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization, RuleHits,
-    StatusAnswer, SwitchStatus, TraceAnswer,
+    StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
 };
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A way to the running controller.
 #[derive(Debug, Clone)]
@@ -77,13 +74,15 @@ impl Backend for Controller {
     }
 
     async fn status(&self) -> StatusAnswer {
-        let kept = self.handle.read(|accepted| accepted.state.switches.values().any(|switch| switch.ovsdb.is_some()));
-        let mut hosts = match kept {
-            true => self.handle.look(bulkhead_runtime::Core::hosts).await.unwrap_or_default(),
-            false => BTreeMap::new(),
-        };
+        let looked = self.handle.look(|core| (core.hosts(), core.tunnels())).await;
+        let (mut hosts, mut tunnels) = looked.unwrap_or_default();
         let switches = self.handle.switches().into_iter();
-        let switches = switches.map(|(name, view)| status(&name, view, hosts.remove(&name))).collect();
+        let switches = switches
+            .map(|(name, view)| {
+                let tunnels = tunnels.remove(&name).unwrap_or_default();
+                status(&name, view, hosts.remove(&name), tunnels)
+            })
+            .collect();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
             ports: ports as u64,
@@ -138,6 +137,15 @@ fn applied(outcome: Outcome, dry_run: bool) -> Applied {
     }
 }
 
+fn tunnel(view: TunnelView) -> TunnelStatus {
+    let state = match view.state {
+        TunnelState::Unknown => "unknown",
+        TunnelState::Up => "up",
+        TunnelState::Down => "down",
+    };
+    TunnelStatus { to: view.to.to_string(), port: view.port.into(), vtep: view.far.to_string(), state: state.into() }
+}
+
 fn host(view: HostView) -> HostStatus {
     let quarantined = view.quarantined.into_iter().map(|found| QuarantinedInterface {
         port: found.port,
@@ -159,7 +167,7 @@ fn host(view: HostView) -> HostStatus {
     }
 }
 
-fn status(name: &Name, view: SwitchView, kept: Option<HostView>) -> SwitchStatus {
+fn status(name: &Name, view: SwitchView, kept: Option<HostView>, tunnels: Vec<TunnelView>) -> SwitchStatus {
     let progress = view.progress;
     let (driver, unsupported) = match view.driver {
         Driver::Openflow(_) => ("openflow", ""),
@@ -178,6 +186,7 @@ fn status(name: &Name, view: SwitchView, kept: Option<HostView>) -> SwitchStatus
         missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
         drift: progress.drift as u64,
         last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
+        tunnels: tunnels.into_iter().map(tunnel).collect(),
         host: kept.map(host),
         masks: None,
     }

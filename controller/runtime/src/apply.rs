@@ -196,6 +196,7 @@ impl Core {
         if forward.iter().any(|change| matches!(change.key.kind, Kind::Switch | Kind::Network)) {
             self.keep_hosts();
         }
+        self.find_tunnels(now);
         Ok(outcome)
     }
 

@@ -7,6 +7,7 @@ use crate::{
     flow_log,
     hosts::{HostView, Hosts, Keeper},
     metrics::Totals,
+    tunnels::{TunnelView, Tunnels},
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
 use bulkhead_dataplane::{FromSwitch, Report, host::FromHost};
@@ -90,6 +91,9 @@ pub struct Core {
     pub(crate) log_budget: flow_log::Budget,
     keeper: Option<Keeper>,
     hosts: Hosts,
+    tunnels: Tunnels,
+    /// What [`Compiler::moves`] was when the tunnels were looked at.
+    moves: u64,
     pub(crate) totals: Arc<Mutex<Totals>>,
 }
 
@@ -122,11 +126,14 @@ impl Core {
             log_budget: flow_log::Budget::default(),
             keeper,
             hosts: Hosts::default(),
+            tunnels: Tunnels::default(),
+            moves: 0,
             totals: Arc::default(),
         };
         core.remember(compiled.numbers);
         core.forget();
         core.attach_all();
+        core.find_tunnels(Duration::ZERO);
         Ok(core)
     }
 
@@ -183,7 +190,20 @@ impl Core {
                 flow_log::write(self, &report.switch, logged, missed);
             }
         }
+        match &report.report {
+            Report::Probed { token, from } => self.tunnels.heard(&report.switch, *token, *from),
+            Report::Connected { .. } => self.tunnels.connected(now),
+            _ => {}
+        }
         self.fabric.report(report, &self.compiler, now);
+    }
+
+    /// Looks at which tunnels there are, if that may have changed.
+    pub(crate) fn find_tunnels(&mut self, now: Duration) {
+        if self.moves != self.compiler.moves() {
+            self.moves = self.compiler.moves();
+            self.tunnels.set(self.compiler.tunnels(), now);
+        }
     }
 
     /// Takes in what the keeper of hosts reports. [`Self::observe`] follows.
@@ -220,14 +240,23 @@ impl Core {
         self.hosts.views(&self.shared.read().state)
     }
 
+    /// Every tunnel by the switch that it begins at, as operators see it.
+    pub fn tunnels(&self) -> BTreeMap<Name, Vec<TunnelView>> {
+        self.tunnels.views()
+    }
+
     /// Lets time pass: what is due is done.
     pub fn tick(&mut self, now: Duration) {
         self.fabric.tick(&self.compiler, now);
+        let fabric = &self.fabric;
+        for (switch, probes) in self.tunnels.probes(|switch| fabric.is_settled(switch), now) {
+            fabric.probe(switch, probes);
+        }
     }
 
     /// When [`Self::tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
-        self.fabric.deadline().into_iter().chain(self.hosts.deadline()).min()
+        [self.fabric.deadline(), self.hosts.deadline(), self.tunnels.deadline()].into_iter().flatten().min()
     }
 
     /// Asks every connected switch for its counters; the answers come as reports.

@@ -2,7 +2,7 @@
 
 use crate::drivers::Drivers;
 use bulkhead_compile::Compiler;
-use bulkhead_dataplane::{Command, Counter, FromSwitch, Report, ToDrivers};
+use bulkhead_dataplane::{Command, Counter, FromSwitch, Probe, Report, ToDrivers};
 use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::model::Driver;
 use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
@@ -212,6 +212,22 @@ impl Fabric {
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.slots.values().flat_map(|slot| [slot.machine.deadline(), slot.expected]).flatten().min()
+    }
+
+    /// Whether a switch is connected and has the program that it is to have, or had it a moment ago.
+    pub(crate) fn is_settled(&self, name: &Name) -> bool {
+        self.slots.get(name).is_some_and(|slot| {
+            let progress = slot.machine.progress();
+            progress.connected && progress.acknowledged > 0
+        })
+    }
+
+    /// Has a switch send probes through its tunnels.
+    pub(crate) fn probe(&self, switch: Name, probes: Vec<Probe>) {
+        let Some(slot) = self.slots.get(&switch) else { return };
+        let Some(channel) = slot.channel else { return };
+        let (session, command) = (slot.session, Command::Probe(probes));
+        self.drivers.send(channel, ToDrivers::Command { switch, session, command });
     }
 
     pub(crate) fn count(&mut self) -> Vec<Name> {

@@ -28,6 +28,7 @@ mod metrics;
 mod realization;
 mod record;
 mod run;
+mod tunnels;
 
 pub use crate::{
     apply::{Edit, EntryCounts, Outcome, Refusal, Request, What},
@@ -41,4 +42,5 @@ pub use crate::{
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},
     run::{Loop, run, spawn},
+    tunnels::{TunnelState, TunnelView},
 };

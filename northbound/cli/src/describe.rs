@@ -160,6 +160,7 @@ fn status(client: &Client, out: &mut Out, switch: &Switch) -> anyhow::Result<()>
     let Some(found) = status.switches.iter().find(|s| s.name == switch.name.as_str()) else { return Ok(()) };
     out.line("");
     crate::question::status_table(out, std::slice::from_ref(found), true);
+    crate::hosts::tunnels(out, std::slice::from_ref(found));
     crate::hosts::tables(out, std::slice::from_ref(found));
     // Packets that no policy rule decided about: `describe policy` has the others.
     let builtin = |hit: &RuleHits| {

@@ -1,7 +1,29 @@
-//! Kept hosts, as `status` and `describe` show them.
+//! Kept hosts and tunnels, as `status` and `describe` show them.
 
 use crate::print::{Out, Tone, clean};
 use bulkhead_types::{HostStatus, SwitchStatus};
+
+/// The tunnels of these switches that carry nothing, and how many there are.
+pub fn tunnels(out: &mut Out, switches: &[SwitchStatus]) {
+    let all = || switches.iter().flat_map(|switch| switch.tunnels.iter().map(move |tunnel| (switch, tunnel)));
+    let count = |state: &str| all().filter(|(_, tunnel)| tunnel.state == state).count();
+    let (up, down, unknown) = (count("up"), count("down"), count("unknown"));
+    if up + down + unknown == 0 {
+        return;
+    }
+    let unknown = if unknown == 0 { String::new() } else { format!(", {unknown} not known") };
+    let tone = if down == 0 { Tone::Good } else { Tone::Bad };
+    out.line("");
+    let said = out.tint(tone, &format!("{down} down"));
+    out.line(format!("tunnels: {up} up, {said}{unknown}"));
+    let rows: Vec<_> = all()
+        .filter(|(_, tunnel)| tunnel.state == "down")
+        .map(|(switch, tunnel)| [&switch.name, &tunnel.to, &tunnel.port, &tunnel.vtep].map(|text| clean(text)).to_vec())
+        .collect();
+    if !rows.is_empty() {
+        out.table(&["DOWN-FROM", "TO", "PORT", "VTEP"], &rows);
+    }
+}
 
 /// The hosts of these switches, who is quarantined there, and what else is to be told of them.
 pub fn tables(out: &mut Out, switches: &[SwitchStatus]) {

@@ -210,6 +210,7 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             out.line("no switches");
         }
         status_table(out, &status.switches, output == Output::Wide);
+        crate::hosts::tunnels(out, &status.switches);
         crate::hosts::tables(out, &status.switches);
         if !status.pending.is_empty() {
             out.line("");

@@ -337,12 +337,29 @@ pub struct SwitchStatus {
     /// The last error; empty if the last thing that happened was good.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_error: String,
+    /// Its tunnels to other switches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelStatus>,
     /// The host that it runs on, if Bulkhead keeps that in shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostStatus>,
     /// Distinct mask shapes in use, where the driver counts them (lookup cost on Open vSwitch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masks: Option<u64>,
+}
+
+/// A tunnel, from the switch that tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelStatus {
+    /// The switch at the other end.
+    pub to: String,
+    /// The overlay port that it uses.
+    pub port: String,
+    /// The VTEP address of the other end.
+    pub vtep: String,
+    /// `up`, `down`, or `unknown` as long as one end is not connected: whether probes arrive at the other end.
+    pub state: String,
 }
 
 /// A host whose Open vSwitch Bulkhead sets up over OVSDB.

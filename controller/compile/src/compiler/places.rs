@@ -2,7 +2,10 @@
 
 use super::Compiler;
 use crate::{TooLarge, dirty::Dirty, numbers::Numbered, switch::Unit};
-use bulkhead_policy::model::{Attachment, Host, Network, Switch, Workload};
+use bulkhead_policy::{
+    model::{Attachment, Host, Network, Switch, Workload},
+    overlay::Tunnel,
+};
 use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +20,7 @@ impl Compiler {
         };
         let reached = |switch: &Arc<Switch>| (switch.vtep, switch.driver.clone());
         if old.as_ref().map(reached) != new.map(reached) {
+            self.fabric.moves += 1;
             self.reached_otherwise(name, dirty);
         }
         if new.is_none() {
@@ -65,6 +69,7 @@ impl Compiler {
     ) -> Result<(), TooLarge> {
         // Numbers may be used up: nothing is touched before they are there.
         let number = new.map(|_| self.numbers.of(Numbered::Network, name.as_str())).transpose()?;
+        self.fabric.moves += 1;
         let old = match new.cloned().zip(number) {
             Some((network, number)) => {
                 self.network_names.insert(number, name.clone());
@@ -261,6 +266,27 @@ impl Compiler {
             }
         }
         Ok(())
+    }
+
+    /// A number that grows whenever [`Self::tunnels`] may have changed.
+    pub fn moves(&self) -> u64 {
+        self.fabric.moves
+    }
+
+    /// The tunnels between declared switches, by the switches that they lead from and to: between any two on which a
+    /// network is present.
+    pub fn tunnels(&self) -> BTreeMap<(Name, Name), BTreeSet<Tunnel>> {
+        let mut tunnels: BTreeMap<(Name, Name), BTreeSet<Tunnel>> = BTreeMap::new();
+        for (network, _) in self.networks.values() {
+            for from in self.fabric.present(&network.name) {
+                for to in self.fabric.present(&network.name).filter(|to| *to != from) {
+                    if let Some(tunnel) = self.fabric.tunnel(network, from, to) {
+                        tunnels.entry((from.clone(), to.clone())).or_default().insert(tunnel);
+                    }
+                }
+            }
+        }
+        tunnels
     }
 
     /// A workload is dirty wherever its network is present.
