@@ -6,6 +6,7 @@ use crate::{
 };
 use bulkhead_policy::{Census, NamedPorts};
 use bulkhead_topology::{Name, Selector};
+use std::collections::BTreeSet;
 
 impl Census for Compiler {
     /// At once for what a policy or zone in force selects; other selectors are held against every identity.
@@ -21,5 +22,17 @@ impl Census for Compiler {
                 identities.any(|identity| selects(&key, &identity.network, &identity.labels) && has(&identity.ports))
             }
         }
+    }
+
+    fn present<'a>(&'a self, network: &Name) -> Box<dyn Iterator<Item = (&'a Name, u32)> + 'a> {
+        Box::new(self.fabric.counts(network))
+    }
+
+    fn count(&self, network: &Name, switch: &Name) -> u32 {
+        self.fabric.count(network, switch)
+    }
+
+    fn networks_on(&self, switch: &Name) -> BTreeSet<Name> {
+        self.present_on(switch).cloned().collect()
     }
 }

@@ -295,7 +295,7 @@ impl Compiler {
     /// A network on a switch, if it is present there.
     fn here<'a>(&'a self, switch: &'a Name, network: &Name) -> Option<builtin::Here<'a>> {
         let (network, number) = self.networks.get(network)?;
-        let present = self.fabric.is_present(&network.name, switch);
+        let present = self.fabric.count(&network.name, switch) > 0;
         present.then_some(builtin::Here { network, number: *number, switch, fabric: &self.fabric })
     }
 

@@ -54,12 +54,17 @@ impl Fabric {
 
     /// The switches that a network is present on.
     pub fn present(&self, network: &Name) -> impl Iterator<Item = &Name> {
-        self.present.get(network).into_iter().flat_map(BTreeMap::keys)
+        self.counts(network).map(|(switch, _)| switch)
     }
 
-    /// Whether a network is present on a switch.
-    pub fn is_present(&self, network: &Name, switch: &Name) -> bool {
-        self.present.get(network).is_some_and(|on| on.contains_key(switch))
+    /// The same, with how many interfaces and uplinks it has there.
+    pub fn counts(&self, network: &Name) -> impl Iterator<Item = (&Name, u32)> + use<'_> {
+        self.present.get(network).into_iter().flatten().map(|(switch, count)| (switch, *count))
+    }
+
+    /// How many interfaces and uplinks a network has on a switch.
+    pub fn count(&self, network: &Name, switch: &Name) -> u32 {
+        self.present.get(network).and_then(|on| on.get(switch)).copied().unwrap_or(0)
     }
 
     /// Counts an interface or uplink in; says whether it is the network's first on the switch.

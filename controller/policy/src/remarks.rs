@@ -3,7 +3,10 @@
 
 use crate::{
     diagnostic::Diagnostic,
-    model::{Action, CidrSet, Direction, Peer, Policy, PortMatch, Rule, Subject},
+    model::{
+        Action, Attachment, CidrSet, Direction, Network, Peer, Policy, PortMatch, Rule, Subject, Switch, Workload,
+    },
+    overlay::tunnel,
     state::{Change, Key, Resource, State, peers_path, rules},
 };
 use bulkhead_topology::{Cover, Labels, Name, Operator, ProtocolPort, Selector};
@@ -25,16 +28,33 @@ pub type NamedPorts = BTreeMap<Arc<str>, ProtocolPort>;
 pub trait Census {
     /// Whether there is a workload in `network` (`None`: in any) that `selector` selects and whose ports `has` likes.
     fn any(&self, network: Option<&Name>, selector: &Selector, has: &dyn Fn(&NamedPorts) -> bool) -> bool;
+    /// The switches that `network` is present on, declared or not, and how many interfaces and uplink ports it has there.
+    fn present<'a>(&'a self, network: &Name) -> Box<dyn Iterator<Item = (&'a Name, u32)> + 'a>;
+    /// How many `network` has of those on `switch`.
+    fn count(&self, network: &Name, switch: &Name) -> u32;
+    /// The networks that are present on `switch`.
+    fn networks_on(&self, switch: &Name) -> BTreeSet<Name>;
 }
 
 /// Remarks on the resources that `changes` give a new value; `state` is the state after them. Cost follows the changes,
 /// as far as `census` answers at once.
 pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Diagnostic> {
-    let mut remarks = Remarks { state, census, unknown: 0, found: Vec::new() };
+    let mut remarks = Remarks { state, census, unknown: 0, apart: BTreeSet::new(), found: Vec::new() };
+    for change in changes {
+        if let Some(Resource::Network(network)) = &change.value {
+            remarks.apart(&change.key, "spec", network);
+        }
+    }
     for change in changes {
         match &change.value {
             Some(Resource::Policy(policy)) => remarks.policy(&change.key, policy),
             Some(Resource::AddressSet(set)) => remarks.addresses(&change.key, "spec.cidrs".into(), &set.set),
+            Some(Resource::Switch(switch)) => {
+                for network in census.networks_on(&switch.name) {
+                    remarks.apart_from(&change.key, "spec.vtep", &network, &switch.name);
+                }
+            }
+            Some(Resource::Workload(workload)) => remarks.newly_on(&change.key, workload),
             _ => {}
         }
     }
@@ -46,6 +66,8 @@ struct Remarks<'a> {
     census: &'a dyn Census,
     /// Port names that were remarked on as nobody's.
     unknown: usize,
+    /// Networks on switches that have no tunnel between them: it is said once of each.
+    apart: BTreeSet<Name>,
     found: Vec<Diagnostic>,
 }
 
@@ -55,6 +77,68 @@ const SPELLING: &str = "if that is not meant, look at the spelling of labels and
 impl Remarks<'_> {
     fn warn(&mut self, key: &Key, path: String, message: impl Into<String>, hint: &str) {
         self.found.push(Diagnostic::warning(key.clone(), path, message, hint));
+    }
+
+    /// A network on switches of which some have no tunnel between them. Only what decides about tunnels is compared, not
+    /// each switch with each.
+    fn apart(&mut self, key: &Key, path: &str, network: &Network) {
+        let mut alike: BTreeMap<_, Vec<&Switch>> = BTreeMap::new();
+        for (name, _) in self.census.present(&network.name) {
+            let Some(switch) = self.state.switches.get(name) else { continue };
+            let some = alike.entry(switch.vtep.map(|vtep| vtep.is_ipv6())).or_default();
+            // Two, because those that are alike may have no tunnel between them either.
+            if some.len() < 2 {
+                some.push(switch);
+            }
+        }
+        let some: Vec<&Switch> = alike.into_values().flatten().collect();
+        let pairs = some.iter().enumerate().flat_map(|(i, a)| some.iter().skip(i + 1).map(move |b| (*a, *b)));
+        let apart = pairs.into_iter().find(|(a, b)| tunnel(network, a, b).is_none());
+        if let Some((a, b)) = apart {
+            self.no_tunnel(key, path, network, a, b);
+        }
+    }
+
+    /// A switch without a tunnel to another one that a network is on.
+    fn apart_from(&mut self, key: &Key, path: &str, network: &Name, switch: &Name) {
+        let (Some(network), Some(here)) = (self.state.networks.get(network), self.state.switches.get(switch)) else {
+            return;
+        };
+        let others = self.census.present(&network.name).filter(|(name, _)| *name != switch);
+        let mut others = others.filter_map(|(name, _)| self.state.switches.get(name));
+        if let Some(other) = others.find(|other| tunnel(network, here, other).is_none()) {
+            self.no_tunnel(key, path, network, here, other);
+        }
+    }
+
+    /// A workload by which its network comes to a switch.
+    fn newly_on(&mut self, key: &Key, workload: &Workload) {
+        let mut own: BTreeMap<Name, u32> = BTreeMap::new();
+        for interface in &workload.interfaces {
+            if let Some(at) = self.state.attachment(workload, interface) {
+                *own.entry(at.switch).or_default() += 1;
+            }
+        }
+        for (switch, count) in own {
+            if self.census.count(&workload.network, &switch) <= count {
+                self.apart_from(key, "spec.interfaces", &workload.network, &switch);
+            }
+        }
+    }
+
+    fn no_tunnel(&mut self, key: &Key, path: &str, network: &Network, a: &Switch, b: &Switch) {
+        let why = match (a.vtep, b.vtep) {
+            (None, _) => format!("{} has no VTEP address", a.name),
+            (_, None) => format!("{} has no VTEP address", b.name),
+            _ => "their VTEP addresses are of different families".into(),
+        };
+        let (network, a, b) = (&network.name, &a.name, &b.name);
+        if !self.apart.insert(network.clone()) {
+            return;
+        }
+        let message =
+            format!("network {network} is on switches {a} and {b}, and there is no tunnel between them: {why}");
+        self.warn(key, path.into(), message, "what is on one of them does not reach what is on the other");
     }
 
     /// Network and selector of a zone; `None` if there is no such zone.
@@ -211,6 +295,7 @@ fn nothing(set: &CidrSet) -> bool {
 pub struct Profiles<'a> {
     profiles: Vec<Profile<'a>>,
     by_pair: BTreeMap<(&'a str, &'a str), Vec<usize>>,
+    present: BTreeMap<&'a Name, BTreeMap<Name, u32>>,
 }
 
 /// Network, labels and ports.
@@ -222,7 +307,18 @@ impl<'a> Profiles<'a> {
         let workloads = state.workloads.values();
         let different: BTreeSet<Profile<'a>> =
             workloads.map(|w| (&w.network, w.labels.as_ref(), w.named_ports.as_ref())).collect();
-        let mut profiles = Self { profiles: different.into_iter().collect(), by_pair: BTreeMap::new() };
+        let mut profiles = Self { profiles: different.into_iter().collect(), ..Self::default() };
+        for network in state.networks.values() {
+            let ports: BTreeSet<&Attachment> = network.uplinks.iter().map(|uplink| &uplink.at).collect();
+            for at in ports {
+                *profiles.present.entry(&network.name).or_default().entry(at.switch.clone()).or_default() += 1;
+            }
+        }
+        for workload in state.workloads.values() {
+            for at in workload.interfaces.iter().filter_map(|interface| state.attachment(workload, interface)) {
+                *profiles.present.entry(&workload.network).or_default().entry(at.switch).or_default() += 1;
+            }
+        }
         for (at, (_, labels, _)) in profiles.profiles.iter().enumerate() {
             for (key, value) in labels.iter() {
                 profiles.by_pair.entry((key, value)).or_default().push(at);
@@ -244,5 +340,19 @@ impl Census for Profiles<'_> {
             Some(few) => few.iter().filter_map(|at| self.profiles.get(*at)).any(fits),
             None => self.profiles.iter().any(fits),
         }
+    }
+
+    fn present<'a>(&'a self, network: &Name) -> Box<dyn Iterator<Item = (&'a Name, u32)> + 'a> {
+        let on = self.present.get(network).into_iter().flatten();
+        Box::new(on.map(|(switch, count)| (switch, *count)))
+    }
+
+    fn count(&self, network: &Name, switch: &Name) -> u32 {
+        self.present.get(network).and_then(|on| on.get(switch)).copied().unwrap_or(0)
+    }
+
+    fn networks_on(&self, switch: &Name) -> BTreeSet<Name> {
+        let on = self.present.iter().filter(|(_, on)| on.contains_key(switch));
+        on.map(|(network, _)| (*network).clone()).collect()
     }
 }

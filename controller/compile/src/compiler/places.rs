@@ -41,10 +41,7 @@ impl Compiler {
     fn reached_otherwise(&self, switch: &Name, dirty: &mut Dirty) {
         dirty.unit(switch, Unit::Overlay);
         let plugged = self.plugged.get(switch);
-        let networks =
-            plugged.into_iter().flatten().filter_map(|name| self.workloads.get(name)).map(|(w, _)| &w.network);
-        let uplinked = self.uplinked.get(switch).into_iter().flatten();
-        for network in networks.chain(uplinked).collect::<BTreeSet<_>>() {
+        for network in self.present_on(switch).collect::<BTreeSet<_>>() {
             // What is for nobody inside may leave another way, from anywhere.
             let all = self.uplinked.get(switch).is_some_and(|networks| networks.contains(network));
             let places: Vec<&Name> = self.fabric.present(network).collect();
@@ -59,6 +56,13 @@ impl Compiler {
                 }
             }
         }
+    }
+
+    /// The networks that are present on a switch, some of them several times.
+    pub(crate) fn present_on(&self, switch: &Name) -> impl Iterator<Item = &Name> {
+        let plugged = self.plugged.get(switch).into_iter().flatten();
+        let networks = plugged.filter_map(|name| self.workloads.get(name)).map(|(workload, _)| &workload.network);
+        networks.chain(self.uplinked.get(switch).into_iter().flatten())
     }
 
     pub(super) fn set_network(

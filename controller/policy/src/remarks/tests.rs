@@ -3,8 +3,11 @@
 use super::*;
 use crate::{
     arbitrary,
-    model::{Action, AddressSet, Mode, Sides, Tier, Workload, Zone},
+    model::{
+        Action, AddressSet, DefaultAction, Driver, Encap, Interface, Mode, OnTighten, Role, Sides, Tier, Workload, Zone,
+    },
 };
+use bulkhead_topology::{DatapathId, Mac, Port, Vni};
 use proptest::prelude::*;
 
 const TCP: u8 = 6;
@@ -177,4 +180,66 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_network_on_switches_without_a_tunnel_between_them_is_remarked_on_once_for_each_change() {
+    let switch = |text: &str, id: u64, vtep: Option<&str>| Switch {
+        name: name(text),
+        driver: Driver::Openflow(DatapathId(id)),
+        vtep: vtep.map(|ip| ip.parse().unwrap()),
+        role: Role::Hypervisor,
+        ovsdb: None,
+    };
+    let workload = |n: u8, switch: &str| {
+        let at = Attachment { switch: name(switch), port: Port::Number(n.into()) };
+        Workload {
+            name: name(&format!("w{n}")),
+            labels: Default::default(),
+            network: name("n"),
+            interfaces: vec![Interface { mac: Mac([2, 0, 0, 0, 0, n]), ips: vec![], attachment: Some(at) }],
+            named_ports: Default::default(),
+        }
+    };
+    let network = Network {
+        name: name("n"),
+        vni: Vni::new(1).unwrap(),
+        subnets: vec![],
+        encap: Encap::Geneve,
+        default_action: DefaultAction::Deny,
+        on_tighten: OnTighten::Revoke,
+        uplinks: vec![],
+        gateways: vec![],
+    };
+    let all = |switches: [Switch; 3]| -> Vec<Change> {
+        let workloads = [workload(1, "a"), workload(2, "b"), workload(3, "b"), workload(4, "c")];
+        let switches = switches.map(|s| Resource::Switch(s.into())).into_iter();
+        let rest = workloads.map(|w| Resource::Workload(w.into())).into_iter();
+        switches.chain(rest).chain([Resource::Network(network.clone().into())]).map(Change::set).collect()
+    };
+    let said = |changes: &[Change], said: &[usize]| -> Vec<String> {
+        let mut state = State::default();
+        state.apply(changes);
+        let said: Vec<Change> = said.iter().map(|i| changes[*i].clone()).collect();
+        let found = remarks(&state, &said, &Profiles::of(&state));
+        found.iter().map(|d| format!("{} {}: {}", d.key, d.path, d.message)).collect()
+    };
+    let (v4, v6) = (["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(Some), Some("2001:db8::3"));
+    let joined = all([switch("a", 1, v4[0]), switch("b", 2, v4[1]), switch("c", 3, v4[2])]);
+    assert_eq!(said(&joined, &[0, 1, 2, 3, 4, 5, 6, 7]), Vec::<String>::new());
+    let apart = all([switch("a", 1, v4[0]), switch("b", 2, None), switch("c", 3, v6)]);
+    let message =
+        |a, b, why: &str| format!("network n is on switches {a} and {b}, and there is no tunnel between them: {why}");
+    // The network's own document, a switch, and a workload by which the network comes to one.
+    assert_eq!(said(&apart, &[7]), [format!("Network/n spec: {}", message("b", "a", "b has no VTEP address"))]);
+    assert_eq!(said(&apart, &[1]), [format!("Switch/b spec.vtep: {}", message("b", "a", "b has no VTEP address"))]);
+    let families = message("c", "a", "their VTEP addresses are of different families");
+    assert_eq!(said(&apart, &[6]), [format!("Workload/w4 spec.interfaces: {families}")]);
+    // Together they say it once.
+    assert_eq!(said(&apart, &[0, 1, 2, 3, 4, 5, 6, 7]).len(), 1);
+    // Another workload where the network is already says nothing new.
+    assert_eq!(said(&apart, &[4]), Vec::<String>::new());
+    // Two that are alike may have nothing in common.
+    let alike = all([switch("a", 1, None), switch("b", 2, None), switch("c", 3, None)]);
+    assert_eq!(said(&alike, &[7]), [format!("Network/n spec: {}", message("a", "b", "a has no VTEP address"))]);
 }
