@@ -35,6 +35,11 @@ pub(crate) enum WayOut<'a> {
 }
 
 impl Fabric {
+    /// Whether there is such a switch, with a VTEP address.
+    pub fn has_vtep(&self, switch: &Name) -> bool {
+        self.switches.get(switch).is_some_and(|switch| switch.vtep.is_some())
+    }
+
     /// How packets of a network get from one switch to another.
     pub fn tunnel(&self, network: &Network, from: &Name, to: &Name) -> Option<Tunnel> {
         overlay::tunnel(network, self.switches.get(from)?, self.switches.get(to)?)

@@ -44,10 +44,11 @@ impl Compiler {
         for network in self.present_on(switch).collect::<BTreeSet<_>>() {
             // What is for nobody inside may leave another way, from anywhere.
             let all = self.uplinked.get(switch).is_some_and(|networks| networks.contains(network));
-            let places: Vec<&Name> = self.fabric.present(network).collect();
-            for place in &places {
+            for place in self.fabric.present(network) {
                 dirty.unit(place, Unit::Network(network.clone()));
             }
+            let far = self.fabric.present(network).filter(|place| self.sees_far(network, place));
+            let places: Vec<&Name> = far.chain([switch]).collect();
             for workload in self.members.get(network).into_iter().flatten() {
                 let near = all || plugged.is_some_and(|plugged| plugged.contains(workload));
                 let places = if near { &places[..] } else { std::slice::from_ref(&switch) };
@@ -108,6 +109,8 @@ impl Compiler {
         for place in &concerned {
             dirty.unit(place, Unit::Network(name.clone()));
         }
+        let far = |place: &&Name| self.fabric.has_vtep(place) || before.union(&after).any(|at| at.switch == **place);
+        let far: Vec<&Name> = concerned.iter().filter(far).collect();
         // A network's own number is in every entry of its workloads, and so is how packets leave a switch. Whatever else
         // of a network comes to stand in its workloads' entries has to be compared here too.
         let carried = |network: Option<&Arc<Network>>| network.map(|n| (n.vni, n.encap, n.uplinks.clone()));
@@ -116,7 +119,7 @@ impl Compiler {
         if carried || default {
             for workload in self.members.get(name).into_iter().flatten() {
                 let Some((found, identity)) = self.workloads.get(workload) else { continue };
-                for place in concerned.iter().filter(|_| carried) {
+                for place in far.iter().copied().chain(attached(found)).filter(|_| carried) {
                     dirty.unit(place, Unit::Workload(workload.clone()));
                 }
                 for place in attached(found).filter(|_| default) {
@@ -263,8 +266,11 @@ impl Compiler {
             }
         }
         self.everywhere(name, after.as_deref(), dirty);
-        for (network, switch) in moved.into_iter().filter(|(_, switch)| self.switches.contains_key(*switch)) {
+        for (network, switch) in moved {
             dirty.unit(switch, Unit::Network(network.clone()));
+            if !self.sees_far(network, switch) {
+                continue;
+            }
             for member in self.members.get(network).into_iter().flatten() {
                 dirty.unit(switch, Unit::Workload(member.clone()));
             }
@@ -293,11 +299,18 @@ impl Compiler {
         tunnels
     }
 
-    /// A workload is dirty wherever its network is present.
+    /// A workload is dirty where it is plugged in, and wherever its network is present and sees it from afar.
     fn everywhere(&self, name: &Name, workload: Option<&Workload>, dirty: &mut Dirty) {
-        for place in workload.into_iter().flat_map(|workload| self.fabric.present(&workload.network)) {
+        let Some(workload) = workload else { return };
+        let far = self.fabric.present(&workload.network).filter(|place| self.sees_far(&workload.network, place));
+        for place in far.chain(attached(workload)) {
             dirty.unit(place, Unit::Workload(name.clone()));
         }
+    }
+
+    /// Whether a switch may have entries about a network's workloads that are elsewhere: by a tunnel or beside an uplink.
+    fn sees_far(&self, network: &Name, switch: &Name) -> bool {
+        self.fabric.has_vtep(switch) || self.uplinked.get(switch).is_some_and(|networks| networks.contains(network))
     }
 }
 
