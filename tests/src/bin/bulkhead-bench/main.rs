@@ -8,6 +8,7 @@ mod compile;
 mod edit;
 mod fabric;
 mod memory;
+mod overlay;
 mod packets;
 mod quick;
 mod reconnect;
@@ -65,6 +66,7 @@ enum Part {
     Compile,
     Hostile,
     Mix,
+    Overlay,
     Memory,
     Edit,
     Bulk,
@@ -108,6 +110,10 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Mix) {
         let of = |size: &usize| part("entries of the mix", || shape::entries(*size));
         all.insert("entriesOfTheMix".into(), arguments.workloads.iter().map(of).collect());
+    }
+    if wanted(Part::Overlay) {
+        let of = |switches: &usize| part("overlay", || overlay::measure(*switches));
+        all.insert("overlay".into(), [10, 50].iter().map(of).collect());
     }
     if wanted(Part::Memory) {
         let compile = |size: &usize| part("memory", || memory::compile(*size));
