@@ -18,7 +18,7 @@ use bulkhead_policy::{
     remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
-use journey::{Journey, Place, connected, packet, places, travel, workload};
+use journey::{Journey, Place, connected, over_each, packet, places, travel, workload};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -228,6 +228,14 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
     let persists = state.networks.get(&flow.network).is_some_and(|network| network.on_tighten == OnTighten::Persist);
     let tracked = !matches!(flow.service, Service::Icmp { icmp_type: 139, .. });
     let live = if persists && tracked { Decision::Allow } else { wanted };
+    if let [Some(_), Some(_)] = [&flow.from.workload, &flow.to.workload]
+        && from.at.switch != to.at.switch
+    {
+        // The far switch let something out that this one's workload never got: what comes is no answer to it.
+        let ends = [&from.at.switch, &to.at.switch];
+        let alone = over_each(state, compiler, ends, [conn::NEW, conn::EST | conn::RPL], first.clone());
+        prop_assert_eq!(alone.is_delivered(), wanted == Decision::Allow, "one-sided {:#?}; {}", alone, story());
+    }
     let later = travel(state, compiler, [from, to], conn::EST, first);
     prop_assert_eq!(decision(later.outcome()), live, "established; {}", story());
     logs(state, compiler, &found, &later)?;

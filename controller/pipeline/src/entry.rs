@@ -97,6 +97,8 @@ pub enum Action {
     Track,
     /// Commits the connection, remembering classes and service.
     Commit,
+    /// The same, in this packet's direction, whatever connection the tracker took it for.
+    CommitAnew,
     /// Exchanges source and destination in the metadata: a reply is judged as its connection was.
     SwapEnds,
     /// Restores what [`Self::Commit`] remembered: an ICMP error of a router outside is judged as the connection to

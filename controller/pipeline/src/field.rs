@@ -33,6 +33,10 @@ pub enum Field {
     /// Whether it goes from one subnet to another (1 bit). Its Ethernet source is rewritten last of all, in
     /// [`crate::Stage::Deliver`]: who refuses it before that has to know whom to tell.
     Routed,
+    /// Whether the destination is a workload of another switch (1 bit).
+    ToPeer,
+    /// Whether the switch at the tunnel's other end says that the packet is an answer (1 bit).
+    PeerReply,
     /// Satisfied conjunction (32 bits); matched only, never set.
     Conjunction,
     /// Connection state (6 bits), see [`conn`].
@@ -106,7 +110,7 @@ pub enum Field {
 
 impl Field {
     /// All fields, in canonical order.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::Network,
         Self::SrcId,
         Self::DstId,
@@ -121,6 +125,8 @@ impl Field {
         Self::OutTunnel,
         Self::TooBig,
         Self::Routed,
+        Self::ToPeer,
+        Self::PeerReply,
         Self::Conjunction,
         Self::Conn,
         Self::TunId,
@@ -164,6 +170,7 @@ impl Field {
     pub const fn width(self) -> u32 {
         match self {
             Self::SrcLocal | Self::DstLocal | Self::FromTunnel | Self::TooBig | Self::Routed => 1,
+            Self::ToPeer | Self::PeerReply => 1,
             Self::IpFrag | Self::OutTunnel => 2,
             Self::Conn => 6,
             Self::IpProto | Self::IpTtl | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
@@ -217,6 +224,8 @@ impl Field {
             Self::OutTunnel => "out_tunnel",
             Self::TooBig => "too_big",
             Self::Routed => "routed",
+            Self::ToPeer => "to_peer",
+            Self::PeerReply => "peer_reply",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
             Self::TunId => "tun_id",

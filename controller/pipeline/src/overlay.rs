@@ -12,6 +12,9 @@ pub const OPTION_TYPE: u8 = 1;
 pub const OPTION_LENGTH: u8 = 4;
 /// The Ethernet address of every gateway, on every switch.
 pub const GATEWAY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 1]);
+/// The Ethernet address that answers between switches go to: the switch that they come from has seen the connection
+/// allowed at its end. The one that they come to knows the real address.
+pub const REPLY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 2]);
 /// Ethertype of tunnels' probes: local experimental (IEEE 802-2014 §9.2.4).
 pub const PROBE_ETHERTYPE: u128 = 0x88b5;
 /// Bytes of an Ethernet header without a tag.

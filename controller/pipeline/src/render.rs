@@ -50,6 +50,7 @@ fn render_action(action: &Action) -> String {
         Action::Output(Output::Port(port)) => format!("output {port}"),
         Action::Track => "track".into(),
         Action::Commit => "commit".into(),
+        Action::CommitAnew => "commit-anew".into(),
         Action::SwapEnds => "swap-ends".into(),
         Action::Recall => "recall".into(),
         Action::RecallService => "recall-service".into(),

@@ -27,6 +27,8 @@ pub trait Tracker {
     fn track(&mut self, zone: u16, packet: &Packet) -> (u128, Memory);
     /// Makes the packet's connection an established one.
     fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory);
+    /// Forgets the connection that the packet belongs to. A tracker that remembers none need not.
+    fn forget(&mut self, _zone: u16, _packet: &Packet) {}
 }
 
 /// What became of a packet.
@@ -134,6 +136,10 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     memory = remembered;
                 }
                 Action::Commit => tracker.commit(zone, &packet, remember(&packet)),
+                Action::CommitAnew => {
+                    tracker.forget(zone, &packet);
+                    tracker.commit(zone, &packet, remember(&packet));
+                }
                 Action::SwapEnds => {
                     for (a, b) in [
                         (Field::SrcId, Field::DstId),

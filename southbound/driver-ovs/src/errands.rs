@@ -18,7 +18,10 @@ use bulkhead_openflow::{
         port::reserved,
     },
 };
-use bulkhead_pipeline::{Field, Packet, conn, overlay::Tunnel};
+use bulkhead_pipeline::{
+    Field, Packet, conn,
+    overlay::{REPLY_MAC, Tunnel},
+};
 use bulkhead_topology::Port;
 use std::{
     mem,
@@ -32,6 +35,8 @@ const REJECTS_PER_SECOND: u32 = 1000;
 /// Logged connections per second and switch, by the switch's meter and by us: enough to see who is affected, too few
 /// to load anything, however many connections come (A19).
 const LOGS_PER_SECOND: u32 = 100;
+/// Identity of every address that no workload has ([`Field::SrcId`]).
+const EXTERNAL: u128 = 1;
 /// Probes per second and switch, likewise: a switch has a tunnel to some hundred others, each of which asks every few
 /// seconds.
 const PROBES_PER_SECOND: u32 = 500;
@@ -126,8 +131,13 @@ impl Errands {
             return Ok(());
         }
         let Some(data) = reject::answer(&packet.packet, why) else { return Ok(()) };
-        let data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
-        let mut actions = back(packet, ports.name(port).and_then(|name| Tunnel::of(&Port::Name(name.clone()))));
+        let mut data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
+        let tunnel = ports.name(port).and_then(|name| Tunnel::of(&Port::Name(name.clone())));
+        if tunnel.is_some() && asker(packet) != EXTERNAL {
+            // The switch there is told that it is an answer.
+            data.splice(..REPLY_MAC.0.len().min(data.len()), REPLY_MAC.0);
+        }
+        let mut actions = back(packet, tunnel);
         actions.push(OfAction::output(port));
         send(session, actions, data)
     }
@@ -146,6 +156,13 @@ fn send(session: &mut Session, actions: Vec<OfAction>, data: Vec<u8>) -> Result<
 pub(crate) fn probe(session: &mut Session, port: u32, probe: &Probe) -> Result<(), SessionError> {
     let to = toward(probe.to).into_iter().map(|(field, value)| OfAction::SetField { field, value });
     send(session, to.chain([OfAction::output(port)]).collect(), probe::frame(probe.token))
+}
+
+/// Identity of who is told: a reply is judged as the connection that it answers, so its own source is that connection's
+/// destination.
+fn asker(packet: &PacketIn2) -> u128 {
+    let swapped = packet.metadata.get(OxmField::CtState).is_some_and(|oxm| oxm.value & conn::RPL != 0);
+    layout::told(&packet.metadata, if swapped { Field::DstId } else { Field::SrcId })
 }
 
 /// What makes an answer go back by the tunnel that the packet came by, as its destination would have sent it.

@@ -97,7 +97,7 @@ impl Cookie {
 }
 
 /// Our metadata and where it is: field, register, lowest bit.
-pub(crate) const METADATA: [(Field, OxmField, u16); 14] = [
+pub(crate) const METADATA: [(Field, OxmField, u16); 16] = [
     (Field::Network, OxmField::Reg0, 0),
     (Field::SrcLocal, OxmField::Reg0, 16),
     (Field::DstLocal, OxmField::Reg0, 17),
@@ -105,6 +105,8 @@ pub(crate) const METADATA: [(Field, OxmField, u16); 14] = [
     (Field::TooBig, OxmField::Reg0, 19),
     (Field::OutTunnel, OxmField::Reg0, 20),
     (Field::Routed, OxmField::Reg0, 22),
+    (Field::ToPeer, OxmField::Reg0, 23),
+    (Field::PeerReply, OxmField::Reg0, 24),
     (Field::SrcId, OxmField::Reg1, 0),
     (Field::DstId, OxmField::Reg2, 0),
     (Field::Service, SERVICE, 0),

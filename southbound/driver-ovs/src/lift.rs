@@ -159,6 +159,7 @@ impl Lifting<'_> {
         let action = match (ct.flags, ct.table) {
             (0, Some(_)) if ct.actions.is_empty() => Action::Track,
             (Ct::COMMIT, None) if remembers => Action::Commit,
+            (flags, None) if flags == Ct::COMMIT | Ct::FORCE && remembers => Action::CommitAnew,
             _ => return None,
         };
         Some(ct.table.map_or(Ok(()), |table| self.go(table)).map(|()| action))

@@ -237,6 +237,10 @@ impl Lowering<'_> {
                 self.tracker(ct)?;
             }
             Action::Commit => self.tracker(Ct { flags: Ct::COMMIT, actions: layout::remember().into(), ..ct() })?,
+            Action::CommitAnew => {
+                let flags = Ct::COMMIT | Ct::FORCE;
+                self.tracker(Ct { flags, actions: layout::remember().into(), ..ct() })?;
+            }
             Action::SwapEnds => self.actions.extend(layout::swap_ends()),
             Action::Recall => self.actions.extend(layout::recall()),
             Action::RecallService => self.actions.extend(layout::recall_service()),

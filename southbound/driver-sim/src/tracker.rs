@@ -233,6 +233,15 @@ impl bulkhead_pipeline::Tracker for Tracker {
         self.state(zone, packet)
     }
 
+    fn forget(&mut self, zone: u16, packet: &Packet) {
+        let tuple = self.tuple(zone, packet);
+        for known in [tuple, tuple.reversed()] {
+            if self.connections.remove(&known).is_some() {
+                self.order.retain(|other| *other != known);
+            }
+        }
+    }
+
     fn commit(&mut self, zone: u16, packet: &Packet, memory: Memory) {
         if is_error(packet) {
             return;

@@ -1,9 +1,9 @@
 //! What a switch's overlay ports need, and how tunnels' headers carry identities.
 
-use super::{Entries, Here, ip, to};
+use super::{Entries, Here, IP, icmp, ip, proto, to};
 use bulkhead_pipeline::{
-    Action, Builtin, Entry, Field, Match, Next, Stage,
-    overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, Tunnel},
+    Action, Builtin, Entry, Field, Match, Next, Stage, conn, ip_proto,
+    overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, REPLY_MAC, Tunnel},
 };
 use bulkhead_policy::{
     model::{Encap, Host, Switch},
@@ -52,9 +52,48 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
         let mtu = underlay.saturating_sub(tunnel.overhead(vtep.is_ipv6()));
         let leaves = Match::any().with(Field::OutTunnel, tunnel as u8);
         let check = vec![Action::CheckSize(mtu.saturating_add(ETHERNET_HEADER))];
+        let mark = [Action::Set(Field::EthDst, REPLY_MAC.to_bits().into())].into_iter().chain(check.clone()).collect();
+        e.add(Stage::Fit, 20, replies(leaves.clone().with(Field::ToPeer, 1u8)), mark, to(Stage::Deliver), Builtin::Mtu);
         e.add(Stage::Fit, 10, leaves.clone(), check, to(Stage::Deliver), Builtin::Mtu);
         let too_big = leaves.with(Field::TooBig, 1u8);
         e.add(Stage::Deliver, 100, too_big, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
     }
+    unconfirmed(&mut e);
     e.0
+}
+
+/// Of packets in the direction opposite to their connection's first packet.
+fn replies(m: Match) -> Match {
+    m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL)
+}
+
+/// A tracker knows only what its own switch let pass. A connection that the sender's switch has let out, and the
+/// destination's has not let in, is one to the first and none to the second: whatever comes back is then no answer,
+/// but the destination's own doing, and is judged as that. So each switch says of what it sends whether it is an
+/// answer there.
+fn unconfirmed(e: &mut Entries) {
+    let judge = to(Stage::StagedEgressEmergency);
+    for kind in IP {
+        let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, REPLY_MAC.to_bits());
+        let mark = vec![Action::Set(Field::PeerReply, 1)];
+        e.add(Stage::ArpNd, 12, marked, mark, to(Stage::SrcClass), Builtin::Reply);
+        // Above what a network that lets connections live has for them, and below what is about errors.
+        let theirs =
+            |m: Match| unmarked(m).masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL | conn::REL);
+        let service = [ip_proto::TCP, ip_proto::UDP, ip_proto::SCTP].map(|known| (known, Action::ServiceFromDst));
+        for (known, service) in service.into_iter().chain([(icmp(kind), Action::ServiceFromIcmp)]) {
+            e.add(Stage::Connection, 76, theirs(proto(kind, known)), vec![service], judge, Builtin::Conntrack);
+        }
+        e.add(Stage::Connection, 75, theirs(ip(kind)), vec![Action::ServiceFromProto], judge, Builtin::Conntrack);
+        // Else its answers would never be called answers here: a workload that moved may have spoken first, and to no
+        // end, where its client did not know of it.
+        e.add(Stage::Verdict, 30, theirs(ip(kind)), vec![Action::CommitAnew], to(Stage::Fit), Builtin::Verdict);
+    }
+    let error = conn::TRK | conn::RPL | conn::REL;
+    e.drop(Stage::Connection, 90, unmarked(Match::any()).masked(Field::Conn, error, error), Builtin::Invalid);
+}
+
+/// Of packets for this switch's workloads that another switch does not call answers.
+fn unmarked(m: Match) -> Match {
+    m.with(Field::FromTunnel, 1u8).with(Field::DstLocal, 1u8).with(Field::PeerReply, 0u8)
 }

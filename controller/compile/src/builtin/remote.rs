@@ -35,7 +35,7 @@ pub(super) fn interface(
         };
         let found =
             [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
-        let found = found.into_iter().chain(here.enter(&tunnel)).collect();
+        let found = found.into_iter().chain([Action::Set(Field::ToPeer, 1)]).chain(here.enter(&tunnel)).collect();
         e.add(Stage::Locate, 100, sender(dst(*address)), found, to(Stage::Track), Builtin::Locate);
         believe(e, 100, here.behind(&tunnel, identity, src(*address)), identity);
     }

@@ -161,18 +161,29 @@ pub fn travel<'a>(
     over(state, compiler, &from.at.switch, &to.at.switch, conn, packet)
 }
 
-/// Sends a packet on its way from a switch.
+/// Sends a packet on its way from a switch; every tracker on it says `conn`.
 pub fn over<'a>(
     state: &State,
     compiler: &'a Compiler,
     from: &Name,
     to: &Name,
     conn: u128,
+    packet: Packet,
+) -> Journey<'a> {
+    over_each(state, compiler, [from, to], [conn; 2], packet)
+}
+
+/// Sends a packet on its way from a switch; `conn` is what the trackers of the first and the second say.
+pub fn over_each<'a>(
+    state: &State,
+    compiler: &'a Compiler,
+    [from, to]: [&Name; 2],
+    conn: [u128; 2],
     mut packet: Packet,
 ) -> Journey<'a> {
     let mut journey = Journey { walks: Vec::new(), switch: from.clone(), to: to.clone() };
     loop {
-        let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn), packet);
+        let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn[journey.walks.len()]), packet);
         let outcome = found.outcome.clone();
         journey.walks.push(found);
         let Outcome::Delivered { port, packet: sent } = outcome else { return journey };

@@ -114,7 +114,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     plain.extend([Action::PushVlan(Field::InVlan), Action::PushVlan(Field::OutVlan), Action::PopVlan]);
     plain.push(Action::Probe);
     if ip {
-        plain.extend([Action::Commit, Action::ServiceFromProto, Action::DecTtl]);
+        plain.extend([Action::Commit, Action::CommitAnew, Action::ServiceFromProto, Action::DecTtl]);
     }
     if usable(Field::L4Dst, &headers) {
         plain.extend([Action::ServiceFromDst, Action::ServiceFromSrc]);
