@@ -3,23 +3,29 @@
 use crate::hits::Rule;
 use bulkhead_api::{Resolved, resolve};
 use bulkhead_driver_sim::Tracker;
-use bulkhead_pipeline::{Cause, Field, Outcome, Packet, Walk, ethertype, render_entry, vlan, walk};
+use bulkhead_pipeline::{
+    Cause, Field, Outcome, Packet, Walk, ethertype,
+    overlay::{Tunnel, arrive},
+    render_entry, vlan, walk,
+};
 use bulkhead_policy::{
     Flow, Service, State,
     model::{Attachment, Interface},
 };
 use bulkhead_runtime::Core;
-use bulkhead_topology::{Mac, Port};
+use bulkhead_topology::{Mac, Name, Port};
 use bulkhead_types::{FlowQuestion, TraceAnswer, TraceHop, TraceStep, Verdict};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Source port of the traced packet: an ephemeral one (RFC 6335 §6).
 const SOURCE_PORT: u16 = 49_152;
+/// Its TTL (RFC 1700).
+const TTL: u8 = 64;
 /// MAC address of ends whose own is not known: a locally administered one.
 const SOME_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
 
-/// Answers a trace: the first packet of a new connection, walked through the program that the source's
-/// switch should have.
+/// Answers a trace: the first packet of a new connection, walked through the programs that the switches on its way
+/// should have.
 pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer, String> {
     let accepted = core.accepted();
     let state = &accepted.state;
@@ -28,25 +34,43 @@ pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer,
         Resolved::Apart => return Err("the two workloads are in different networks: no packet leads there".into()),
     };
     let start = entrance(state, &flow)?;
-    let switch = &start.at.switch;
-    let program = core.program(switch).ok_or_else(|| format!("there is no switch {switch}"))?;
-    let packet = packet(state, &flow, &start);
-    let walk = walk(program, &mut Tracker::default(), packet);
-    let (verdict, outcome) = end(core, state, &start.at, &walk);
-    let step = |step: &bulkhead_pipeline::Step<'_>| {
-        let cause = step.entry.map_or(Cause::Miss(step.stage), |entry| entry.cause);
-        TraceStep {
-            stage: step.stage.spec().name.into(),
-            entry: step.entry.map(render_entry).unwrap_or_default(),
-            rule: Rule::of(core, state, cause).full(),
+    let mut packet = packet(state, &flow, &start);
+    let mut switch = start.at.switch;
+    let mut hops = Vec::new();
+    loop {
+        let program = core.program(&switch).ok_or_else(|| format!("there is no switch {switch}"))?;
+        let walk = walk(program, &mut Tracker::default(), packet);
+        let step = |step: &bulkhead_pipeline::Step<'_>| {
+            let cause = step.entry.map_or(Cause::Miss(step.stage), |entry| entry.cause);
+            TraceStep {
+                stage: step.stage.spec().name.into(),
+                entry: step.entry.map(render_entry).unwrap_or_default(),
+                rule: Rule::of(core, state, cause).full(),
+            }
+        };
+        let steps = walk.steps.iter().map(step).collect();
+        hops.push(TraceHop { switch: switch.to_string(), steps, device: String::new() });
+        // From a tunnel a packet goes into no other.
+        if let Some((next, arrived)) = beyond(state, &switch, &walk.outcome).filter(|_| hops.len() == 1) {
+            (switch, packet) = (next, arrived);
+            continue;
         }
+        let (verdict, outcome) = end(core, state, &switch, &walk);
+        return Ok(TraceAnswer { verdict, outcome, hops });
+    }
+}
+
+/// The switch at the far end of the tunnel that a packet left by, and the packet as it comes in there.
+fn beyond(state: &State, switch: &Name, outcome: &Outcome) -> Option<(Name, Packet)> {
+    let Outcome::Delivered { port, packet } = outcome else { return None };
+    Tunnel::of(port)?;
+    let far = match packet.value(Field::TunDst6) {
+        0 => IpAddr::V4(Ipv4Addr::from(packet.value(Field::TunDst4) as u32)),
+        v6 => IpAddr::V6(v6.into()),
     };
-    let steps = walk.steps.iter().map(step).collect();
-    Ok(TraceAnswer {
-        verdict,
-        outcome,
-        hops: vec![TraceHop { switch: switch.to_string(), steps, device: String::new() }],
-    })
+    let near = state.switches.get(switch)?.vtep?;
+    let next = state.switches.values().find(|switch| switch.vtep == Some(far))?;
+    Some((next.name.clone(), arrive(packet, port.clone(), near)))
 }
 
 /// Where a packet enters the fabric, and with which MAC address and VLAN.
@@ -60,15 +84,15 @@ fn entrance(state: &State, flow: &Flow) -> Result<Entrance, String> {
     let ip = flow.from.ip;
     if let Some(workload) = &flow.from.workload {
         let interface = interface(state, flow, ip).ok_or_else(|| format!("{workload} has no interface with {ip}"))?;
-        let at = interface.attachment.clone();
-        let at =
-            at.ok_or_else(|| format!("{workload} is not plugged in anywhere yet: its interface has no attachment"))?;
+        let at = state.workloads.get(workload).and_then(|workload| state.attachment(workload, interface));
+        let at = at.ok_or_else(|| format!("{workload} is not plugged in anywhere yet: nothing says or shows where"))?;
         return Ok(Entrance { at, mac: interface.mac, vlan: 0 });
     }
     let network = state.networks.get(&flow.network).ok_or("the network is gone")?;
     // The uplink nearest to the destination, if it has one; else the first.
-    let switch = interface(state, flow, flow.to.ip).and_then(|interface| interface.attachment.as_ref());
-    let near = network.uplinks.iter().find(|uplink| switch.is_some_and(|at| at.switch == uplink.at.switch));
+    let to = state.workload_at(&flow.network, flow.to.ip).zip(interface(state, flow, flow.to.ip));
+    let switch = to.and_then(|(workload, interface)| state.attachment(workload, interface)).map(|at| at.switch);
+    let near = network.uplinks.iter().find(|uplink| switch.as_ref() == Some(&uplink.at.switch));
     let uplink = near.or(network.uplinks.first());
     let uplink = uplink.ok_or_else(|| format!("network {} has no uplink that {ip} could come in by", flow.network))?;
     Ok(Entrance { at: uplink.at.clone(), mac: SOME_MAC, vlan: uplink.vlan })
@@ -86,7 +110,8 @@ fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
         .with(Field::EthDst, to.to_bits())
         .with(Field::Vlan, tag)
         .with(Field::IpProto, flow.service.protocol())
-        .with(Field::IpFrag, 0u8);
+        .with(Field::IpFrag, 0u8)
+        .with(Field::IpTtl, TTL);
     packet = match (flow.from.ip, flow.to.ip) {
         (IpAddr::V4(from), IpAddr::V4(to)) => packet
             .with(Field::EthType, ethertype::IPV4)
@@ -108,7 +133,7 @@ fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
 }
 
 /// The verdict, and where the packet ended, in words.
-fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdict, String) {
+fn end(core: &Core, state: &State, switch: &Name, walk: &Walk<'_>) -> (Verdict, String) {
     let by = |cause| Rule::of(core, state, cause).full();
     match &walk.outcome {
         Outcome::Delivered { port, packet } => {
@@ -116,7 +141,7 @@ fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdi
                 0 => String::new(),
                 tag => format!(", VLAN {}", tag & vlan::ID),
             };
-            (Verdict::Allow, format!("delivered {}{vlan}", destination(state, from, port)))
+            (Verdict::Allow, format!("delivered {}{vlan}", destination(state, switch, port)))
         }
         Outcome::Answered(_) => (Verdict::Allow, "answered by the switch".into()),
         Outcome::Dropped(cause) => (Verdict::Deny, format!("dropped by {}", by(*cause))),
@@ -131,8 +156,8 @@ fn end(core: &Core, state: &State, from: &Attachment, walk: &Walk<'_>) -> (Verdi
     }
 }
 
-fn destination(state: &State, from: &Attachment, port: &Port) -> String {
-    let at = Attachment { switch: from.switch.clone(), port: port.clone() };
+fn destination(state: &State, switch: &Name, port: &Port) -> String {
+    let at = Attachment { switch: switch.clone(), port: port.clone() };
     match state.workload_on(&at) {
         Some(workload) => format!("to {} at {}:{port}", workload.name, at.switch),
         None if state.uplinks_at(&at).next().is_some() => format!("to the uplink {}:{port}", at.switch),

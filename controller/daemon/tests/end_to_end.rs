@@ -99,3 +99,32 @@ async fn a_second_controller_on_the_same_data_is_told_why() {
     assert!(format!("{error:#}").contains("--data-dir"), "{error:#}");
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_through_the_tunnel_to_the_other_switch() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = start(&config(directory.path()), Fabric::default()).await.unwrap();
+    let client = Client::of(&daemon);
+    let mut documents =
+        "kind: Network\nmetadata: {name: net}\nspec: {vni: 7, subnets: [10.0.0.0/24], defaultAction: allow, \
+                         uplinks: [{switch: hv1, port: up}]}\n"
+            .to_owned();
+    for n in 1..=2 {
+        documents += &format!(
+            "---\nkind: Switch\nmetadata: {{name: hv{n}}}\nspec: {{driver: sim, vtep: 192.0.2.{n}}}\n---\nkind: Workload\n\
+             metadata: {{name: w{n}}}\nspec: {{network: net, interfaces: [{{mac: \"02:00:00:00:00:0{n}\", ips: [10.0.0.{n}], \
+             attachment: {{switch: hv{n}, port: w{n}}}}}]}}\n"
+        );
+    }
+    let (status, answer) = client.send("POST", "/v1/apply", Some(documents)).await;
+    assert_eq!(status, 200, "{answer}");
+    for (from, to, outcome) in [
+        ("w1", "w2", "delivered to w2 at hv2:w2"),
+        ("w2", "ip:198.51.100.7", "delivered to the uplink hv1:up"),
+        ("ip:198.51.100.7", "w2", "delivered to w2 at hv2:w2"),
+    ] {
+        let trace = client.ask("/v1/trace", from, to, 443).await;
+        assert_eq!((&trace["outcome"], trace["hops"].as_array().unwrap().len()), (&json!(outcome), 2), "{trace:#}");
+    }
+    daemon.stop().await.unwrap();
+}
