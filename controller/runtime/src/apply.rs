@@ -194,7 +194,7 @@ impl Core {
         }
         self.fabric.changed(revision, &compiled.deltas, &self.compiler, now);
         if forward.iter().any(|change| matches!(change.key.kind, Kind::Switch | Kind::Network)) {
-            self.keep_hosts();
+            self.keep_hosts(now);
         }
         self.find_tunnels(now);
         Ok(outcome)

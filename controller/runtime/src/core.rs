@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
-use tracing::error;
+use tracing::{error, warn};
 
 /// Names that the compiler may keep for nothing, beside as many as are in use: forgetting them costs a look at all.
 const SPARE_NAMES: usize = 10_000;
@@ -89,6 +89,7 @@ pub struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) fabric: Fabric,
     pub(crate) log_budget: flow_log::Budget,
+    decode: Decode,
     keeper: Option<Keeper>,
     hosts: Hosts,
     tunnels: Tunnels,
@@ -105,7 +106,15 @@ impl Core {
         let mut accepted = Accepted { revision, ..Accepted::default() };
         let mut changes = Vec::with_capacity(documents.len());
         for (key, document) in documents {
-            let resource = decode(&document.text).map_err(|why| LoadError::Document { key, why })?;
+            let resource = match decode(&document.text) {
+                Ok(resource) => resource,
+                // It is found again once the host answers.
+                Err(why) if key.starts_with("Host/") => {
+                    warn!(key, why, "what was found on a host cannot be read; left out");
+                    continue;
+                }
+                Err(why) => return Err(LoadError::Document { key, why }),
+            };
             accepted.versions.insert(resource.key(), document.revision);
             changes.push(Change::set(resource));
         }
@@ -124,6 +133,7 @@ impl Core {
             store,
             fabric,
             log_budget: flow_log::Budget::default(),
+            decode,
             keeper,
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
@@ -143,13 +153,13 @@ impl Core {
             self.fabric.attach(name, &switch.driver, accepted.revision, Duration::ZERO);
         }
         drop(accepted);
-        self.keep_hosts();
+        self.keep_hosts(Duration::ZERO);
     }
 
     /// Has hosts kept as the accepted state says.
-    pub(crate) fn keep_hosts(&mut self) {
+    pub(crate) fn keep_hosts(&mut self, now: Duration) {
         if let Some(keeper) = &self.keeper {
-            self.hosts.keep(keeper, &self.shared.read().state);
+            self.hosts.keep(keeper, &self.shared.read().state, now);
         }
     }
 
@@ -190,12 +200,16 @@ impl Core {
                 flow_log::write(self, &report.switch, logged, missed);
             }
         }
-        match &report.report {
-            Report::Probed { token, from } => self.tunnels.heard(&report.switch, *token, *from),
-            Report::Connected { .. } => self.tunnels.connected(now),
-            _ => {}
+        if let Report::Probed { token, from } = &report.report {
+            self.tunnels.heard(&report.switch, *token, *from);
+            return;
         }
+        let switch = report.switch.clone();
+        let before = self.fabric.is_settled(&switch);
         self.fabric.report(report, &self.compiler, now);
+        if !before && self.fabric.is_settled(&switch) {
+            self.tunnels.settled(&switch, now);
+        }
     }
 
     /// Looks at which tunnels there are, if that may have changed.
@@ -207,30 +221,58 @@ impl Core {
     }
 
     /// Takes in what the keeper of hosts reports. [`Self::observe`] follows.
-    pub fn host_report(&mut self, report: FromHost) {
-        self.hosts.report(report);
+    pub fn host_report(&mut self, report: FromHost, now: Duration) {
+        self.hosts.report(report, now);
     }
 
     /// The change that makes the resources say what was found on the hosts, if they do not; to be carried out by
     /// [`Self::observed`]. `time` is as in [`Request`].
     pub fn observe(&mut self, time: u64, now: Duration) -> Option<Request> {
         let keeper = self.keeper.as_ref()?;
-        let changes = self.hosts.changes(&self.shared.read().state, now);
-        let edit = |change: Change| Edit {
-            document: change.value.as_ref().map(|value| (keeper.encode)(value).into()),
-            change,
-            expected: None,
-        };
-        let edits: Vec<Edit> = changes.into_iter().map(edit).collect();
-        (!edits.is_empty()).then(|| Request { edits, dry_run: false, author: OBSERVER.into(), time })
+        let fabric = &self.fabric;
+        loop {
+            let changes = self.hosts.changes(&self.shared.read().state, |name| !fabric.is_connected(name), now);
+            if changes.is_empty() {
+                return None;
+            }
+            let mut edits = Vec::with_capacity(changes.len());
+            for change in changes {
+                let document: Option<Arc<str>> = change.value.as_ref().map(|value| (keeper.encode)(value).into());
+                // What could not be read again would keep the next start from all else.
+                let read = document.as_deref().map(self.decode).transpose();
+                if let Err(why) =
+                    read.and_then(|read| if read == change.value { Ok(()) } else { Err("it changes".into()) })
+                {
+                    let why = format!("what was found there cannot be written down: {why}");
+                    error!(host = %change.key.name, why);
+                    self.hosts.refused([&change.key.name].into_iter(), &why, now);
+                    continue;
+                }
+                edits.push(Edit { document, change, expected: None });
+            }
+            if !edits.is_empty() {
+                return Some(Request { edits, dry_run: false, author: OBSERVER.into(), time });
+            }
+        }
     }
 
     /// Carries out what [`Self::observe`] said. If that cannot be, it is tried again later.
     pub fn observed(&mut self, request: &Request, now: Duration) -> Result<Outcome, Refusal> {
         let result = self.apply(request, now);
-        if let Err(refusal) = &result {
-            error!(%refusal, "what was found on the hosts cannot be taken over; what was known before holds");
-            self.hosts.again(request.edits.iter().map(|edit| &edit.change.key.name), now);
+        let names = request.edits.iter().map(|edit| &edit.change.key.name);
+        match &result {
+            Ok(outcome) => {
+                self.hosts.carried_out(names, now);
+                outcome.diagnostics.iter().for_each(|found| warn!("found on the hosts: {found}"));
+            }
+            Err(refusal) => {
+                let why = match refusal {
+                    Refusal::Rejected(found) => found.first().map(ToString::to_string).unwrap_or_default(),
+                    other => other.to_string(),
+                };
+                error!(why, "what was found on the hosts cannot be taken over; what was known before holds");
+                self.hosts.refused(names, &why, now);
+            }
         }
         result
     }

@@ -214,6 +214,11 @@ impl Fabric {
         self.slots.values().flat_map(|slot| [slot.machine.deadline(), slot.expected]).flatten().min()
     }
 
+    /// Whether a switch is connected.
+    pub(crate) fn is_connected(&self, name: &Name) -> bool {
+        self.slots.get(name).is_some_and(|slot| slot.machine.progress().connected)
+    }
+
     /// Whether a switch is connected and has the program that it is to have, or had it a moment ago.
     pub(crate) fn is_settled(&self, name: &Name) -> bool {
         self.slots.get(name).is_some_and(|slot| {

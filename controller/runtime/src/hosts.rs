@@ -20,12 +20,18 @@ use tracing::{info, warn};
 
 /// The integration bridge that Bulkhead keeps on a host.
 const BRIDGE: &str = "br-int";
-/// Interfaces that are taken in from one host. Open vSwitch takes about 65,000 ports; the rest is told of.
-const MAX_PLUGGED: usize = 65_000;
-/// What an encapsulation adds at most to a packet's length: Geneve with the identity over IPv6.
-const OVERHEAD: u32 = 78;
+/// Interfaces that are taken in from one host; the rest is told of. With the longest names, the document of so many
+/// still has room in the store (4 MiB).
+const MAX_PLUGGED: usize = 8_000;
+/// Longest name of a port, in bytes, as in users' documents.
+const MAX_PORT_NAME: usize = 63;
 /// After how long something that could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a host has to be lost before others may take over what it had: databases restart within seconds, and so do
+/// their hosts within a minute.
+const GRACE: Duration = Duration::from_secs(60);
+/// News of one host within so long are stored together: each is a whole resource and a write to the disk.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The way to the keeper of hosts.
 #[derive(Debug, Clone)]
@@ -82,7 +88,17 @@ enum Link {
     /// Not said yet.
     Unknown,
     Up,
-    Down,
+    /// Since when, and whether others may take over what it had.
+    Down {
+        since: Duration,
+        lost: bool,
+    },
+}
+
+impl Link {
+    fn is_down(self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
 }
 
 struct Slot {
@@ -98,8 +114,15 @@ struct Slot {
     plugged: Vec<Plugged>,
     /// Whose interfaces that are, and their ports; `None` until it was told.
     claims: Option<BTreeMap<(Name, Mac), Port>>,
-    mtu: Option<u32>,
+    /// The underlay's MTU; none within, if it is not known there; `None` until it was told.
+    mtu: Option<Option<u32>>,
     errors: Vec<String>,
+    /// When its resource was last changed.
+    stored: Duration,
+    /// Why what was found could not be taken over; empty if it was.
+    refused: String,
+    /// Whether all has been well here before.
+    was_shaped: bool,
 }
 
 /// All kept hosts.
@@ -107,28 +130,30 @@ struct Slot {
 pub(crate) struct Hosts {
     slots: BTreeMap<Name, Slot>,
     attachments: u64,
-    /// Hosts whose resource may have to change.
-    dirty: BTreeSet<Name>,
+    /// Hosts whose resource may have to change, and when that is to be seen to.
+    dirty: BTreeMap<Name, Duration>,
     /// Hosts that say to have what another one has.
     contested: BTreeSet<Name>,
-    /// When what could not be carried out is tried again.
-    retry: Option<Duration>,
+    /// Whether hosts are seen to one by one: all at once was refused.
+    alone: bool,
+    /// When it is looked at again whether a lost host gives way.
+    recheck: Option<Duration>,
 }
 
 impl Hosts {
     /// Takes on, sets up anew and lets go of hosts, as the switches' documents say.
-    pub(crate) fn keep(&mut self, keeper: &Keeper, state: &State) {
+    pub(crate) fn keep(&mut self, keeper: &Keeper, state: &State, now: Duration) {
         let wanted: BTreeMap<&Name, (&String, HostConfig)> = state
             .switches
             .iter()
             .filter_map(|(name, switch)| Some((name, (switch.ovsdb.as_ref()?, config(keeper, state, switch)?))))
             .collect();
         let dirty = &mut self.dirty;
-        dirty.extend(state.hosts.keys().filter(|name| !wanted.contains_key(name)).cloned());
+        dirty.extend(state.hosts.keys().filter(|name| !wanted.contains_key(name)).map(|name| (name.clone(), now)));
         self.slots.retain(|name, _| {
             let stays = wanted.contains_key(name);
             if !stays {
-                dirty.insert(name.clone());
+                dirty.insert(name.clone(), now);
                 info!(switch = %name, "the host is no longer kept");
                 // The keeper has ended: the program is ending.
                 let _ = keeper.commands.send(ToHosts::Release { switch: name.clone() });
@@ -148,7 +173,7 @@ impl Hosts {
             let _ = keeper.commands.send(keep);
             // The same host set up otherwise still has what it had; another one is not known yet.
             let known = known.filter(|slot| slot.endpoint == endpoint);
-            let (plugged, claims) = known.map(|slot| (slot.plugged, slot.claims)).unwrap_or_default();
+            let (plugged, claims, mtu) = known.map(|slot| (slot.plugged, slot.claims, slot.mtu)).unwrap_or_default();
             let slot = Slot {
                 attachment,
                 endpoint,
@@ -160,17 +185,21 @@ impl Hosts {
                 repairs: 0,
                 plugged,
                 claims,
-                mtu: None,
+                mtu,
                 errors: Vec::new(),
+                stored: Duration::ZERO,
+                refused: String::new(),
+                was_shaped: false,
             };
             self.slots.insert(name.clone(), slot);
         }
     }
 
     /// Takes in what the keeper tells.
-    pub(crate) fn report(&mut self, from: FromHost) {
+    pub(crate) fn report(&mut self, from: FromHost, now: Duration) {
         let FromHost { switch: name, attachment, report } = from;
         let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.attachment == attachment) else { return };
+        let mut others = false;
         let matters = match report {
             HostReport::Connected => {
                 info!(switch = %name, endpoint = slot.endpoint, "the host's database answers");
@@ -179,17 +208,18 @@ impl Hosts {
             }
             HostReport::Disconnected(why) => {
                 warn!(switch = %name, endpoint = slot.endpoint, %why, "the host's database does not answer");
-                (slot.link, slot.shaped, slot.trouble) = (Link::Down, false, why);
-                // Others may take over what was here.
-                true
+                let since = if let Link::Down { since, .. } = slot.link { since } else { now };
+                (slot.link, slot.shaped, slot.trouble) = (Link::Down { since, lost: false }, false, why);
+                self.recheck = Some(now);
+                false
             }
             HostReport::Shaped { repaired } => {
                 if !repaired.is_empty() {
                     warn!(switch = %name, repaired = repaired.join("; "), "the host was not as it is to be; mended");
-                    slot.repairs += 1;
+                    slot.repairs += u64::from(slot.was_shaped);
                     slot.repaired = repaired;
                 }
-                (slot.shaped, slot.trouble) = (true, String::new());
+                (slot.shaped, slot.was_shaped, slot.trouble) = (true, true, String::new());
                 false
             }
             HostReport::Unable(why) => {
@@ -201,6 +231,8 @@ impl Hosts {
                 let found = claims(&plugged).filter_map(Result::ok);
                 slot.claims = Some(found.map(|p| ((p.workload, p.mac), p.port)).collect());
                 slot.plugged = plugged;
+                // What this one lets go, another one may be waiting for.
+                others = true;
                 true
             }
             HostReport::Underlay { mtu, errors } => {
@@ -208,40 +240,59 @@ impl Hosts {
                     warn!(switch = %name, %error, "a tunnel port does not work");
                 }
                 slot.errors = errors;
-                std::mem::replace(&mut slot.mtu, mtu) != mtu
+                slot.mtu.replace(mtu) != Some(mtu)
             }
         };
         if matters {
-            self.dirty.insert(name);
+            // The first news at once, those that follow on its heels together.
+            let due = now.max(slot.stored + TOGETHER);
+            self.dirty.entry(name).or_insert(due);
+        }
+        if others {
+            self.contested_again(now);
         }
     }
 
-    /// What has to change for the resources to say what was found since this was asked last. What cannot be stored is
-    /// asked for again by [`Self::again`].
-    pub(crate) fn changes(&mut self, state: &State, now: Duration) -> Vec<Change> {
-        if self.dirty.is_empty() || self.retry.is_some_and(|retry| now < retry) {
-            return Vec::new();
+    /// What has to change for the resources to say what was found: of all hosts that are due, or of one alone if all at
+    /// once was refused. `gone` says whether a host's switch is gone too. To be asked until nothing comes; what was
+    /// carried out is told by [`Self::carried_out`], what was not by [`Self::refused`].
+    pub(crate) fn changes(&mut self, state: &State, gone: impl Fn(&Name) -> bool, now: Duration) -> Vec<Change> {
+        self.give_way(gone, now);
+        loop {
+            match self.round(state, now) {
+                Some(changes) if changes.is_empty() => {}
+                found => return found.unwrap_or_default(),
+            }
         }
-        self.retry = None;
-        let asked = std::mem::take(&mut self.dirty);
-        let contested = std::mem::take(&mut self.contested);
+    }
+
+    /// One look at hosts that are due; `None` if there are none.
+    fn round(&mut self, state: &State, now: Duration) -> Option<Vec<Change>> {
+        let due = self.dirty.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
+        let asked: Vec<Name> = due.take(if self.alone { 1 } else { usize::MAX }).collect();
+        if asked.is_empty() {
+            self.alone = false;
+            return None;
+        }
         let mut hosts: BTreeMap<Name, Option<Host>> = BTreeMap::new();
         // Interfaces that were given in this round, and those that a host is no longer believed to have.
         let mut given: BTreeSet<(Name, Mac)> = BTreeSet::new();
         let mut taken: BTreeMap<Name, BTreeSet<(Name, Mac)>> = BTreeMap::new();
-        for name in asked.union(&contested) {
-            let Some(slot) = self.slots.get(name) else {
-                hosts.insert(name.clone(), None);
+        for name in asked {
+            self.dirty.remove(&name);
+            let Some(slot) = self.slots.get(&name) else {
+                hosts.insert(name, None);
                 continue;
             };
             // What a lost host had it keeps, until somebody else has it.
-            let Some(claims) = slot.claims.as_ref().filter(|_| slot.link != Link::Down) else { continue };
+            let Some(claims) = slot.claims.as_ref().filter(|_| !slot.link.is_down()) else { continue };
             let mut plugged = Vec::with_capacity(claims.len());
+            let mut contested = false;
             for (interface, port) in claims {
                 let (workload, mac) = interface;
-                let other = state.seen(workload, *mac).map(|at| &at.switch).filter(|at| *at != name);
+                let other = state.seen(workload, *mac).map(|at| &at.switch).filter(|at| **at != name);
                 if given.contains(interface) || other.is_some_and(|other| self.has(other, interface)) {
-                    self.contested.insert(name.clone());
+                    contested = true;
                     continue;
                 }
                 if let Some(other) = other {
@@ -250,9 +301,15 @@ impl Hosts {
                 given.insert(interface.clone());
                 plugged.push(model::Plugged { port: port.clone(), workload: workload.clone(), mac: *mac });
             }
+            if contested {
+                self.contested.insert(name.clone());
+            }
             plugged.sort();
-            let underlay_mtu = slot.mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
-            hosts.insert(name.clone(), Some(Host { name: name.clone(), underlay_mtu, plugged }));
+            // As long as nothing is told of it, what was known holds.
+            let known = || state.hosts.get(&name).and_then(|host| host.underlay_mtu);
+            let told = slot.mtu.map(|mtu| mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)));
+            let underlay_mtu = told.unwrap_or_else(known);
+            hosts.insert(name.clone(), Some(Host { name, underlay_mtu, plugged }));
         }
         for (name, interfaces) in taken {
             // Who was looked at anyway has only what it says to have.
@@ -267,24 +324,64 @@ impl Hosts {
             key: Key { kind: Kind::Host, name },
             value: host.map(|host| Resource::Host(Arc::new(host))),
         };
-        hosts.map(change).collect()
+        Some(hosts.map(change).collect())
     }
 
-    /// What [`Self::changes`] said of these could not be carried out: it is to be said again, after a while.
-    pub(crate) fn again<'a>(&mut self, names: impl Iterator<Item = &'a Name>, now: Duration) {
-        self.dirty.extend(names.cloned());
-        self.retry = Some(now + RETRY);
+    /// Hosts that are lost for good give way: who says to have what they had is looked at again.
+    fn give_way(&mut self, gone: impl Fn(&Name) -> bool, now: Duration) {
+        let mut waits = false;
+        for (name, slot) in &mut self.slots {
+            if let Link::Down { since, lost } = &mut slot.link {
+                *lost = now >= *since + GRACE && gone(name);
+                waits |= !*lost;
+            }
+        }
+        let lost = self.slots.values().any(|slot| matches!(slot.link, Link::Down { lost: true, .. }));
+        if lost {
+            self.contested_again(now);
+        }
+        self.recheck = (waits && !self.contested.is_empty()).then_some(now + RETRY);
+    }
+
+    fn contested_again(&mut self, now: Duration) {
+        for name in std::mem::take(&mut self.contested) {
+            self.dirty.entry(name).or_insert(now);
+        }
+    }
+
+    /// What [`Self::changes`] said of these is stored.
+    pub(crate) fn carried_out<'a>(&mut self, names: impl Iterator<Item = &'a Name>, now: Duration) {
+        for name in names {
+            if let Some(slot) = self.slots.get_mut(name) {
+                (slot.stored, slot.refused) = (now, String::new());
+            }
+        }
+    }
+
+    /// What [`Self::changes`] said of these could not be carried out, and why: it is to be said again, after a while.
+    pub(crate) fn refused<'a>(&mut self, names: impl Iterator<Item = &'a Name>, why: &str, now: Duration) {
+        let names: Vec<&Name> = names.collect();
+        // Of several, one may be the cause: the others are not to suffer for it.
+        let due = if self.alone || names.len() == 1 { now + RETRY } else { now };
+        self.alone = true;
+        for name in names {
+            self.dirty.insert(name.clone(), due);
+            if let Some(slot) = self.slots.get_mut(name) {
+                slot.refused = why.into();
+            }
+        }
     }
 
     /// When [`Self::changes`] is to be asked, whatever happens.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.retry
+        self.dirty.values().copied().chain(self.recheck).min()
     }
 
     /// Whether a host is still believed to have an interface: it says so, or may come back and say so.
     fn has(&self, name: &Name, interface: &(Name, Mac)) -> bool {
         let Some(slot) = self.slots.get(name) else { return false };
-        slot.link != Link::Down && slot.claims.as_ref().is_none_or(|claims| claims.contains_key(interface))
+        let lost = matches!(slot.link, Link::Down { lost: true, .. });
+        !lost && slot.claims.as_ref().is_none_or(|claims| claims.contains_key(interface))
     }
 
     /// Every kept host, as operators see it.
@@ -334,6 +431,11 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
         if let Some(error) = &interface.error {
             return Err(quarantined(format!("Open vSwitch cannot use it: {error}")));
         }
+        if !(1..=MAX_PORT_NAME).contains(&interface.port.len()) || !interface.port.bytes().all(|b| b.is_ascii_graphic())
+        {
+            let what = format!("its port's name is not 1 to {MAX_PORT_NAME} printable ASCII characters without spaces");
+            return Err(quarantined(what));
+        }
         let workload = interface
             .iface_id
             .parse::<Name>()
@@ -352,14 +454,15 @@ fn view(state: &State, name: &Name, slot: &Slot) -> HostView {
     let mut quarantined = Vec::new();
     let mut warnings = slot.errors.clone();
     for (interface, claim) in plugged.iter().zip(claims(plugged)) {
-        match claim.and_then(|claim| place(state, name, claim)) {
+        match claim.and_then(|claim| place(state, name, slot, claim)) {
             Err(found) => quarantined.push(found),
             Ok(workload) => {
-                if let (Some(mtu), Some(underlay)) = (interface.mtu, slot.mtu)
-                    && !slot.config.tunnels.is_empty()
-                    && mtu > underlay.saturating_sub(OVERHEAD)
+                let v6 = slot.config.local_ip.is_some_and(|ip| ip.is_ipv6());
+                let overhead = slot.config.tunnels.iter().map(|tunnel| u32::from(tunnel.overhead(v6))).max();
+                if let (Some(mtu), Some(Some(underlay)), Some(overhead)) = (interface.mtu, slot.mtu, overhead)
+                    && mtu > underlay.saturating_sub(overhead)
                 {
-                    let most = underlay.saturating_sub(OVERHEAD);
+                    let most = underlay.saturating_sub(overhead);
                     warnings.push(format!(
                         "workload {workload} has MTU {mtu}, and the overlay carries {most} (underlay {underlay}); \
                          its larger packets are answered with ICMP, set its MTU to {most}"
@@ -372,18 +475,18 @@ fn view(state: &State, name: &Name, slot: &Slot) -> HostView {
         endpoint: slot.endpoint.clone(),
         connected: slot.link == Link::Up,
         shaped: slot.shaped,
-        trouble: slot.trouble.clone(),
+        trouble: if slot.trouble.is_empty() { slot.refused.clone() } else { slot.trouble.clone() },
         repaired: slot.repaired.clone(),
         repairs: slot.repairs,
         plugged: plugged.len(),
         quarantined,
-        underlay_mtu: slot.mtu,
+        underlay_mtu: slot.mtu.flatten(),
         warnings,
     }
 }
 
 /// The workload that an interface is taken for, or why for none.
-fn place(state: &State, host: &Name, claim: model::Plugged) -> Result<Name, Quarantined> {
+fn place(state: &State, host: &Name, slot: &Slot, claim: model::Plugged) -> Result<Name, Quarantined> {
     let why = match state.workloads.get(&claim.workload) {
         None => format!("there is no workload {}", claim.workload),
         Some(workload) => match workload.interfaces.iter().find(|interface| interface.mac == claim.mac) {
@@ -391,6 +494,8 @@ fn place(state: &State, host: &Name, claim: model::Plugged) -> Result<Name, Quar
             Some(interface) => match state.attachment(workload, interface) {
                 Some(at) if at.switch == *host && at.port == claim.port => return Ok(claim.workload),
                 Some(at) => format!("workload {} is at port {} of switch {}", claim.workload, at.port, at.switch),
+                None if !slot.refused.is_empty() => format!("not taken over yet: {}", slot.refused),
+                None if state.seen(&claim.workload, claim.mac).is_none() => "not taken over yet".into(),
                 None => "its port is another workload's or an uplink".into(),
             },
         },

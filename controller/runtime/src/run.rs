@@ -127,7 +127,7 @@ pub async fn run(the_loop: Loop) {
                     attachment: report.attachment,
                     report: HostNote::from(&report.report),
                 });
-                core.host_report(report);
+                core.host_report(report, now);
             }
             () = sleep_until(due) => {
                 let now = start.elapsed();
@@ -144,10 +144,11 @@ pub async fn run(the_loop: Loop) {
 /// Carries out what was found on the hosts.
 fn observe(core: &mut Core, recorder: &mut Recorder, now: Duration) {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let Some(request) = core.observe(u64::try_from(time).unwrap_or(u64::MAX), now) else { return };
-    recorder.write(now, || Event::from(&request));
-    let result = core.observed(&request, now);
-    recorder.write(now, || Event::from(&result));
+    while let Some(request) = core.observe(u64::try_from(time).unwrap_or(u64::MAX), now) {
+        recorder.write(now, || Event::from(&request));
+        let result = core.observed(&request, now);
+        recorder.write(now, || Event::from(&result));
+    }
 }
 
 fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {

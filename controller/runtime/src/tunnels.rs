@@ -17,12 +17,16 @@ use tracing::{info, warn};
 
 /// How often each tunnel is probed, in each direction.
 const EVERY: Duration = Duration::from_secs(5);
-/// Probes a second of all switches together, at most: with more tunnels than that takes, each is probed less often. A
-/// probe costs a message and a packet on either side.
-const PER_SECOND: u64 = 2_000;
+/// Probes sent at once, and how long until the next are: 2,000 a second of all switches together. With more tunnels than
+/// that takes, each is probed less often. A probe costs a message and a packet on either side.
+const AT_ONCE: usize = 200;
+const BETWEEN: Duration = Duration::from_millis(100);
 /// So many probes in a row must be lost before a tunnel counts as down: one may be lost while the switch looks for its
 /// neighbour, another one to a busy link.
 const LOST: u32 = 3;
+
+/// A probe that was sent a shorter time ago may still be on its way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a tunnel is, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,69 +58,87 @@ type Ends = (Name, Name, &'static str);
 struct Way {
     near: IpAddr,
     far: IpAddr,
-    /// What the probe under way says.
+    /// What the last probe said.
     token: u64,
     /// Probes sent since one arrived.
     lost: u32,
     state: TunnelState,
+    /// When it was probed last, and is next.
+    sent: Duration,
+    due: Duration,
 }
 
 /// All tunnels.
 #[derive(Default)]
 pub(crate) struct Tunnels {
     ways: BTreeMap<Ends, Way>,
-    /// By token: whose probe it is.
+    /// The same, by when they are probed next.
+    due: BTreeSet<(Duration, Ends)>,
+    /// By token: whose last probe it is.
     tokens: BTreeMap<u64, Ends>,
     /// Makes numbers that nobody can guess.
     secret: RandomState,
     count: u64,
-    due: Option<Duration>,
+    /// Not before this are more sent.
+    pause: Duration,
 }
 
 impl Tunnels {
     /// These are the tunnels now; new ones are probed at once.
     pub(crate) fn set(&mut self, tunnels: BTreeMap<(Name, Name), BTreeSet<Tunnel>>, now: Duration) {
         let mut before = std::mem::take(&mut self.ways);
-        let mut new = false;
+        self.due.clear();
         for ((from, to), tunnels) in tunnels {
             for Tunnel { kind, near, far } in tunnels {
                 let ends = (from.clone(), to.clone(), kind.port());
                 let same = before.remove(&ends).filter(|way| (way.near, way.far) == (near, far));
-                new |= same.is_none();
-                let fresh = Way { near, far, token: 0, lost: 0, state: TunnelState::Unknown };
-                self.ways.insert(ends, same.unwrap_or(fresh));
+                let fresh = Way { near, far, token: 0, lost: 0, state: TunnelState::Unknown, sent: now, due: now };
+                let way = same.unwrap_or(fresh);
+                self.due.insert((way.due, ends.clone()));
+                self.ways.insert(ends, way);
             }
         }
-        self.tokens.retain(|_, ends| self.ways.contains_key(ends));
-        self.due = match self.due {
-            _ if self.ways.is_empty() => None,
-            Some(due) if !new => Some(due),
-            _ => Some(now),
-        };
+        self.tokens.retain(|token, ends| self.ways.get(ends).is_some_and(|way| way.token == *token));
     }
 
     /// When [`Self::probes`] is to be asked.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.due
+        self.due.first().map(|(due, _)| (*due).max(self.pause))
     }
 
-    /// A switch has come: its tunnels are probed soon.
-    pub(crate) fn connected(&mut self, now: Duration) {
-        if self.due.is_some() {
-            self.due = Some(now);
+    /// A switch has its program: its tunnels are probed at once.
+    pub(crate) fn settled(&mut self, switch: &Name, now: Duration) {
+        let ends: Vec<Ends> =
+            self.ways.keys().filter(|(from, to, _)| from == switch || to == switch).cloned().collect();
+        ends.into_iter().for_each(|ends| self.put_off(ends, now));
+    }
+
+    fn put_off(&mut self, ends: Ends, due: Duration) {
+        if let Some(way) = self.ways.get_mut(&ends) {
+            let before = std::mem::replace(&mut way.due, due);
+            self.due.remove(&(before, ends.clone()));
+            self.due.insert((due, ends));
         }
     }
 
-    /// The probes that are due, by the switch that is to send them. `connected` says whether a switch can be asked.
-    pub(crate) fn probes(&mut self, connected: impl Fn(&Name) -> bool, now: Duration) -> BTreeMap<Name, Vec<Probe>> {
+    /// The probes that are due, by the switch that is to send them. `settled` says whether a switch is connected and has
+    /// its program, without which it neither sends nor tells.
+    pub(crate) fn probes(&mut self, settled: impl Fn(&Name) -> bool, now: Duration) -> BTreeMap<Name, Vec<Probe>> {
         let mut probes: BTreeMap<Name, Vec<Probe>> = BTreeMap::new();
-        if self.due.is_none_or(|due| now < due) {
+        if now < self.pause {
             return probes;
         }
-        self.tokens.clear();
-        for (ends, way) in &mut self.ways {
-            let (from, to, port) = ends;
-            if !connected(from) || !connected(to) {
+        let due = self.due.iter().take_while(|(due, _)| *due <= now).take(AT_ONCE);
+        let due: Vec<Ends> = due.map(|(_, ends)| ends.clone()).collect();
+        if due.len() == AT_ONCE {
+            self.pause = now + BETWEEN;
+        }
+        for ends in due {
+            self.put_off(ends.clone(), now + EVERY);
+            let Some(way) = self.ways.get_mut(&ends) else { continue };
+            let (from, to, port) = &ends;
+            self.tokens.remove(&way.token);
+            if !settled(from) || !settled(to) {
                 (way.lost, way.state) = (0, TunnelState::Unknown);
                 continue;
             }
@@ -124,15 +146,17 @@ impl Tunnels {
                 warn!(%from, %to, %port, vtep = %way.far, "a tunnel is down: {LOST} probes in a row did not arrive");
                 way.state = TunnelState::Down;
             }
-            way.lost = way.lost.saturating_add(1);
+            // A switch that just settled may be asked twice within moments: the first probe is not lost for that.
+            if way.lost == 0 || now >= way.sent + PATIENCE {
+                way.lost = way.lost.saturating_add(1);
+            }
+            way.sent = now;
             self.count += 1;
-            way.token = self.secret.hash_one((ends, self.count));
+            way.token = self.secret.hash_one((&ends, self.count));
             self.tokens.insert(way.token, ends.clone());
             let probe = Probe { port: Port::Name((*port).into()), to: way.far, token: way.token };
             probes.entry(from.clone()).or_default().push(probe);
         }
-        let spread = Duration::from_millis(self.ways.len() as u64 * 1000 / PER_SECOND);
-        self.due = Some(now + EVERY.max(spread));
         probes
     }
 
@@ -211,6 +235,23 @@ mod tests {
         tunnels.probes(|_| true, EVERY);
         tunnels.heard(&b, first, [192, 0, 2, 1].into());
         assert_eq!(state(&tunnels, &a), TunnelState::Unknown);
+    }
+
+    #[test]
+    fn what_settles_is_probed_at_once_and_many_are_spread() {
+        let (mut tunnels, a, _) = tunnels();
+        assert!(tunnels.probes(|_| false, Duration::ZERO).is_empty());
+        assert_eq!(tunnels.deadline(), Some(EVERY));
+        tunnels.settled(&a, Duration::from_secs(1));
+        assert_eq!(tunnels.probes(|_| true, Duration::from_secs(1)).len(), 2);
+        let name = |n: u16| format!("hv{n}").parse::<Name>().unwrap();
+        let far = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
+        let way = |n| BTreeSet::from([Tunnel { kind: TunnelKind::Vxlan, near: far(0), far: far(n) }]);
+        tunnels.set((1..=300).map(|n| ((name(0), name(n)), way(n))).collect(), EVERY);
+        assert_eq!(tunnels.probes(|_| true, EVERY)[&name(0)].len(), AT_ONCE);
+        assert!(tunnels.probes(|_| true, EVERY).is_empty());
+        assert_eq!(tunnels.deadline(), Some(EVERY + BETWEEN));
+        assert_eq!(tunnels.probes(|_| true, EVERY + BETWEEN)[&name(0)].len(), 300 - AT_ONCE);
     }
 
     #[test]

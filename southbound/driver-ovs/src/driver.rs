@@ -183,7 +183,9 @@ impl Driver {
         // A switch that is not connected is read back when it is.
         let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
         let Live::Driving { commands, .. } = live else { return };
-        if commands.try_send((session, command)).is_err() {
+        let probe = matches!(command, Command::Probe(_));
+        // Probes are asked for again, and may be lost; whatever else is lost would be missed.
+        if commands.try_send((session, command)).is_err() && !probe {
             warn!(%switch, "does not keep up with its commands; session ended");
             *live = Live::Ending;
         }
