@@ -193,7 +193,7 @@ impl Core {
             self.fabric.attach(name, driver, revision, now);
         }
         self.fabric.changed(revision, &compiled.deltas, &self.compiler, now);
-        if forward.iter().any(|change| matches!(change.key.kind, Kind::Switch | Kind::Network)) {
+        if forward.iter().any(|change| change.key.kind == Kind::Switch) {
             self.keep_hosts(now);
         }
         self.find_tunnels(now);

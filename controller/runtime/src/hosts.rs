@@ -7,7 +7,7 @@
 use bulkhead_dataplane::host::{FromHost, HostConfig, HostReport, Plugged, ToHosts, TunnelKind};
 use bulkhead_policy::{
     Change, Key, Kind, Resource, State,
-    model::{self, Driver, Encap, Host},
+    model::{self, Driver, Host},
 };
 use bulkhead_topology::{Mac, Name, Port};
 use std::{
@@ -146,7 +146,7 @@ impl Hosts {
         let wanted: BTreeMap<&Name, (&String, HostConfig)> = state
             .switches
             .iter()
-            .filter_map(|(name, switch)| Some((name, (switch.ovsdb.as_ref()?, config(keeper, state, switch)?))))
+            .filter_map(|(name, switch)| Some((name, (switch.ovsdb.as_ref()?, config(keeper, switch)?))))
             .collect();
         let dirty = &mut self.dirty;
         dirty.extend(state.hosts.keys().filter(|name| !wanted.contains_key(name)).map(|name| (name.clone(), now)));
@@ -391,27 +391,16 @@ impl Hosts {
 }
 
 /// How a switch's host is to be set up; `None` if nothing of it is spoken through Open vSwitch.
-fn config(keeper: &Keeper, state: &State, switch: &model::Switch) -> Option<HostConfig> {
+fn config(keeper: &Keeper, switch: &model::Switch) -> Option<HostConfig> {
     let Driver::Openflow(datapath) = switch.driver else { return None };
-    let encaps: BTreeSet<TunnelKind> = state
-        .networks
-        .values()
-        .map(|network| match network.encap {
-            Encap::Geneve => TunnelKind::Geneve,
-            Encap::Vxlan => TunnelKind::Vxlan,
-        })
-        .collect();
-    // Who cannot do Geneve is spoken to in VXLAN.
-    let others =
-        state.switches.values().any(|other| other.vtep.is_some() && !matches!(other.driver, Driver::Openflow(_)));
-    let tunnels = encaps.into_iter().chain(others.then_some(TunnelKind::Vxlan));
     Some(HostConfig {
         bridge: BRIDGE.into(),
         datapath,
         controller: keeper.controller.clone(),
         datapath_type: None,
         local_ip: switch.vtep,
-        tunnels: switch.vtep.map(|_| tunnels.collect()).unwrap_or_default(),
+        // Both: what nobody asks for is dropped there, and counted.
+        tunnels: switch.vtep.map(|_| TunnelKind::ALL.into()).unwrap_or_default(),
     })
 }
 
