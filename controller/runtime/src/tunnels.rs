@@ -17,6 +17,9 @@ use tracing::{info, warn};
 
 /// How often each tunnel is probed, in each direction.
 const EVERY: Duration = Duration::from_secs(5);
+/// How soon a tunnel that was probed for the first time is probed again: the switch looks for its neighbour then, and
+/// the first probe may be lost to that.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Probes sent at once, and how long until the next are: 2,000 a second of all switches together. With more tunnels than
 /// that takes, each is probed less often. A probe costs a message and a packet on either side.
 const AT_ONCE: usize = 200;
@@ -146,6 +149,7 @@ impl Tunnels {
                 warn!(%from, %to, %port, vtep = %way.far, "a tunnel is down: {LOST} probes in a row did not arrive");
                 way.state = TunnelState::Down;
             }
+            let first = way.lost == 0 && way.state == TunnelState::Unknown;
             // A switch that just settled may be asked twice within moments: the first probe is not lost for that.
             if way.lost == 0 || now >= way.sent + PATIENCE {
                 way.lost = way.lost.saturating_add(1);
@@ -156,6 +160,9 @@ impl Tunnels {
             self.tokens.insert(way.token, ends.clone());
             let probe = Probe { port: Port::Name((*port).into()), to: way.far, token: way.token };
             probes.entry(from.clone()).or_default().push(probe);
+            if first {
+                self.put_off(ends, now + AGAIN);
+            }
         }
         probes
     }
@@ -209,6 +216,7 @@ mod tests {
         let probes = tunnels.probes(|_| true, Duration::ZERO);
         let token = probes[&a][0].token;
         assert_ne!(token, probes[&b][0].token);
+        assert_eq!(tunnels.deadline(), Some(AGAIN), "the first probe may be lost");
         tunnels.heard(&b, token, [192, 0, 2, 1].into());
         assert_eq!((state(&tunnels, &a), state(&tunnels, &b)), (TunnelState::Up, TunnelState::Unknown));
         let mut now = EVERY;

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// Most connections that are remembered; the oldest make room. Bounds what a flood can cost.
 const MAX_CONNECTIONS: usize = 65_536;
 
+/// Ethertype of an 802.1Q tag.
+const TAG: u128 = 0x8100;
+
 /// One end of a connection: address, and port or echo identifier.
 type End = (u128, u16);
 
@@ -61,7 +64,8 @@ impl Headers {
     }
 
     fn find(packet: &Packet, frame: &[u8]) -> Option<Self> {
-        let at = if packet.value(Field::Vlan) == 0 { 14 } else { 18 };
+        // The frame is as it came in first; its tag may be off by now.
+        let at = if number(frame, 12, 2)? == TAG { 18 } else { 14 };
         let ip = frame.get(at..)?;
         let v4 = packet.value(Field::EthType) == ethertype::IPV4;
         let protocol = packet.value(Field::IpProto);

@@ -2,7 +2,7 @@
 
 use crate::case::{
     A, B, C, Case, DEFAULT, EXT,
-    Expect::{Answered, Delivered, Dropped},
+    Expect::{self, Answered, Delivered, Dropped},
     FROM_A, NOBODY, OTHER, OUT, for_b,
 };
 use crate::frames::{SOURCE, SYN, TARGET, Way, lldp, tagged};
@@ -205,8 +205,10 @@ spec:
                 Dropped("builtin/conntrack-invalid"),
             );
             // About a connection of others: no workload is on their way, nor is anyone outside of two inside.
-            case.send("c", C.to(&A, v6).icmp_error(kind, code, &asked), Dropped("asks/builtin/isolation"));
-            case.send("uplink0", OTHER.to(&A, v6).icmp_error(kind, code, &asked), Dropped("asks/builtin/isolation"));
+            for stranger in [C, OTHER] {
+                let expect = Expect::stranger(stranger.port, [A.port, B.port], "asks/builtin/isolation");
+                case.send(stranger.port, stranger.to(&A, v6).icmp_error(kind, code, &asked), expect);
+            }
             // To somebody else than who sent it.
             case.send("b", B.to(&C, v6).icmp_error(kind, code, &asked), Dropped("builtin/conntrack-invalid"));
         }

@@ -11,6 +11,8 @@ pub const C: Host =
     Host { port: "c", mac: [2, 0, 0, 0, 0, 0x13], v4: [10, 1, 0, 0x13], v6: [0xfd00, 1, 0, 0, 0, 0, 0, 0x13] };
 /// A port where nobody is plugged in at first.
 pub const SPARE: &str = "spare";
+/// Whoever is to come to [`SPARE`].
+pub const VACANT: Host = Host { port: SPARE, mac: [2, 0, 0, 0, 0, 0xff], ..EXT };
 /// A host beyond the uplink.
 pub const EXT: Host =
     Host { port: "uplink0", mac: [6, 0, 0, 0, 0, 7], v4: [198, 51, 100, 7], v6: [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7] };
@@ -19,8 +21,8 @@ pub const OTHER: Host = Host { v4: [198, 51, 100, 9], v6: [0x2001, 0xdb8, 0, 0, 
 /// An address in the network's subnets that no workload has.
 pub const NOBODY: Host = Host { v4: [10, 1, 0, 99], v6: [0xfd00, 1, 0, 0, 0, 0, 0, 0x99], ..EXT };
 
-/// What every case has; its own documents come on top. `SWITCH` is what the dataplane puts there, `NETWORK` what
-/// the case does.
+/// What every case has; its own documents and the dataplane's switches come on top. `NETWORK` is what the case
+/// puts there.
 pub const BASE: &str = r#"
 kind: Network
 metadata: {name: net}
@@ -28,10 +30,6 @@ spec:
   vni: 5001
   subnets: [10.1.0.0/16, "fd00:1::/64"]
   NETWORK
----
-kind: Switch
-metadata: {name: hv1}
-spec: {SWITCH}
 ---
 kind: Workload
 metadata: {name: a, labels: {app: a}}
@@ -96,8 +94,23 @@ pub enum Expect {
     Reset(&'static str),
     /// The same, and the sender gets an ICMP error.
     Unreachable(&'static str),
+    /// The same, with these fields, and the longest IP packet that it says would have passed.
+    Told(&'static str, Vec<(Field, u128)>, Option<u16>),
     /// Only the sender gets an answer, with these fields.
     Answered(Vec<(Field, u128)>),
+    /// The first where these two ports are on one switch, the second elsewhere.
+    Where([&'static str; 2], Box<[Expect; 2]>),
+}
+
+impl Expect {
+    /// An ICMP error about a connection between two ports that others have nothing to do with: where one of those is on
+    /// the sender's switch, that one knows the connection and counts the error under `cause`. Another switch has never
+    /// seen it.
+    pub fn stranger(sender: &'static str, [one, other]: [&'static str; 2], cause: &'static str) -> Self {
+        let unknown = Dropped("builtin/conntrack-invalid");
+        let other = Self::Where([sender, other], Box::new([Dropped(cause), unknown]));
+        Self::Where([sender, one], Box::new([Dropped(cause), other]))
+    }
 }
 
 /// A frame that goes in at a port.

@@ -248,6 +248,29 @@ impl Way {
     }
 }
 
+/// A whole frame with another TTL or hop limit.
+pub fn with_ttl(frame: &[u8], ttl: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if frame[12..14] == [0x86, 0xdd] {
+        frame[14 + 7] = ttl;
+        return frame;
+    }
+    frame[14 + 8] = ttl;
+    frame[24..26].fill(0);
+    let check = sum(&[&frame[14..34]]).to_be_bytes();
+    frame[24..26].copy_from_slice(&check);
+    frame
+}
+
+/// What a router makes of a frame: another pair of Ethernet addresses, and one hop less to go.
+pub fn routed(frame: &[u8], macs: [[u8; 6]; 2]) -> Vec<u8> {
+    let ttl = if frame[12..14] == [0x86, 0xdd] { frame[14 + 7] } else { frame[14 + 8] };
+    let mut frame = with_ttl(frame, ttl - 1);
+    frame[..6].copy_from_slice(&macs[1]);
+    frame[6..12].copy_from_slice(&macs[0]);
+    frame
+}
+
 /// All nodes of a link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 

@@ -9,39 +9,85 @@ mod changes;
 mod fabric;
 mod frames;
 mod hits;
+mod plane;
+mod routes;
 mod vlans;
 
-use case::{A, B, C, Case, EXT};
+use case::{A, B, C, Case, EXT, VACANT};
 use fabric::Fabric;
+use frames::Host;
+use plane::Spread;
 use vlans::{BLUE, RED};
 
+/// Everybody on one switch.
+const TOGETHER: &[&[Host]] = &[&[A, B, C, EXT, RED, BLUE, VACANT]];
+/// Who asks on one, who is asked and the uplink on the other.
+const APART: &[&[Host]] = &[&[A, C, RED], &[B, EXT, BLUE, VACANT]];
+/// The other way to divide them: what was together is apart. The uplinks move to another switch, too.
+const ASUNDER: &[&[Host]] = &[&[A, B, RED, VACANT], &[C, EXT, BLUE]];
+/// No two on one.
+const ALONE: &[&[Host]] = &[&[A], &[B], &[C], &[EXT], &[RED], &[BLUE], &[VACANT]];
+
+fn on(hosts: &'static [&'static [Host]], encap: &'static str) -> Spread {
+    Spread { hosts, encap }
+}
+
 fn list() -> Vec<Case> {
-    [cases::cases(), builtins::cases(), changes::cases(), vlans::cases()].concat()
+    [cases::cases(), builtins::cases(), changes::cases(), vlans::cases(), routes::cases()].concat()
+}
+
+fn run(mut fabric: Fabric) {
+    for case in list() {
+        fabric.run(&case);
+    }
 }
 
 #[test]
 fn on_the_simulated_switch() {
-    let mut fabric = Fabric::simulated();
-    for case in list() {
-        fabric.run(&case);
+    run(Fabric::simulated(on(TOGETHER, "geneve")));
+}
+
+/// Over VXLAN, simulated switches have the group-policy extension.
+#[test]
+fn across_simulated_switches() {
+    for hosts in [APART, ASUNDER, ALONE] {
+        for encap in ["geneve", "vxlan"] {
+            run(Fabric::simulated(on(hosts, encap)));
+        }
     }
 }
 
 #[test]
 fn on_open_vswitch() {
-    let Some(mut fabric) = Fabric::real(&[A, B, C, EXT, RED, BLUE]) else { return };
-    for case in list() {
-        fabric.run(&case);
-    }
+    let Some(fabric) = Fabric::real(on(TOGETHER, "geneve")) else { return };
+    run(fabric);
+}
+
+#[test]
+fn across_open_vswitches_over_geneve() {
+    let Some(fabric) = Fabric::real(on(APART, "geneve")) else { return };
+    run(fabric);
+}
+
+#[test]
+fn across_open_vswitches_over_vxlan() {
+    let Some(fabric) = Fabric::real(on(ASUNDER, "vxlan")) else { return };
+    run(fabric);
 }
 
 #[test]
 fn hits_on_the_simulated_switch() {
-    hits::agree_with_packets(Fabric::simulated());
+    hits::agree_with_packets(Fabric::simulated(on(TOGETHER, "geneve")));
 }
 
 #[test]
 fn hits_on_open_vswitch() {
-    let Some(fabric) = Fabric::real(&[A, B, C, EXT]) else { return };
+    let Some(fabric) = Fabric::real(on(TOGETHER, "geneve")) else { return };
+    hits::agree_with_packets(fabric);
+}
+
+#[test]
+fn hits_across_open_vswitches() {
+    let Some(fabric) = Fabric::real(on(APART, "geneve")) else { return };
     hits::agree_with_packets(fabric);
 }

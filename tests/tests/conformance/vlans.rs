@@ -214,11 +214,14 @@ fn moves() -> Case {
     case.apply(&red("{switch: hv1, port: uplink0, vlan: 11}"));
     speaks(&mut case, UPLINK, 11);
     case.send(UPLINK, on(RED_VLAN, &ways[0].tcp(ACK, 41_050, 80)), Dropped("builtin/vlan"));
-    // By another port, while the old one still takes in.
+    // By another port, while the old one still takes in; but not on another switch: each switch has one way out of a
+    // network, and lets nobody in by the tunnel from another one.
     case.apply(&red("{switch: hv1, port: spare, vlan: 11}, {switch: hv1, port: uplink0, vlan: 11}"));
     speaks(&mut case, SPARE, 11);
     for way in ways {
-        case.inbound(11, &way.tcp(ACK, 41_050, 80), &RED);
+        let frame = way.tcp(ACK, 41_050, 80);
+        let there = [Changed(RED.port, frame.clone()), Dropped("builtin/locate")];
+        case.send(UPLINK, on(11, &frame), Expect::Where([UPLINK, SPARE], Box::new(there)));
     }
     case.apply(&red("{switch: hv1, port: spare, vlan: 11}"));
     speaks(&mut case, SPARE, 11);

@@ -1,0 +1,267 @@
+//! Where packets go in and come out: switches with a silent host at every port, real or simulated, one or several.
+
+use crate::{case::Expect, frames::Host};
+use bulkhead_driver_sim as sim;
+use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
+use bulkhead_pipeline::{Field, Outcome, Packet, overlay, overlay::Tunnel};
+use bulkhead_topology::{Mac, Name, Port};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+/// How long a port is listened to before the counters are looked at.
+const TRY: Duration = Duration::from_millis(100);
+
+/// The longest IP packet in the underlay, in bytes: a workload's longest ones do not fit into its tunnels.
+pub const UNDERLAY_MTU: u16 = 1400;
+
+/// Who is plugged in where.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// For each switch, its hosts. A port of nobody's is on the first one.
+    pub hosts: &'static [&'static [Host]],
+    /// How the networks travel from one switch to another.
+    pub encap: &'static str,
+}
+
+/// The name of a switch, the first one's being 0.
+fn switch(number: usize) -> String {
+    format!("hv{}", number + 1)
+}
+
+/// Its address in the underlay.
+fn vtep(number: usize) -> IpAddr {
+    Ipv4Addr::new(172, 31, 0, number as u8 + 1).into()
+}
+
+impl Spread {
+    /// The number of the switch with this port.
+    fn of(&self, port: &str) -> usize {
+        self.hosts.iter().position(|hosts| hosts.iter().any(|host| host.port == port)).unwrap_or(0)
+    }
+
+    /// What is expected where the switches are these.
+    pub fn expect(&self, expect: &Expect) -> Expect {
+        match expect {
+            Expect::Where([one, other], either) => {
+                let [together, apart] = &**either;
+                self.expect(if self.of(one) == self.of(other) { together } else { apart })
+            }
+            plain => plain.clone(),
+        }
+    }
+
+    fn across(&self) -> bool {
+        self.hosts.len() > 1
+    }
+
+    /// A case's document, which knows one switch, as it is with these.
+    pub fn place(&self, mut document: Value) -> Value {
+        if !self.across() {
+            return document;
+        }
+        let kind = document["kind"].as_str().unwrap().to_owned();
+        let spec = document["spec"].as_object_mut().unwrap();
+        if kind == "Network" {
+            spec.insert("encap".into(), self.encap.into());
+        }
+        let places = match (kind.as_str(), spec) {
+            ("Network", spec) => spec.get_mut("uplinks"),
+            ("Workload", spec) => spec.get_mut("interfaces"),
+            _ => None,
+        };
+        for place in places.and_then(Value::as_array_mut).into_iter().flatten() {
+            let place = if place.get("attachment").is_some() { &mut place["attachment"] } else { place };
+            if let Some(port) = place.get("port").and_then(Value::as_str) {
+                place["switch"] = switch(self.of(port)).into();
+            }
+        }
+        document
+    }
+}
+
+/// Something that came out.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// A frame, out of a port.
+    Frame(String, Vec<u8>),
+    /// A simulated switch makes no frames.
+    Packet(String, Box<Packet>),
+    /// It makes no resets and ICMP errors either, and says that there would be one.
+    Refusal,
+}
+
+pub fn port(name: &str) -> Port {
+    Port::Name(name.into())
+}
+
+pub enum Plane {
+    Simulated {
+        switches: sim::Fabric,
+        spread: Spread,
+        seen: Vec<Seen>,
+    },
+    Real {
+        hypervisors: Vec<Hypervisor>,
+        wires: BTreeMap<String, Wire>,
+        /// Removed last.
+        _lab: Site,
+    },
+}
+
+/// What a real plane stands on.
+pub enum Site {
+    One(Box<Lab>),
+    Several(Box<bulkhead_lab::Fabric>),
+}
+
+impl Plane {
+    /// Simulated switches, and the documents that declare them.
+    pub fn simulated(spread: Spread) -> (Self, sim::Fabric, String) {
+        let switches = sim::Fabric::default();
+        let mut documents = String::new();
+        for number in 0..spread.hosts.len() {
+            let (name, address) = (switch(number), vtep(number));
+            switches.with(&name.parse().unwrap(), |switch| switch.set_vtep(address));
+            let tunnels = if spread.across() { format!(", vtep: {address}") } else { String::new() };
+            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {{driver: sim{tunnels}}}")
+                .unwrap();
+        }
+        (Self::Simulated { switches: switches.clone(), spread, seen: Vec::new() }, switches, documents)
+    }
+
+    /// Open vSwitch, the documents that declare it, and where a controller listens. One switch is told of its
+    /// controller by who tests; of several, their databases are declared, and Bulkhead sets them up.
+    pub fn real(spread: Spread) -> (Self, String, Ipv4Addr) {
+        let mut documents = String::new();
+        let mut site = if spread.across() {
+            let hosts = 0..spread.hosts.len();
+            let empty = Scenario { underlay_mtu: UNDERLAY_MTU, ..Scenario::new("conf") };
+            let scenario = hosts.fold(empty, |all, number| all.hypervisor(&switch(number), vtep(number)));
+            Site::Several(Box::new(bulkhead_lab::Fabric::up(&scenario).unwrap()))
+        } else {
+            Site::One(Box::new(Lab::new("conf").unwrap()))
+        };
+        let hypervisors = match &mut site {
+            Site::One(lab) => vec![lab.hypervisor(&switch(0), 0xb1).unwrap()],
+            Site::Several(fabric) => fabric.hypervisors().to_vec(),
+        };
+        let lab = match &mut site {
+            Site::One(lab) => lab,
+            Site::Several(fabric) => fabric.lab(),
+        };
+        let mut wires = BTreeMap::new();
+        for (number, hypervisor) in hypervisors.iter().enumerate() {
+            for host in spread.hosts[number] {
+                let workload = lab.add(hypervisor, &Spec::silent(host.port, Mac(host.mac))).unwrap();
+                // What comes out is looked at where the switch sends it, with its tag.
+                let wire = Wire::tapped((workload.namespace(), "eth0"), (hypervisor.namespace(), host.port));
+                wires.insert(host.port.into(), wire.unwrap());
+            }
+            // The least that there is, in milliseconds (ovs-vswitchd.conf.db(5)).
+            hypervisor.vsctl(&["set", "Open_vSwitch", ".", "other_config:max-revalidator=100"]).unwrap();
+            let tunnels = format!(", vtep: {}, ovsdb: \"{}\"", vtep(number), hypervisor.ovsdb());
+            let tunnels = if spread.across() { tunnels } else { String::new() };
+            let (name, id) = (switch(number), 0xb1 + number);
+            let spec = format!("{{driver: openflow, datapathId: \"{id:#x}\"{tunnels}}}");
+            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {spec}").unwrap();
+        }
+        let address = hypervisors[0].controller_address();
+        (Self::Real { hypervisors, wires, _lab: site }, documents, address)
+    }
+
+    /// Tells one switch where its controller is; several are told by Bulkhead.
+    pub fn set_controller(&self, controller: SocketAddr) {
+        if let Self::Real { hypervisors, .. } = self
+            && let [hypervisor] = &hypervisors[..]
+        {
+            hypervisor.set_controller(controller).unwrap();
+        }
+    }
+
+    pub fn send(&mut self, at: &str, frame: &[u8]) {
+        match self {
+            Self::Simulated { switches, spread, seen } => seen.extend(carry(switches, spread, at, frame)),
+            Self::Real { wires, .. } => wires[at].inject(frame).unwrap(),
+        }
+    }
+
+    /// What comes out of a port next.
+    pub fn wait(&mut self, at: &str) -> Option<Seen> {
+        match self {
+            Self::Simulated { .. } => None,
+            Self::Real { wires, .. } => Some(Seen::Frame(at.into(), wires[at].receive(TRY).unwrap()?)),
+        }
+    }
+
+    /// What came out of ports.
+    pub fn receive(&mut self) -> Vec<Seen> {
+        match self {
+            Self::Simulated { seen, .. } => std::mem::take(seen),
+            Self::Real { wires, .. } => {
+                let all = wires.iter().flat_map(|(name, wire)| {
+                    let frames = wire.drain(Duration::ZERO).unwrap();
+                    frames.into_iter().map(|frame| Seen::Frame(name.clone(), frame))
+                });
+                all.collect()
+            }
+        }
+    }
+
+    fn appctl(&self, arguments: &[&str]) {
+        if let Self::Real { hypervisors, .. } = self {
+            for hypervisor in hypervisors {
+                hypervisor.appctl(arguments).unwrap();
+            }
+        }
+    }
+
+    /// Counts what cached flows passed or dropped, by ending them.
+    pub fn end_cached_flows(&self) {
+        self.appctl(&["revalidator/purge"]);
+    }
+
+    /// The same, and they stay: what was not counted before a change counts for the rules that come with it.
+    pub fn count_cached_flows(&self) {
+        self.appctl(&["revalidator/wait"]);
+    }
+
+    pub fn forget_connections(&self) {
+        if let Self::Simulated { switches, spread, .. } = self {
+            for number in 0..spread.hosts.len() {
+                switches.with(&switch(number).parse().unwrap(), |switch| switch.tracker_mut().clear());
+            }
+        }
+        self.appctl(&["dpctl/flush-conntrack"]);
+    }
+}
+
+/// Carries a frame through simulated switches: from its port's, and by tunnel to another one.
+fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Option<Seen> {
+    let mut number = spread.of(at);
+    let name = |number: usize| -> Name { switch(number).parse().unwrap() };
+    let mut packet = Packet::parse(port(at), frame).unwrap();
+    loop {
+        let came = Tunnel::of(&packet.in_port);
+        let outcome = switches.with(&name(number), |switch| switch.pass(packet, frame).outcome);
+        let (out, sent) = match outcome {
+            Outcome::Delivered { port, packet } => (port, packet),
+            Outcome::Answered(packet) if came.is_none() => return Some(Seen::Packet(at.into(), packet)),
+            Outcome::Answered(packet) => panic!("a question that came by a tunnel was answered: {packet:?}"),
+            Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => return Some(Seen::Refusal),
+            Outcome::Dropped(_) | Outcome::Probe(_) => return None,
+        };
+        if Tunnel::of(&out).is_none() {
+            return Some(Seen::Packet(out.to_string(), sent));
+        }
+        assert!(came.is_none(), "from tunnel to tunnel: {sent:?}");
+        let to = u32::try_from(sent.value(Field::TunDst4)).unwrap();
+        let far = (0..spread.hosts.len()).find(|number| vtep(*number) == Ipv4Addr::from(to)).unwrap();
+        packet = overlay::arrive(&sent, out, vtep(number));
+        number = far;
+    }
+}
