@@ -129,6 +129,14 @@ struct Switch {
     entries: u64,
     #[serde(default, rename = "lastError")]
     last_error: String,
+    #[serde(default)]
+    tunnels: Vec<Tunnel>,
+}
+
+#[derive(Deserialize)]
+struct Tunnel {
+    to: String,
+    state: String,
 }
 
 /// A question that `/v1/reach` and `/v1/trace` take.
@@ -193,7 +201,8 @@ impl Controller {
         command::succeed(cli, input)
     }
 
-    /// Waits until a switch has acknowledged the newest revision, and says which and how many entries it has.
+    /// Waits until a switch has acknowledged the newest revision and its tunnels carry packets, and says which revision
+    /// and how many entries it has.
     pub(crate) fn realized(&self, switch: &str) -> Result<(u64, u64)> {
         let deadline = Instant::now() + SWITCH_LIMIT;
         loop {
@@ -202,6 +211,7 @@ impl Controller {
             if let Some(found) = found
                 && found.connected
                 && found.acknowledged >= status.revision
+                && found.silent().is_none()
             {
                 return Ok((status.revision, found.entries));
             }
@@ -209,7 +219,10 @@ impl Controller {
                 let state = match found {
                     None => "is not declared".to_owned(),
                     Some(found) if !found.connected => "is not connected".to_owned(),
-                    Some(found) => format!("has only revision {}: {}", found.acknowledged, found.last_error),
+                    Some(found) => match found.silent() {
+                        Some(tunnel) => format!("has a tunnel to {} that is {}", tunnel.to, tunnel.state),
+                        None => format!("has only revision {}: {}", found.acknowledged, found.last_error),
+                    },
                 };
                 bail!("revision {} is not realized: {switch} {state}", status.revision);
             }
@@ -245,6 +258,13 @@ impl Controller {
     fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
         let answer = self.agent.post(format!("{}{path}", self.server)).send_json(body);
         read(path, answer.with_context(|| format!("POST {path}"))?)
+    }
+}
+
+impl Switch {
+    /// A tunnel that nothing is known to get through.
+    fn silent(&self) -> Option<&Tunnel> {
+        self.tunnels.iter().find(|tunnel| tunnel.state != "up")
     }
 }
 

@@ -230,7 +230,7 @@ impl Scenario {
     }
 
     /// What `bulkhead apply -f` takes: the scenario's documents, its switches, each with the address of its database, so
-    /// that Bulkhead sets it up, and its workloads where they are now.
+    /// that Bulkhead sets it up, and its workloads. Where those are Bulkhead sees itself.
     #[must_use]
     pub fn documents(&self, database: impl Fn(&Host) -> String) -> Vec<Value> {
         let mut documents = self.resources.clone();
@@ -242,10 +242,7 @@ impl Scenario {
             json!({"kind": "Switch", "metadata": {"name": host.name}, "spec": spec})
         }));
         documents.extend(self.guests().map(|(guest, mac)| {
-            let interface = json!({
-                "mac": mac.to_string(), "ips": guest.ips,
-                "attachment": {"switch": guest.hypervisor, "port": guest.name},
-            });
+            let interface = json!({"mac": mac.to_string(), "ips": guest.ips});
             let metadata = json!({"name": guest.name, "labels": guest.labels});
             let spec = json!({"network": guest.network, "interfaces": [interface]});
             json!({"kind": "Workload", "metadata": metadata, "spec": spec})

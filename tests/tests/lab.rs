@@ -2,15 +2,33 @@
 //! where somebody has opened a hole.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use bulkhead_lab::{Family, Listeners, Service, Site};
 use bulkhead_tests::controller::program;
-use std::process::{Command, Output};
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, TcpStream},
+    path::Path,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+/// How long anything may take that has to come, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A scenario of the test's own, up with a controller; taken down however the test ends.
 struct Up(String);
 
 impl Up {
-    /// `None`, loudly, where a lab cannot be.
-    fn new() -> Option<Up> {
+    /// One of the repository's scenarios. `None`, loudly, where a lab cannot be.
+    fn new(name: &str) -> Option<Up> {
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lab/scenarios")).join(format!("{name}.yaml"));
+        Up::with(&std::fs::read_to_string(file).unwrap())
+    }
+
+    /// The same, of this text; whatever it calls itself, it gets a name of its own.
+    fn with(text: &str) -> Option<Up> {
+        static LAST: AtomicU32 = AtomicU32::new(0);
         if let Some(why) = bulkhead_lab::missing() {
             eprintln!("NOT TESTED: {why}");
             return None;
@@ -19,15 +37,26 @@ impl Up {
         for name in ["bulkheadd", "bulkhead"] {
             program(name).unwrap();
         }
-        let up = Up(format!("judged{}", std::process::id() % 100_000));
-        let text =
-            include_str!("../../lab/scenarios/one-host.yaml").replace("lab: one-host", &format!("lab: {}", up.0));
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let up = Up(format!("judged{}-{number}", std::process::id() % 100_000));
+        let name = text.lines().find(|line| line.starts_with("lab: ")).unwrap();
+        let text = text.replacen(name, &format!("lab: {}", up.0), 1);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("scenario.yaml");
         std::fs::write(&file, text).unwrap();
         let done = lab(&["up", file.to_str().unwrap(), "--with-controller"]);
         assert!(done.status.success(), "{}", text_of(&done));
         Some(up)
+    }
+
+    /// What a program says that is run in a workload or on a hypervisor, and whether it succeeded.
+    fn exec(&self, place: &str, program: &[&str]) -> (bool, String) {
+        let done = lab(&[&["exec", "--lab", &self.0, place], program].concat());
+        (done.status.success(), text_of(&done))
+    }
+
+    fn site(&self) -> Site {
+        Site::kept().unwrap().into_iter().find(|site| site.scenario().lab == self.0).unwrap()
     }
 
     fn ask(&self, verb: &str) -> (Option<i32>, String) {
@@ -57,7 +86,7 @@ fn text_of(output: &Output) -> String {
 
 #[test]
 fn a_switch_of_bulkheads_is_as_policy_says_and_a_hole_is_found() {
-    let Some(up) = Up::new() else { return };
+    let Some(up) = Up::new("one-host") else { return };
     let (code, told) = up.ask("matrix");
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("36 probes, 6 passed, 0 not as policy says"), "{told}");
@@ -75,4 +104,112 @@ fn a_switch_of_bulkheads_is_as_policy_says_and_a_hole_is_found() {
     let (code, told) = up.ask("attack");
     assert_eq!(code, Some(3), "{told}");
     assert!(told.contains("BREACH scan from web") && told.contains("BREACH spoofing"), "{told}");
+}
+
+/// Real packets, friendly and hostile, in one of the repository's scenarios that is up.
+fn is_as_policy_says(up: &Up) {
+    let (code, told) = up.ask("matrix");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(" 0 not as policy says") && !told.contains(" 0 passed"), "{told}");
+    let (code, told) = up.ask("attack");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("\n0 breaches"), "{told}");
+}
+
+#[test]
+fn two_hosts_over_geneve() {
+    let Some(up) = Up::new("two-host-geneve") else { return };
+    // The very first packets between them get there: nobody's is spent on looking for a neighbour.
+    for (from, to) in [("web-1", "10.0.0.22"), ("web-2", "fd00:1::21"), ("web-1", "fd00:1::22"), ("web-2", "10.0.0.21")]
+    {
+        let (passed, told) = up.exec(from, &["ping", "-c", "1", "-W", "2", to]);
+        assert!(passed, "{told}");
+    }
+    is_as_policy_says(&up);
+}
+
+#[test]
+fn three_hosts_over_geneve_and_vxlan() {
+    let Some(up) = Up::new("three-host-mixed") else { return };
+    is_as_policy_says(&up);
+}
+
+#[test]
+fn two_tenants_with_the_same_addresses() {
+    let Some(up) = Up::new("two-tenants") else { return };
+    is_as_policy_says(&up);
+}
+
+#[test]
+fn an_underlay_of_ipv6() {
+    let Some(up) = Up::new("ipv6-underlay") else { return };
+    is_as_policy_says(&up);
+}
+
+/// Workloads whose longest packets do not fit the underlay, each in a subnet of its own.
+const NARROW: &str = r#"
+lab: narrow
+services: [80/tcp]
+underlayMtu: 1400
+hypervisors:
+- {name: hv1, vtep: 172.31.0.1}
+- {name: hv2, vtep: 172.31.0.2}
+workloads:
+- {name: a, hypervisor: hv1, network: net, ips: [10.0.1.11, "fd00:1::11"], gateways: [10.0.1.1, "fd00:1::1"]}
+- {name: b, hypervisor: hv2, network: net, ips: [10.0.2.12, "fd00:2::12"], gateways: [10.0.2.1, "fd00:2::1"]}
+---
+kind: Network
+metadata: {name: net}
+spec:
+  vni: 5001
+  subnets: [10.0.1.0/24, 10.0.2.0/24, "fd00:1::/64", "fd00:2::/64"]
+  gateways: [10.0.1.1, 10.0.2.1, "fd00:1::1", "fd00:2::1"]
+  defaultAction: allow
+"#;
+
+/// So many bytes there and back.
+fn echoed(stream: &mut TcpStream, length: usize) {
+    let sent: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+    let mut writer = stream.try_clone().unwrap();
+    let writing = {
+        let sent = sent.clone();
+        std::thread::spawn(move || writer.write_all(&sent).unwrap())
+    };
+    let mut received = vec![0; length];
+    stream.read_exact(&mut received).unwrap();
+    writing.join().unwrap();
+    assert!(received == sent);
+}
+
+#[test]
+fn routed_hosts_find_out_what_fits() {
+    let Some(up) = Up::with(NARROW) else { return };
+    let site = up.site();
+    let (a, b) = (site.workload("a").unwrap(), site.workload("b").unwrap());
+    for (from, gateway) in [("a", "10.0.1.1"), ("a", "fd00:1::1"), ("b", "10.0.2.1"), ("b", "fd00:2::1")] {
+        let (passed, told) = up.exec(from, &["ping", "-c", "1", "-W", "2", gateway]);
+        assert!(passed, "{told}");
+    }
+    // One hop too few: the gateway says so.
+    for (to, gateway) in [("10.0.2.12", "10.0.1.1"), ("fd00:2::12", "fd00:1::1")] {
+        let (passed, told) = up.exec("a", &["ping", "-c", "1", "-W", "2", "-t", "1", to]);
+        assert!(!passed && told.contains(&format!("From {gateway}")), "{told}");
+    }
+    let _listeners = Listeners::start(b.namespace(), &[Service::Tcp(80)]).unwrap();
+    for family in Family::ALL {
+        let to: IpAddr = b.ip(family).unwrap();
+        let stream = a.namespace().run(|| TcpStream::connect_timeout(&(to, 80).into(), PATIENCE)).unwrap();
+        let mut stream = stream.unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut greeting = [0; bulkhead_lab::serve::GREETING.len()];
+        stream.read_exact(&mut greeting).unwrap();
+        // Both ends send segments of 1,400 bytes until they are told.
+        echoed(&mut stream, 200_000);
+    }
+    // Both switches told: Geneve leaves 1,342 bytes.
+    for (from, to) in [("a", "10.0.2.12"), ("b", "10.0.1.11"), ("a", "fd00:2::12"), ("b", "fd00:1::11")] {
+        let (_, told) = up.exec(from, &["ip", "route", "get", to]);
+        assert!(told.contains("mtu 1342"), "{from} {told}");
+    }
 }
