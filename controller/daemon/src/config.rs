@@ -30,8 +30,8 @@ pub struct Args {
     /// Address and port that OpenFlow switches connect to [default: 0.0.0.0:6653]
     #[arg(long, env = "BULKHEAD_OPENFLOW_LISTEN", value_name = "ADDR")]
     pub openflow_listen: Option<SocketAddr>,
-    /// Where hosts that Bulkhead sets up are told to find it, as HOST:PORT [default: the address from which it reaches
-    /// each host, and the port of --openflow-listen]
+    /// Where hosts that Bulkhead sets up are told to find it, as HOST:PORT [default: the address of --openflow-listen; if
+    /// that is 0.0.0.0, the one from which it reaches each host]
     #[arg(long, env = "BULKHEAD_OPENFLOW_ADVERTISE", value_name = "ADDR")]
     pub openflow_advertise: Option<SocketAddr>,
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]

@@ -58,6 +58,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let (to_hosts, host_commands) = channel();
     let controller = match config.openflow_advertise {
         Some(address) => format!("tcp:{address}"),
+        // Who listens at one address is found at that one only.
+        None if !openflow_address.ip().is_unspecified() => format!("tcp:{openflow_address}"),
         None => format!("tcp:*:{}", openflow_address.port()),
     };
     let keeper = Keeper { commands: to_hosts, controller, encode: bulkhead_types::canonical };

@@ -202,9 +202,19 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The datapath of a bridge that is made anew and for which none is asked: that of all others. A host whose underlay
+    /// is on the userspace datapath has its tunnels there too, and packets do not get from one datapath to another.
+    fn beside(&self) -> Option<&str> {
+        let anew = self.row.text("name").is_none();
+        let others: BTreeSet<_> =
+            self.replica.rows("Bridge").filter_map(|(_, row)| row.text("datapath_type")).collect();
+        others.first().copied().filter(|one| anew && others.len() == 1 && !one.is_empty())
+    }
+
     fn settings(&mut self) {
         let (row, bridge) = (self.row, &self.config.bridge);
-        if let Some(wanted) = &self.config.datapath_type {
+        let wanted = self.config.datapath_type.as_deref().or_else(|| self.beside()).map(str::to_owned);
+        if let Some(wanted) = wanted {
             // Open vSwitch writes its default as nothing.
             let is = row.text("datapath_type").filter(|is| !is.is_empty()).unwrap_or("system");
             if is != wanted {

@@ -343,6 +343,24 @@ async fn a_bridge_of_another_owner_is_left_alone_until_it_is_handed_over() {
 }
 
 #[tokio::test]
+async fn a_bridge_that_is_made_anew_has_the_datapath_of_all_others() {
+    let Some(server) = Server::start(TABLES).await else { return };
+    let mut connection = server.connect().await;
+    let none = HostConfig { datapath_type: None, ..config() };
+    act(&mut connection, &add_bridge(OTHER)).await;
+    act(&mut connection, &[update("Bridge", by_name(OTHER), "datapath_type", "netdev".into())]).await;
+    shape(&mut connection, &none).await;
+    let datapath = |connection: &mut Connection| {
+        bridge(connection.session().replica()).text("datapath_type").unwrap_or_default().to_owned()
+    };
+    assert_eq!(datapath(&mut connection), "netdev");
+    // One that is there keeps its own.
+    act(&mut connection, &[update("Bridge", by_name(BRIDGE), "datapath_type", "system".into())]).await;
+    assert_eq!(shape(&mut connection, &none).await, Vec::<String>::new());
+    assert_eq!(datapath(&mut connection), "system");
+}
+
+#[tokio::test]
 async fn of_two_that_take_a_bridge_at_once_one_fails() {
     let Some(server) = Server::start(TABLES).await else { return };
     let mut connection = server.connect().await;
