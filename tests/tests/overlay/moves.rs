@@ -133,29 +133,26 @@ fn of_two_places_the_first_has_the_workload_until_it_goes() {
 }
 
 #[test]
-fn a_host_that_is_lost_gives_way() {
-    let Some(mut world) = World::up(&two("ov-lost", IPV4), Attachments::Discovered) else { return };
+fn a_host_whose_database_is_away_for_a_while_keeps_what_it_has() {
+    let Some(mut world) = World::up(&two("ov-away", IPV4), Attachments::Discovered) else { return };
     world.reaches("a", "b", Service::Icmp);
-    // Its database is gone, and what it says it has is not known any more.
     world.fabric.stop("hv2", bulkhead_lab::Daemon::Database, bulkhead_lab::End::Crash).unwrap();
     world.until("the loss is told", |status| {
         status.switches.iter().any(|one| one.name == "hv2" && one.host.as_ref().is_some_and(|host| !host.connected))
     });
-    let (a, b) = (world.workload("a"), world.workload("b"));
+    // Its switch is there, and whoever says now to be one of its workloads waits.
     let (_twin, wire) = twin(&world);
-    let old = b.wire().unwrap();
-    let _pings = Stream::start(a.namespace(), None, b.ip(Family::V4).unwrap(), 100).unwrap();
-    assert!(wire.find(PATIENCE, is_request).unwrap().is_some(), "the new place has it");
-    old.drain(Duration::ZERO).unwrap();
-    assert!(wire.find(PATIENCE, is_request).unwrap().is_some());
-    assert!(!old.drain(SILENCE).unwrap().iter().any(|frame| is_request(frame)), "delivered at the old place");
-    // Who comes back is told that another has it.
-    world.fabric.start("hv2", bulkhead_lab::Daemon::Database).unwrap();
-    world.until("the one that comes back waits", |status| {
-        let hv2 = status.switches.iter().find(|switch| switch.name == "hv2").and_then(|switch| switch.host.as_ref());
-        hv2.is_some_and(|host| host.quarantined.iter().any(|one| one.iface_id == "b" && one.why.contains("hv1")))
+    world.until("the newcomer waits", |status| {
+        let hv1 = status.switches.iter().find(|switch| switch.name == "hv1").and_then(|switch| switch.host.as_ref());
+        hv1.is_some_and(|host| host.quarantined.iter().any(|one| one.port == "b-twin"))
     });
-    assert!(wire.find(PATIENCE, is_request).unwrap().is_some());
+    // Meanwhile its switch may stand still: without a thread of its own for packets, Open vSwitch waits for its database.
+    let _pings = Stream::start(world.workload("a").namespace(), None, world.workload("b").ips()[0], 50).unwrap();
+    std::thread::sleep(SILENCE);
+    world.fabric.start("hv2", bulkhead_lab::Daemon::Database).unwrap();
+    world.realized();
+    world.reaches("a", "b", Service::Icmp);
+    assert!(!wire.drain(Duration::ZERO).unwrap().iter().any(|frame| is_request(frame)), "delivered at the newcomer's");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod sample;
 mod scale;
 mod shape;
 mod stall;
+mod tunnel;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -114,6 +115,7 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Overlay) {
         let of = |switches: &usize| part("overlay", || overlay::measure(*switches));
         all.insert("overlay".into(), [10, 50].iter().map(of).collect());
+        all.insert("overlayPackets".into(), on_ovs("overlay packets", &tunnel::measure));
     }
     if wanted(Part::Memory) {
         let compile = |size: &usize| part("memory", || memory::compile(*size));

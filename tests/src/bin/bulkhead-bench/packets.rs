@@ -3,7 +3,7 @@
 //! tables are told apart.
 
 mod megaflow;
-mod traffic;
+pub(crate) mod traffic;
 
 use crate::{
     bulk::Ours,
@@ -233,40 +233,21 @@ impl Bench {
         let stream = traffic::Stream::open(from, to, target)?;
         std::thread::sleep(WARM_UP);
         self.hypervisor.appctl(&["dpif-netdev/pmd-stats-clear"])?;
-        let (began, bytes, cpu) = (Instant::now(), stream.received(), self.cpu()?);
+        let (began, bytes, busy) = (Instant::now(), stream.received(), cpu(&self.hypervisor)?);
         std::thread::sleep(SPAN);
-        let (took, bytes, cpu) = (began.elapsed(), stream.received() - bytes, self.cpu()? - cpu);
+        let (took, bytes, busy) = (began.elapsed(), stream.received() - bytes, cpu(&self.hypervisor)? - busy);
         let passes = megaflow::passes(&self.hypervisor.appctl(&["dpif-netdev/pmd-stats-show"])?);
         stream.close()?;
         std::thread::sleep(WARM_UP);
-        ensure!(bytes > 0 && !cpu.is_zero(), "nothing gets through");
+        ensure!(bytes > 0 && !busy.is_zero(), "nothing gets through");
         results.megabits.push(bytes as f64 * 8.0 / took.as_secs_f64() / 1e6);
-        results.per_cpu.push(bytes as f64 * 8.0 / cpu.as_secs_f64() / 1e6);
+        results.per_cpu.push(bytes as f64 * 8.0 / busy.as_secs_f64() / 1e6);
         results.passes.push(passes.context("the switch does not tell passes")?);
         results.connections.push(traffic::connections(from, to, target, SPAN)?);
         let requests = traffic::requests(from, to, target, REQUESTS)?;
         results.answers.push(1.0 / requests.median().as_secs_f64());
         results.requests.extend(requests);
         Ok(())
-    }
-
-    /// Processor time that all threads of the switch took so far (proc(5), `schedstat`, first number).
-    fn cpu(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for thread in fs::read_dir(self.process()?.join("task"))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-            nanos += text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(nanos))
-    }
-
-    /// The switch below /proc.
-    fn process(&self) -> Result<PathBuf> {
-        let pids = self.hypervisor.namespace().processes()?;
-        let mut all = pids.into_iter().map(|pid| PathBuf::from("/proc").join(pid.to_string()));
-        let is_switch =
-            |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "ovs-vswitchd");
-        all.find(is_switch).context("the switch is gone")
     }
 
     /// What the datapath has after a few flows, after very many, after a scan of ports that are closed, and after one of
@@ -296,6 +277,25 @@ impl Bench {
         Ok(json!({"megaflows": megaflows.count, "masks": megaflows.masks, "masksOfOnePort": megaflows.of_one_port,
                   "connections": connections.trim().parse::<usize>().context("ct-get-nconns")?}))
     }
+}
+
+/// Processor time that all threads of a switch took so far (proc(5), `schedstat`, first number).
+pub(crate) fn cpu(hypervisor: &Hypervisor) -> Result<Duration> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(process(hypervisor)?.join("task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanos += text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// The switch below /proc.
+fn process(hypervisor: &Hypervisor) -> Result<PathBuf> {
+    let pids = hypervisor.namespace().processes()?;
+    let mut all = pids.into_iter().map(|pid| PathBuf::from("/proc").join(pid.to_string()));
+    let is_switch =
+        |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "ovs-vswitchd");
+    all.find(is_switch).context("the switch is gone")
 }
 
 fn report(entries: usize, results: &BTreeMap<Contestant, Results>) -> Result<Value> {
@@ -339,20 +339,20 @@ fn report(entries: usize, results: &BTreeMap<Contestant, Results>) -> Result<Val
     }))
 }
 
-fn spread(values: &[f64], unit: &str) -> Value {
+pub(crate) fn spread(values: &[f64], unit: &str) -> Value {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     json!({"unit": unit, "median": median(values).round(), "min": least.round(), "max": most.round(), "rounds": values.len()})
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Ours to theirs, round by round: what happens to the machine between rounds is in none of them.
-fn ratio(ours: &[f64], theirs: &[f64]) -> Value {
+pub(crate) fn ratio(ours: &[f64], theirs: &[f64]) -> Value {
     let mut all: Vec<_> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
     all.sort_by(f64::total_cmp);
     let at = |index: usize| all.get(index).copied().map(rounded);

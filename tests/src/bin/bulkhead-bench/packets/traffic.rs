@@ -28,14 +28,14 @@ const BURST: u16 = 50;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A stream that runs until it is closed.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     received: Arc<AtomicU64>,
     ends: [TcpStream; 2],
     threads: [JoinHandle<()>; 2],
 }
 
 impl Stream {
-    pub(super) fn open(from: &Workload, to: &Workload, target: SocketAddr) -> Result<Self> {
+    pub(crate) fn open(from: &Workload, to: &Workload, target: SocketAddr) -> Result<Self> {
         let listener = listen(to, target)?;
         let mut sender = connect(from, target)?;
         let (mut receiver, _) = listener.accept()?;
@@ -56,11 +56,11 @@ impl Stream {
     }
 
     /// Bytes that arrived so far.
-    pub(super) fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(super) fn close(self) -> Result<()> {
+    pub(crate) fn close(self) -> Result<()> {
         for end in &self.ends {
             // The other end may be gone already, which is what this is for.
             let _ = end.shutdown(Shutdown::Both);
@@ -73,7 +73,7 @@ impl Stream {
 }
 
 /// Connections per second, one after another, each with a byte there and back.
-pub(super) fn connections(from: &Workload, to: &Workload, target: SocketAddr, span: Duration) -> Result<f64> {
+pub(crate) fn connections(from: &Workload, to: &Workload, target: SocketAddr, span: Duration) -> Result<f64> {
     let over = AtomicBool::new(false);
     let listener = listen(to, target)?;
     // Looked at again and again, so that nobody has to connect to end it. The pause is well below what a connection takes.
@@ -118,7 +118,7 @@ fn serve(listener: &TcpListener, over: &AtomicBool) -> Result<()> {
 }
 
 /// Requests and answers on one connection, one at a time.
-pub(super) fn requests(from: &Workload, to: &Workload, target: SocketAddr, count: usize) -> Result<Sample> {
+pub(crate) fn requests(from: &Workload, to: &Workload, target: SocketAddr, count: usize) -> Result<Sample> {
     let listener = listen(to, target)?;
     let mut client = connect(from, target)?;
     let (mut server, _) = listener.accept()?;
@@ -142,7 +142,7 @@ pub(super) fn requests(from: &Workload, to: &Workload, target: SocketAddr, count
 
 /// In what flows differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scatter {
+pub(crate) enum Scatter {
     /// In their source port.
     Sources,
     /// In their destination port.
@@ -152,7 +152,7 @@ pub(super) enum Scatter {
 }
 
 /// One datagram for each of so many flows, to these in turn.
-pub(super) fn datagrams(from: &Workload, targets: &[SocketAddr], flows: u16, scatter: Scatter) -> Result<()> {
+pub(crate) fn datagrams(from: &Workload, targets: &[SocketAddr], flows: u16, scatter: Scatter) -> Result<()> {
     let ip = from.ip(Family::V4).context("no address")?;
     from.namespace().run(|| -> Result<()> {
         let single = UdpSocket::bind((ip, 0))?;
@@ -171,7 +171,7 @@ pub(super) fn datagrams(from: &Workload, targets: &[SocketAddr], flows: u16, sca
 }
 
 /// Takes datagrams, and reads none: nobody is told that they are unwanted.
-pub(super) fn sink(host: &Workload, port: u16) -> Result<UdpSocket> {
+pub(crate) fn sink(host: &Workload, port: u16) -> Result<UdpSocket> {
     let address = (host.ip(Family::V4).context("no address")?, port);
     Ok(host.namespace().run(|| UdpSocket::bind(address))??)
 }
