@@ -57,9 +57,11 @@ impl World {
     pub fn documents(&self, attachments: Attachments) -> Vec<Value> {
         let database = |host: &bulkhead_lab::scenario::Host| self.fabric.hypervisor(&host.name).unwrap().ovsdb();
         let mut documents = self.fabric.scenario().documents(database);
-        if attachments == Attachments::Discovered {
+        if attachments == Attachments::Declared {
             for document in documents.iter_mut().filter(|document| document["kind"] == "Workload") {
-                document["spec"]["interfaces"][0].as_object_mut().unwrap().remove("attachment");
+                let guest = self.fabric.scenario().guest(document["metadata"]["name"].as_str().unwrap()).unwrap();
+                document["spec"]["interfaces"][0]["attachment"] =
+                    json!({"switch": guest.hypervisor, "port": guest.name});
             }
         }
         documents
