@@ -12,7 +12,9 @@ use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
 use bulkhead_driver_ovs::{PortMap, layout, lower};
 use bulkhead_lab::{Control, Hypervisor, Lab, hypervisor::BRIDGE};
 use bulkhead_openflow::wire::packet::reason;
-use bulkhead_pipeline::{Action, Delta, Memory, Outcome, Packet, Program, Tracker, Walk, conn, render_entry, walk};
+use bulkhead_pipeline::{
+    Action, Delta, Memory, Outcome, Packet, Program, Tracker, Walk, conn, overlay::Tunnel, render_entry, walk,
+};
 use bulkhead_policy::arbitrary::state;
 use bulkhead_topology::{DatapathId, Name, Port};
 use proptest::{
@@ -215,6 +217,11 @@ impl Rig {
     }
 }
 
+/// The entries that name no overlay port.
+fn there(program: &Program) -> Program {
+    program.iter().filter(|entry| entry.ports().all(|port| Tunnel::of(port).is_none())).cloned().collect()
+}
+
 fn setting(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
@@ -242,6 +249,9 @@ async fn open_vswitch_agrees_with_the_interpreter() {
         let compiler = Compiler::new(&state, Default::default()).unwrap().0;
         for name in state.switches.keys() {
             let Some(program) = compiler.program(name) else { continue };
+            // The switch has no overlay ports: what a tunnel's packet leaves as hangs on routes and neighbours, which are
+            // not the program's. What names a port that is not there waits, as it does with the controller.
+            let program = &there(program);
             rig.install(program).await;
             programs += 1;
             let world = World::new(&state, name);
