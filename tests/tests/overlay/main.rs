@@ -4,6 +4,7 @@
 
 mod faults;
 mod isolation;
+mod many;
 mod moves;
 mod plugged;
 mod refused;

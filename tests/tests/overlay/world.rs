@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take to come, on a busy machine: Open vSwitch waits up to 8 s before it tries again.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+/// How long anything may take to come, on a busy machine: Open vSwitch waits up to 8 s before it tries again, and three
+/// hundred simulated switches take their programs one after another.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long something has to stay away that must not come.
 pub const SILENCE: Duration = Duration::from_millis(500);
 
