@@ -65,6 +65,8 @@ pub enum Stage {
     Fit,
     /// Out of the port.
     Deliver,
+    /// What does not fit the underlay is dropped, and its sender told.
+    TooBig,
 }
 
 /// What a stage's entries may do.
@@ -406,10 +408,19 @@ impl Stage {
         StageSpec {
             stage: S::Deliver,
             name: "deliver",
-            about: "Out of the port that was found, tagged where its uplink is; what does not fit is dropped, and its sender told.",
+            about: "Out of the port that was found, tagged where its uplink is; what does not fit the underlay goes on.",
             in_port: false,
             matches: &[F::Network, F::OutVlan, F::OutTunnel, F::TooBig, F::Routed, F::EthType, F::IpTtl],
             sets: &[F::Vlan, F::EthSrc, F::EthDst, F::IpTtl],
+            next: &[S::TooBig],
+        },
+        StageSpec {
+            stage: S::TooBig,
+            name: "too-big",
+            about: "What does not fit is dropped, and its sender told.",
+            in_port: false,
+            matches: &[F::OutTunnel],
+            sets: &[],
             next: &[],
         },
     ];

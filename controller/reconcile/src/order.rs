@@ -85,7 +85,8 @@ fn onward(stage: Stage) -> Option<Stage> {
         | S::Connection
         | S::Verdict
         | S::Fit
-        | S::Deliver => None,
+        | S::Deliver
+        | S::TooBig => None,
     }
 }
 

@@ -144,6 +144,12 @@ impl Way {
         self.checked(17, datagram, 6)
     }
 
+    /// A datagram whose IP packet is so many bytes long.
+    pub fn udp_of(self, from: u16, to: u16, length: u16) -> Vec<u8> {
+        let headers = if self.from.is_ipv4() { 20 + 8 } else { 40 + 8 };
+        self.fragment(17, &self.datagram(from, to, usize::from(length) - headers), None)
+    }
+
     pub fn udp(self, from: u16, to: u16) -> Vec<u8> {
         self.fragment(17, &self.datagram(from, to, 8), None)
     }

@@ -55,8 +55,13 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
         let mark = [Action::Set(Field::EthDst, REPLY_MAC.to_bits().into())].into_iter().chain(check.clone()).collect();
         e.add(Stage::Fit, 20, replies(leaves.clone().with(Field::ToPeer, 1u8)), mark, to(Stage::Deliver), Builtin::Mtu);
         e.add(Stage::Fit, 10, leaves.clone(), check, to(Stage::Deliver), Builtin::Mtu);
-        let too_big = leaves.with(Field::TooBig, 1u8);
-        e.add(Stage::Deliver, 100, too_big, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
+        // Open vSwitch counts each packet for both outcomes of the comparison, up to where a packet has to come again.
+        // Only from there on a count is one of packets that did not fit: hence the tracker, and a stage of its own.
+        for kind in IP {
+            let too_big = ip(kind).with(Field::OutTunnel, tunnel as u8).with(Field::TooBig, 1u8);
+            e.add(Stage::Deliver, 100, too_big, vec![Action::Track], to(Stage::TooBig), Builtin::Mtu);
+        }
+        e.add(Stage::TooBig, 100, leaves, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
     }
     unconfirmed(&mut e);
     e.0
