@@ -15,6 +15,19 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("Controller", &["target", "type", "external_ids"]),
 ];
 
+/// Bytes of a port's name that OpenFlow tells (`OFP_MAX_PORT_NAME_LEN`, OF 1.3.5 §7.2.1, less the terminating zero).
+const TOLD_BYTES: usize = 15;
+
+/// What is wrong with an interface's name among all of the bridge's: entries go by what OpenFlow tells of it.
+fn misnamed(name: &str, all: &[&str]) -> Option<String> {
+    if name.len() > TOLD_BYTES {
+        return Some(format!("its name is longer than the {TOLD_BYTES} bytes that OpenFlow tells"));
+    }
+    let cut = |other: &&&str| other.len() > TOLD_BYTES && other.as_bytes().get(..TOLD_BYTES) == Some(name.as_bytes());
+    let other = all.iter().find(cut)?;
+    Some(format!("its name is all that OpenFlow tells of {other}, too"))
+}
+
 fn interfaces<'a>(replica: &'a Replica, bridge: &'a Row) -> impl Iterator<Item = &'a Row> {
     let ports = bridge.references("ports").filter_map(|port| replica.row("Port", port));
     ports.flat_map(|port| port.references("interfaces")).filter_map(|uuid| replica.row("Interface", uuid))
@@ -35,6 +48,8 @@ fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
 /// The interfaces of the bridge that name a workload, by port.
 pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
     let Some(bridge) = bridge(replica, config) else { return Vec::new() };
+    let mut names: Vec<&str> = interfaces(replica, bridge).filter_map(|row| row.text("name")).collect();
+    names.sort_unstable();
     let mut all: Vec<Plugged> = interfaces(replica, bridge)
         .filter_map(|row| {
             let port = row.text("name")?;
@@ -55,7 +70,7 @@ pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
                 iface_id: iface_id.to_owned(),
                 mac: parsed.and_then(Result::ok),
                 mtu: number(row, "mtu"),
-                error: text(row, "error").map(str::to_owned).or(bad),
+                error: text(row, "error").map(str::to_owned).or_else(|| misnamed(port, &names)).or(bad),
             })
         })
         .collect();

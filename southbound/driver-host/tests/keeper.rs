@@ -239,3 +239,41 @@ async fn what_carries_the_tunnels_is_told() {
     let errors = vec!["bh-geneve: File exists".to_owned()];
     assert_eq!(rig.look(SECOND).await, [HostReport::Underlay { mtu: Some(1550), errors }]);
 }
+
+/// OpenFlow cuts names: what is told of the one would be the other's.
+#[tokio::test]
+async fn interfaces_whose_names_openflow_cuts_are_told_with_what_is_wrong() {
+    let Some(mut rig) = Rig::start().await else { return };
+    rig.shaped(SECOND).await;
+    let named = |name: String| Value::Set([bulkhead_ovsdb::Atom::Named(name.into())].into());
+    let names = ["vhostuser-web-1", "vhostuser-web-10", "vhostuser-web-2"];
+    let mut operations = Vec::new();
+    for (at, name) in names.into_iter().enumerate() {
+        let ids = Value::map([("iface-id", format!("web-{at}"))]);
+        operations.push(Operation::Insert {
+            table: "Interface",
+            row: vec![("name", name.into()), ("external_ids", ids)],
+            name: Some(format!("i{at}")),
+        });
+        operations.push(Operation::Insert {
+            table: "Port",
+            row: vec![("name", name.into()), ("interfaces", named(format!("i{at}")))],
+            name: Some(format!("p{at}")),
+        });
+        operations.push(Operation::Mutate {
+            table: "Bridge",
+            conditions: vec![Condition { column: "name", function: Function::Equal, value: "br-int".into() }],
+            mutations: vec![Mutation::insert("ports", named(format!("p{at}")))],
+        });
+    }
+    act(&mut rig.connection, &operations).await;
+    let told = rig.look(SECOND).await;
+    let [HostReport::Interfaces(told)] = &told[..] else { panic!("{told:?}") };
+    let told: Vec<_> = told.iter().map(|one| (one.port.as_str(), one.error.as_deref())).collect();
+    let expected = [
+        (names[0], Some("its name is all that OpenFlow tells of vhostuser-web-10, too")),
+        (names[1], Some("its name is longer than the 15 bytes that OpenFlow tells")),
+        (names[2], None),
+    ];
+    assert_eq!(told, expected);
+}

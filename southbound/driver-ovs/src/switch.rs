@@ -533,11 +533,11 @@ impl Switch {
 
     fn port(&mut self, status: &PortStatus) -> Option<Report> {
         let port = &status.port;
-        if status.reason == PortReason::Delete {
-            self.ports.remove(port.number);
-        } else if self.ports.insert(port.number, &port.name) == Renumbered::Yes {
-            self.renumbered = true;
-        }
+        let renumbered = match status.reason {
+            PortReason::Delete => self.ports.remove(port.number),
+            _ => self.ports.insert(port.number, &port.name),
+        };
+        self.renumbered |= renumbered == Renumbered::Yes;
         let ports = self.ports.all();
         (!self.renumbered && ports != self.reported).then(|| {
             self.reported = ports.clone();
