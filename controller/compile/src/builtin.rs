@@ -8,7 +8,7 @@ mod remote;
 mod workload;
 
 pub(crate) use network::network;
-pub(crate) use overlay::overlay;
+pub(crate) use overlay::{overlay, peer};
 pub(crate) use pipeline::pipeline;
 pub(crate) use workload::workload;
 
@@ -166,11 +166,7 @@ impl<'a> Here<'a> {
     /// Of packets that come by a tunnel from its far end, with an identity if its header carries one.
     fn behind(&self, tunnel: &Tunnel, identity: u32, m: Match) -> Match {
         let (header, field) = overlay::header(tunnel.kind);
-        let m = self.within(m).port(header.port());
-        let m = match tunnel.far {
-            IpAddr::V4(v4) => m.with(Field::TunSrc4, v4.to_bits()),
-            IpAddr::V6(v6) => m.with(Field::TunSrc6, v6.to_bits()),
-        };
+        let m = overlay::from(tunnel.far, self.within(m).port(header.port()));
         match field {
             Some(field) => m.with(field, identity),
             None => m,

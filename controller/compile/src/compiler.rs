@@ -87,6 +87,8 @@ pub struct Compiler {
     /// Those whose documents say less than what is seen.
     written: BTreeMap<Name, Arc<Workload>>,
     pub(crate) fabric: Fabric,
+    /// Between which switches there may be other tunnels than [`Self::take_tunnels`] last told.
+    turned: BTreeSet<(Name, Name)>,
     /// Workloads by network.
     members: BTreeMap<Name, BTreeSet<Name>>,
     /// Workloads by the switches that they are plugged into, declared or not.
@@ -227,7 +229,9 @@ impl Compiler {
         };
         sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
         let mut dirty = Dirty::default();
-        sorted.iter().try_for_each(|change| self.one(change, &mut dirty))?;
+        let followed = sorted.iter().try_for_each(|change| self.one(change, &mut dirty));
+        self.tunnels_turned(&mut dirty);
+        followed?;
         self.renew(dirty)
     }
 

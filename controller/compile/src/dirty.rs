@@ -271,6 +271,7 @@ impl Compiler {
                 let host = self.fabric.hosts.get(name).map(AsRef::as_ref);
                 self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host))
             }
+            Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),
             Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
             Unit::Workload(workload) => {
                 let found = self.workloads.get(workload);

@@ -6,7 +6,10 @@ use bulkhead_policy::{
     overlay::{self, Tunnel},
 };
 use bulkhead_topology::{Mac, Name, Port};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The switches, and what is where.
 #[derive(Debug, Default)]
@@ -21,8 +24,11 @@ pub(crate) struct Fabric {
     taken: BTreeMap<Name, BTreeMap<Port, u32>>,
     /// Interfaces and uplinks of each network on each switch, declared or not.
     present: BTreeMap<Name, BTreeMap<Name, u32>>,
-    /// Grows whenever there may be other tunnels: a network came to a switch or left one, or one of them changed.
-    pub moves: u64,
+    /// The tunnels by the switches that they lead from and to, and how many networks need each: those that are present on
+    /// both.
+    pub tunnels: BTreeMap<(Name, Name), BTreeMap<Tunnel, u32>>,
+    /// Between which switches there may be others than before.
+    turned: BTreeSet<(Name, Name)>,
 }
 
 /// Where what is for nobody inside leaves a switch.
@@ -72,23 +78,87 @@ impl Fabric {
         self.present.get(network).and_then(|on| on.get(switch)).copied().unwrap_or(0)
     }
 
-    /// Counts an interface or uplink in; says whether it is the network's first on the switch.
-    pub fn enter(&mut self, network: &Name, switch: &Name) -> bool {
-        let count = self.present.entry(network.clone()).or_default().entry(switch.clone()).or_default();
+    /// Counts an interface or uplink in; says whether it is the network's first on the switch. `known` is the network, if
+    /// it is declared and its tunnels are counted.
+    pub fn enter(&mut self, name: &Name, known: Option<&Network>, switch: &Name) -> bool {
+        let count = self.present.entry(name.clone()).or_default().entry(switch.clone()).or_default();
         *count += 1;
-        self.moves += u64::from(*count == 1);
-        *count == 1
+        let first = *count == 1;
+        if first && let Some(network) = known {
+            self.join(network, switch);
+        }
+        first
     }
 
-    /// Counts an interface or uplink out; says whether it was the network's last on the switch.
-    pub fn exit(&mut self, network: &Name, switch: &Name) -> bool {
-        let Some(on) = self.present.get_mut(network) else { return false };
+    /// Counts an interface or uplink out; says whether it was the network's last on the switch. `known` as for
+    /// [`Self::enter`].
+    pub fn exit(&mut self, name: &Name, known: Option<&Network>, switch: &Name) -> bool {
+        if self.count(name, switch) == 1
+            && let Some(network) = known
+        {
+            self.part(network, switch);
+        }
+        let Some(on) = self.present.get_mut(name) else { return false };
         let last = count_out(on, switch);
         if on.is_empty() {
-            self.present.remove(network);
+            self.present.remove(name);
         }
-        self.moves += u64::from(last);
         last
+    }
+
+    /// Counts the tunnels in that a network needs between a switch that it is present on and the others.
+    pub fn join(&mut self, network: &Network, switch: &Name) {
+        for (ends, tunnel) in self.needed(network, switch) {
+            let count = self.tunnels.entry(ends.clone()).or_default().entry(tunnel).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.turned.insert(ends);
+            }
+        }
+    }
+
+    /// Counts them out.
+    pub fn part(&mut self, network: &Network, switch: &Name) {
+        for (ends, tunnel) in self.needed(network, switch) {
+            let Some(tunnels) = self.tunnels.get_mut(&ends) else { continue };
+            let last = count_out(tunnels, &tunnel);
+            if tunnels.is_empty() {
+                self.tunnels.remove(&ends);
+            }
+            if last {
+                self.turned.insert(ends);
+            }
+        }
+    }
+
+    /// Counts the tunnels of a network between all switches in or out: each pair once.
+    pub fn all_pairs(&mut self, network: &Network, one: impl Fn(&mut Self, &Network, &Name)) {
+        let on = self.present.remove(&network.name).unwrap_or_default();
+        for (switch, count) in on {
+            self.present.entry(network.name.clone()).or_default().insert(switch.clone(), count);
+            one(self, network, &switch);
+        }
+    }
+
+    /// The tunnels, both ways, between a switch and the others that a network is present on.
+    fn needed(&self, network: &Network, switch: &Name) -> Vec<((Name, Name), Tunnel)> {
+        let mut needed = Vec::new();
+        for other in self.present(&network.name).filter(|other| *other != switch) {
+            for (from, to) in [(switch, other), (other, switch)] {
+                needed.extend(self.tunnel(network, from, to).map(|tunnel| ((from.clone(), to.clone()), tunnel)));
+            }
+        }
+        needed
+    }
+
+    /// The tunnels from one switch to another that networks need.
+    pub fn between(&self, from: &Name, to: &Name) -> impl Iterator<Item = &Tunnel> {
+        self.tunnels.get(&(from.clone(), to.clone())).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Between which switches there may be other tunnels than when this was last asked.
+    pub fn take_turned(&mut self) -> BTreeSet<(Name, Name)> {
+        std::mem::take(&mut self.turned)
     }
 
     /// Takes over what is seen on a host; whom that concerns.

@@ -20,6 +20,8 @@ pub(crate) enum Unit {
     Pipeline,
     /// The overlay ports.
     Overlay,
+    /// What of another switch is believed, whatever the network.
+    Peer(Name),
     Network(Name),
     Workload(Name),
     Identity(u32),

@@ -103,9 +103,16 @@ fn weighs(state: &State, compiler: &Compiler, flow: &Flow, found: &Journey<'_>) 
     let would = verdict_staged(state, flow);
     let mut hits = 0;
     for (direction, side) in [(Direction::Egress, &would.egress), (Direction::Ingress, &would.ingress)] {
-        // A packet that its source's side refuses does not get to its destination's.
+        // A packet that its source's side refuses does not get to its destination's; and an outsider's side, which has
+        // nothing to say, is passed by where its switch is not the other side's.
+        let end = if direction == Direction::Egress { &flow.from } else { &flow.to };
         let Some(cause) = found.side(direction).and_then(|walk| weighed(walk, direction)) else {
-            prop_assert!(direction == Direction::Ingress && decider(found, Direction::Egress).is_some());
+            let refused = direction == Direction::Ingress && decider(found, Direction::Egress).is_some();
+            prop_assert!(refused || end.workload.is_none() && found.walks.len() == 2);
+            prop_assert_eq!(
+                staged_rule(state, side, direction, &flow.network).filter(|_| end.workload.is_none()),
+                None
+            );
             continue;
         };
         let wanted = staged_rule(state, side, direction, &flow.network);

@@ -19,7 +19,7 @@ use bulkhead_policy::{
 };
 use bulkhead_topology::{Mac, Name, Port};
 use common::{changes, compile, name, state};
-use journey::{Fixed, Journey, over, way_out};
+use journey::{Fixed, Journey, over, over_each, way_out};
 use proptest::{
     prelude::*,
     sample::{Index, select},
@@ -506,14 +506,53 @@ fn what_does_not_fit_the_underlay_is_told_to_its_sender() {
 }
 
 #[test]
-fn probes_are_told_of_and_what_no_network_owns_is_counted() {
-    let world = World::new(&fabric(OPENFLOW, ""));
-    for port in ["bh-geneve", "bh-vxlan"] {
-        let probe = Packet::new(Port::Number(0)).with(Field::EthType, PROBE_ETHERTYPE).with(Field::TunSrc4, 1u8);
-        let way = world.send("hv1", port, 0, probe.clone());
+fn probes_of_known_vteps_are_told_of_and_what_no_network_owns_is_counted() {
+    for (network, port, other) in [("", "bh-geneve", "bh-vxlan"), (", encap: vxlan", "bh-vxlan", "bh-geneve")] {
+        let world = World::new(&fabric(OPENFLOW, network));
+        let probe =
+            |from: u32| Packet::new(Port::Number(0)).with(Field::EthType, PROBE_ETHERTYPE).with(Field::TunSrc4, from);
+        let (here, there) = (0xc000_0201, 0xc000_0202);
+        let counted = Outcome::Dropped(Cause::Builtin(Builtin::Tunnel));
+        let way = world.send("hv1", port, 0, probe(there));
         assert_eq!(way.outcome(), &Outcome::Probe(Cause::Builtin(Builtin::Probe)));
-        let way = world.send("hv1", port, 0, probe.with(Field::TunId, 5002u16));
-        assert_eq!(way.outcome(), &Outcome::Dropped(Cause::Builtin(Builtin::Tunnel)));
+        for (port, strange) in [
+            // Who has no tunnel to it would only keep others from being heard (A19).
+            (port, probe(0xc000_0263)),
+            (port, probe(here)),
+            (other, probe(there)),
+            (port, probe(there).with(Field::TunId, 5002u16)),
+        ] {
+            assert_eq!(world.send("hv1", port, 0, strange).outcome(), &counted);
+        }
+    }
+}
+
+/// Outsiders would fill the trackers of uplinks' switches with what nobody has judged.
+#[test]
+fn a_switch_between_an_uplink_and_a_tunnel_tracks_nothing_and_drops_fragments() {
+    for (driver, network) in [(OPENFLOW, ""), (OPENFLOW, ", encap: vxlan"), (P4, "")] {
+        let world = World::new(&fabric(driver, network));
+        let (router, w2) = (0xc633_6407, 0x0a00_0102);
+        let inwards = || icmp(ROUTER, mac(2), [router, w2], 9);
+        let outwards = || icmp(mac(2), ROUTER, [w2, router], 9);
+        let (inward, outward) = (world.send("hv1", "up", TAG, inwards()), world.send("hv2", "w2", 0, outwards()));
+        for (way, at, place) in [(&inward, 0, "hv2 w2"), (&outward, 1, "hv1 up")] {
+            assert_eq!(left(way).0, place);
+            let tracks = way.walks.iter().map(|walk| walk.steps.iter().any(|step| step.stage == Stage::Connection));
+            assert_eq!(tracks.collect::<Vec<_>>(), [at == 1, at == 0], "{way:#?}");
+        }
+        let fragment = world.send("hv1", "up", TAG, inwards().with(Field::IpFrag, 1u8));
+        assert_eq!(fragment.outcome(), &Outcome::Dropped(Cause::Builtin(Builtin::Fragment)));
+        // What comes from outside by a tunnel is an answer if its own switch says so.
+        let reply = |mut packet: Packet| {
+            packet.in_port = Port::Name("up".into());
+            packet.set(Field::Vlan, TAG.into());
+            let ends = [&name("hv1"), &name("hv2")];
+            over_each(&world.state, &world.compiler, ends, [conn::NEW, conn::TRK | conn::EST | conn::RPL], packet)
+        };
+        let pong = reply(inwards().with(Field::IcmpType, 0u8));
+        assert_eq!(left(&pong).0, "hv2 w2");
+        assert!(pong.steps().any(|step| step.entry.is_some_and(|entry| entry.cause == Cause::Builtin(Builtin::Reply))));
     }
 }
 
@@ -560,6 +599,9 @@ fn one(switch: u16, n: u16) -> String {
 /// Entries that an address of a workload costs on another switch without an uplink: answered for, found, believed.
 const ELSEWHERE: usize = 3;
 
+/// Entries that another switch of its network costs it: its probes are listened to.
+const PEER: usize = 1;
+
 #[test]
 fn a_workload_costs_the_same_few_entries_on_the_switches_of_its_network_and_none_elsewhere() {
     let mut world = World::new(&many(50, 3));
@@ -581,7 +623,7 @@ fn a_workload_costs_the_same_few_entries_on_the_switches_of_its_network_and_none
     let size = |world: &World, switch: &str| world.compiler.program(&name(switch)).unwrap().len();
     let (small, large) = (World::new(&many(20, 3)), World::new(&many(60, 3)));
     assert_eq!(size(&small, "s5"), size(&large, "s5"));
-    assert_eq!(size(&large, "s30") - size(&small, "s15"), 40 * 3 * ELSEWHERE);
+    assert_eq!(size(&large, "s30") - size(&small, "s15"), 40 * (3 * ELSEWHERE + PEER));
 }
 
 /// What two switches hold beside what every switch does.

@@ -145,7 +145,7 @@ impl Stage {
                 F::NdTarget,
                 F::NdTll,
             ],
-            sets: &[F::SrcId],
+            sets: &[F::SrcId, F::PeerReply],
             next: &[S::ArpNd],
         },
         StageSpec {
@@ -271,11 +271,11 @@ impl Stage {
         StageSpec {
             stage: S::Track,
             name: "track",
-            about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on, fragments do not.",
+            about: "Sends packets through the connection tracker in the network's zone; messages it cannot track go on, fragments do not. What is of nobody and for nobody on this switch passes by the tracker.",
             in_port: false,
-            matches: &[F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
+            matches: &[F::SrcLocal, F::DstLocal, F::EthType, F::IpProto, F::IpFrag, F::IcmpType],
             sets: &[],
-            next: &[S::Connection],
+            next: &[S::Connection, S::Fit],
         },
         StageSpec {
             stage: S::Connection,

@@ -93,8 +93,6 @@ pub struct Core {
     keeper: Option<Keeper>,
     hosts: Hosts,
     tunnels: Tunnels,
-    /// What [`Compiler::moves`] was when the tunnels were looked at.
-    moves: u64,
     pub(crate) totals: Arc<Mutex<Totals>>,
 }
 
@@ -137,7 +135,6 @@ impl Core {
             keeper,
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
-            moves: 0,
             totals: Arc::default(),
         };
         core.remember(compiled.numbers);
@@ -212,12 +209,9 @@ impl Core {
         }
     }
 
-    /// Looks at which tunnels there are, if that may have changed.
+    /// Looks at which tunnels came and went.
     pub(crate) fn find_tunnels(&mut self, now: Duration) {
-        if self.moves != self.compiler.moves() {
-            self.moves = self.compiler.moves();
-            self.tunnels.set(self.compiler.tunnels(), now);
-        }
+        self.tunnels.set(self.compiler.take_tunnels(), now);
     }
 
     /// Takes in what the keeper of hosts reports. [`Self::observe`] follows.

@@ -87,21 +87,31 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    /// These are the tunnels now; new ones are probed at once.
+    /// Between these switches there are these tunnels now, and between others what there was; new ones are probed at once.
     pub(crate) fn set(&mut self, tunnels: BTreeMap<(Name, Name), BTreeSet<Tunnel>>, now: Duration) {
-        let mut before = std::mem::take(&mut self.ways);
-        self.due.clear();
         for ((from, to), tunnels) in tunnels {
+            let before = self.ways.range((from.clone(), to.clone(), "")..);
+            let before = before.take_while(|((a, b, _), _)| (a, b) == (&from, &to));
+            let mut gone: BTreeMap<Ends, [IpAddr; 2]> =
+                before.map(|(ends, way)| (ends.clone(), [way.near, way.far])).collect();
             for Tunnel { kind, near, far } in tunnels {
                 let ends = (from.clone(), to.clone(), kind.port());
-                let same = before.remove(&ends).filter(|way| (way.near, way.far) == (near, far));
-                let fresh = Way { near, far, token: 0, lost: 0, state: TunnelState::Unknown, sent: now, due: now };
-                let way = same.unwrap_or(fresh);
-                self.due.insert((way.due, ends.clone()));
-                self.ways.insert(ends, way);
+                if gone.remove(&ends) != Some([near, far]) {
+                    self.remove(&ends);
+                    let way = Way { near, far, token: 0, lost: 0, state: TunnelState::Unknown, sent: now, due: now };
+                    self.due.insert((now, ends.clone()));
+                    self.ways.insert(ends, way);
+                }
             }
+            gone.keys().for_each(|ends| self.remove(ends));
         }
-        self.tokens.retain(|token, ends| self.ways.get(ends).is_some_and(|way| way.token == *token));
+    }
+
+    fn remove(&mut self, ends: &Ends) {
+        if let Some(way) = self.ways.remove(ends) {
+            self.due.remove(&(way.due, ends.clone()));
+            self.tokens.remove(&way.token);
+        }
     }
 
     /// When [`Self::probes`] is to be asked.
@@ -247,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_settles_is_probed_at_once_and_many_are_spread() {
-        let (mut tunnels, a, _) = tunnels();
+        let (mut tunnels, a, b) = tunnels();
         assert!(tunnels.probes(|_| false, Duration::ZERO).is_empty());
         assert_eq!(tunnels.deadline(), Some(EVERY));
         tunnels.settled(&a, Duration::from_secs(1));
@@ -255,11 +265,29 @@ mod tests {
         let name = |n: u16| format!("hv{n}").parse::<Name>().unwrap();
         let far = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
         let way = |n| BTreeSet::from([Tunnel { kind: TunnelKind::Vxlan, near: far(0), far: far(n) }]);
-        tunnels.set((1..=300).map(|n| ((name(0), name(n)), way(n))).collect(), EVERY);
+        let gone = [(a.clone(), b.clone()), (b, a)].map(|ends| (ends, BTreeSet::new()));
+        tunnels.set(gone.into_iter().chain((1..=300).map(|n| ((name(0), name(n)), way(n)))).collect(), EVERY);
         assert_eq!(tunnels.probes(|_| true, EVERY)[&name(0)].len(), AT_ONCE);
         assert!(tunnels.probes(|_| true, EVERY).is_empty());
         assert_eq!(tunnels.deadline(), Some(EVERY + BETWEEN));
         assert_eq!(tunnels.probes(|_| true, EVERY + BETWEEN)[&name(0)].len(), 300 - AT_ONCE);
+    }
+
+    #[test]
+    fn other_tunnels_of_a_pair_leave_the_rest_as_it_is() {
+        let (mut tunnels, a, b) = tunnels();
+        let probes = tunnels.probes(|_| true, Duration::ZERO);
+        tunnels.heard(&b, probes[&a][0].token, [192, 0, 2, 1].into());
+        let [near, far] = [2, 9].map(|last| IpAddr::from([192, 0, 2, last]));
+        let moved = BTreeSet::from([Tunnel { kind: TunnelKind::Geneve, near, far }]);
+        tunnels.set([((b.clone(), a.clone()), moved)].into(), Duration::ZERO);
+        assert_eq!((state(&tunnels, &a), state(&tunnels, &b)), (TunnelState::Up, TunnelState::Unknown));
+        assert_eq!(tunnels.probes(|_| true, Duration::ZERO)[&b][0].to, far, "at once");
+        // What was sent to where the end was before says nothing.
+        tunnels.heard(&a, probes[&b][0].token, [192, 0, 2, 2].into());
+        assert_eq!(state(&tunnels, &b), TunnelState::Unknown);
+        tunnels.set([((a.clone(), b.clone()), BTreeSet::new())].into(), Duration::ZERO);
+        assert_eq!(tunnels.views().into_keys().collect::<Vec<_>>(), [b]);
     }
 
     #[test]

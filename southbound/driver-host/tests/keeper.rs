@@ -245,7 +245,7 @@ async fn what_carries_the_tunnels_is_told() {
 async fn interfaces_whose_names_openflow_cuts_are_told_with_what_is_wrong() {
     let Some(mut rig) = Rig::start().await else { return };
     rig.shaped(SECOND).await;
-    let named = |name: String| Value::Set([bulkhead_ovsdb::Atom::Named(name.into())].into());
+    let named = |name: String| Value::Set([bulkhead_ovsdb::Atom::Named(name)].into());
     let names = ["vhostuser-web-1", "vhostuser-web-10", "vhostuser-web-2"];
     let mut operations = Vec::new();
     for (at, name) in names.into_iter().enumerate() {

@@ -206,7 +206,11 @@ spec:
             );
             // About a connection of others: no workload is on their way, nor is anyone outside of two inside.
             for stranger in [C, OTHER] {
-                let expect = Expect::stranger(stranger.port, [A.port, B.port], "asks/builtin/isolation");
+                // What comes from outside is judged where it is for, and there the connection is known.
+                let expect = match stranger.port == OTHER.port {
+                    true => Dropped("asks/builtin/isolation"),
+                    false => Expect::stranger(stranger.port, [A.port, B.port], "asks/builtin/isolation"),
+                };
                 case.send(stranger.port, stranger.to(&A, v6).icmp_error(kind, code, &asked), expect);
             }
             // To somebody else than who sent it.

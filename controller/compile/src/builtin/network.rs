@@ -46,7 +46,8 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
     if let Some(WayOut::Tunnel(_, tunnel)) = here.way_out() {
         for kind in IP.into_iter().chain([ethertype::ARP]) {
             let outsiders = here.behind(&tunnel, EXTERNAL, ip(kind));
-            let set = vec![Action::Set(Field::SrcId, EXTERNAL.into())];
+            // Outsiders have no switch that judges them: what this one calls an answer is one.
+            let set = vec![Action::Set(Field::SrcId, EXTERNAL.into()), Action::Set(Field::PeerReply, 1)];
             e.add(Stage::Antispoof, 50, outsiders, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
         }
     }

@@ -7,9 +7,10 @@ use bulkhead_pipeline::{
 };
 use bulkhead_policy::{
     model::{Encap, Host, Switch},
-    overlay::{TunnelKind, does_geneve},
+    overlay::{self as policy, TunnelKind, does_geneve},
 };
 use bulkhead_topology::Port;
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// Largest IP packet of an underlay that nobody has said anything about: Ethernet's own (RFC 894).
 const DEFAULT_UNDERLAY_MTU: u16 = 1500;
@@ -38,8 +39,28 @@ pub(super) fn ports(here: &Here<'_>) -> impl Iterator<Item = Port> {
     used.filter(move |tunnel| asked || *tunnel != Tunnel::Geneve).map(Tunnel::port)
 }
 
-/// The entries of a switch with a VTEP address: what no network owns is dropped, probes are told of, and what leaves has
-/// to fit the underlay.
+/// What is believed of another switch that there are tunnels to: probes, which others in the underlay would only keep from
+/// being heard.
+pub(crate) fn peer<'a>(tunnels: impl Iterator<Item = &'a policy::Tunnel>) -> Vec<Entry> {
+    let mut e = Entries(Vec::new());
+    // VXLAN with the group-policy id and without it is one port.
+    let ends: BTreeSet<(Tunnel, IpAddr)> = tunnels.map(|tunnel| (header(tunnel.kind).0, tunnel.far)).collect();
+    for (tunnel, far) in ends {
+        let probe = from(far, ip(PROBE_ETHERTYPE).port(tunnel.port()).with(Field::TunId, 0u8));
+        e.add(Stage::Classify, 100, probe, vec![Action::Probe], Next::Drop, Builtin::Probe);
+    }
+    e.0
+}
+
+/// Of packets that come from a VTEP.
+pub(super) fn from(far: IpAddr, m: Match) -> Match {
+    match far {
+        IpAddr::V4(v4) => m.with(Field::TunSrc4, v4.to_bits()),
+        IpAddr::V6(v6) => m.with(Field::TunSrc6, v6.to_bits()),
+    }
+}
+
+/// The entries of a switch with a VTEP address: what no network owns is dropped, and what leaves has to fit the underlay.
 pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
     let Some(vtep) = switch.vtep else { return e.0 };
@@ -47,8 +68,6 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
     for tunnel in encapsulations(switch) {
         let came = Match::any().port(tunnel.port());
         e.drop(Stage::Classify, 40, came, Builtin::Tunnel);
-        let probe = ip(PROBE_ETHERTYPE).port(tunnel.port()).with(Field::TunId, 0u8);
-        e.add(Stage::Classify, 100, probe, vec![Action::Probe], Next::Drop, Builtin::Probe);
         let mtu = underlay.saturating_sub(tunnel.overhead(vtep.is_ipv6()));
         let leaves = Match::any().with(Field::OutTunnel, tunnel as u8);
         let check = vec![Action::CheckSize(mtu.saturating_add(ETHERNET_HEADER))];

@@ -156,6 +156,10 @@ fn track(e: &mut Entries) {
         // packet is tracked next, as if they had come with it (ADR 2).
         let fragment = ip(kind).masked(Field::IpFrag, frag::ANY, frag::ANY);
         e.drop(Stage::Track, 110, fragment, Builtin::Fragment);
+        // Between an uplink and a tunnel: the switch at the tunnel's other end judges it, and knows its connections. A
+        // tracker that took in what nobody has judged would be the outsiders' to fill.
+        let transit = ip(kind).with(Field::SrcLocal, 0u8).with(Field::DstLocal, 0u8);
+        e.add(Stage::Track, 105, transit, vec![], to(Stage::Fit), Builtin::Transit);
         let through = || vec![Action::Track];
         for known in types {
             let matches = proto(kind, icmp(kind)).with(Field::IcmpType, *known);

@@ -1,7 +1,7 @@
 //! Switches, networks, and where workloads are plugged in: what is at which place, and which places a change concerns.
 
 use super::Compiler;
-use crate::{TooLarge, dirty::Dirty, numbers::Numbered, switch::Unit};
+use crate::{TooLarge, dirty::Dirty, fabric::Fabric, numbers::Numbered, switch::Unit};
 use bulkhead_policy::{
     model::{Attachment, Host, Network, Switch, Workload},
     overlay::Tunnel,
@@ -14,13 +14,19 @@ use std::{
 
 impl Compiler {
     pub(super) fn set_switch(&mut self, name: &Name, new: Option<&Arc<Switch>>, dirty: &mut Dirty) {
+        let reached = |switch: &Arc<Switch>| (switch.vtep, switch.driver.clone());
+        let otherwise = self.fabric.switches.get(name).map(reached) != new.map(reached);
+        let concerned: BTreeSet<Name> =
+            if otherwise { self.present_on(name).cloned().collect() } else { BTreeSet::new() };
+        let concerned: Vec<Arc<Network>> =
+            concerned.iter().filter_map(|network| self.networks.get(network)).map(|known| known.0.clone()).collect();
+        concerned.iter().for_each(|network| self.fabric.part(network, name));
         let old = match new {
             Some(new) => self.fabric.switches.insert(name.clone(), new.clone()),
             None => self.fabric.switches.remove(name),
         };
-        let reached = |switch: &Arc<Switch>| (switch.vtep, switch.driver.clone());
-        if old.as_ref().map(reached) != new.map(reached) {
-            self.fabric.moves += 1;
+        concerned.iter().for_each(|network| self.fabric.join(network, name));
+        if otherwise {
             self.reached_otherwise(name, dirty);
         }
         if new.is_none() {
@@ -74,7 +80,6 @@ impl Compiler {
     ) -> Result<(), TooLarge> {
         // Numbers may be used up: nothing is touched before they are there.
         let number = new.map(|_| self.numbers.of(Numbered::Network, name.as_str())).transpose()?;
-        self.fabric.moves += 1;
         let old = match new.cloned().zip(number) {
             Some((network, number)) => {
                 self.network_names.insert(number, name.clone());
@@ -92,18 +97,27 @@ impl Compiler {
             network.into_iter().flat_map(|network| &network.uplinks).map(|uplink| uplink.at.clone()).collect()
         };
         let (before, after) = (ends(old), ends(new));
+        // What of a network decides which tunnels it needs.
+        let encap = |network: Option<&Arc<Network>>| network.map(|network| network.encap);
+        let same = new.filter(|_| encap(old) == encap(new)).map(AsRef::as_ref);
+        if let (Some(old), None) = (old, same) {
+            self.fabric.all_pairs(old, Fabric::part);
+        }
         let mut crowded = Vec::new();
         for at in before.difference(&after) {
             crowded.extend(self.fabric.free(at));
-            self.fabric.exit(name, &at.switch);
+            self.fabric.exit(name, same, &at.switch);
             if after.iter().all(|other| other.switch != at.switch) {
                 leave(&mut self.uplinked, &at.switch, name);
             }
         }
         for at in after.difference(&before) {
             crowded.extend(self.fabric.take(at));
-            self.fabric.enter(name, &at.switch);
+            self.fabric.enter(name, same, &at.switch);
             self.uplinked.entry(at.switch.clone()).or_default().insert(name.clone());
+        }
+        if let (Some(new), None) = (new, same) {
+            self.fabric.all_pairs(new, Fabric::join);
         }
         concerned.extend(places(self));
         for place in &concerned {
@@ -242,7 +256,9 @@ impl Compiler {
         for (workload, by) in after.iter().map(|w| (w, true)).chain(before.iter().map(|w| (w, false))) {
             for switch in attached(workload) {
                 let network = &workload.network;
-                if if by { self.fabric.enter(network, switch) } else { self.fabric.exit(network, switch) } {
+                let known = self.networks.get(network).map(|(network, _)| network.as_ref());
+                let fabric = &mut self.fabric;
+                if if by { fabric.enter(network, known, switch) } else { fabric.exit(network, known, switch) } {
                     moved.insert((network, switch));
                 }
             }
@@ -278,25 +294,25 @@ impl Compiler {
         Ok(())
     }
 
-    /// A number that grows whenever [`Self::tunnels`] may have changed.
-    pub fn moves(&self) -> u64 {
-        self.fabric.moves
+    /// The tunnels between declared switches, by the switches that they lead from and to: between any two on which a
+    /// network is present. Those of pairs between which they may be others than when this was last asked; a pair that has
+    /// none any more is among them.
+    pub fn take_tunnels(&mut self) -> BTreeMap<(Name, Name), BTreeSet<Tunnel>> {
+        let turned = std::mem::take(&mut self.turned).into_iter();
+        turned
+            .map(|(from, to)| {
+                let tunnels = self.fabric.between(&from, &to).copied().collect();
+                ((from, to), tunnels)
+            })
+            .collect()
     }
 
-    /// The tunnels between declared switches, by the switches that they lead from and to: between any two on which a
-    /// network is present.
-    pub fn tunnels(&self) -> BTreeMap<(Name, Name), BTreeSet<Tunnel>> {
-        let mut tunnels: BTreeMap<(Name, Name), BTreeSet<Tunnel>> = BTreeMap::new();
-        for (network, _) in self.networks.values() {
-            for from in self.fabric.present(&network.name) {
-                for to in self.fabric.present(&network.name).filter(|to| *to != from) {
-                    if let Some(tunnel) = self.fabric.tunnel(network, from, to) {
-                        tunnels.entry((from.clone(), to.clone())).or_default().insert(tunnel);
-                    }
-                }
-            }
+    /// Between some switches there are other tunnels: each end believes other probes.
+    pub(super) fn tunnels_turned(&mut self, dirty: &mut Dirty) {
+        for (from, to) in self.fabric.take_turned() {
+            dirty.unit(&from, Unit::Peer(to.clone()));
+            self.turned.insert((from, to));
         }
-        tunnels
     }
 
     /// A workload is dirty where it is plugged in, and wherever its network is present and sees it from afar.

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use super::{places::attached, *};
-use bulkhead_policy::arbitrary::{state, steps, try_apply};
+use bulkhead_policy::{
+    arbitrary::{state, steps, try_apply},
+    overlay::Tunnel,
+};
 use proptest::prelude::*;
 
 /// Every index, made anew from what it is an index of.
@@ -42,6 +45,8 @@ fn consistent(compiler: &Compiler) {
     }
     assert_eq!(compiler.uplinked, uplinked);
 
+    assert_eq!(compiler.fabric.tunnels, tunnels(compiler));
+
     let mut isolating: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
     for policy in compiler.policies.values() {
         isolating.entry(policy.subject).or_default().extend(policies::isolations(&policy.policy));
@@ -50,6 +55,22 @@ fn consistent(compiler: &Compiler) {
         let kept: BTreeSet<_> = group.isolating.iter().cloned().collect();
         assert_eq!(kept, isolating.remove(id).unwrap_or_default(), "group {id}");
     }
+}
+
+/// The tunnels, and how many networks need each, counted anew.
+fn tunnels(compiler: &Compiler) -> BTreeMap<(Name, Name), BTreeMap<Tunnel, u32>> {
+    let mut all: BTreeMap<(Name, Name), BTreeMap<Tunnel, u32>> = BTreeMap::new();
+    for (name, (network, _)) in &compiler.networks {
+        let plugged = compiler.workloads.values().filter(|(workload, _)| workload.network == *name);
+        let plugged = plugged.flat_map(|(workload, _)| attached(workload));
+        let on: BTreeSet<&Name> = plugged.chain(network.uplinks.iter().map(|uplink| &uplink.at.switch)).collect();
+        for (from, to) in on.iter().flat_map(|from| on.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b) {
+            if let Some(tunnel) = compiler.fabric.tunnel(network, from, to) {
+                *all.entry((from.clone(), to.clone())).or_default().entry(tunnel).or_default() += 1;
+            }
+        }
+    }
+    all
 }
 
 fn programs(compiler: &Compiler) -> BTreeMap<Name, Program> {
@@ -69,6 +90,7 @@ proptest! {
     #[test]
     fn refused_changes_leave_nothing_behind(mut state in state(), steps in steps(12)) {
         let (mut compiler, _) = Compiler::new(&state, Numbers::default()).unwrap();
+        let mut told = compiler.take_tunnels();
         for (step, changes) in steps.iter().enumerate() {
             let before = state.clone();
             if !try_apply(&mut state, changes) {
@@ -92,12 +114,54 @@ proptest! {
             }
             compiler.apply(changes).unwrap();
             consistent(&compiler);
+            // Who is told of what changed knows it all.
+            told.extend(compiler.take_tunnels());
+            told.retain(|_, tunnels| !tunnels.is_empty());
+            let all = tunnels(&compiler).into_iter().map(|(ends, counts)| (ends, counts.into_keys().collect()));
+            prop_assert_eq!(&told, &all.collect());
         }
     }
 }
 
 fn changes(documents: &str) -> Vec<Change> {
     bulkhead_types::read(None, documents.as_bytes(), bulkhead_types::Format::Any).changes()
+}
+
+/// Network `n` with an uplink on each of the switches `a`, `b` and `c`, which have VTEPs, and a workload on `a`.
+fn three_places(network: &str, label: &str) -> Vec<Change> {
+    let mut text = String::new();
+    let mut uplinks = Vec::new();
+    for (n, switch) in ["a", "b", "c"].into_iter().enumerate() {
+        text += &format!(
+            "{{kind: Switch, metadata: {{name: {switch}}}, spec: {{driver: openflow, datapathId: \"{0:#x}\", vtep: 192.0.2.{0}}}}}\n---\n",
+            n + 1
+        );
+        uplinks.push(format!("{{switch: {switch}, port: up}}"));
+    }
+    text += &format!(
+        "{{kind: Network, metadata: {{name: n}}, spec: {{vni: 1, subnets: [10.0.0.0/8], uplinks: [{}], {network}}}}}\n---\n\
+         {{kind: Workload, metadata: {{name: w, labels: {{x: {label}}}}}, spec: {{network: n, interfaces: [{{mac: \
+         \"02:00:00:00:00:01\", ips: [10.0.0.1], attachment: {{switch: a, port: w}}}}]}}}}\n",
+        uplinks.join(", ")
+    );
+    changes(&text)
+}
+
+#[test]
+fn what_has_nothing_to_do_with_tunnels_looks_at_none() {
+    let mut compiler = Compiler::default();
+    compiler.apply(&three_places("encap: geneve", "a")).unwrap();
+    assert_eq!(compiler.take_tunnels().len(), 6);
+    for (network, label) in [
+        ("encap: geneve, defaultAction: allow", "a"),
+        ("encap: geneve, onTighten: persist", "b"),
+        ("encap: geneve, gateways: [10.0.0.254]", "c"),
+    ] {
+        compiler.apply(&three_places(network, label)).unwrap();
+        assert_eq!(compiler.take_tunnels(), BTreeMap::new(), "{network} {label}");
+    }
+    compiler.apply(&three_places("encap: vxlan", "c")).unwrap();
+    assert_eq!(compiler.take_tunnels().len(), 6);
 }
 
 #[test]
