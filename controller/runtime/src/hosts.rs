@@ -418,7 +418,7 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
             return Err(quarantined(format!("the host has more than {MAX_PLUGGED} interfaces")));
         }
         if let Some(error) = &interface.error {
-            return Err(quarantined(format!("Open vSwitch cannot use it: {error}")));
+            return Err(quarantined(format!("it cannot be used: {error}")));
         }
         if !(1..=MAX_PORT_NAME).contains(&interface.port.len()) || !interface.port.bytes().all(|b| b.is_ascii_graphic())
         {
