@@ -149,7 +149,7 @@ fn decision(outcome: &Outcome) -> Decision {
         Outcome::Delivered { .. } | Outcome::Answered(_) => Decision::Allow,
         Outcome::Dropped(_) => Decision::Deny,
         Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => Decision::Reject,
-        Outcome::Probe(_) => Decision::Deny,
+        Outcome::Probe(_) | Outcome::Discovered(_) => Decision::Deny,
     }
 }
 
@@ -207,7 +207,8 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
         | Outcome::Rejected(cause)
         | Outcome::Expired { cause, .. }
         | Outcome::TooBig { cause, .. }
-        | Outcome::Probe(cause) => {
+        | Outcome::Probe(cause)
+        | Outcome::Discovered(cause) => {
             let verdict = verdict(state, flow);
             let direction =
                 if refusing.as_ref() == Some(&verdict.egress) && decider(&found, Direction::Ingress).is_none() {

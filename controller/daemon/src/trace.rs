@@ -152,7 +152,7 @@ fn end(core: &Core, state: &State, switch: &Name, walk: &Walk<'_>) -> (Verdict, 
         Outcome::TooBig { cause, mtu } => {
             (Verdict::Deny, format!("dropped by {}: the sender is told that {mtu} bytes fit", by(*cause)))
         }
-        Outcome::Probe(cause) => (Verdict::Deny, format!("taken by {}", by(*cause))),
+        Outcome::Probe(cause) | Outcome::Discovered(cause) => (Verdict::Deny, format!("taken by {}", by(*cause))),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Every entry against its stage's declaration.
 
 use crate::{
-    entry::{Action, Entry, Next},
+    entry::{Action, Entry, MAX_PORTS, Next, Output},
     field::{Field, conn},
     program::Program,
     render::render_entry,
 };
+use bulkhead_topology::Port;
 use std::fmt;
 
 /// An entry that its stage's declaration forbids: a mistake of the compiler.
@@ -39,7 +40,13 @@ fn complaint(entry: &Entry) -> Option<String> {
     }
     for action in &entry.actions {
         let set = match action {
-            Action::Set(field, _) | Action::Copy { to: field, .. } => *field,
+            Action::Set(field, _) | Action::SetBits { field, .. } | Action::Copy { to: field, .. } => *field,
+            Action::Output(Output::OneOf(ports)) if !whole_choice(ports) => {
+                return Some(format!(
+                    "chooses among {} ports that are not two or more, each once and in order",
+                    ports.len()
+                ));
+            }
             Action::ServiceFromDst | Action::ServiceFromSrc | Action::ServiceFromIcmp | Action::ServiceFromProto => {
                 Field::Service
             }
@@ -56,6 +63,11 @@ fn complaint(entry: &Entry) -> Option<String> {
             && !from.copies_to(*to)
         {
             return Some(format!("copies {} into {} of another width", from.as_str(), to.as_str()));
+        }
+        if let Action::SetBits { field, value, mask } = action
+            && !some_bits(*field, *value, *mask)
+        {
+            return Some(format!("sets bits {mask:#x} of {} to {value:#x}", field.as_str()));
         }
     }
     if matches.get(Field::IpTtl).is_some() && matches.exact(Field::IpTtl).is_none() {
@@ -76,6 +88,10 @@ fn complaint(entry: &Entry) -> Option<String> {
     if tracked.is_some_and(|at| at + 1 != entry.actions.len() || !matches!(entry.next, Next::Stage(_))) {
         return Some("does something after the tracker took the packet".into());
     }
+    let reported = entry.actions.iter().position(|action| matches!(action, Action::Discover));
+    if reported.is_some_and(|at| at + 1 != entry.actions.len() || entry.next != Next::Drop) {
+        return Some("does something with a frame that it reports".into());
+    }
     let new = matches.get(Field::Conn).is_some_and(|(value, mask)| value & mask & conn::NEW != 0);
     if entry.actions.contains(&Action::Log) && !new {
         return Some("logs more than new connections".into());
@@ -89,4 +105,17 @@ fn complaint(entry: &Entry) -> Option<String> {
         return Some("matches unknown connection bits".into());
     }
     None
+}
+
+/// Whether these are ports to choose among.
+fn whole_choice(ports: &[Port]) -> bool {
+    (2..=MAX_PORTS).contains(&ports.len()) && ports.is_sorted_by(|a, b| a < b)
+}
+
+/// Whether these are some bits of a packet's field, next to each other.
+fn some_bits(field: Field, value: u128, mask: u128) -> bool {
+    let run = mask >> mask.trailing_zeros().min(127);
+    let one_run = mask != 0 && run & run.wrapping_add(1) == 0 && run.count_ones() <= 64;
+    let some = mask & !field.full_mask() == 0 && mask != field.full_mask();
+    one_run && some && value & !mask == 0 && !field.is_metadata()
 }

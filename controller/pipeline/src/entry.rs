@@ -2,7 +2,7 @@
 
 use crate::{field::Field, stage::Stage};
 use bulkhead_topology::Port;
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, slice};
 
 /// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
 /// unique, values have no bit outside their mask, and no mask is empty.
@@ -73,6 +73,15 @@ impl Match {
 pub enum Action {
     /// Sets a field.
     Set(Field, u128),
+    /// Sets some bits of a packet's field and leaves the others as they are.
+    SetBits {
+        /// Written to; none of our metadata, and not all of it.
+        field: Field,
+        /// What the bits become; no bit is outside `mask`.
+        value: u128,
+        /// The bits: at least one, at most 64, all next to each other.
+        mask: u128,
+    },
     /// Copies one field into another of the same width, or an identity's low bits, see [`Field::copies_to`].
     Copy {
         /// Read from.
@@ -141,12 +150,23 @@ pub enum Action {
     },
     /// Reports a tunnel's probe to the controller; at a limited rate. Last.
     Probe,
+    /// Reports the frame to the controller, which looks for links between switches; at a limited rate. Last.
+    Discover,
 }
 
 impl Action {
     /// Whether it drops the packet and tells the sender why: nothing that follows is done.
     pub const fn refuses(&self) -> bool {
         matches!(self, Self::Reject | Self::Expired { .. } | Self::TooBig { .. })
+    }
+
+    /// The ports that it names.
+    pub fn ports(&self) -> &[Port] {
+        match self {
+            Self::SetOut(port) => slice::from_ref(port),
+            Self::Output(output) => output.ports(),
+            _ => &[],
+        }
     }
 }
 
@@ -159,6 +179,33 @@ pub enum Output {
     Chosen,
     /// This port.
     Port(Port),
+    /// One of these ports, the same one for all packets of a connection; which one is the switch's affair. Made by
+    /// [`Self::among`]: sorted, each once, at least two and at most [`MAX_PORTS`].
+    OneOf(Vec<Port>),
+}
+
+/// Ports that one output chooses among at most: Open vSwitch tells no more apart by a packet's hash
+/// (`MAX_SELECT_GROUP_HASH_VALUES` in its ofproto-dpif.h).
+pub const MAX_PORTS: usize = 256;
+
+impl Output {
+    /// Out of any of these ports; `None` if there are none. Of more than [`MAX_PORTS`], the first ones.
+    pub fn among(ports: BTreeSet<Port>) -> Option<Self> {
+        let mut ports: Vec<Port> = ports.into_iter().take(MAX_PORTS).collect();
+        match ports.len() {
+            0 | 1 => ports.pop().map(Self::Port),
+            _ => Some(Self::OneOf(ports)),
+        }
+    }
+
+    /// The ports that it names.
+    pub fn ports(&self) -> &[Port] {
+        match self {
+            Self::InPort | Self::Chosen => &[],
+            Self::Port(port) => slice::from_ref(port),
+            Self::OneOf(ports) => ports,
+        }
+    }
 }
 
 /// Where a packet goes after an entry's actions.
@@ -269,6 +316,8 @@ builtins! {
     Ttl = "ttl",
     /// Probes of tunnels.
     Probe = "probe",
+    /// Frames by which links between switches are found.
+    Discover = "discover",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.
@@ -364,10 +413,7 @@ impl Entry {
 
     /// Every port that the entry names: it can be installed once the switch has them all.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.key.matches.in_port.iter().chain(self.actions.iter().filter_map(|action| match action {
-            Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port),
-            _ => None,
-        }))
+        self.key.matches.in_port.iter().chain(self.actions.iter().flat_map(Action::ports))
     }
 }
 

@@ -15,7 +15,7 @@ mod stage;
 mod walk;
 
 pub use check::{Violation, check};
-pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Match, Next, Output};
+pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};
 pub use field::{Field, conn, frag, vlan};
 pub use masks::Masks;
 pub use packet::{Packet, PacketError, ethertype, ip_proto};

@@ -6,7 +6,7 @@ use crate::{
     program::Program,
     stage::Stage,
 };
-use bulkhead_topology::Mac;
+use bulkhead_topology::{Mac, Port};
 use std::{
     fmt::Write,
     net::{Ipv4Addr, Ipv6Addr},
@@ -40,6 +40,7 @@ fn render_action(action: &Action) -> String {
     match action {
         Action::Set(field, value) => format!("{}:={}", field.as_str(), number(*field, *value)),
         Action::Copy { from, to } => format!("{}:={}", to.as_str(), from.as_str()),
+        Action::SetBits { field, value, mask } => format!("{}:={value:#x}/{mask:#x}", field.as_str()),
         Action::ServiceFromDst => "service:=dst-port".into(),
         Action::ServiceFromSrc => "service:=src-port".into(),
         Action::ServiceFromIcmp => "service:=icmp".into(),
@@ -48,6 +49,10 @@ fn render_action(action: &Action) -> String {
         Action::Output(Output::InPort) => "output in-port".into(),
         Action::Output(Output::Chosen) => "output out".into(),
         Action::Output(Output::Port(port)) => format!("output {port}"),
+        Action::Output(Output::OneOf(ports)) => {
+            let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
+            format!("output one of {}", ports.join("|"))
+        }
         Action::Track => "track".into(),
         Action::Commit => "commit".into(),
         Action::CommitAnew => "commit-anew".into(),
@@ -64,6 +69,7 @@ fn render_action(action: &Action) -> String {
         Action::Expired { from } => format!("expired from {from}"),
         Action::TooBig { mtu } => format!("too-big mtu {mtu}"),
         Action::Probe => "probe".into(),
+        Action::Discover => "discover".into(),
     }
 }
 

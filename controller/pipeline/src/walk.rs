@@ -5,7 +5,7 @@
 use crate::{
     entry::{Action, Cause, Entry, Match, Next, Output},
     field::{Field, conn, vlan},
-    packet::Packet,
+    packet::{Packet, ethertype},
     program::Program,
     stage::Stage,
 };
@@ -63,6 +63,8 @@ pub enum Outcome {
     },
     /// Reported to the controller: a tunnel's probe.
     Probe(Cause),
+    /// Reported to the controller: a frame that may tell of a link.
+    Discovered(Cause),
 }
 
 /// One entry that a packet met.
@@ -107,6 +109,9 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
         for action in &entry.actions {
             match action {
                 Action::Set(field, value) => packet.set(*field, *value),
+                Action::SetBits { field, value, mask } => {
+                    packet.set(*field, packet.value(*field) & !mask | value & mask);
+                }
                 Action::Copy { from, to } => packet.set(*to, packet.value(*from)),
                 Action::ServiceFromDst => set_service(&mut packet, Field::L4Dst),
                 Action::ServiceFromSrc => set_service(&mut packet, Field::L4Src),
@@ -121,13 +126,14 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                         Output::InPort => None,
                         Output::Chosen => chosen.clone(),
                         Output::Port(port) => Some(port.clone()),
+                        Output::OneOf(ports) => share(&packet, ports).cloned(),
                     };
                     sent = Some(match port {
                         // A switch never sends a packet back to its in-port unless told so by that name.
                         Some(port) if port == packet.in_port => Outcome::Dropped(entry.cause),
                         Some(port) => Outcome::Delivered { port, packet: Box::new(packet.clone()) },
-                        None if *output == Output::Chosen => Outcome::Dropped(entry.cause),
-                        None => Outcome::Answered(Box::new(packet.clone())),
+                        None if *output == Output::InPort => Outcome::Answered(Box::new(packet.clone())),
+                        None => Outcome::Dropped(entry.cause),
                     });
                 }
                 Action::Track => {
@@ -165,6 +171,7 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     return Walk { outcome: Outcome::TooBig { cause: entry.cause, mtu: *mtu }, steps };
                 }
                 Action::Probe => return Walk { outcome: Outcome::Probe(entry.cause), steps },
+                Action::Discover => return Walk { outcome: Outcome::Discovered(entry.cause), steps },
                 Action::DecTtl => match packet.value(Field::IpTtl) {
                     0 | 1 => return Walk { outcome: Outcome::Dropped(entry.cause), steps },
                     ttl => packet.set(Field::IpTtl, ttl - 1),
@@ -187,6 +194,28 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
             }
         }
     }
+}
+
+/// The port that a packet's connection has among several: the same one for both directions, and on every run.
+fn share<'a>(packet: &Packet, ports: &'a [Port]) -> Option<&'a Port> {
+    let value = |field| packet.value(field);
+    let end = |side: [Field; 4]| side.into_iter().fold(0, |sum, field| mix(sum ^ mix(value(field))));
+    // What is no IP has its Ethernet addresses and no others; IP's are rewritten on the way.
+    let ends = match value(Field::EthType) {
+        ethertype::IPV4 | ethertype::IPV6 => end([Field::Ipv4Src, Field::Ipv6Src, Field::L4Src, Field::IpProto])
+            .wrapping_add(end([Field::Ipv4Dst, Field::Ipv6Dst, Field::L4Dst, Field::IpProto])),
+        _ => mix(value(Field::EthSrc)).wrapping_add(mix(value(Field::EthDst))),
+    };
+    let at = mix(ends).checked_rem(ports.len() as u128)?;
+    ports.get(usize::try_from(at).ok()?)
+}
+
+/// Spreads a number's bits over 64 (the finalizer of Steele's, Lea's and Flood's SplitMix64).
+fn mix(value: u128) -> u128 {
+    let mut bits = (value >> 64) as u64 ^ value as u64;
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (bits ^ bits >> 31).into()
 }
 
 fn set_service(packet: &mut Packet, port: Field) {

@@ -94,7 +94,8 @@ fn out(program: &Program, packet: &Packet, tracked: u128) -> Option<Port> {
         | Outcome::Rejected(_)
         | Outcome::Expired { .. }
         | Outcome::TooBig { .. }
-        | Outcome::Probe(_) => None,
+        | Outcome::Probe(_)
+        | Outcome::Discovered(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the loop is told, in the form in which it is recorded.
 
-use bulkhead_dataplane::{Report, host::HostReport};
+use bulkhead_dataplane::{PortState, Report, host::HostReport};
 use bulkhead_policy::Key;
 use bulkhead_topology::{Name, Port};
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,16 @@ pub enum ReportNote {
         /// The outer address that it came from.
         from: std::net::IpAddr,
     },
+    /// Links of ports went down or came up, or the ports changed.
+    PortStates {
+        /// Ports that are down, by name, or by number where they have no name.
+        down: BTreeSet<Port>,
+    },
+    /// A frame came that may tell of a link.
+    Discovered {
+        /// The port that it came in by.
+        port: Port,
+    },
 }
 
 /// A host's report, in short: what it comes to is recorded as the change that follows.
@@ -200,6 +210,10 @@ impl From<&Report> for ReportNote {
             Report::NotCounted(reason) => Self::NotCounted { reason: reason.clone() },
             Report::Logged(logged) => Self::Logged { cause: logged.cause.to_string() },
             Report::Probed { from, .. } => Self::Probed { from: *from },
+            Report::PortStates(ports) => {
+                Self::PortStates { down: ports.iter().filter(|port| !port.up).filter_map(PortState::port).collect() }
+            }
+            Report::Discovered { port, .. } => Self::Discovered { port: port.clone() },
         }
     }
 }

@@ -190,7 +190,7 @@ impl Fabric {
                 None
             }
             // Nothing about the switch changes.
-            Report::Logged(_) | Report::Probed { .. } => return,
+            Report::Logged(_) | Report::Probed { .. } | Report::PortStates(_) | Report::Discovered { .. } => return,
         };
         carry_out(&self.drivers, &name, slot, output);
         publish(&self.views, &name, slot);

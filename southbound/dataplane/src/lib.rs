@@ -48,6 +48,9 @@ pub enum Command {
     /// Send these probes through tunnels. Not answered: the switches at the far ends report what comes there
     /// ([`Report::Probed`]).
     Probe(Vec<Probe>),
+    /// Send these frames out of ports, past the program. Not answered: the switches that they come to report them
+    /// ([`Report::Discovered`]) where their programs say so. Those of ports that the switch does not have are left out.
+    Discover(Vec<Outgoing>),
 }
 
 /// What a driver reports of one switch.
@@ -100,6 +103,56 @@ pub enum Report {
         /// The outer address that it came from.
         from: IpAddr,
     },
+    /// What is known of every port, by number, then name: after each [`Self::Connected`], and whenever a link goes down
+    /// or comes up or the ports changed (then after [`Self::Ports`]). A port that is not told of is up; a simulated switch
+    /// tells of those alone that were ever taken down.
+    PortStates(Vec<PortState>),
+    /// A frame that an entry with [`bulkhead_pipeline::Action::Discover`] matched. Whoever is plugged in at the port may
+    /// have sent it.
+    Discovered {
+        /// The port that it came in by: its name, if it has one of its own, or else its number.
+        port: Port,
+        /// The frame, or its first [`MAX_DISCOVERED`] bytes.
+        frame: Vec<u8>,
+    },
+}
+
+/// Bytes of a frame that is reported as [`Report::Discovered`], at most: what ours take, and some room.
+pub const MAX_DISCOVERED: u16 = 256;
+
+/// What is known of one port. It has a name, a number, or both: entries may say either.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortState {
+    /// Its OpenFlow number; `None` on a simulated switch.
+    pub number: Option<u32>,
+    /// Its name, if no other port tells the same one.
+    pub name: Option<Arc<str>>,
+    /// Whether it is switched on and has a link.
+    pub up: bool,
+}
+
+impl PortState {
+    /// Whether an entry or a resource that says so means this port.
+    pub fn is(&self, port: &Port) -> bool {
+        match port {
+            Port::Name(name) => self.name.as_ref() == Some(name),
+            Port::Number(number) => self.number == Some(*number),
+        }
+    }
+
+    /// How reports name it: by its name, or else its number. `None` if it has neither.
+    pub fn port(&self) -> Option<Port> {
+        self.name.clone().map(Port::Name).or(self.number.map(Port::Number))
+    }
+}
+
+/// A frame to be sent out of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The port.
+    pub port: Port,
+    /// The whole Ethernet frame.
+    pub frame: Vec<u8>,
 }
 
 /// A small frame that is sent through a tunnel to see whether it arrives; it also makes the switch find its neighbour

@@ -250,7 +250,9 @@ impl Task {
                     let reports = reports.map_err(|error| last_words(&mut self.session, &error))?;
                     for report in reports {
                         match report {
-                            Report::Logged(_) | Report::Probed { .. } => offer(&self.reports, driven, report),
+                            Report::Logged(_) | Report::Probed { .. } | Report::Discovered { .. } => {
+                                offer(&self.reports, driven, report)
+                            }
                             report => send(&self.reports, driven, report).await?,
                         }
                     }
@@ -275,7 +277,9 @@ impl Task {
         let driven = Box::new(Driven { switch, admission, since: Instant::now() });
         info!(switch = %driven.admission.switch, "switch connected");
         self.permit = None;
-        send(&self.reports, &driven, connected).await?;
+        for report in connected {
+            send(&self.reports, &driven, report).await?;
+        }
         self.stage = Stage::Driven(driven);
         Ok(())
     }

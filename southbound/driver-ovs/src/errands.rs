@@ -4,12 +4,12 @@
 //! anything is done is bounded here as well as by the switch's meters, which not every switch has.
 
 use crate::{
-    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, Errand, LOG_METER, PROBE_METER, REJECT_METER},
+    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LOG_METER, PROBE_METER, REJECT_METER},
     ports::PortMap,
     probe,
     reject::{self, Why},
 };
-use bulkhead_dataplane::{Logged, Probe, Report};
+use bulkhead_dataplane::{Logged, MAX_DISCOVERED, Probe, Report};
 use bulkhead_openflow::{
     Action as OfAction, Msg, OxmField, Session, SessionError,
     wire::{
@@ -40,6 +40,8 @@ const EXTERNAL: u128 = 1;
 /// Probes per second and switch, likewise: a switch has a tunnel to some hundred others, each of which asks every few
 /// seconds.
 const PROBES_PER_SECOND: u32 = 500;
+/// Frames per second and switch that may tell of links, likewise: one a second from each of so many neighbours.
+const DISCOVERIES_PER_SECOND: u32 = 200;
 
 /// What has been said and written lately.
 #[derive(Debug)]
@@ -47,19 +49,24 @@ pub(crate) struct Errands {
     rejects: Allowance,
     logs: Allowance,
     probes: Allowance,
+    discoveries: Allowance,
     /// Logged packets that were left out since the last that was reported.
     missed: u64,
 }
 
 impl Errands {
     /// The meters that entries name, and packets per second.
-    pub const METERS: [(u32, u32); 3] =
-        [(REJECT_METER, REJECTS_PER_SECOND), (LOG_METER, LOGS_PER_SECOND), (PROBE_METER, PROBES_PER_SECOND)];
+    pub const METERS: [(u32, u32); 4] = [
+        (REJECT_METER, REJECTS_PER_SECOND),
+        (LOG_METER, LOGS_PER_SECOND),
+        (PROBE_METER, PROBES_PER_SECOND),
+        (DISCOVER_METER, DISCOVERIES_PER_SECOND),
+    ];
 
     /// Nothing has.
     pub fn new() -> Self {
-        let [rejects, logs, probes] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
-        Self { rejects, logs, probes, missed: 0 }
+        let [rejects, logs, probes, discoveries] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
+        Self { rejects, logs, probes, discoveries, missed: 0 }
     }
 
     /// A packet came: does what is to be done about it.
@@ -80,6 +87,7 @@ impl Errands {
         let why = match Errand::from_bytes(&packet.userdata) {
             None => return Ok(None),
             Some(Errand::Probe) => return Ok(self.probed(packet, now)),
+            Some(Errand::Discover) => return Ok(self.discovered(ports, packet, now)),
             Some(Errand::Reject) => Why::Refused,
             Some(Errand::Expired(from)) => Why::Expired(from),
             Some(Errand::TooBig(mtu)) => Why::TooBig(mtu),
@@ -90,8 +98,7 @@ impl Errands {
 
     /// What a packet says about a new connection, if there is room for another line.
     fn logged(&mut self, ports: &PortMap, cookie: Cookie, packet: &PacketIn2, now: Duration) -> Option<Report> {
-        let port = in_port(packet)?;
-        let port = ports.name(port).map_or(Port::Number(port), |name| Port::Name(name.clone()));
+        let port = came_by(ports, packet)?;
         if !self.logs.take(now) {
             self.missed += 1;
             return None;
@@ -115,6 +122,12 @@ impl Errands {
     fn probed(&mut self, packet: &PacketIn2, now: Duration) -> Option<Report> {
         let (token, from) = (probe::token(&packet.packet)?, outer_source(packet)?);
         self.probes.take(now).then_some(Report::Probed { token, from })
+    }
+
+    fn discovered(&mut self, ports: &PortMap, packet: &PacketIn2, now: Duration) -> Option<Report> {
+        let (port, mut frame) = (came_by(ports, packet)?, packet.packet.clone());
+        frame.truncate(MAX_DISCOVERED.into());
+        self.discoveries.take(now).then_some(Report::Discovered { port, frame })
     }
 
     /// Tells the sender of a packet why it goes no further.
@@ -158,6 +171,11 @@ pub(crate) fn probe(session: &mut Session, port: u32, probe: &Probe) -> Result<(
     send(session, to.chain([OfAction::output(port)]).collect(), probe::frame(probe.token))
 }
 
+/// Sends a frame by the port with this number.
+pub(crate) fn discover(session: &mut Session, port: u32, frame: Vec<u8>) -> Result<(), SessionError> {
+    send(session, vec![OfAction::output(port)], frame)
+}
+
 /// Identity of who is told: a reply is judged as the connection that it answers, so its own source is that connection's
 /// destination.
 fn asker(packet: &PacketIn2) -> u128 {
@@ -192,6 +210,12 @@ fn toward(to: IpAddr) -> Vec<(OxmField, u128)> {
 
 fn in_port(packet: &PacketIn2) -> Option<u32> {
     packet.metadata.get(OxmField::InPort).and_then(|oxm| u32::try_from(oxm.value).ok())
+}
+
+/// The port that a packet came by: its name, if it has one of its own, or else its number.
+fn came_by(ports: &PortMap, packet: &PacketIn2) -> Option<Port> {
+    let number = in_port(packet)?;
+    Some(ports.name(number).map_or(Port::Number(number), |name| Port::Name(name.clone())))
 }
 
 /// Where the tunnel's packet came from; `None` if it came by none.

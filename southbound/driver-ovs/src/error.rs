@@ -47,6 +47,19 @@ pub enum LowerError {
         /// The value.
         value: u128,
     },
+    /// It chooses among several ports.
+    #[error("chooses among several ports, which this driver cannot yet have a switch do")]
+    OneOf,
+    /// It sets bits of a field that no one action can set.
+    #[error("sets bits {mask:#x} of {} to {value:#x}", field.as_str())]
+    Bits {
+        /// The field.
+        field: Field,
+        /// The value.
+        value: u128,
+        /// The bits.
+        mask: u128,
+    },
     /// It copies between fields of different widths.
     #[error("copies {} into {} of another width", from.as_str(), to.as_str())]
     Widths {

@@ -15,6 +15,7 @@
 //! | a connection's service, classes | `ct_mark`, `ct_label[0..31]`, `ct_label[32..63]` |
 //! | tun_identity | `tun_metadata0`, mapped to the option of [`bulkhead_pipeline::overlay`] |
 
+use bulkhead_dataplane::MAX_DISCOVERED;
 use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
     field::OxmField,
@@ -50,6 +51,8 @@ pub const REJECT_METER: u32 = 0xb1;
 pub const LOG_METER: u32 = 0xb2;
 /// The meter that limits tunnels' probes on their way to the controller, likewise.
 pub const PROBE_METER: u32 = 0xb3;
+/// The meter that limits frames that may tell of links on their way to the controller, likewise.
+pub const DISCOVER_METER: u32 = 0xb4;
 /// Bytes of a probe: all of it, with some room.
 pub const PROBE_BYTES: u16 = 64;
 /// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
@@ -282,12 +285,15 @@ pub(crate) enum Errand {
     TooBig(u16),
     /// Report a tunnel's probe.
     Probe,
+    /// Report a frame that may tell of a link.
+    Discover,
 }
 
 impl Errand {
     const EXPIRED: u8 = 1;
     const TOO_BIG: u8 = 2;
     const PROBE: u8 = 3;
+    const DISCOVER: u8 = 4;
 
     /// As bytes: what it is, and its argument.
     fn to_bytes(self) -> Vec<u8> {
@@ -297,6 +303,7 @@ impl Errand {
             Self::Expired(IpAddr::V6(from)) => [&[Self::EXPIRED][..], &from.octets()].concat(),
             Self::TooBig(mtu) => [&[Self::TOO_BIG][..], &mtu.to_be_bytes()].concat(),
             Self::Probe => vec![Self::PROBE],
+            Self::Discover => vec![Self::DISCOVER],
         }
     }
 
@@ -308,6 +315,7 @@ impl Errand {
             (Self::EXPIRED, 16) => Some(Self::Expired(IpAddr::from(*rest.first_chunk::<16>()?))),
             (Self::TOO_BIG, 2) => Some(Self::TooBig(u16::from_be_bytes(*rest.first_chunk()?))),
             (Self::PROBE, 0) => Some(Self::Probe),
+            (Self::DISCOVER, 0) => Some(Self::Discover),
             _ => None,
         }
     }
@@ -317,6 +325,7 @@ impl Errand {
         let (max_len, meter) = match self {
             Self::Reject | Self::Expired(_) | Self::TooBig(_) => (REJECT_BYTES, REJECT_METER),
             Self::Probe => (PROBE_BYTES, PROBE_METER),
+            Self::Discover => (MAX_DISCOVERED, DISCOVER_METER),
         };
         let userdata = self.to_bytes();
         Action::Controller(Controller { max_len, meter: Some(meter), userdata, ..Controller::default() })

@@ -111,9 +111,10 @@ impl Lifting<'_> {
             OfAction::Load { dst, value } if *dst == Subfield::whole(layout::OUT_PORT) => {
                 Action::SetOut(port(self.ports, u32::try_from(*value).map_err(|_| strange())?, by_number))
             }
-            OfAction::Load { dst, value } => {
-                Action::Set(layout::metadata_at(*dst).ok_or_else(strange)?, u128::from(*value))
-            }
+            OfAction::Load { dst, value } => match layout::metadata_at(*dst) {
+                Some(field) => Action::Set(field, u128::from(*value)),
+                None => some_bits(*dst, *value).ok_or_else(strange)?,
+            },
             OfAction::SetField { field, value } => {
                 Action::Set(layout::packet_field(*field).ok_or_else(strange)?, *value)
             }
@@ -145,6 +146,7 @@ impl Lifting<'_> {
                 Errand::Expired(from) => Action::Expired { from },
                 Errand::TooBig(mtu) => Action::TooBig { mtu },
                 Errand::Probe => Action::Probe,
+                Errand::Discover => Action::Discover,
             },
         };
         self.actions.push(lifted);
@@ -164,6 +166,14 @@ impl Lifting<'_> {
         };
         Some(ct.table.map_or(Ok(()), |table| self.go(table)).map(|()| action))
     }
+}
+
+/// What sets these bits of a packet's field, if they are not all of it.
+fn some_bits(bits: Subfield, value: u64) -> Option<Action> {
+    let field = layout::packet_field(bits.field).filter(|field| u32::from(bits.bits) < field.width())?;
+    let ones = u128::MAX.checked_shr(128_u32.checked_sub(bits.bits.into())?)?;
+    let (mask, value) = (ones.checked_shl(bits.offset.into())?, u128::from(value).checked_shl(bits.offset.into())?);
+    (mask & !field.full_mask() == 0 && value & !mask == 0).then_some(Action::SetBits { field, value, mask })
 }
 
 /// The field that exactly these bits hold.

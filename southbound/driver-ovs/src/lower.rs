@@ -184,6 +184,14 @@ const fn settable(field: Field) -> bool {
     !matches!(field, Field::Conjunction | Field::Conn | Field::EthType | Field::Vlan | Field::IpProto | Field::IpFrag)
 }
 
+/// Where the bits of a mask begin and how many there are, if they are next to each other and fit one action
+/// (nicira-ext.h, `nx_action_reg_load`: at most 64).
+fn run_of(mask: u128) -> Option<(u16, u16)> {
+    let (offset, length) = (mask.trailing_zeros(), mask.count_ones());
+    let one_run = (1..=64).contains(&length) && mask >> offset == u128::MAX >> (128 - length);
+    one_run.then_some((offset as u16, length as u16))
+}
+
 struct Lowering<'a> {
     headers: Headers,
     ports: &'a PortMap,
@@ -201,6 +209,7 @@ impl Lowering<'_> {
         }
         match action {
             Action::Set(field, value) => self.set(*field, *value)?,
+            Action::SetBits { field, value, mask } => self.set_bits(*field, *value, *mask)?,
             Action::Copy { from, to } => self.copy(*from, *to)?,
             Action::ServiceFromDst => {
                 let port = self.headers.place(Field::L4Dst)?;
@@ -226,6 +235,7 @@ impl Lowering<'_> {
             Action::Output(Output::Chosen) => {
                 self.actions.push(OfAction::OutputReg { src: Subfield::whole(layout::OUT_PORT), max_len: 0 });
             }
+            Action::Output(Output::OneOf(_)) => return Err(LowerError::OneOf),
             Action::Output(Output::Port(port)) => {
                 let number = self.port(port)?;
                 self.actions.push(OfAction::output(number));
@@ -257,6 +267,7 @@ impl Lowering<'_> {
             Action::Expired { from } => self.actions.push(Errand::Expired(*from).action()),
             Action::TooBig { mtu } => self.actions.push(Errand::TooBig(*mtu).action()),
             Action::Probe => self.actions.push(Errand::Probe.action()),
+            Action::Discover => self.actions.push(Errand::Discover.action()),
             Action::DecTtl => {
                 self.headers.place(Field::IpTtl)?;
                 self.actions.push(OfAction::DecNwTtl);
@@ -295,6 +306,17 @@ impl Lowering<'_> {
             Some(dst) => OfAction::Load { dst, value: value as u64 },
             None => OfAction::SetField { field: self.headers.place(field)?, value },
         });
+        Ok(())
+    }
+
+    fn set_bits(&mut self, field: Field, value: u128, mask: u128) -> Result<(), LowerError> {
+        if !settable(field) || layout::metadata(field).is_some() {
+            return Err(LowerError::NotSettable(field));
+        }
+        let bits = run_of(mask).filter(|_| mask & !field.full_mask() == 0 && mask != field.full_mask());
+        let (offset, length) = bits.filter(|_| value & !mask == 0).ok_or(LowerError::Bits { field, value, mask })?;
+        let dst = Subfield::new(self.headers.place(field)?, offset, length);
+        self.actions.push(OfAction::Load { dst, value: (value >> offset) as u64 });
         Ok(())
     }
 

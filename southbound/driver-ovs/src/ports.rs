@@ -1,5 +1,6 @@
 //! The ports of one switch: names and OpenFlow numbers.
 
+use bulkhead_dataplane::PortState;
 use bulkhead_pipeline::overlay::Tunnel;
 use bulkhead_topology::Port;
 use std::{
@@ -31,6 +32,8 @@ pub struct PortMap {
     names: BTreeMap<u32, Arc<str>>,
     numbers: BTreeMap<Arc<str>, BTreeSet<u32>>,
     gone: BTreeMap<Arc<str>, u32>,
+    /// Ports without a link, or switched off.
+    down: BTreeSet<u32>,
 }
 
 impl PortMap {
@@ -62,8 +65,28 @@ impl PortMap {
         }
     }
 
+    /// A port's link is there, or is not.
+    pub fn link(&mut self, number: u32, up: bool) {
+        if up {
+            self.down.remove(&number);
+        } else if self.names.contains_key(&number) {
+            self.down.insert(number);
+        }
+    }
+
+    /// What is known of every port, by number.
+    pub fn states(&self) -> Vec<PortState> {
+        let state = |(number, name): (&u32, &Arc<str>)| PortState {
+            number: (!Self::is_overlay(name)).then_some(*number),
+            name: self.name(*number).cloned(),
+            up: !self.down.contains(number),
+        };
+        self.names.iter().map(state).collect()
+    }
+
     /// A port is gone.
     pub fn remove(&mut self, number: u32) -> Renumbered {
+        self.down.remove(&number);
         let Some(name) = self.names.remove(&number) else { return Renumbered::No };
         let before = self.own(&name);
         if let Some(numbers) = self.numbers.get_mut(&name) {
@@ -151,6 +174,25 @@ mod tests {
         assert_eq!(ports.number(&Port::Number(5)), Some(5));
         assert_eq!(ports.number(&Port::Number(6)), None);
         assert_eq!(ports.all(), [named("web-1"), Port::Number(5)].into());
+    }
+
+    #[test]
+    fn a_port_is_up_unless_it_says_otherwise() {
+        let mut ports = PortMap::default();
+        ports.insert(5, "web-1");
+        ports.insert(6, "bh-vxlan");
+        ports.link(5, false);
+        // Nobody's.
+        ports.link(7, false);
+        let state = |number, name: &str, up| PortState { number, name: Some(name.into()), up };
+        assert_eq!(ports.states(), [state(Some(5), "web-1", false), state(None, "bh-vxlan", true)]);
+        ports.remove(5);
+        ports.insert(5, "web-1");
+        ports.insert(7, "db-1");
+        assert!(ports.states().iter().all(|state| state.up));
+        ports.link(5, false);
+        ports.link(5, true);
+        assert!(ports.states().iter().all(|state| state.up));
     }
 
     #[test]

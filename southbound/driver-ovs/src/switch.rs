@@ -20,7 +20,7 @@ use crate::{
     options::Options,
     ports::{PortMap, Renumbered},
 };
-use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Report};
+use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Outgoing, PortState, Report};
 use bulkhead_openflow::{
     BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody, MultipartRequest,
     Session, SessionError,
@@ -156,6 +156,8 @@ pub struct Switch {
     ports: PortMap,
     /// The ports that were reported last.
     reported: BTreeSet<Port>,
+    /// What was reported last of each.
+    states: Vec<PortState>,
     /// A port's number changed: what is installed must be read back, as after a new connection.
     renumbered: bool,
     /// Number of the session.
@@ -179,9 +181,11 @@ impl Switch {
         let mut map = PortMap::default();
         for port in ports {
             let _ = map.insert(port.number, &port.name);
+            map.link(port.number, port.is_up());
         }
         Self {
             reported: map.all(),
+            states: Vec::new(),
             ports: map,
             renumbered: false,
             // Room for the sessions that begin over this connection, one with each renumbering of its ports.
@@ -197,7 +201,7 @@ impl Switch {
     }
 
     /// Prepares the switch; what it is and has.
-    pub fn begin(&mut self, session: &mut Session) -> Result<Report, SessionError> {
+    pub fn begin(&mut self, session: &mut Session) -> Result<[Report; 2], SessionError> {
         for (id, rate) in Errands::METERS {
             let flags = meter_flags::PKTPS | meter_flags::BURST;
             let meter = Meter { flags, id, bands: vec![Band::drop(rate, rate)] };
@@ -213,11 +217,13 @@ impl Switch {
         Ok(self.connected())
     }
 
-    fn connected(&mut self) -> Report {
+    fn connected(&mut self) -> [Report; 2] {
         self.reported = self.ports.all();
+        self.states = self.ports.states();
         let capabilities =
             Capabilities { conntrack: true, conjunction: true, max_entries: MAX_ENTRIES, any_port: false };
-        Report::Connected { session: self.session, capabilities, ports: self.reported.clone() }
+        let connected = Report::Connected { session: self.session, capabilities, ports: self.reported.clone() };
+        [connected, Report::PortStates(self.states.clone())]
     }
 
     /// The session that commands have to be meant for.
@@ -241,6 +247,13 @@ impl Switch {
                 for probe in probes {
                     if let Some(number) = self.ports.number(&probe.port) {
                         errands::probe(session, number, &probe)?;
+                    }
+                }
+            }
+            Command::Discover(frames) => {
+                for Outgoing { port, frame } in frames {
+                    if let Some(number) = self.ports.number(&port) {
+                        errands::discover(session, number, frame)?;
                     }
                 }
             }
@@ -408,7 +421,7 @@ impl Switch {
         if self.renumbered && self.is_idle() {
             self.renumbered = false;
             self.session += 1;
-            reports.push(self.connected());
+            reports.extend(self.connected());
         }
         Ok(reports)
     }
@@ -531,18 +544,32 @@ impl Switch {
         Ok(None)
     }
 
-    fn port(&mut self, status: &PortStatus) -> Option<Report> {
+    fn port(&mut self, status: &PortStatus) -> Vec<Report> {
         let port = &status.port;
         let renumbered = match status.reason {
             PortReason::Delete => self.ports.remove(port.number),
             _ => self.ports.insert(port.number, &port.name),
         };
+        if status.reason != PortReason::Delete {
+            self.ports.link(port.number, port.is_up());
+        }
         self.renumbered |= renumbered == Renumbered::Yes;
+        let mut reports = Vec::new();
+        // With other numbers, everything is told when the session begins anew.
+        if self.renumbered {
+            return reports;
+        }
         let ports = self.ports.all();
-        (!self.renumbered && ports != self.reported).then(|| {
-            self.reported = ports.clone();
-            Report::Ports(ports)
-        })
+        if ports != self.reported {
+            self.reported.clone_from(&ports);
+            reports.push(Report::Ports(ports));
+        }
+        let states = self.ports.states();
+        if states != self.states {
+            self.states.clone_from(&states);
+            reports.push(Report::PortStates(states));
+        }
+        reports
     }
 
     /// The controller could not take a line.

@@ -96,7 +96,20 @@ impl Pair {
     }
 
     async fn report(&mut self) -> FromSwitch {
-        timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap()
+        self.report_within(PATIENCE).await.expect("no report in time")
+    }
+
+    /// The next report of anything but links.
+    async fn report_within(&mut self, patience: Duration) -> Option<FromSwitch> {
+        let next = async {
+            loop {
+                let from = self.reports.recv().await?;
+                if !matches!(from.report, Report::PortStates(_)) {
+                    return Some(from);
+                }
+            }
+        };
+        timeout(patience, next).await.ok()?
     }
 
     async fn command(&self, at: usize, command: Command) {
@@ -269,8 +282,8 @@ async fn everything(vteps: [&str; 2]) {
         let mut arrived = None;
         for _ in 0..20 {
             pair.command(at, Command::Probe(vec![Probe { port: tunnel.port(), to: pair.vteps[1 - at], token }])).await;
-            if let Ok(report) = timeout(AGAIN, pair.reports.recv()).await {
-                arrived = report;
+            arrived = pair.report_within(AGAIN).await;
+            if arrived.is_some() {
                 break;
             }
         }

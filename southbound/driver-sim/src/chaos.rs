@@ -127,7 +127,8 @@ pub fn connected(switch: &Switch, session: u64) -> Report {
     Report::Connected { session, capabilities: switch.capabilities(), ports: switch.ports() }
 }
 
-/// What a switch answers to a command that reaches it; nothing to probes, which are the fabric's.
+/// What a switch answers to a command that reaches it; nothing to probes and frames of its own, which are the
+/// fabric's.
 pub fn answer(switch: &mut Switch, command: Command) -> Option<Report> {
     Some(match command {
         Command::Read => Report::Actual { program: switch.program().clone(), alien: 0 },
@@ -136,6 +137,6 @@ pub fn answer(switch: &mut Switch, command: Command) -> Option<Report> {
             Err(reason) => Report::Refused { step, reason },
         },
         Command::Count => Report::Counters(switch.counters()),
-        Command::Probe(_) => return None,
+        Command::Probe(_) | Command::Discover(_) => return None,
     })
 }

@@ -1,7 +1,7 @@
 //! One simulated switch.
 
 use crate::tracker::{Headers, Tracker};
-use bulkhead_dataplane::{Capabilities, Counter};
+use bulkhead_dataplane::{Capabilities, Counter, PortState};
 use bulkhead_pipeline::{
     Action, Delta, Entry, EntryKey, Field, Next, Outcome, Packet, PacketError, Program, Violation, Walk, check,
     overlay, walk,
@@ -27,6 +27,8 @@ pub struct Switch {
     counters: BTreeMap<EntryKey, (u64, u64)>,
     changes: u64,
     vtep: Option<IpAddr>,
+    /// Ports that were ever taken down, and whether they are up.
+    links: BTreeMap<Port, bool>,
 }
 
 impl Default for Switch {
@@ -39,6 +41,7 @@ impl Default for Switch {
             counters: BTreeMap::new(),
             changes: 0,
             vtep: None,
+            links: BTreeMap::new(),
         }
     }
 }
@@ -123,6 +126,36 @@ impl Switch {
     /// Its address in the underlay.
     pub fn vtep(&self) -> Option<IpAddr> {
         self.vtep
+    }
+
+    /// What is known of its ports, see [`bulkhead_dataplane::Report::PortStates`].
+    pub fn port_states(&self) -> Vec<PortState> {
+        let states = self.links.iter().map(|(port, up)| match port.clone() {
+            Port::Name(name) => PortState { number: None, name: Some(name), up: *up },
+            Port::Number(number) => PortState { number: Some(number), name: None, up: *up },
+        });
+        states.collect()
+    }
+
+    pub(crate) fn set_link(&mut self, port: Port, up: bool) {
+        if !up || self.links.contains_key(&port) {
+            self.links.insert(port, up);
+        }
+    }
+
+    fn is_down(&self, port: &Port) -> bool {
+        self.links.get(port) == Some(&false)
+    }
+
+    /// Whether it can send out of a port.
+    pub(crate) fn can_send(&self, port: &Port) -> bool {
+        !self.is_down(port) && self.ports.as_ref().is_none_or(|ports| ports.contains(port))
+    }
+
+    /// Whether its program reports a frame that comes in by a port and may tell of a link.
+    pub(crate) fn discovers(&mut self, port: &Port, frame: &[u8]) -> bool {
+        !self.is_down(port)
+            && self.inject(port.clone(), frame).is_ok_and(|walk| matches!(walk.outcome, Outcome::Discovered(_)))
     }
 
     /// Whether its program reports a probe that comes by this overlay port, from this outer address.

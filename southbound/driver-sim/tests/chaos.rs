@@ -88,7 +88,9 @@ impl Rig {
                 | Report::Counters(_)
                 | Report::NotCounted(_)
                 | Report::Logged(_)
-                | Report::Probed { .. },
+                | Report::Probed { .. }
+                | Report::PortStates(_)
+                | Report::Discovered { .. },
             ) => None,
         };
         self.carry(output);

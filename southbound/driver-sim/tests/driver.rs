@@ -1,7 +1,7 @@
 //! The driver's task, as the controller meets it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_dataplane::{Address, Command, FromSwitch, Probe, Report, ToDrivers};
+use bulkhead_dataplane::{Address, Command, FromSwitch, Outgoing, PortState, Probe, Report, ToDrivers};
 use bulkhead_driver_sim::{Fabric, run};
 use bulkhead_pipeline::{
     Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage,
@@ -84,6 +84,57 @@ async fn a_probe_is_reported_by_the_switch_that_it_reaches_if_its_program_wants_
     ask(vec![probe(3, vteps[1])]).await;
     let report = Report::Probed { token: 3, from: vteps[0] };
     assert_eq!(reports.recv().await.unwrap(), FromSwitch { switch: names[1].clone(), attachment: 6, report });
+}
+
+#[tokio::test]
+async fn a_frame_is_reported_where_its_wire_leads_and_links_go_down_and_up() {
+    let fabric = Fabric::default();
+    let names: [bulkhead_topology::Name; 2] = ["leaf1", "spine1"].map(|name| name.parse().unwrap());
+    let end = |at: usize, port: &str| (names[at].clone(), Port::Name(port.into()));
+    fabric.wire(end(0, "up1"), end(1, "down9"));
+    fabric.wire(end(0, "up1"), end(1, "down1"));
+    assert_eq!(fabric.far_end(&end(1, "down9")), None, "a port has one wire");
+    let (commands, rx) = mpsc::channel(8);
+    let (tx, mut reports) = mpsc::channel::<FromSwitch>(8);
+    tokio::spawn(run(fabric.clone(), rx, tx, None));
+    for (switch, attachment) in names.iter().cloned().zip([5, 6]) {
+        commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
+        assert!(matches!(reports.recv().await.unwrap().report, Report::Connected { .. }));
+    }
+    let order = async |at: usize, command| {
+        commands.send(ToDrivers::Command { switch: names[at].clone(), session: 0, command }).await.unwrap();
+    };
+    let lldp = Match::any().with(Field::EthType, 0x88ccu16).with(Field::Vlan, 0u8);
+    let entry = Entry::new(Stage::Classify, 1, lldp, vec![Action::Discover], Next::Drop, Cause::Rule(1));
+    let apply =
+        Command::Apply { step: 1, delta: Delta { remove: vec![], add: vec![entry] }, ahead: Default::default() };
+    let mut frame = vec![2; 12];
+    frame.extend([0x88, 0xcc]);
+    frame.resize(300, 7);
+    let send = |port: &str| Command::Discover(vec![Outgoing { port: end(0, port).1, frame: frame.clone() }]);
+    // The one program does not want it yet, and nothing is plugged into the other port.
+    order(0, send("up1")).await;
+    order(0, send("up2")).await;
+    order(1, apply).await;
+    assert_eq!(reports.recv().await.unwrap().report, Report::Applied { step: 1 });
+    order(0, send("up1")).await;
+    let heard = Report::Discovered { port: end(1, "down1").1, frame: frame[..256].to_vec() };
+    assert_eq!(
+        reports.recv().await.unwrap(),
+        FromSwitch { switch: names[1].clone(), attachment: 6, report: heard.clone() }
+    );
+    for up in [false, true] {
+        fabric.set_link(&end(1, "down1"), up);
+        let states = vec![PortState { number: None, name: Some("down1".into()), up }];
+        assert_eq!(reports.recv().await.unwrap().report, Report::PortStates(states));
+        order(0, send("up1")).await;
+        // The next link's state must not overtake the frame.
+        order(0, Command::Count).await;
+        if up {
+            assert_eq!(reports.recv().await.unwrap().report, heard);
+        }
+        assert!(matches!(reports.recv().await.unwrap().report, Report::Counters(_)), "what was sent before is lost");
+    }
 }
 
 #[test]

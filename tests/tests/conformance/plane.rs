@@ -253,7 +253,7 @@ fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Opt
             Outcome::Answered(packet) if came.is_none() => return Some(Seen::Packet(at.into(), packet)),
             Outcome::Answered(packet) => panic!("a question that came by a tunnel was answered: {packet:?}"),
             Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => return Some(Seen::Refusal),
-            Outcome::Dropped(_) | Outcome::Probe(_) => return None,
+            Outcome::Dropped(_) | Outcome::Probe(_) | Outcome::Discovered(_) => return None,
         };
         if Tunnel::of(&out).is_none() {
             return Some(Seen::Packet(out.to_string(), sent));

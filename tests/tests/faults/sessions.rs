@@ -52,8 +52,14 @@ impl Rig {
         Self { commands, reports, address, sessions: BTreeMap::new() }
     }
 
+    /// The next report of anything but links.
     async fn report(&mut self) -> FromSwitch {
-        timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap()
+        loop {
+            let from = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap();
+            if !matches!(from.report, Report::PortStates(_)) {
+                return from;
+            }
+        }
     }
 
     /// Waits until the switch is connected; the number of its session.

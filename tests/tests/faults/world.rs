@@ -145,7 +145,7 @@ impl World {
             match (&mut link.switch, event) {
                 (None, bulkhead_openflow::Event::Connected { ports, .. }) => {
                     let mut driver = switch::Switch::new(&ports, 1);
-                    reports.push(driver.begin(&mut link.session).unwrap());
+                    reports.extend(driver.begin(&mut link.session).unwrap());
                     link.switch = Some(driver);
                 }
                 (Some(driver), event) => match driver.event(&mut link.session, event, self.now) {
@@ -207,7 +207,12 @@ impl World {
             Report::Actual { program, alien } => self.tell(Input::Actual { program, alien: *alien }),
             Report::Applied { step } => self.tell(Input::Applied { step: *step }),
             Report::Refused { step, reason } => self.tell(Input::Refused { step: *step, reason }),
-            Report::Counters(_) | Report::NotCounted(_) | Report::Logged(_) | Report::Probed { .. } => {}
+            Report::Counters(_)
+            | Report::NotCounted(_)
+            | Report::Logged(_)
+            | Report::Probed { .. }
+            | Report::PortStates(_)
+            | Report::Discovered { .. } => {}
         }
     }
 }

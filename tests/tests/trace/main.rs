@@ -136,7 +136,7 @@ impl Rig {
         loop {
             match timeout(Duration::from_secs(20), self.reports.recv()).await.unwrap().unwrap().report {
                 // Rejected and logged packets reach the controller from traces too.
-                Report::Ports(_) | Report::Logged(_) | Report::Probed { .. } => {}
+                Report::Ports(_) | Report::PortStates(_) | Report::Logged(_) | Report::Probed { .. } => {}
                 report => return report,
             }
         }
@@ -197,7 +197,8 @@ impl Rig {
             | Outcome::Rejected(_)
             | Outcome::Expired { .. }
             | Outcome::TooBig { .. }
-            | Outcome::Probe(_) => (vec![], None),
+            | Outcome::Probe(_)
+            | Outcome::Discovered(_) => (vec![], None),
         };
         let actions = walk.steps.iter().filter_map(|step| step.entry).flat_map(|entry| &entry.actions);
         let reasons: Vec<u128> = actions
@@ -271,7 +272,11 @@ async fn open_vswitch_agrees_with_the_interpreter() {
                     Outcome::Delivered { .. } => 0,
                     Outcome::Answered(_) => 1,
                     Outcome::Dropped(_) => 2,
-                    Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } | Outcome::Probe(_) => 3,
+                    Outcome::Rejected(_)
+                    | Outcome::Expired { .. }
+                    | Outcome::TooBig { .. }
+                    | Outcome::Probe(_)
+                    | Outcome::Discovered(_) => 3,
                 };
                 outcomes[outcome] += 1;
             }

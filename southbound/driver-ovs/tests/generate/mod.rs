@@ -112,7 +112,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     let mut plain = vec![Action::SwapEnds, Action::Recall, Action::Reject, Action::Log, Action::Output(Output::InPort)];
     plain.extend([Action::RecallService, Action::Output(Output::Chosen)]);
     plain.extend([Action::PushVlan(Field::InVlan), Action::PushVlan(Field::OutVlan), Action::PopVlan]);
-    plain.push(Action::Probe);
+    plain.extend([Action::Probe, Action::Discover]);
     if ip {
         plain.extend([Action::Commit, Action::CommitAnew, Action::ServiceFromProto, Action::DecTtl]);
     }
@@ -125,6 +125,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     prop_oneof![
         (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value))),
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
+        some_bits(),
         port().prop_map(Action::SetOut),
         port().prop_map(|port| Action::Output(Output::Port(port))),
         any::<u16>().prop_map(Action::CheckSize),
@@ -133,6 +134,15 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         select(plain),
     ]
     .boxed()
+}
+
+/// Some bits of an Ethernet address.
+fn some_bits() -> impl Strategy<Value = Action> {
+    let run = (0..48u32).prop_flat_map(|offset| (Just(offset), 1..=(48 - offset).min(47)));
+    (select(vec![Field::EthSrc, Field::EthDst]), run, any::<u128>()).prop_map(|(field, (offset, length), any)| {
+        let mask = ((1u128 << length) - 1) << offset;
+        Action::SetBits { field, value: any & mask, mask }
+    })
 }
 
 fn matches(headers: Vec<(Field, u128)>) -> impl Strategy<Value = Match> {

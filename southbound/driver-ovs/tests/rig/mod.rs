@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_dataplane::{Address, Command, FromSwitch, PortState, Report, ToDrivers};
 use bulkhead_driver_ovs::driver;
 use bulkhead_lab::{Hypervisor, Lab};
 use bulkhead_pipeline::{Delta, Entry, Program};
@@ -22,6 +22,8 @@ pub struct Rig {
     /// The switch's session.
     pub session: u64,
     step: u64,
+    /// What was told last of the ports.
+    pub states: Vec<PortState>,
     /// Removed last.
     pub lab: Lab,
 }
@@ -60,7 +62,7 @@ impl Rig {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
         tokio::spawn(driver::run(listener, from_controller, to_controller));
-        Some(Self { hypervisor, address, commands, reports, session: 0, step: 0, lab })
+        Some(Self { hypervisor, address, commands, reports, session: 0, step: 0, states: Vec::new(), lab })
     }
 
     pub fn connect(&self) {
@@ -82,8 +84,14 @@ impl Rig {
         self.commands.send(ToDrivers::Command { switch: name(), session: self.session, command }).await.unwrap();
     }
 
+    /// The next report of anything but links, which come and go as the switch finds.
     pub async fn report(&mut self) -> Report {
-        let report = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report;
+        let report = loop {
+            match timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report {
+                Report::PortStates(states) => self.states = states,
+                report => break report,
+            }
+        };
         if let Report::Connected { session, .. } = &report {
             self.session = *session;
         }

@@ -203,7 +203,12 @@ impl Ours {
     }
 
     async fn report(&mut self) -> Result<Report> {
-        let report = timeout(PATIENCE, self.reports.recv()).await.context("the driver does not answer")?;
-        Ok(report.context("the driver ended")?.report)
+        loop {
+            let report = timeout(PATIENCE, self.reports.recv()).await.context("the driver does not answer")?;
+            match report.context("the driver ended")?.report {
+                Report::PortStates(_) => {}
+                report => return Ok(report),
+            }
+        }
     }
 }
