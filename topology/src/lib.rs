@@ -5,6 +5,7 @@
 
 mod addr;
 mod label;
+pub mod lldp;
 mod name;
 mod nearest;
 mod number;

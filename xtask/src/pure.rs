@@ -25,6 +25,7 @@ const HARMLESS: &[&str] = &[
     "serde_core",
     "serde_derive",
     "serde_json",
+    "siphasher",
     "smallvec",
     "syn",
     "thiserror",

@@ -11,6 +11,10 @@ use bulkhead_pipeline::check;
 use bulkhead_policy::{Resource, State};
 use bulkhead_runtime::{Core, Drivers, parse_line};
 use bulkhead_store::{Document, Loaded, MemoryStore};
+use bulkhead_topology::{
+    Port,
+    lldp::{Discovery, End, Heard},
+};
 use bulkhead_types::{Format, Parsed, Severity, canonical, load, parse_selector, parse_service, read};
 use std::time::Duration;
 
@@ -49,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "selector", run: selector, shape: Shape::Text(SELECTOR_WORDS) },
     Target { name: "record_line", run: record_line, shape: Shape::Text(RECORD_WORDS) },
     Target { name: "store_records", run: store_records, shape: Shape::Text(RESOURCE_WORDS) },
+    Target { name: "lldp", run: lldp, shape: Shape::Bytes },
     Target { name: "ovsdb_session", run: ovsdb_session, shape: Shape::Text(OVSDB_WORDS) },
 ];
 
@@ -250,6 +255,24 @@ fn flow_text(bytes: &[u8]) {
     {
         let printed = flow(&parsed);
         assert_eq!(parse_flow(&printed), Ok(parsed), "{printed}");
+    }
+}
+
+/// Nothing but a probe that was sent is believed, and what is not leaves no trace but a count (A12, A13).
+fn lldp(bytes: &[u8]) {
+    let Ok(switch) = "s1".parse() else { return };
+    let mut discovery = Discovery::new(*b"only for fuzzing");
+    let ports = [1, 2].map(|port| (Port::Number(port), true)).into();
+    discovery.set(&switch, "0000000000000001", &ports, Duration::ZERO);
+    discovery.connected(&switch, true, Duration::ZERO);
+    let probes = discovery.probes(Duration::ZERO);
+    let at = End { switch: switch.clone(), port: Port::Number(2) };
+    let heard = discovery.heard(&at, bytes, Duration::ZERO);
+    // All but the end that follows the digest.
+    let sent = |probe: &Vec<u8>| probe.split_last_chunk::<2>().is_some_and(|(signed, _)| bytes.starts_with(signed));
+    if !probes.values().flatten().any(|(_, probe)| sent(probe)) {
+        assert_eq!(heard, Heard::Foreign);
+        assert_eq!(discovery.neighbours(&switch), Default::default());
     }
 }
 
