@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-openflow", &[]),
     ("bulkhead-ovsdb", &[]),
     ("bulkhead-driver-host", &["topology", "dataplane", "ovsdb"]),
+    ("bulkhead-driver-kernel", &["netlink"]),
     ("bulkhead-driver-ovs", &["topology", "pipeline", "dataplane", "openflow"]),
     ("bulkhead-driver-sim", &["topology", "pipeline", "dataplane"]),
     ("bulkhead-runtime", &["topology", "policy", "pipeline", "compile", "reconcile", "store", "dataplane"]),

@@ -1,4 +1,5 @@
-//! What the kernel keeps of a network: links, addresses, routes, neighbours and network namespaces, over netlink.
+//! What the kernel keeps of a network: links, addresses, routes, neighbours, bridges' and VXLAN devices' forwarding, and
+//! network namespaces, over netlink.
 //!
 //! A [`Netlink`] speaks with the kernel about one namespace. Its socket is opened by a thread that is in that
 //! namespace, and stays with it whoever uses it later (network_namespaces(7)); no program is started for anything.
@@ -18,21 +19,32 @@
 //! ```
 
 mod address;
+mod barrier;
 mod error;
 mod ethtool;
+mod forwarding;
 mod link;
+mod monitor;
 mod namespace;
 mod neighbour;
+mod port;
 mod route;
 mod socket;
+mod sysctl;
+mod vxlan;
 
 pub use address::Address;
 pub use error::Error;
-pub use link::{Link, LinkChange, Veth};
+pub use forwarding::{Forward, Forwarder};
+pub use link::{Link, LinkChange, LinkKind, Veth};
+pub use monitor::Monitor;
 pub use namespace::Namespace;
 pub use neighbour::Neighbour;
+pub use port::BridgePort;
 pub use route::Route;
 pub use socket::Netlink;
+pub use sysctl::{set_sysctl, sysctl};
+pub use vxlan::{VXLAN_PORT, Vxlan};
 
 /// The address of an Ethernet interface (IEEE 802).
 pub type MacAddress = [u8; 6];

@@ -4,14 +4,16 @@ use std::os::fd::AsRawFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 
 use crate::MacAddress;
 use crate::error::Error;
 use crate::namespace::Namespace;
+use crate::port::BridgePort;
 use crate::socket::{Netlink, Request};
+use crate::vxlan::{self, Vxlan};
 
 /// What is told of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,24 @@ pub struct Link {
     pub alias: Option<String>,
     /// The number of the bridge that it is a port of.
     pub bridge: Option<u32>,
+    /// What it may do as a bridge's port.
+    pub port: Option<BridgePort>,
+    /// What only some kinds of links have.
+    pub kind: LinkKind,
+}
+
+/// Kinds of links that more is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A bridge.
+    Bridge {
+        /// Whether it listens to who wants which multicast group, and asks for that itself.
+        snooping: bool,
+    },
+    /// A VXLAN device.
+    Vxlan(Vxlan),
+    /// Any other.
+    Other,
 }
 
 /// A veth pair: two links that are each other's other end.
@@ -64,8 +84,14 @@ pub enum LinkChange {
     NoArp,
     /// It becomes a port of the bridge of this name, in the same namespace.
     Bridge(String),
+    /// It is a port of no bridge.
+    NoBridge,
     /// The bridge that it is a port of does not learn from it who is behind it.
     NoLearning,
+    /// What it may do as a bridge's port.
+    Port(BridgePort),
+    /// It is a bridge, and neither listens to who wants which multicast group nor asks.
+    NoSnooping,
     /// It moves to another namespace, switched off; addresses and routes are lost.
     Namespace(Namespace),
 }
@@ -168,9 +194,21 @@ impl Netlink {
                     message.attributes.push(LinkAttribute::Controller(self.link(bridge)?.index));
                     continue;
                 }
+                LinkChange::NoBridge => {
+                    message.attributes.push(LinkAttribute::Controller(0));
+                    continue;
+                }
                 LinkChange::NoLearning => {
-                    let port = InfoPortData::BridgePort(vec![InfoBridgePort::Learning(false)]);
-                    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+                    message.attributes.push(as_port(vec![InfoBridgePort::Learning(false)]));
+                    continue;
+                }
+                LinkChange::Port(port) => {
+                    message.attributes.push(as_port(port.attributes()));
+                    continue;
+                }
+                LinkChange::NoSnooping => {
+                    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
+                    let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)];
                     message.attributes.push(LinkAttribute::LinkInfo(info));
                     continue;
                 }
@@ -200,6 +238,11 @@ impl Netlink {
     }
 }
 
+fn as_port(settings: Vec<InfoBridgePort>) -> LinkAttribute {
+    let port = InfoPortData::BridgePort(settings);
+    LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)])
+}
+
 fn read(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
@@ -209,6 +252,8 @@ fn read(message: &LinkMessage) -> Link {
         up: message.header.flags.contains(LinkFlags::Up),
         alias: None,
         bridge: None,
+        port: None,
+        kind: LinkKind::Other,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -217,8 +262,21 @@ fn read(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Controller(bridge) => link.bridge = Some(*bridge),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| read_info(&mut link, info)),
             _ => {}
         }
     }
     link
+}
+
+fn read_info(link: &mut Link, info: &LinkInfo) {
+    match info {
+        LinkInfo::Data(InfoData::Vxlan(told)) => link.kind = vxlan::read(told).map_or(LinkKind::Other, LinkKind::Vxlan),
+        LinkInfo::Data(InfoData::Bridge(told)) => {
+            let snooping = told.iter().any(|one| matches!(one, InfoBridge::MulticastSnooping(true)));
+            link.kind = LinkKind::Bridge { snooping };
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(told)) => link.port = Some(BridgePort::read(told)),
+        _ => {}
+    }
 }

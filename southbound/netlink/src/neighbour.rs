@@ -42,19 +42,30 @@ impl Netlink {
     /// # Errors
     /// [`Error::NoLink`], or when the kernel refuses.
     pub fn pin_neighbour(&mut self, link: &str, ip: IpAddr, mac: MacAddress) -> Result<(), Error> {
+        let mut message = self.neighbour(link, ip)?;
+        message.header.state = NeighbourState::Permanent;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        let what = || format!("neighbour {ip} on {link}");
+        self.change(what, Request::Put, RouteNetlinkMessage::NewNeighbour(message))
+    }
+
+    /// Takes a neighbour away.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`], or when there is no such neighbour.
+    pub fn remove_neighbour(&mut self, link: &str, ip: IpAddr) -> Result<(), Error> {
+        let message = self.neighbour(link, ip)?;
+        let what = || format!("removal of neighbour {ip} on {link}");
+        self.change(what, Request::Change, RouteNetlinkMessage::DelNeighbour(message))
+    }
+
+    fn neighbour(&mut self, link: &str, ip: IpAddr) -> Result<NeighbourMessage, Error> {
         let mut message = NeighbourMessage::default();
         message.header.family = family(ip);
         message.header.ifindex = self.link(link)?.index;
-        message.header.state = NeighbourState::Permanent;
-        message.header.kind = RouteType::Unicast;
-        let address = match ip {
-            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
-            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
-        };
-        message.attributes =
-            vec![NeighbourAttribute::Destination(address), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
-        let what = || format!("neighbour {ip} on {link}");
-        self.change(what, Request::Put, RouteNetlinkMessage::NewNeighbour(message))
+        message.attributes = vec![NeighbourAttribute::Destination(ip.into())];
+        Ok(message)
     }
 }
 

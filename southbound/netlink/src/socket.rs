@@ -8,7 +8,7 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -41,13 +41,11 @@ pub(crate) enum Request {
 
 impl Request {
     fn flags(self) -> u16 {
-        NLM_F_REQUEST
-            | NLM_F_ACK
-            | match self {
-                Request::Change => 0,
-                Request::Create => NLM_F_CREATE | NLM_F_EXCL,
-                Request::Put => NLM_F_CREATE | netlink_packet_core::NLM_F_REPLACE,
-            }
+        match self {
+            Request::Change => 0,
+            Request::Create => NLM_F_CREATE | NLM_F_EXCL,
+            Request::Put => NLM_F_CREATE | netlink_packet_core::NLM_F_REPLACE,
+        }
     }
 }
 
@@ -55,6 +53,8 @@ impl Request {
 pub struct Netlink {
     route: Socket,
     generic: Socket,
+    /// None where the kernel has no netfilter.
+    netfilter: Option<Socket>,
     sequence: u32,
 }
 
@@ -71,7 +71,22 @@ impl Netlink {
     /// # Errors
     /// When the system gives no socket.
     pub fn here() -> Result<Netlink, Error> {
-        Ok(Netlink { route: open(NETLINK_ROUTE)?, generic: open(NETLINK_GENERIC)?, sequence: 0 })
+        let netfilter = open(NETLINK_NETFILTER).ok();
+        Ok(Netlink { route: open(NETLINK_ROUTE)?, generic: open(NETLINK_GENERIC)?, netfilter, sequence: 0 })
+    }
+
+    /// The first of so many numbers for messages.
+    pub(crate) fn numbers(&mut self, count: u32) -> u32 {
+        // Not near the end: numbers that follow each other are compared.
+        let first = if self.sequence > u32::MAX / 2 { 1 } else { self.sequence + 1 };
+        self.sequence = first.saturating_add(count);
+        first
+    }
+
+    /// The socket for messages that are written by hand.
+    pub(crate) fn netfilter(&self, what: &dyn Fn() -> String) -> Result<&Socket, Error> {
+        let none = || std::io::Error::from_raw_os_error(nix::libc::EPROTONOSUPPORT);
+        self.netfilter.as_ref().ok_or_else(|| Error::Socket { what: what(), cause: none() })
     }
 
     /// Asks for a change, and waits for its acknowledgement.
@@ -81,8 +96,18 @@ impl Netlink {
         kind: Request,
         message: RouteNetlinkMessage,
     ) -> Result<(), Error> {
+        self.change_with(what, kind.flags(), message)
+    }
+
+    /// The same with flags of its own, beside those that every change has.
+    pub(crate) fn change_with(
+        &mut self,
+        what: impl Fn() -> String,
+        flags: u16,
+        message: RouteNetlinkMessage,
+    ) -> Result<(), Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        exchange(&self.route, self.sequence, &what, kind.flags(), message).map(drop)
+        exchange(&self.route, self.sequence, &what, NLM_F_REQUEST | NLM_F_ACK | flags, message).map(drop)
     }
 
     /// Asks for everything of a kind. What changed while the kernel told it is asked for again: it may have been passed

@@ -1,0 +1,48 @@
+//! What a host has.
+
+use std::collections::BTreeSet;
+
+use bulkhead_netlink::{Address, Error, Forward, Link, Neighbour, Netlink, sysctl};
+
+/// What the kernel tells of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Actual {
+    /// Its links.
+    pub links: Vec<Link>,
+    /// Who is behind which.
+    pub forwarding: Vec<Forward>,
+    /// Who has which address.
+    pub neighbours: Vec<Neighbour>,
+    /// The host's own addresses.
+    pub addresses: Vec<Address>,
+    /// The marked devices that make themselves no address.
+    pub silent: BTreeSet<String>,
+    /// The devices that the host itself takes nothing from.
+    pub barriers: BTreeSet<String>,
+}
+
+/// A device with this parameter at 1 makes itself no address (ip-sysctl, addr_gen_mode): it has nothing to say.
+pub(crate) fn silence(device: &str) -> String {
+    format!("ipv6/conf/{device}/addr_gen_mode")
+}
+
+impl Actual {
+    /// Asks the kernel, about the namespace of `netlink`, which has to be the calling thread's too.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn read(netlink: &mut Netlink, mark: &str) -> Result<Actual, Error> {
+        let links = netlink.links()?;
+        let ours = links.iter().filter(|link| link.alias.as_deref() == Some(mark));
+        // A parameter that is not there is one of a protocol that the kernel does not have.
+        let silent = |name: &str| sysctl(&silence(name)).map_or(true, |is| is == "1");
+        let silent = ours.map(|link| link.name.clone()).filter(|name| silent(name)).collect();
+        let barriers = netlink.barriers()?.into_iter().collect();
+        let (forwarding, neighbours) = (netlink.forwarding()?, netlink.neighbours()?);
+        Ok(Actual { links, forwarding, neighbours, addresses: netlink.addresses()?, silent, barriers })
+    }
+
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
