@@ -210,7 +210,7 @@ impl Compiler {
             Kind::AddressSet => self.sets.get(name).map(|set| Resource::AddressSet(set.clone())),
             Kind::Switch => self.fabric.switches.get(name).cloned().map(Resource::Switch),
             Kind::Host => self.fabric.hosts.get(name).cloned().map(Resource::Host),
-            Kind::Link => None,
+            Kind::Link | Kind::Adjacency => None,
         }
     }
 
@@ -226,6 +226,7 @@ impl Compiler {
             Kind::Workload => 5,
             Kind::Policy => 6,
             Kind::Link => 7,
+            Kind::Adjacency => 8,
         };
         sorted.sort_by(|a, b| rank(a.key.kind).cmp(&rank(b.key.kind)).then_with(|| a.key.cmp(&b.key)));
         let mut dirty = Dirty::default();
@@ -264,7 +265,7 @@ impl Compiler {
             }
             (Some(Resource::Host(host)), _) => self.set_host(name, Some(host), dirty),
             (None, Kind::Host) => self.set_host(name, None, dirty),
-            (Some(Resource::Link(_)), _) | (None, Kind::Link) => Ok(()),
+            (Some(Resource::Link(_) | Resource::Adjacency(_)), _) | (None, Kind::Link | Kind::Adjacency) => Ok(()),
         }
     }
 

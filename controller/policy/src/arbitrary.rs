@@ -356,6 +356,20 @@ pub fn seen() -> impl Strategy<Value = Host> {
     (0..SWITCHES).prop_flat_map(host_named)
 }
 
+/// What `sw-<i>` is connected to.
+fn adjacency_named(i: u8) -> impl Strategy<Value = Adjacency> {
+    let port = (any::<bool>(), option::of(attachment()));
+    btree_map(0..8u32, port, 0..4).prop_map(move |ports| {
+        let port = |(number, (up, heard))| FabricPort { name: format!("p{number}").into(), number, up, heard };
+        Adjacency { name: name("sw", i), ports: ports.into_iter().map(port).collect() }
+    })
+}
+
+/// What a switch is connected to, one of [`SWITCHES`].
+pub fn adjacency() -> impl Strategy<Value = Adjacency> {
+    (0..SWITCHES).prop_flat_map(adjacency_named)
+}
+
 /// A link, one of [`LINKS`].
 pub fn link() -> impl Strategy<Value = Link> {
     (names("link", LINKS), attachment(), attachment()).prop_map(|(name, a, b)| Link { name, a, b })
@@ -372,6 +386,7 @@ pub fn resource() -> impl Strategy<Value = Resource> {
         6 => policy().prop_map(|r| Resource::Policy(r.into())),
         1 => link().prop_map(|r| Resource::Link(r.into())),
         2 => seen().prop_map(|r| Resource::Host(r.into())),
+        1 => adjacency().prop_map(|r| Resource::Adjacency(r.into())),
     ]
 }
 
@@ -387,6 +402,7 @@ pub fn key() -> impl Strategy<Value = Key> {
         4 => of(Kind::Policy, "pol", POLICIES),
         1 => of(Kind::Link, "link", LINKS),
         1 => of(Kind::Host, "sw", SWITCHES),
+        1 => of(Kind::Adjacency, "sw", SWITCHES),
     ]
 }
 

@@ -422,6 +422,28 @@ pub struct Plugged {
     pub mac: Mac,
 }
 
+/// What a switch is connected to. Written by Bulkhead, never by a user; its name is the switch's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjacency {
+    /// The switch's name.
+    pub name: Name,
+    /// The ports by which other switches were heard, and those that links name, sorted by name; no name twice.
+    pub ports: Vec<FabricPort>,
+}
+
+/// A port that leads, or is said to lead, to another switch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FabricPort {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its OpenFlow number: links, workloads and uplinks may call it by that.
+    pub number: u32,
+    /// Whether packets pass: the port is up and, on a switch that sends probes, they arrive.
+    pub up: bool,
+    /// The far end, if it was heard: by its switch's and its port's name. While the port is down, the last one.
+    pub heard: Option<Attachment>,
+}
+
 /// A named set of addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSet {

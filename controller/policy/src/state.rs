@@ -30,6 +30,8 @@ pub enum Kind {
     Link,
     /// [`Host`]: of Bulkhead's own, not one that users write.
     Host,
+    /// [`Adjacency`]: of Bulkhead's own, not one that users write.
+    Adjacency,
 }
 
 impl Kind {
@@ -73,6 +75,8 @@ pub enum Resource {
     Link(Arc<Link>),
     /// What is seen on a host.
     Host(Arc<Host>),
+    /// What a switch is connected to.
+    Adjacency(Arc<Adjacency>),
 }
 
 impl Resource {
@@ -87,6 +91,7 @@ impl Resource {
             Self::Policy(r) => Kind::Policy.named(&r.name),
             Self::Link(r) => Kind::Link.named(&r.name),
             Self::Host(r) => Kind::Host.named(&r.name),
+            Self::Adjacency(r) => Kind::Adjacency.named(&r.name),
         }
     }
 }
@@ -133,6 +138,8 @@ pub struct State {
     pub links: BTreeMap<Name, Arc<Link>>,
     /// What is seen on hosts, by switch.
     pub hosts: BTreeMap<Name, Arc<Host>>,
+    /// What switches are connected to, by switch.
+    pub adjacencies: BTreeMap<Name, Arc<Adjacency>>,
     /// What the resources say, reversed.
     index: Index,
 }
@@ -148,6 +155,7 @@ impl PartialEq for State {
             && self.policies == other.policies
             && self.links == other.links
             && self.hosts == other.hosts
+            && self.adjacencies == other.adjacencies
     }
 }
 
@@ -179,6 +187,7 @@ impl State {
             Kind::Policy => self.policies.get(name).cloned().map(Resource::Policy),
             Kind::Link => self.links.get(name).cloned().map(Resource::Link),
             Kind::Host => self.hosts.get(name).cloned().map(Resource::Host),
+            Kind::Adjacency => self.adjacencies.get(name).cloned().map(Resource::Adjacency),
         }
     }
 
@@ -204,6 +213,7 @@ impl State {
             Kind::Policy => near(&self.policies, name, most),
             Kind::Link => near(&self.links, name, most),
             Kind::Host => near(&self.hosts, name, most),
+            Kind::Adjacency => near(&self.adjacencies, name, most),
         }
     }
 
@@ -218,6 +228,7 @@ impl State {
             .chain(self.policies.values().cloned().map(Resource::Policy))
             .chain(self.links.values().cloned().map(Resource::Link))
             .chain(self.hosts.values().cloned().map(Resource::Host))
+            .chain(self.adjacencies.values().cloned().map(Resource::Adjacency))
     }
 
     /// The workload of `network` that has `ip`.
@@ -269,6 +280,16 @@ impl State {
         pending
     }
 
+    /// The link that is declared to end at a port, as it is called there.
+    pub fn link_at(&self, at: &Attachment) -> Option<&Name> {
+        self.index.link_at(at)
+    }
+
+    /// The links that are declared to end at a switch, by port.
+    pub fn links_of(&self, switch: &Name) -> impl Iterator<Item = (&Port, &Name)> {
+        self.index.links_of(switch)
+    }
+
     /// The networks that leave the fabric at `at`, with their VLAN (0: untagged), by VLAN.
     pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
         self.index.uplinks_at(at)
@@ -291,6 +312,7 @@ impl State {
             Kind::Policy => self.policies.remove(name).map(Resource::Policy),
             Kind::Link => self.links.remove(name).map(Resource::Link),
             Kind::Host => self.hosts.remove(name).map(Resource::Host),
+            Kind::Adjacency => self.adjacencies.remove(name).map(Resource::Adjacency),
         }
     }
 
@@ -304,6 +326,7 @@ impl State {
             Resource::Policy(r) => drop(self.policies.insert(r.name.clone(), r)),
             Resource::Link(r) => drop(self.links.insert(r.name.clone(), r)),
             Resource::Host(r) => drop(self.hosts.insert(r.name.clone(), r)),
+            Resource::Adjacency(r) => drop(self.adjacencies.insert(r.name.clone(), r)),
         }
     }
 }

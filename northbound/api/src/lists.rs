@@ -127,6 +127,7 @@ fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64
         Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
         Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
         Kind::Host => state.hosts.values().cloned().map(Resource::Host).collect(),
+        Kind::Adjacency => state.adjacencies.values().cloned().map(Resource::Adjacency).collect(),
     };
     let versioned = |resource: Resource| {
         let version = view.version(&bulkhead_types::key_of(&resource));

@@ -14,6 +14,7 @@ pub fn head(kind: Kind, wide: bool) -> &'static [&'static str] {
         Kind::Policy => &["NAME", "TIER", "PRIORITY", "STAGE", "SUBJECT", "INGRESS", "EGRESS", "ISOLATE"],
         Kind::Link => &["NAME", "A", "B"],
         Kind::Host => &["NAME", "UNDERLAY-MTU", "PLUGGED"],
+        Kind::Adjacency => &["NAME", "PORTS"],
     };
     let narrow = match kind {
         Kind::Network | Kind::Switch => 4,
@@ -154,5 +155,6 @@ fn full(resource: &Resource) -> Vec<String> {
         ],
         Resource::Link(r) => vec![r.name.to_string(), place(&r.a), place(&r.b)],
         Resource::Host(r) => vec![r.name.to_string(), join(r.underlay_mtu), r.plugged.len().to_string()],
+        Resource::Adjacency(r) => vec![r.name.to_string(), r.ports.len().to_string()],
     }
 }

@@ -39,6 +39,7 @@ pub fn object(resource: &Resource) -> Object {
             Object::Link(envelope("Link", &r.name, v1::LinkSpec { a: attachment(&r.a), b: attachment(&r.b) }))
         }
         Resource::Host(r) => Object::Host(envelope("Host", &r.name, host(r))),
+        Resource::Adjacency(r) => Object::Adjacency(envelope("Adjacency", &r.name, adjacency(r))),
     }
 }
 
@@ -94,6 +95,16 @@ fn network(r: &Network) -> v1::NetworkSpec {
         uplinks: Some(r.uplinks.iter().map(uplink).collect::<Vec<_>>()).filter(|u| !u.is_empty()),
         gateways: Some(r.gateways.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|g| !g.is_empty()),
     }
+}
+
+fn adjacency(r: &Adjacency) -> v1::AdjacencySpec {
+    let ports = r.ports.iter().map(|port| v1::FabricPort {
+        name: port.name.to_string(),
+        number: port.number,
+        up: port.up,
+        heard: port.heard.as_ref().map(attachment),
+    });
+    v1::AdjacencySpec { ports: ports.collect() }
 }
 
 fn host(r: &Host) -> v1::HostSpec {

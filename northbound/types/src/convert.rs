@@ -130,6 +130,7 @@ impl Check {
                 Resource::Link(Arc::new(Link { name: name?, a, b }))
             }
             Object::Host(e) => Resource::Host(Arc::new(self.host(name, &e.spec)?)),
+            Object::Adjacency(e) => Resource::Adjacency(Arc::new(self.adjacency(name, &e.spec)?)),
         })
     }
 
@@ -214,6 +215,19 @@ impl Check {
         }
         plugged.sort();
         Some(Host { name: name?, underlay_mtu: spec.underlay_mtu, plugged })
+    }
+
+    fn adjacency(&mut self, name: Option<Name>, spec: &v1::AdjacencySpec) -> Option<Adjacency> {
+        let mut ports = Vec::new();
+        for (i, port) in spec.ports.iter().enumerate() {
+            let path = format!("spec.ports[{i}]");
+            let name = self.short_name(&format!("{path}.name"), "port's name", &port.name, MAX_PORT_NAME);
+            let heard = port.heard.as_ref().map(|at| self.attachment(&format!("{path}.heard"), at));
+            let heard = if let Some(heard) = heard { Some(heard?) } else { None };
+            ports.push(FabricPort { name: name?, number: port.number, up: port.up, heard });
+        }
+        ports.sort();
+        Some(Adjacency { name: name?, ports })
     }
 
     /// Prefixes, sorted and without doubles.

@@ -247,6 +247,7 @@ fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
 fn stored(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
     match node.field("kind").and_then(Node::text) {
         Some(kind) if kind == kind_name(Kind::Host) => understood(Object::Host(shape(node)?)),
+        Some(kind) if kind == kind_name(Kind::Adjacency) => understood(Object::Adjacency(shape(node)?)),
         _ => meaning(node),
     }
 }
@@ -300,6 +301,7 @@ pub fn key_of(resource: &Resource) -> Key {
         Resource::Policy(r) => (Kind::Policy, &r.name),
         Resource::Link(r) => (Kind::Link, &r.name),
         Resource::Host(r) => (Kind::Host, &r.name),
+        Resource::Adjacency(r) => (Kind::Adjacency, &r.name),
     };
     Key { kind, name: name.clone() }
 }
@@ -336,6 +338,7 @@ fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
         Kind::Policy => shape(node).map(Object::Policy),
         Kind::Link => shape(node).map(Object::Link),
         Kind::Host => shape(node).map(Object::Host),
+        Kind::Adjacency => shape(node).map(Object::Adjacency),
     }
 }
 

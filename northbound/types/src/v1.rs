@@ -28,6 +28,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Policy => "Policy",
         Kind::Link => "Link",
         Kind::Host => "Host",
+        Kind::Adjacency => "Adjacency",
     }
 }
 
@@ -42,6 +43,7 @@ pub fn kind_plural(kind: Kind) -> &'static str {
         Kind::Policy => "policies",
         Kind::Link => "links",
         Kind::Host => "hosts",
+        Kind::Adjacency => "adjacencies",
     }
 }
 
@@ -160,6 +162,8 @@ pub enum Object {
     Link(Envelope<LinkSpec>),
     /// What is seen on a host; only the store has such documents.
     Host(Envelope<HostSpec>),
+    /// What a switch is connected to; only the store has such documents.
+    Adjacency(Envelope<AdjacencySpec>),
 }
 
 /// Runs `$body` with `$e` bound to the envelope, whatever the kind.
@@ -174,6 +178,7 @@ macro_rules! each {
             Object::Policy($e) => $body,
             Object::Link($e) => $body,
             Object::Host($e) => $body,
+            Object::Adjacency($e) => $body,
         }
     };
 }
@@ -190,6 +195,7 @@ impl Object {
             Self::Policy(_) => Kind::Policy,
             Self::Link(_) => Kind::Link,
             Self::Host(_) => Kind::Host,
+            Self::Adjacency(_) => Kind::Adjacency,
         }
     }
 
@@ -540,4 +546,28 @@ pub struct Plugged {
     pub workload: String,
     /// Its MAC address.
     pub mac: String,
+}
+
+/// `kind: Adjacency`, which no user writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AdjacencySpec {
+    /// The ports that lead to other switches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<FabricPort>,
+}
+
+/// A port that leads to another switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FabricPort {
+    /// Its name.
+    pub name: String,
+    /// Its OpenFlow number.
+    pub number: u32,
+    /// Whether packets pass.
+    pub up: bool,
+    /// Who was heard there, last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Attachment>,
 }

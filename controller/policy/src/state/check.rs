@@ -15,6 +15,7 @@ use std::{
     net::IpAddr,
 };
 
+mod links;
 #[cfg(test)]
 mod tests;
 
@@ -111,6 +112,14 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn switch(&self, key: &Key) -> Option<&'a Switch> {
+        match self.after.get(key) {
+            Some(Some(Resource::Switch(switch))) => Some(switch),
+            Some(_) => None,
+            None => self.state.switches.get(&key.name).map(AsRef::as_ref),
+        }
+    }
+
     fn network(&self, key: &Key) -> Option<&'a Network> {
         match self.after.get(key) {
             Some(Some(Resource::Network(network))) => Some(network),
@@ -146,6 +155,7 @@ impl<'a> Check<'a> {
             }
         }
         self.ports_and_uplinks(&claimed);
+        self.ports_and_links(&claimed);
     }
 
     /// No port is a workload's and an uplink's at once.
@@ -222,7 +232,8 @@ impl<'a> Check<'a> {
             | Resource::AddressSet(_)
             | Resource::Zone(_)
             | Resource::Policy(_)
-            | Resource::Host(_) => {}
+            | Resource::Host(_)
+            | Resource::Adjacency(_) => {}
         }
         for (path, at) in ends {
             if !matches!(resource, Resource::Link(_)) && is_overlay_port(&at.port) {
@@ -271,6 +282,7 @@ impl<'a> Check<'a> {
                 }
             }
             Resource::Host(host) => self.host(key, host),
+            Resource::Adjacency(adjacency) => self.adjacency(key, adjacency),
             Resource::Zone(zone) => self.selector(key, "spec.selector", &zone.selector),
             Resource::Policy(policy) => self.policy(key, policy),
             Resource::AddressSet(set) => {
@@ -278,7 +290,8 @@ impl<'a> Check<'a> {
                     self.nothing(key, "spec.cidrs".into(), "an empty set", "");
                 }
             }
-            Resource::Switch(_) | Resource::Link(_) => {}
+            Resource::Switch(switch) => self.links_of(key, switch),
+            Resource::Link(link) => self.link(key, link),
         }
     }
 

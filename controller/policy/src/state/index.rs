@@ -29,6 +29,8 @@ pub(super) enum Claim {
     Device(String, u64),
     /// A switch's overlay address.
     Vtep(IpAddr),
+    /// A switch port, for a link's end.
+    Link(Attachment),
     /// Having a workload's interface plugged in.
     Seen(Name, Mac),
 }
@@ -38,7 +40,7 @@ impl fmt::Display for Claim {
         match self {
             Self::Ip(network, ip) => write!(f, "address {ip} in network {network}"),
             Self::Mac(network, mac) => write!(f, "MAC address {mac} in network {network}"),
-            Self::Port(at) => write!(f, "port {} of switch {}", at.port, at.switch),
+            Self::Port(at) | Self::Link(at) => write!(f, "port {} of switch {}", at.port, at.switch),
             Self::Uplink(at, 0) => write!(f, "port {} of switch {}, untagged,", at.port, at.switch),
             Self::Uplink(at, vlan) => write!(f, "port {} of switch {}, VLAN {vlan},", at.port, at.switch),
             Self::Vni(vni) => write!(f, "VNI {vni}"),
@@ -90,7 +92,11 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
                 f(Claim::Seen(seen.workload.clone(), seen.mac), &|| format!("spec.plugged[{i}]"));
             }
         }
-        Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) | Resource::Link(_) => {}
+        Resource::Link(l) => {
+            f(Claim::Link(l.a.clone()), &|| "spec.a".into());
+            f(Claim::Link(l.b.clone()), &|| "spec.b".into());
+        }
+        Resource::AddressSet(_) | Resource::Zone(_) | Resource::Policy(_) | Resource::Adjacency(_) => {}
     }
 }
 
@@ -121,7 +127,8 @@ pub(super) fn references(resource: &Resource, mut f: impl FnMut(Key, &dyn Fn() -
         | Resource::Switch(_)
         | Resource::AddressSet(_)
         | Resource::Link(_)
-        | Resource::Host(_) => {}
+        | Resource::Host(_)
+        | Resource::Adjacency(_) => {}
     }
 }
 
@@ -158,6 +165,8 @@ pub(super) struct Index {
     datapath_ids: BTreeMap<DatapathId, Name>,
     devices: BTreeMap<(String, u64), Name>,
     vteps: BTreeMap<IpAddr, Name>,
+    /// Switch port to the link that ends there.
+    links: BTreeMap<Attachment, Name>,
     /// Workload and MAC address to where it was seen.
     seen: BTreeMap<Name, BTreeMap<Mac, Attachment>>,
     /// Resource to the resources that name it.
@@ -219,6 +228,9 @@ impl Index {
                 (Claim::Vtep(ip), _) => {
                     self.vteps.insert(ip, name);
                 }
+                (Claim::Link(at), _) => {
+                    self.links.insert(at, name);
+                }
                 (Claim::Ip(network, ip), Resource::Network(_)) => {
                     self.gateways.insert((network, ip));
                 }
@@ -256,6 +268,7 @@ impl Index {
             Claim::DatapathId(id) => remove_if(&mut self.datapath_ids, &id, |n| *n == key.name),
             Claim::Device(address, id) => remove_if(&mut self.devices, &(address, id), |n| *n == key.name),
             Claim::Vtep(ip) => remove_if(&mut self.vteps, &ip, |n| *n == key.name),
+            Claim::Link(at) => remove_if(&mut self.links, &at, |n| *n == key.name),
             Claim::Seen(workload, mac) => remove_nested(&mut self.seen, &workload, &mac, |at| at.switch == key.name),
         });
     }
@@ -274,6 +287,7 @@ impl Index {
             Claim::DatapathId(id) => self.datapath_ids.get(id).map(|n| Kind::Switch.named(n)),
             Claim::Device(address, id) => self.devices.get(&(address.clone(), *id)).map(|n| Kind::Switch.named(n)),
             Claim::Vtep(ip) => self.vteps.get(ip).map(|n| Kind::Switch.named(n)),
+            Claim::Link(at) => self.links.get(at).map(|n| Kind::Link.named(n)),
             Claim::Seen(workload, mac) => self.seen(workload, *mac).map(|at| Kind::Host.named(&at.switch)),
         }
     }
@@ -299,6 +313,22 @@ impl Index {
         let uplink =
             |(at, by_vlan): (_, &BTreeMap<u16, Name>)| Some((at, Kind::Network.named(by_vlan.values().next()?)));
         workloads.chain(self.uplinks.iter().filter_map(uplink))
+    }
+
+    /// The link that ends at `at`.
+    pub fn link_at(&self, at: &Attachment) -> Option<&Name> {
+        self.links.get(at)
+    }
+
+    /// The links that end at a switch, by port.
+    pub fn links_of(&self, switch: &Name) -> impl Iterator<Item = (&Port, &Name)> {
+        // Names of ports come before their numbers, and no name before the empty one.
+        let first = Attachment { switch: switch.clone(), port: Port::Name("".into()) };
+        let of = self.links.range(first..).take_while({
+            let switch = switch.clone();
+            move |(at, _)| at.switch == switch
+        });
+        of.map(|(at, link)| (&at.port, link))
     }
 
     /// The networks that leave the fabric at `at`, by VLAN.

@@ -490,3 +490,38 @@ fn an_interface_is_where_its_document_says_or_else_where_it_was_seen() {
     state.apply(&[Change::remove(key(Kind::Host, "hv2"))]);
     assert_eq!(place(&state, "w2"), None);
 }
+
+fn link(text: &str, a: Attachment, b: Attachment) -> Change {
+    Change::set(Resource::Link(Arc::new(Link { name: name(text), a, b })))
+}
+
+fn with_vtep(text: &str, id: u64) -> Change {
+    let Some(Resource::Switch(switch)) = switch(text, id).value else { panic!() };
+    let vtep = "192.0.2.1".parse().ok();
+    Change::set(Resource::Switch(Arc::new(Switch { vtep, ..Switch::clone(&switch) })))
+}
+
+#[test]
+fn a_link_is_between_two_switches_of_the_fabric() {
+    let mut state = world();
+    state.apply(&[switch("hv2", 2), link("l", at("hv1", 7), at("hv2", 7))]);
+    let told = |changes: &[Change]| state.check(changes).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let says = |changes: &[Change], what: &str| {
+        let told = told(changes);
+        assert!(told.len() == 1 && told[0].contains(what), "{what}: {told:#?}");
+    };
+    assert_eq!(told(&[link("l", at("hv1", 7), at("hv2", 8))]), Vec::<String>::new());
+    says(&[link("m", at("hv1", 8), at("hv2", 7))], "port 7 of switch hv2 is already taken by Link/l");
+    says(&[link("m", at("hv1", 8), at("hv1", 6))], "both ends are on one switch");
+    says(&[link("m", at("hv1", 1), at("hv2", 8))], "port 1 of switch hv1 is a port of Workload/w1");
+    says(&[link("m", at("hv1", 9), at("hv2", 8))], "port 9 of switch hv1 is a port of Network/prod");
+    says(&[workload("w2", "prod", 2, &[], Some(at("hv1", 7)))], "port 7 of switch hv1 is a port of Link/l");
+    says(&[uplinks("dev", 2, &[(at("hv1", 7), 5)])], "port 7 of switch hv1, VLAN 5, is a port of Link/l");
+    says(&[with_vtep("hv2", 2)], "has no links");
+    says(&[with_vtep("hv3", 3), link("m", at("hv1", 8), at("hv3", 8))], "has no links");
+    // What is given up in the same step is free.
+    let freed = [link("l", at("hv1", 8), at("hv2", 7)), workload("w2", "prod", 2, &[], Some(at("hv1", 7)))];
+    assert_eq!(told(&freed), Vec::<String>::new());
+    state.apply(&[Change::remove(key(Kind::Link, "l"))]);
+    assert_eq!(state.links_of(&name("hv1")).count() + state.links_of(&name("hv2")).count(), 0);
+}
