@@ -4,6 +4,7 @@
 //! [`std::fmt::Display`] prints the one spelling that is stored, compared and shown.
 
 mod addr;
+pub mod graph;
 mod label;
 pub mod lldp;
 mod name;

@@ -1,0 +1,264 @@
+//! The ways to every edge, by one order.
+
+use super::{
+    Member, Node,
+    order::{Order, neighbours},
+};
+use crate::Port;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// No way.
+const NEVER: u16 = u16::MAX;
+
+/// The ports that lead from a switch on to an edge: all on ways of the same, least number of links.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hops {
+    /// For packets that went only up so far, or begin here. Sorted.
+    pub up: Vec<Port>,
+    /// Whether those packets go down from here on.
+    pub turns: bool,
+    /// For packets that go down already. Sorted.
+    pub down: Vec<Port>,
+    /// Whether packets that went only up so far come from any other switch.
+    pub from_below: bool,
+    /// Whether packets that go down already come from any.
+    pub from_above: bool,
+}
+
+/// How far one edge is from everywhere.
+#[derive(Debug, Default)]
+struct Distances {
+    /// Going only down.
+    down: Vec<u16>,
+    /// Going up first, as far as needed.
+    any: Vec<u16>,
+}
+
+impl Distances {
+    fn down(&self, node: Node) -> u16 {
+        self.down.get(node as usize).copied().unwrap_or(NEVER)
+    }
+
+    fn any(&self, node: Node) -> u16 {
+        self.any.get(node as usize).copied().unwrap_or(NEVER)
+    }
+
+    /// The distance going only down, by those of the switches below.
+    fn down_from(&self, node: Node, edge: Node, beside: &Beside) -> u16 {
+        let least = beside.down.iter().map(|below| self.down(*below)).min().unwrap_or(NEVER);
+        if node == edge { 0 } else { least.saturating_add(1) }
+    }
+
+    /// The distance going up first, by those of the switches above.
+    fn any_from(&self, node: Node, beside: &Beside) -> u16 {
+        let least = beside.up.iter().map(|above| self.any(*above)).min().unwrap_or(NEVER);
+        least.saturating_add(1).min(self.down(node))
+    }
+}
+
+/// The switches next to one that are above it, and those that are below it.
+#[derive(Debug, Default)]
+struct Beside {
+    up: BTreeSet<Node>,
+    down: BTreeSet<Node>,
+}
+
+/// The ways by one order.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    order: Order,
+    beside: Vec<Beside>,
+    to: BTreeMap<Node, Distances>,
+}
+
+impl Routes {
+    /// The order that the ways follow.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// From each switch to each above it that it has a link to.
+    pub fn arcs(&self) -> impl Iterator<Item = (Node, Node)> {
+        self.beside.iter().zip(0..).flat_map(|(beside, node)| beside.up.iter().map(move |up| (node, *up)))
+    }
+
+    /// Follows a change: of the order, of links between the pairs that are `touched`, and of which switches are edges.
+    /// From where to where there may be other ways.
+    pub fn follow(
+        &mut self,
+        members: &[Option<Member>],
+        order: Option<Order>,
+        touched: &BTreeSet<(Node, Node)>,
+        edges: &BTreeSet<Node>,
+    ) -> Vec<(Node, Node)> {
+        let fresh = self.beside.is_empty();
+        self.beside.resize_with(members.len(), Default::default);
+        let mut pairs = touched.clone();
+        if let Some(order) = order.filter(|order| *order != self.order) {
+            self.order = order;
+            // Whatever is the other way round now.
+            for (node, beside) in (0..).zip(&self.beside) {
+                let turned = beside.up.iter().filter(|up| self.order.rank(**up) > self.order.rank(node));
+                pairs.extend(turned.map(|up| (node.min(*up), node.max(*up))));
+            }
+        }
+        if fresh {
+            for node in 0..members.len() as Node {
+                pairs.extend(neighbours(members, node).map(|other| (node.min(other), node.max(other))));
+            }
+        }
+        let mut moved = BTreeSet::new();
+        for (a, b) in pairs {
+            let passes = neighbours(members, a).any(|other| other == b);
+            let (low, high) = if self.order.rank(a) > self.order.rank(b) { (a, b) } else { (b, a) };
+            let mut changed = self.beside(high, |beside| beside.up.remove(&low));
+            changed |= self.beside(low, |beside| beside.down.remove(&high));
+            changed |= self.beside(low, |beside| if passes { beside.up.insert(high) } else { beside.up.remove(&high) });
+            changed |=
+                self.beside(high, |beside| if passes { beside.down.insert(low) } else { beside.down.remove(&low) });
+            if changed {
+                moved.extend([low, high]);
+            }
+        }
+        let mut turned = Vec::new();
+        let is_edge = |node: Node| members.get(node as usize).and_then(Option::as_ref).is_some_and(|m| m.edge);
+        for edge in self.to.keys().copied().filter(|edge| !is_edge(*edge)).collect::<Vec<_>>() {
+            self.to.remove(&edge);
+        }
+        if !moved.is_empty() {
+            let moved: Vec<Node> = moved.into_iter().collect();
+            for edge in self.to.keys().copied().collect::<Vec<_>>() {
+                self.renew(edge, members.len(), &moved, &mut turned);
+            }
+        }
+        let all = 0..members.len() as Node;
+        let new = all.clone().filter(|node| is_edge(*node) && (fresh || edges.contains(node)));
+        let new: Vec<Node> = new.filter(|edge| !self.to.contains_key(edge)).collect();
+        if !new.is_empty() {
+            let mut sorted: Vec<Node> = all.collect();
+            sorted.sort_unstable_by_key(|node| self.order.rank(*node));
+            for edge in new {
+                let distances = self.distances(edge, &sorted);
+                self.to.insert(edge, distances);
+                turned.extend(sorted.iter().map(|node| (*node, edge)));
+            }
+        }
+        turned
+    }
+
+    fn beside(&mut self, node: Node, change: impl FnOnce(&mut Beside) -> bool) -> bool {
+        self.beside.get_mut(node as usize).is_some_and(change)
+    }
+
+    /// How far an edge is from all switches, which are sorted from the highest down.
+    fn distances(&self, edge: Node, sorted: &[Node]) -> Distances {
+        let mut to = Distances { down: vec![NEVER; sorted.len()], any: vec![NEVER; sorted.len()] };
+        for (node, beside) in sorted.iter().rev().filter_map(|node| Some((node, self.beside.get(*node as usize)?))) {
+            let now = to.down_from(*node, edge, beside);
+            if let Some(known) = to.down.get_mut(*node as usize) {
+                *known = now;
+            }
+        }
+        for (node, beside) in sorted.iter().filter_map(|node| Some((node, self.beside.get(*node as usize)?))) {
+            let now = to.any_from(*node, beside);
+            if let Some(known) = to.any.get_mut(*node as usize) {
+                *known = now;
+            }
+        }
+        to
+    }
+
+    /// Looks again how far an edge is from these switches, and from all whose ways lead by them. A switch's distance
+    /// hangs on those beside it that come before it in the order of looking, so each is looked at once.
+    fn renew(&mut self, edge: Node, count: usize, moved: &[Node], turned: &mut Vec<(Node, Node)>) {
+        let Some(mut to) = self.to.remove(&edge) else { return };
+        to.down.resize(count, NEVER);
+        to.any.resize(count, NEVER);
+        let rank = |node: &Node| self.order.rank(*node);
+        let none = Beside::default();
+        let beside = |node: Node| self.beside.get(node as usize).unwrap_or(&none);
+        // From the lowest up: what is below has been looked at before.
+        let mut from_below: BTreeSet<(std::cmp::Reverse<u32>, Node)> =
+            moved.iter().map(|node| (std::cmp::Reverse(rank(node)), *node)).collect();
+        let mut from_above: BTreeSet<(u32, Node)> = moved.iter().map(|node| (rank(node), *node)).collect();
+        while let Some((_, node)) = from_below.pop_first() {
+            turned.push((node, edge));
+            let now = to.down_from(node, edge, beside(node));
+            let Some(known) = to.down.get_mut(node as usize) else { continue };
+            if std::mem::replace(known, now) != now {
+                from_below.extend(beside(node).up.iter().map(|up| (std::cmp::Reverse(rank(up)), *up)));
+                from_above.insert((rank(&node), node));
+            }
+        }
+        while let Some((_, node)) = from_above.pop_first() {
+            turned.push((node, edge));
+            let now = to.any_from(node, beside(node));
+            let Some(known) = to.any.get_mut(node as usize) else { continue };
+            if std::mem::replace(known, now) != now {
+                from_above.extend(beside(node).down.iter().map(|below| (rank(below), *below)));
+            }
+        }
+        self.to.insert(edge, to);
+    }
+
+    /// Whether there is a way between any two edges that links connect at all.
+    pub fn connects(&self, members: &[Option<Member>]) -> bool {
+        let mut part = vec![Node::MAX; members.len()];
+        for root in 0..members.len() as Node {
+            let mut stack = vec![root];
+            while let Some(node) = stack.pop() {
+                match part.get_mut(node as usize) {
+                    Some(known) if *known == Node::MAX => *known = root,
+                    _ => continue,
+                }
+                let Some(beside) = self.beside.get(node as usize) else { continue };
+                stack.extend(beside.up.iter().chain(&beside.down));
+            }
+        }
+        let edges: Vec<(Node, Option<&Node>)> = self.to.keys().map(|edge| (*edge, part.get(*edge as usize))).collect();
+        self.to.iter().all(|(edge, to)| {
+            let part = part.get(*edge as usize);
+            edges.iter().all(|(from, other)| *other != part || to.any(*from) != NEVER)
+        })
+    }
+
+    /// From every switch to every edge.
+    pub fn everything(&self, members: &[Option<Member>]) -> Vec<(Node, Node)> {
+        self.to.keys().flat_map(|edge| (0..members.len() as Node).map(|node| (node, *edge))).collect()
+    }
+
+    /// The ways from a switch that lead by another beside it.
+    pub fn over(&self, near: Node, far: Node) -> impl Iterator<Item = (Node, Node)> {
+        let by = self.to.iter().filter(move |(_, to)| {
+            let next = |here: u16, there: u16| here != NEVER && there.checked_add(1) == Some(here);
+            next(to.down(near), to.down(far)) || next(to.any(near), to.any(far))
+        });
+        by.map(move |(edge, _)| (near, *edge))
+    }
+
+    /// The ports that lead from a switch on to an edge.
+    pub fn hops(&self, members: &[Option<Member>], at: Node, to: Node) -> Hops {
+        let (Some(distances), Some(beside)) = (self.to.get(&to), self.beside.get(at as usize)) else {
+            return Hops::default();
+        };
+        let Some(Some(member)) = members.get(at as usize) else { return Hops::default() };
+        let (down, any) = (distances.down(at), distances.any(at));
+        if at == to || any == NEVER {
+            return Hops::default();
+        }
+        let rank = self.order.rank(at);
+        // By ports, so that they come sorted.
+        let ports = |is_next: &dyn Fn(Node, bool) -> bool| -> Vec<Port> {
+            let up = member.links.iter().filter(|(_, far)| far.up);
+            let next = up.filter(|(_, far)| is_next(far.node, self.order.rank(far.node) < rank));
+            next.map(|(port, _)| port.clone()).collect()
+        };
+        let below = ports(&|next, above| !above && down != NEVER && distances.down(next).saturating_add(1) == down);
+        let turns = down == any;
+        let up = match turns {
+            true => below.clone(),
+            false => ports(&|next, above| above && distances.any(next).saturating_add(1) == any),
+        };
+        Hops { up, turns, down: below, from_below: !beside.down.is_empty(), from_above: !beside.up.is_empty() }
+    }
+}

@@ -1,0 +1,256 @@
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use super::*;
+use proptest::prelude::*;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn end(switch: &str, port: u32) -> End {
+    End { switch: name(switch), port: Port::Number(port) }
+}
+
+fn ports(list: &[u32]) -> Vec<Port> {
+    list.iter().map(|port| Port::Number(*port)).collect()
+}
+
+/// Two leaves and two spines: leaf `i` has its port `j` at port `i` of spine `j`.
+fn leaf_spine() -> Graph {
+    let mut graph = Graph::default();
+    for i in 1..=2 {
+        graph.set_switch(&name(&format!("leaf{i}")), 1);
+        graph.set_switch(&name(&format!("spine{i}")), 2);
+        graph.set_edge(&name(&format!("leaf{i}")), true);
+    }
+    for (i, j) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        graph.set_link(&Cable::new(end(&format!("leaf{i}"), j), end(&format!("spine{j}"), i)), true);
+    }
+    graph
+}
+
+#[test]
+fn leaves_reach_each_other_by_every_spine() {
+    let mut graph = leaf_spine();
+    let turned = graph.take_turned();
+    assert!(!turned.reordered);
+    let hops = graph.hops(&name("leaf1"), &name("leaf2"));
+    assert_eq!((hops.up, hops.turns, hops.down), (ports(&[1, 2]), false, vec![]));
+    assert!(!hops.from_below && hops.from_above);
+    let hops = graph.hops(&name("spine1"), &name("leaf2"));
+    assert_eq!((hops.up, hops.turns, hops.down), (ports(&[2]), true, ports(&[2])));
+    assert_eq!(graph.far(&end("leaf2", 1)), Some(end("spine1", 2)));
+    // A link that is lost concerns its own ends and who went by it, and nobody else.
+    graph.set_link(&Cable::new(end("spine1", 2), end("leaf2", 1)), false);
+    let mut ways = graph.take_turned().ways;
+    ways.sort();
+    let spoken = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (name(a), name(b))).collect::<Vec<_>>();
+    assert!(ways.iter().all(|(at, _)| at.as_str() != "spine2"), "{ways:?}");
+    assert!(spoken(&[("leaf1", "leaf2"), ("leaf2", "leaf1"), ("spine1", "leaf2")]).iter().all(|w| ways.contains(w)));
+    assert_eq!(graph.hops(&name("leaf1"), &name("leaf2")).up, ports(&[2]));
+    assert_eq!(graph.hops(&name("spine1"), &name("leaf2")), Hops::default());
+    assert_eq!(graph.far(&end("leaf2", 1)), None);
+    graph.remove_switch(&name("spine2"));
+    graph.take_turned();
+    assert_eq!(graph.hops(&name("leaf1"), &name("leaf2")), Hops::default());
+}
+
+#[test]
+fn what_the_order_parts_is_connected_by_another() {
+    let mut graph = leaf_spine();
+    graph.take_turned();
+    // Between the spines every way leads down and up again.
+    graph.set_edge(&name("spine2"), true);
+    assert_eq!(graph.take_turned().reordered, false);
+    graph.set_edge(&name("spine1"), true);
+    let turned = graph.take_turned();
+    assert!(turned.reordered);
+    assert_eq!(graph.hops(&name("spine1"), &name("spine2")).up.len(), 2);
+    graph.set_edge(&name("spine2"), false);
+    assert!(graph.take_turned().reordered);
+    assert_eq!(graph.hops(&name("leaf1"), &name("leaf2")).up.len(), 2);
+}
+
+const SWITCHES: u8 = 7;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Switch(u8, u8),
+    Gone(u8),
+    Edge(u8, bool),
+    Link(u8, u8, bool),
+    Unlinked(u8, u8),
+    Look,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = || 0..SWITCHES;
+    prop_oneof![
+        2 => (node(), 0..3u8).prop_map(|(node, level)| Step::Switch(node, level)),
+        1 => node().prop_map(Step::Gone),
+        3 => (node(), prop::bool::weighted(0.8)).prop_map(|(node, edge)| Step::Edge(node, edge)),
+        9 => (node(), node(), prop::bool::weighted(0.8)).prop_map(|(a, b, up)| Step::Link(a, b, up)),
+        1 => (node(), node()).prop_map(|(a, b)| Step::Unlinked(a, b)),
+        2 => Just(Step::Look),
+    ]
+}
+
+/// Switches `s0`.. of three levels, those below 5 as edges.
+fn begun() -> Graph {
+    let mut graph = Graph::default();
+    for node in 0..SWITCHES {
+        graph.set_switch(&name(&format!("s{node}")), node % 3);
+        graph.set_edge(&name(&format!("s{node}")), node < 5);
+    }
+    graph
+}
+
+/// The link between two switches that they have each other's number for a port.
+fn between(a: u8, b: u8) -> Cable {
+    Cable::new(end(&format!("s{a}"), b.into()), end(&format!("s{b}"), a.into()))
+}
+
+fn take(graph: &mut Graph, step: &Step) {
+    match step {
+        Step::Switch(node, level) => graph.set_switch(&name(&format!("s{node}")), *level),
+        Step::Gone(node) => graph.remove_switch(&name(&format!("s{node}"))),
+        Step::Edge(node, edge) => graph.set_edge(&name(&format!("s{node}")), *edge),
+        Step::Link(a, b, up) => graph.set_link(&between(*a, *b), *up),
+        Step::Unlinked(a, b) => graph.remove_link(&between(*a, *b)),
+        Step::Look => drop(graph.take_turned()),
+    }
+}
+
+type Table = BTreeMap<(Name, Name), Hops>;
+
+/// All ways.
+fn table(graph: &mut Graph) -> Table {
+    graph.take_turned();
+    let names: Vec<Name> = graph.names.keys().cloned().collect();
+    let pairs = names.iter().flat_map(|at| names.iter().map(move |to| (at.clone(), to.clone())));
+    pairs.map(|(at, to)| ((at.clone(), to.clone()), graph.hops(&at, &to))).collect()
+}
+
+/// The same switches and links in a graph that never knew others.
+fn afresh(graph: &Graph) -> Graph {
+    let mut fresh = Graph::default();
+    for member in graph.members.iter().flatten() {
+        fresh.set_switch(&member.name, member.level);
+        fresh.set_edge(&member.name, member.edge);
+    }
+    for (cable, up) in graph.links() {
+        fresh.set_link(&cable, up);
+    }
+    fresh
+}
+
+fn connected(graph: &Graph, from: Node) -> BTreeSet<Node> {
+    let (mut seen, mut stack) = (BTreeSet::new(), vec![from]);
+    while let Some(node) = stack.pop() {
+        if seen.insert(node) {
+            stack.extend(order::neighbours(&graph.members, node));
+        }
+    }
+    seen
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+    #[test]
+    fn ways_are_a_function_of_the_links_and_every_change_is_told(
+        before in prop::collection::vec(step(), 0..40),
+        after in prop::collection::vec(step(), 1..4),
+    ) {
+        let mut graph = begun();
+        before.iter().for_each(|step| take(&mut graph, step));
+        let old = table(&mut graph);
+        after.iter().filter(|step| !matches!(step, Step::Look)).for_each(|step| take(&mut graph, step));
+        let told = graph.take_turned();
+        let new = table(&mut graph);
+        prop_assert_eq!(&new, &table(&mut afresh(&graph)));
+        for (pair, hops) in &new {
+            if old.get(pair).is_none_or(|old| old != hops) && *hops != Hops::default() {
+                prop_assert!(told.ways.contains(pair), "{:?} to {:?}", old.get(pair), hops);
+            }
+        }
+        for (pair, _) in old.iter().filter(|(pair, hops)| **hops != Hops::default() && new.contains_key(pair)) {
+            prop_assert!(old.get(pair) == new.get(pair) || told.ways.contains(pair));
+        }
+    }
+
+    #[test]
+    fn edges_that_are_connected_have_ways_and_all_of_them_are_shortest(steps in prop::collection::vec(step(), 5..40)) {
+        let mut graph = begun();
+        steps.iter().for_each(|step| take(&mut graph, step));
+        let table = table(&mut graph);
+        let edges: Vec<(Name, Node)> =
+            graph.names.iter().filter(|(_, n)| graph.member(**n).unwrap().edge).map(|(a, b)| (a.clone(), *b)).collect();
+        for (from, node) in &edges {
+            let near = connected(&graph, *node);
+            for (to, _) in edges.iter().filter(|(to, _)| to != from) {
+                let hops = &table[&(from.clone(), to.clone())];
+                prop_assert_eq!(!hops.up.is_empty(), near.contains(&graph.names[to]));
+                // Every way arrives, in the same number of steps.
+                let mut lengths = BTreeSet::new();
+                let mut packets = vec![(from.clone(), false, 0u32)];
+                while let Some((at, down, length)) = packets.pop() {
+                    prop_assert!(length <= u32::from(SWITCHES) * 2);
+                    if at == *to {
+                        lengths.insert(length);
+                        continue;
+                    }
+                    let hops = &table[&(at.clone(), to.clone())];
+                    prop_assert!(length == 0 || if down { hops.from_above } else { hops.from_below });
+                    let ports = if down { &hops.down } else { &hops.up };
+                    prop_assert!(near.len() < 2 || !near.contains(&graph.names[to]) || !ports.is_empty());
+                    for port in ports {
+                        let far = graph.far(&End { switch: at.clone(), port: port.clone() }).unwrap();
+                        packets.push((far.switch, down || hops.turns, length + 1));
+                    }
+                }
+                prop_assert!(lengths.len() <= 1, "{:?}", lengths);
+            }
+        }
+    }
+
+    /// Each switch has the ways of some moment, as long as the order stayed.
+    #[test]
+    fn no_mixture_of_old_and_new_ways_leads_in_a_circle(
+        steps in prop::collection::vec(step(), 5..60),
+        choice in prop::collection::vec(any::<prop::sample::Index>(), SWITCHES as usize),
+    ) {
+        let mut graph = begun();
+        graph.take_turned();
+        let mut moments: Vec<(Table, BTreeMap<End, End>)> = Vec::new();
+        for step in &steps {
+            take(&mut graph, step);
+            if graph.take_turned().reordered {
+                moments.clear();
+            }
+            let links = graph.links().filter(|(_, up)| *up).flat_map(|(Cable(a, b), _)| [(a.clone(), b.clone()), (b, a)]);
+            let links = links.collect();
+            moments.push((table(&mut graph), links));
+        }
+        let cables: BTreeMap<&End, &End> = moments.iter().flat_map(|(_, links)| links).collect();
+        let chosen = |at: &Name| {
+            let number: usize = at.as_str()[1..].parse().unwrap();
+            &choice[number].get(&moments).0
+        };
+        let all: Vec<Name> = (0..SWITCHES).map(|node| name(&format!("s{node}"))).collect();
+        for to in &all {
+            for from in &all {
+                let mut packets = vec![(from.clone(), false, 0u32)];
+                while let Some((at, down, length)) = packets.pop() {
+                    prop_assert!(length <= u32::from(SWITCHES) * 2, "a circle to {} from {}", to, from);
+                    let Some(hops) = chosen(&at).get(&(at.clone(), to.clone())).filter(|_| at != *to) else { continue };
+                    let ports = if down { &hops.down } else { &hops.up };
+                    for port in ports {
+                        let Some(far) = cables.get(&End { switch: at.clone(), port: port.clone() }) else { continue };
+                        packets.push((far.switch.clone(), down || hops.turns, length + 1));
+                    }
+                }
+            }
+        }
+    }
+}
