@@ -209,7 +209,7 @@ impl Graph {
         ends.filter_map(|(member, port, far)| {
             let near = End { switch: member.name.clone(), port: port.clone() };
             let end = End { switch: self.member(far.node)?.name.clone(), port: far.port.clone() };
-            (near < end).then(|| (Cable(near, end), far.up))
+            (near < end).then_some((Cable(near, end), far.up))
         })
     }
 

@@ -61,7 +61,7 @@ fn what_the_order_parts_is_connected_by_another() {
     graph.take_turned();
     // Between the spines every way leads down and up again.
     graph.set_edge(&name("spine2"), true);
-    assert_eq!(graph.take_turned().reordered, false);
+    assert!(!graph.take_turned().reordered);
     graph.set_edge(&name("spine1"), true);
     let turned = graph.take_turned();
     assert!(turned.reordered);
@@ -201,7 +201,8 @@ proptest! {
                         continue;
                     }
                     let hops = &table[&(at.clone(), to.clone())];
-                    prop_assert!(length == 0 || if down { hops.from_above } else { hops.from_below });
+                    let expected = length == 0 || (if down { hops.from_above } else { hops.from_below });
+                    prop_assert!(expected, "from where nobody comes");
                     let ports = if down { &hops.down } else { &hops.up };
                     prop_assert!(near.len() < 2 || !near.contains(&graph.names[to]) || !ports.is_empty());
                     for port in ports {
