@@ -22,20 +22,32 @@ impl Name {
 impl FromStr for Name {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let error = |why: &str| Err(ParseError::new("name", text, why));
-        if text.is_empty() || text.len() > MAX_NAME {
-            return error("names have 1 to 253 characters");
-        }
-        let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        if !text.bytes().all(|b| alphanumeric(b) || matches!(b, b'-' | b'.' | b'_')) {
-            return error("names use lower-case letters, digits, `-`, `.` and `_`");
-        }
-        let ends = [text.bytes().next(), text.bytes().next_back()];
-        if !ends.into_iter().flatten().all(alphanumeric) {
-            return error("names begin and end with a lower-case letter or a digit");
-        }
-        Ok(Self(text.into()))
+        check(text).map(|()| Self(text.into()))
     }
+}
+
+impl TryFrom<Arc<str>> for Name {
+    type Error = ParseError;
+    /// The name that shares this text.
+    fn try_from(text: Arc<str>) -> Result<Self, ParseError> {
+        check(&text).map(|()| Self(text))
+    }
+}
+
+fn check(text: &str) -> Result<(), ParseError> {
+    let error = |why: &str| Err(ParseError::new("name", text, why));
+    if text.is_empty() || text.len() > MAX_NAME {
+        return error("names have 1 to 253 characters");
+    }
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    if !text.bytes().all(|b| alphanumeric(b) || matches!(b, b'-' | b'.' | b'_')) {
+        return error("names use lower-case letters, digits, `-`, `.` and `_`");
+    }
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    if !ends.into_iter().flatten().all(alphanumeric) {
+        return error("names begin and end with a lower-case letter or a digit");
+    }
+    Ok(())
 }
 
 impl fmt::Display for Name {

@@ -72,8 +72,7 @@ pub(crate) struct CompiledPolicy {
     pub policy: Arc<Policy>,
     pub number: u32,
     pub subject: u32,
-    pub rules: Vec<u32>,
-    groups: Set<u32>,
+    pub rules: Box<[u32]>,
 }
 
 /// Compiles states to programs.
@@ -149,11 +148,11 @@ impl Compiler {
     }
 
     /// Follows `back`, which takes back the last change; `given` are numbers that that change gave and that nobody was
-    /// told of: they may be given again. On an error, the compiler is of no more use.
+    /// told of: they may be given again. On an error, only the compiler's numbers are of any more use.
     pub fn withdraw(&mut self, back: &[Change], given: &[(Arc<str>, Option<u32>)]) -> Result<(), TooLarge> {
-        self.change(back)?;
+        let followed = self.change(back);
         self.numbers.take_back(given);
-        Ok(())
+        followed.map(drop)
     }
 
     /// Forgets the numbers of names that nobody has any more; what was forgotten, to be stored. No program changes

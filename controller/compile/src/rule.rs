@@ -28,9 +28,9 @@ pub(crate) struct Rule {
     pub index: usize,
     pub subject: u32,
     /// The groups among its peers.
-    pub groups: Vec<u32>,
+    pub groups: Box<[u32]>,
     /// The address sets among its peers, looked up.
-    pub sets: Vec<CidrSet>,
+    pub sets: Box<[CidrSet]>,
     pub external: bool,
 }
 

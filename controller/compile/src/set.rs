@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, slice};
 /// Most members of a plain list: up to here shifting them is cheaper than a tree.
 const FEW: usize = 16;
 
-/// A sorted set.
+/// A sorted set: two words, as there are several for each identity and group.
 #[derive(Debug, Clone)]
 pub(crate) enum Set<T> {
     /// Up to [`FEW`] members, sorted.
-    Few(Vec<T>),
-    /// More, or more once.
-    Many(BTreeSet<T>),
+    Few(Box<[T]>),
+    /// More, or more once. A tree's own words would make every small set larger.
+    #[expect(clippy::box_collection)]
+    Many(Box<BTreeSet<T>>),
 }
 
 /// The members of a [`Set`], ascending.
@@ -20,7 +21,7 @@ pub(crate) type Iter<'a, T> =
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Few(Box::default())
     }
 }
 
@@ -30,14 +31,14 @@ impl<T: Ord> Set<T> {
         match self {
             Self::Few(few) => {
                 let Err(at) = few.binary_search(&member) else { return false };
-                if few.len() < FEW {
-                    few.reserve_exact(1);
-                    few.insert(at, member);
+                let mut list = std::mem::take(few).into_vec();
+                *self = if list.len() < FEW {
+                    list.reserve_exact(1);
+                    list.insert(at, member);
+                    Self::Few(list.into())
                 } else {
-                    let mut many: BTreeSet<_> = std::mem::take(few).into_iter().collect();
-                    many.insert(member);
-                    *self = Self::Many(many);
-                }
+                    Self::Many(Box::new(list.into_iter().chain([member]).collect()))
+                };
                 true
             }
             Self::Many(many) => many.insert(member),
@@ -47,11 +48,17 @@ impl<T: Ord> Set<T> {
     /// Removes a member; says whether it was there.
     pub fn remove(&mut self, member: &T) -> bool {
         match self {
-            Self::Few(few) => few.binary_search(member).map(|at| few.remove(at)).is_ok(),
+            Self::Few(few) => {
+                let Ok(at) = few.binary_search(member) else { return false };
+                let mut list = std::mem::take(few).into_vec();
+                list.remove(at);
+                *few = list.into();
+                true
+            }
             Self::Many(many) => {
                 let was = many.remove(member);
                 if many.len() <= FEW / 2 {
-                    *self = Self::Few(std::mem::take(many).into_iter().collect());
+                    *self = Self::Few(std::mem::take(&mut **many).into_iter().collect());
                 }
                 was
             }
@@ -101,8 +108,8 @@ impl<T: Ord> Set<T> {
     /// The members, ascending.
     pub fn iter(&self) -> Iter<'_, T> {
         let (few, many) = match self {
-            Self::Few(few) => (few.as_slice(), None),
-            Self::Many(many) => (&[][..], Some(many)),
+            Self::Few(few) => (&few[..], None),
+            Self::Many(many) => (&[][..], Some(&**many)),
         };
         few.iter().chain(many.into_iter().flatten())
     }
@@ -130,6 +137,11 @@ impl<T: Ord> FromIterator<T> for Set<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn it_is_small() {
+        assert_eq!(size_of::<Set<u32>>(), 2 * size_of::<usize>());
+    }
 
     proptest! {
         #[test]

@@ -4,7 +4,7 @@ use crate::{
     core::{Accepted, Core},
     metrics::Totals,
 };
-use bulkhead_compile::{Compiler, Numbers};
+use bulkhead_compile::Compiler;
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Diagnostic, Key, Kind, Resource, Severity, limit_warnings, remarks};
 use bulkhead_store::Revision;
@@ -208,8 +208,8 @@ impl Core {
         given: &[(Arc<str>, Option<u32>)],
     ) -> Result<(), Refusal> {
         if self.compiler.withdraw(backward, given).is_err() {
-            let known: Numbers = self.numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
-            let (compiler, compiled) = Compiler::new(&before.state, known)
+            let numbers = self.compiler.numbers().clone();
+            let (compiler, compiled) = Compiler::new(&before.state, numbers)
                 .map_err(|error| Refusal::Unavailable(format!("the state no longer compiles: {error}")))?;
             self.compiler = compiler;
             self.remember(compiled.numbers);

@@ -80,8 +80,6 @@ pub enum LoadError {
 pub struct Core {
     pub(crate) shared: Shared,
     pub(crate) compiler: Compiler,
-    /// The compiler's durable numbers, as stored together with `unsaved`.
-    pub(crate) numbers: BTreeMap<Arc<str>, u32>,
     /// How many names there were when the unused were last forgotten.
     pub(crate) names_kept: usize,
     /// Changed numbers that go to the store with the next revision.
@@ -117,15 +115,14 @@ impl Core {
             changes.push(Change::set(resource));
         }
         accepted.state.apply(&changes);
-        let known: Numbers = numbers.iter().map(|(name, number)| (name.clone(), *number)).collect();
+        let numbers: Numbers = numbers.into_iter().collect();
         let (compiler, compiled) =
-            Compiler::new(&accepted.state, known).map_err(|error| LoadError::TooLarge(error.to_string()))?;
+            Compiler::new(&accepted.state, numbers).map_err(|error| LoadError::TooLarge(error.to_string()))?;
         let keeper = drivers.keeper.clone();
         let fabric = Fabric::new(drivers);
         let mut core = Self {
             shared: Shared(Arc::new(RwLock::new(accepted))),
             compiler,
-            numbers,
             names_kept: 0,
             unsaved: BTreeMap::new(),
             store,
@@ -160,13 +157,9 @@ impl Core {
         }
     }
 
-    /// Takes over numbers that the compiler changed; they are stored with the next revision.
+    /// Notes numbers that the compiler changed; they are stored with the next revision.
     pub(crate) fn remember(&mut self, numbers: Vec<(Arc<str>, Option<u32>)>) {
         for (name, number) in numbers {
-            match number {
-                Some(number) => _ = self.numbers.insert(name.clone(), number),
-                None => _ = self.numbers.remove(&name),
-            }
             // What came and went between two revisions, as it does when one cannot be stored, was never stored. If it
             // was after all, the store keeps a number that is nobody else's.
             if number.is_none() && matches!(self.unsaved.remove(&name), Some(Some(_))) {
@@ -178,10 +171,10 @@ impl Core {
 
     /// Has the compiler forget names that nobody has any more, once there are many (A23).
     pub(crate) fn forget(&mut self) {
-        if self.numbers.len() > 2 * self.names_kept + SPARE_NAMES {
+        if self.compiler.numbers().len() > 2 * self.names_kept + SPARE_NAMES {
             let forgotten = self.compiler.forget();
             self.remember(forgotten);
-            self.names_kept = self.numbers.len();
+            self.names_kept = self.compiler.numbers().len();
         }
     }
 

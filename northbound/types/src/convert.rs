@@ -7,6 +7,7 @@ mod policy;
 use crate::{
     answer::Diagnostic,
     parse::error,
+    shared::shared,
     suggest,
     v1::{self, API_VERSION, Object, TextOrNumber},
 };
@@ -15,7 +16,9 @@ use bulkhead_topology::{
     DatapathId, IpNet, Labels, MAX_LABELS, Mac, Name, Operator, ParseError, ProtocolPort, RESERVED_PREFIX, Requirement,
     Selector, Vni, check_key, check_value, parse_ip,
 };
-use std::{collections::BTreeMap, collections::BTreeSet, fmt::Display, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap, collections::BTreeSet, fmt::Display, net::IpAddr, str::FromStr, sync::Arc, sync::LazyLock,
+};
 
 /// Largest 802.1Q VLAN id (IEEE 802.1Q §9.6: 0xfff is reserved).
 const MAX_VLAN: u16 = 4094;
@@ -25,6 +28,9 @@ const MAX_PORT_NAME: usize = 63;
 const MAX_SHORT_NAME: usize = 63;
 /// Largest OpenFlow port number; those above are reserved (OF 1.3.5 §7.2.1, OFPP_MAX).
 const MAX_PORT_NUMBER: u64 = 0xffff_ff00;
+
+/// The named ports of most workloads.
+static NO_PORTS: LazyLock<Arc<BTreeMap<Arc<str>, ProtocolPort>>> = LazyLock::new(Arc::default);
 
 /// What `object` means, and what is wrong with it. There is a meaning only if nothing refuses it.
 pub fn convert(object: &Object) -> (Option<Resource>, Vec<Diagnostic>) {
@@ -73,6 +79,11 @@ impl Check {
 
     fn text<T: FromStr<Err = ParseError>>(&mut self, path: &str, text: &str) -> Option<T> {
         self.keep(path, text.parse())
+    }
+
+    /// The name of something that many may name.
+    fn reference(&mut self, path: &str, text: &str) -> Option<Name> {
+        self.keep(path, shared(text).try_into())
     }
 
     /// One of a few words; the first is the default.
@@ -144,7 +155,7 @@ impl Check {
             }
             self.keep(&path, check_key(key));
             self.keep(&path, check_value(value));
-            out.push((key.as_str().into(), value.as_str().into()));
+            out.push((shared(key), shared(value)));
         }
         if out.len() > MAX_LABELS {
             self.refuse(path, format!("{} labels; a workload has at most {MAX_LABELS}", out.len()), "");
@@ -258,7 +269,7 @@ impl Check {
     }
 
     fn attachment(&mut self, path: &str, attachment: &v1::Attachment) -> Option<Attachment> {
-        let switch = self.text(&format!("{path}.switch"), &attachment.switch);
+        let switch = self.reference(&format!("{path}.switch"), &attachment.switch);
         let port = self.switch_port(&format!("{path}.port"), &attachment.port);
         Some(Attachment { switch: switch?, port: port? })
     }
@@ -283,11 +294,11 @@ impl Check {
             self.refuse(path, format!("`{}` cannot be a {what}", suggest::short(name)), hint);
             return None;
         }
-        Some(name.into())
+        Some(shared(name))
     }
 
     fn workload(&mut self, name: Option<Name>, labels: Labels, spec: &v1::WorkloadSpec) -> Option<Workload> {
-        let network = self.text("spec.network", &spec.network);
+        let network = self.reference("spec.network", &spec.network);
         if spec.interfaces.is_empty() {
             let hint = "list at least one, with `mac` and `ips`";
             self.warn("spec.interfaces", "a workload without interfaces neither sends nor receives", hint);
@@ -318,7 +329,7 @@ impl Check {
             labels: labels.into(),
             network: network?,
             interfaces,
-            named_ports: named_ports.into(),
+            named_ports: if named_ports.is_empty() { NO_PORTS.clone() } else { named_ports.into() },
         })
     }
 
@@ -332,7 +343,7 @@ impl Check {
             self.refuse(path, message, "lower-case letters, digits and `-` inside, with at least one letter");
             return None;
         }
-        Some(name.into())
+        Some(shared(name))
     }
 
     fn interface(&mut self, path: &str, spec: &v1::Interface, seen: &mut BTreeSet<IpAddr>) -> Option<Interface> {
@@ -373,7 +384,7 @@ impl Check {
             let path = format!("{path}.matchLabels.{key}");
             self.keep(&path, check_key(key));
             self.keep(&path, check_value(value));
-            requirements.push(Requirement::new(key.as_str().into(), Operator::In, [value.as_str().into()]));
+            requirements.push(Requirement::new(shared(key), Operator::In, [shared(value)]));
         }
         for (i, expression) in match_expressions.unwrap_or_default().iter().enumerate() {
             let path = format!("{path}.matchExpressions[{i}]");
@@ -398,8 +409,8 @@ impl Check {
                 let message = format!("{} takes no values", expression.operator);
                 self.refuse(format!("{path}.values"), message, "remove them, or use In or NotIn");
             }
-            let values = values.iter().map(|v| v.as_str().into());
-            requirements.push(Requirement::new(expression.key.as_str().into(), operator, values));
+            let values = values.iter().map(|value| shared(value));
+            requirements.push(Requirement::new(shared(&expression.key), operator, values));
         }
         Selector::new(requirements)
     }
@@ -418,7 +429,7 @@ impl Check {
     }
 
     fn zone(&mut self, name: Option<Name>, spec: &v1::ZoneSpec) -> Option<Zone> {
-        let network = self.text("spec.network", &spec.network);
+        let network = self.reference("spec.network", &spec.network);
         let selector = &spec.selector;
         if selector.match_labels.is_none() && selector.match_expressions.is_none() {
             let hint = "for every workload of the network write `matchLabels: {}`";

@@ -14,6 +14,7 @@ mod parse;
 pub mod protocol;
 mod selector;
 mod service;
+mod shared;
 mod suggest;
 pub mod v1;
 mod yaml;

@@ -30,7 +30,7 @@ impl Compiler {
         // Numbers may be used up: nothing is touched before they are there.
         let numbers = policy.map(|policy| self.policy_numbers(name, policy)).transpose()?;
         let old = self.forget_policy(name, dirty);
-        let mut rules = Vec::new();
+        let mut rules = Box::default();
         if let Some((policy, (number, numbered))) = policy.zip(numbers) {
             let subject = self.index.group(self.subject_key(&policy.subject));
             if let Some(group) = self.index.groups.get_mut(&subject) {
@@ -39,20 +39,19 @@ impl Compiler {
                     group.isolating.insert(isolation);
                 }
             }
-            let mut compiled =
-                CompiledPolicy { policy: policy.clone(), number, subject, rules: Vec::new(), groups: Set::default() };
+            rules = numbered.iter().map(|(.., rule)| *rule).collect();
             for (direction, index, rule) in numbered {
-                self.add_rule(rule, policy, direction, index, &mut compiled);
+                self.add_rule(rule, policy, direction, index, subject);
             }
             for key in references(policy) {
                 self.users.entry(key).or_default().insert(name.clone());
             }
             self.policy_names.insert(number, name.clone());
-            rules = compiled.rules.clone();
+            let compiled = CompiledPolicy { policy: policy.clone(), number, subject, rules: rules.clone() };
             self.policies.insert(name.clone(), compiled);
         }
         let says = |policy: &CompiledPolicy| (policy.subject, isolations(&policy.policy));
-        let (was, is) = (old.as_ref().map(says), self.policies.get(name).map(says));
+        let (was, is) = (old.as_ref().map(|(policy, _)| says(policy)), self.policies.get(name).map(says));
         let isolation = was != is;
         let (was, is) = (was.map(|(subject, _)| subject), is.map(|(subject, _)| subject));
         for group in was.into_iter().filter(|was| Some(*was) != is) {
@@ -61,8 +60,8 @@ impl Compiler {
         if let Some(group) = is {
             self.subjects_changed(group, &rules, isolation, dirty);
         }
-        if let Some(old) = old {
-            for group in old.groups.iter().chain([&old.subject]) {
+        if let Some((old, groups)) = old {
+            for group in groups.iter().chain([&old.subject]) {
                 self.index.release(*group);
             }
         }
@@ -82,7 +81,8 @@ impl Compiler {
         Ok((number, rules))
     }
 
-    fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<CompiledPolicy> {
+    /// The policy is gone, and so is what it asked of its rules' groups; these are to be released.
+    fn forget_policy(&mut self, name: &Name, dirty: &mut Dirty) -> Option<(CompiledPolicy, Set<u32>)> {
         let old = self.policies.remove(name)?;
         self.policy_names.remove(&old.number);
         for key in references(&old.policy) {
@@ -93,17 +93,18 @@ impl Compiler {
                 }
             }
         }
-        for rule in &old.rules {
-            for switch in self.rule_on.get(rule).into_iter().flatten() {
-                dirty.unit(switch, Unit::Rule(*rule));
+        let mut groups = Set::default();
+        for number in &old.rules {
+            for switch in self.rule_on.get(number).into_iter().flatten() {
+                dirty.unit(switch, Unit::Rule(*number));
             }
-            if let Some(rule) = self.rules.remove(rule) {
-                self.forget_names(&rule);
-            }
-            for group in &old.groups {
-                if let Some(group) = self.index.groups.get_mut(group) {
-                    group.peers.remove(rule);
+            let Some(rule) = self.rules.remove(number) else { continue };
+            self.forget_names(&rule);
+            for id in rule.groups {
+                if let Some(group) = self.index.groups.get_mut(&id) {
+                    group.peers.remove(number);
                 }
+                groups.insert(id);
             }
         }
         if let Some(group) = self.index.groups.get_mut(&old.subject) {
@@ -112,7 +113,7 @@ impl Compiler {
                 group.isolating.remove(&isolation);
             }
         }
-        Some(old)
+        Some((old, groups))
     }
 
     /// The rule's port names are not its any more.
@@ -204,40 +205,24 @@ impl Compiler {
         }
     }
 
-    fn add_rule(
-        &mut self,
-        number: u32,
-        policy: &Arc<Policy>,
-        direction: Direction,
-        index: usize,
-        compiled: &mut CompiledPolicy,
-    ) {
+    fn add_rule(&mut self, number: u32, policy: &Arc<Policy>, direction: Direction, index: usize, subject: u32) {
         let Some(text) = policy.rules(direction).get(index) else { return };
-        let mut rule = Rule {
-            number,
-            policy: policy.clone(),
-            direction,
-            index,
-            subject: compiled.subject,
-            groups: Vec::new(),
-            sets: Vec::new(),
-            external: false,
-        };
+        let (mut groups, mut sets, mut external) = (Vec::new(), Vec::new(), false);
         for peer in text.peers.iter().flatten() {
             let key = match peer {
                 Peer::Selector(selector) => GroupKey { network: None, selector: selector.clone() },
                 Peer::Zone(zone) => self.zone_key(zone),
                 Peer::Network(name) => GroupKey { network: Some(name.clone()), selector: Selector::everything() },
                 Peer::Cidr(set) => {
-                    rule.sets.push(set.clone());
+                    sets.push(set.clone());
                     continue;
                 }
                 Peer::AddressSet(name) => {
-                    rule.sets.push(self.sets.get(name).map_or_else(CidrSet::default, |set| set.set.clone()));
+                    sets.push(self.sets.get(name).map_or_else(CidrSet::default, |set| set.set.clone()));
                     continue;
                 }
                 Peer::External => {
-                    rule.external = true;
+                    external = true;
                     continue;
                 }
             };
@@ -245,13 +230,13 @@ impl Compiler {
             if let Some(group) = self.index.groups.get_mut(&group) {
                 group.peers.insert(number);
             }
-            rule.groups.push(group);
-            compiled.groups.insert(group);
+            groups.push(group);
         }
+        let (groups, sets) = (groups.into(), sets.into());
+        let rule = Rule { number, policy: policy.clone(), direction, index, subject, groups, sets, external };
         for name in port_names(&rule) {
             self.named.entry(name.clone()).or_default().insert(number);
         }
-        compiled.rules.push(number);
         self.rules.insert(number, rule);
     }
 }

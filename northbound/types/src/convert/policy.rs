@@ -2,7 +2,9 @@
 
 use super::{Check, MAX_SHORT_NAME};
 use crate::{
-    protocol, suggest,
+    protocol,
+    shared::shared,
+    suggest,
     v1::{self, TextOrNumber},
 };
 use bulkhead_policy::model::*;
@@ -90,7 +92,7 @@ impl Check {
     fn subject(&mut self, subject: &v1::Subject) -> Option<Subject> {
         let selects = subject.match_labels.is_some() || subject.match_expressions.is_some();
         match (&subject.zone, selects) {
-            (Some(zone), false) => self.text("spec.subject.zone", zone).map(Subject::Zone),
+            (Some(zone), false) => self.reference("spec.subject.zone", zone).map(Subject::Zone),
             (None, true) => {
                 let (labels, expressions) = (subject.match_labels.as_ref(), subject.match_expressions.as_deref());
                 Some(Subject::Selector(self.selector("spec.subject", labels, expressions)))
@@ -125,7 +127,7 @@ impl Check {
 
     fn rule(&mut self, path: &str, spec: &RuleSpec<'_>) -> Option<Rule> {
         let name: Option<Arc<str>> = match spec.name {
-            None => Some("".into()),
+            None => Some(shared("")),
             Some(name) => self.short_name(&format!("{path}.name"), "rule's name", name, MAX_SHORT_NAME),
         };
         let actions =
@@ -190,13 +192,13 @@ impl Check {
             return None;
         }
         if let Some(zone) = &peer.zone {
-            return self.text(&format!("{path}.zone"), zone).map(Peer::Zone);
+            return self.reference(&format!("{path}.zone"), zone).map(Peer::Zone);
         }
         if let Some(network) = &peer.network {
-            return self.text(&format!("{path}.network"), network).map(Peer::Network);
+            return self.reference(&format!("{path}.network"), network).map(Peer::Network);
         }
         if let Some(set) = &peer.address_set {
-            return self.text(&format!("{path}.addressSet"), set).map(Peer::AddressSet);
+            return self.reference(&format!("{path}.addressSet"), set).map(Peer::AddressSet);
         }
         if let Some(cidr) = &peer.cidr {
             // One prefix: its place is the field itself, not an item of it.
