@@ -47,9 +47,12 @@ pub enum LowerError {
         /// The value.
         value: u128,
     },
-    /// It chooses among several ports.
-    #[error("chooses among several ports, which this driver cannot yet have a switch do")]
-    OneOf,
+    /// It chooses among ports that are not at least two, each once and in order.
+    #[error("chooses among {0} ports that are not two or more, each once and in order")]
+    Choice(usize),
+    /// It chooses among ports that no other entry does, and every number of a group is taken.
+    #[error("the switch has no number left for another group of ports")]
+    Groups,
     /// It sets bits of a field that no one action can set.
     #[error("sets bits {mask:#x} of {} to {value:#x}", field.as_str())]
     Bits {

@@ -13,6 +13,7 @@
 //! | scratch of swap-ends | `reg7` |
 //! | out_vlan, in_vlan | `reg8[0..11]`, `reg8[16..27]` |
 //! | a connection's service, classes | `ct_mark`, `ct_label[0..31]`, `ct_label[32..63]` |
+//! | a choice among ports | a select group with a number of [`crate::groups`] |
 //! | tun_identity | `tun_metadata0`, mapped to the option of [`bulkhead_pipeline::overlay`] |
 
 use bulkhead_dataplane::MAX_DISCOVERED;
@@ -30,7 +31,7 @@ pub const COOKIE_OWNER: u64 = 0xb1 << 56;
 /// The bits by which entries are known as ours; all others are foreign, and never touched or reported.
 pub const COOKIE_MASK: u64 = 0xff << 56;
 /// Number of this page: entries written under another layout mean something else, and are not lifted.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// The register that holds the chosen out-port.
 pub(crate) const OUT_PORT: OxmField = OxmField::Reg6;

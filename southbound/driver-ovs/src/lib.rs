@@ -9,6 +9,7 @@ pub mod driver;
 mod errands;
 pub mod error;
 pub mod flow;
+pub mod groups;
 pub mod layout;
 mod lift;
 mod lower;
@@ -20,6 +21,7 @@ pub mod switch;
 
 pub use error::{EndError, LiftError, LowerError};
 pub use flow::{Flow, FlowKey};
+pub use groups::Groups;
 pub use lift::lift;
 pub use lower::{lower, lower_key};
 pub use ports::PortMap;

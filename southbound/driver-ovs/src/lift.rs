@@ -3,6 +3,7 @@
 use crate::{
     error::LiftError,
     flow::Flow,
+    groups::Groups,
     layout::{self, Cookie, Errand},
     ports::PortMap,
 };
@@ -18,11 +19,11 @@ use bulkhead_topology::Port;
 use std::sync::Arc;
 
 /// The entry of a flow with our cookie. A port that has no name any more is given by its number.
-pub fn lift(flow: &Flow, ports: &PortMap) -> Result<Entry, LiftError> {
+pub fn lift(flow: &Flow, ports: &PortMap, groups: &Groups) -> Result<Entry, LiftError> {
     let cookie = Cookie::from_bits(flow.cookie).ok_or(LiftError::Cookie(flow.cookie))?;
     let stage = Stage::from_index(flow.key.table).ok_or(LiftError::Table(flow.key.table))?;
     let matches = lift_match(&flow.key.matches, &|number| port(ports, number, cookie.flags & Cookie::IN_PORT_NUMBER))?;
-    let mut lifting = Lifting { ports, cookie, actions: Vec::new(), next: None };
+    let mut lifting = Lifting { ports, groups, cookie, actions: Vec::new(), next: None };
     for instruction in &flow.instructions {
         match instruction {
             Instruction::ApplyActions(actions) => lifting.all(actions)?,
@@ -73,6 +74,7 @@ fn lift_match(wire: &OfMatch, port: &dyn Fn(u32) -> Port) -> Result<Match, LiftE
 
 struct Lifting<'a> {
     ports: &'a PortMap,
+    groups: &'a Groups,
     cookie: Cookie,
     actions: Vec<Action>,
     next: Option<Next>,
@@ -127,6 +129,12 @@ impl Lifting<'_> {
             }
             OfAction::Output { port: reserved::IN_PORT, .. } => Action::Output(Output::InPort),
             OfAction::Output { port: number, .. } => Action::Output(Output::Port(port(self.ports, *number, by_number))),
+            OfAction::Group(number) => {
+                let numbers = self.groups.ports(*number).ok_or_else(strange)?;
+                let mut choice: Vec<Port> = numbers.iter().map(|number| port(self.ports, *number, by_number)).collect();
+                choice.sort_unstable();
+                Action::Output(Output::OneOf(choice))
+            }
             OfAction::OutputReg { src, .. } if *src == Subfield::whole(layout::OUT_PORT) => {
                 Action::Output(Output::Chosen)
             }

@@ -3,6 +3,7 @@
 use crate::{
     error::LowerError,
     flow::{Flow, FlowKey},
+    groups::Groups,
     layout::{self, Cookie, Errand},
     ports::PortMap,
 };
@@ -15,14 +16,16 @@ use bulkhead_openflow::wire::{
 };
 use bulkhead_pipeline::{Action, Entry, EntryKey, Field, Match, Next, Output, Stage, ethertype, frag, ip_proto, vlan};
 use bulkhead_topology::Port;
+use std::collections::BTreeSet;
 
 /// The flow of an entry. Ports are named or numbered as the switch's `ports` say; the cookie remembers which
-/// of the two the program used, so that [`crate::lift`] gives back the very same entry.
-pub fn lower(entry: &Entry, ports: &PortMap) -> Result<Flow, LowerError> {
+/// of the two the program used, so that [`crate::lift`] gives back the very same entry. Where it chooses among ports,
+/// their group is among `groups` afterwards.
+pub fn lower(entry: &Entry, ports: &PortMap, groups: &mut Groups) -> Result<Flow, LowerError> {
     let key = key(&entry.key, &|port| ports.number(port))?;
     let headers = Headers::of(&entry.key.matches);
     let vlan = entry.key.matches.get(Field::Vlan).is_some_and(|(value, _)| value & vlan::PRESENT != 0);
-    let mut lowering = Lowering { headers, ports, actions: Vec::new(), tracked: false, vlan };
+    let mut lowering = Lowering { headers, ports, groups, actions: Vec::new(), tracked: false, vlan };
     for action in &entry.actions {
         lowering.action(action, entry)?;
     }
@@ -84,10 +87,7 @@ fn cookie(entry: &Entry) -> Result<u64, LowerError> {
     flags |= if entry.next == Next::Done { Cookie::DONE } else { 0 };
     flags |= if refuses || entry.next == Next::Drop { Cookie::DROPPED } else { 0 };
     flags |= if matches!(entry.key.matches.in_port, Some(Port::Number(_))) { Cookie::IN_PORT_NUMBER } else { 0 };
-    let mut out = entry.actions.iter().filter_map(|action| match action {
-        Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(matches!(port, Port::Number(_))),
-        _ => None,
-    });
+    let mut out = entry.actions.iter().flat_map(Action::ports).map(|port| matches!(port, Port::Number(_)));
     if let Some(by_number) = out.next() {
         if out.any(|other| other != by_number) {
             return Err(LowerError::MixedPorts);
@@ -195,6 +195,7 @@ fn run_of(mask: u128) -> Option<(u16, u16)> {
 struct Lowering<'a> {
     headers: Headers,
     ports: &'a PortMap,
+    groups: &'a mut Groups,
     actions: Vec<OfAction>,
     /// Whether the packet left for the tracker: nothing may follow.
     tracked: bool,
@@ -235,7 +236,13 @@ impl Lowering<'_> {
             Action::Output(Output::Chosen) => {
                 self.actions.push(OfAction::OutputReg { src: Subfield::whole(layout::OUT_PORT), max_len: 0 });
             }
-            Action::Output(Output::OneOf(_)) => return Err(LowerError::OneOf),
+            Action::Output(Output::OneOf(choice)) => {
+                let numbers: BTreeSet<u32> = choice.iter().map(|port| self.port(port)).collect::<Result<_, _>>()?;
+                if numbers.len() != choice.len() || choice.len() < 2 || !choice.is_sorted() {
+                    return Err(LowerError::Choice(choice.len()));
+                }
+                self.actions.push(OfAction::Group(self.groups.number(numbers)?));
+            }
             Action::Output(Output::Port(port)) => {
                 let number = self.port(port)?;
                 self.actions.push(OfAction::output(number));

@@ -14,6 +14,7 @@ use crate::{
     errands::{self, Errands},
     error::{EndError, LowerError},
     flow::{Flow, FlowKey},
+    groups::{self, Groups},
     layout::{COOKIE_FLAGS, COOKIE_MASK, COOKIE_OWNER, Cookie},
     lift::lift,
     lower::{lower, lower_key},
@@ -22,10 +23,10 @@ use crate::{
 };
 use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Outgoing, PortState, Report};
 use bulkhead_openflow::{
-    BundleStep, Event, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Msg, MultipartBody, MultipartRequest,
-    Session, SessionError,
+    BundleStep, Event, FlowCommand, FlowMod, FlowStats, Msg, MultipartBody, MultipartRequest, Session, SessionError,
     wire::{
         bundle::flags::{ATOMIC, ORDERED},
+        group::{GroupDesc, GroupMod},
         header::Header,
         hello::ErrorMsg,
         message::{encode_bundle_add, encode_flow_mod},
@@ -45,8 +46,12 @@ use std::{
 };
 use tracing::{debug, warn};
 
+mod parts;
 #[cfg(test)]
 mod tests;
+
+pub use parts::PARTS;
+use parts::{PART_SHIFT, Parts};
 
 /// Entries that a switch is sent at most. Open vSwitch has no limit of its own; a million take 1.2 GB there.
 const MAX_ENTRIES: u32 = 1_000_000;
@@ -63,6 +68,13 @@ enum Item {
     Stray,
     Remove(usize),
     Add(usize),
+    Group(u32),
+}
+
+/// What a bundle does.
+enum Change {
+    Flow(FlowMod),
+    Group(GroupMod),
 }
 
 /// What a bundle holds, by transaction id.
@@ -87,6 +99,8 @@ impl Items {
 struct Step {
     number: u64,
     delta: Delta,
+    /// The groups that there are once it is in force.
+    groups: Groups,
     bundle: u32,
     items: Items,
     open: u32,
@@ -100,49 +114,18 @@ struct Step {
     named: bool,
 }
 
-/// In how many parts entries are read. Open vSwitch forwards nothing while it puts an answer together: some 200 ms for
-/// 100,000 entries, a part of it for a part of them. Entries are given to the parts in turn, whatever they are.
-pub const PARTS: u64 = 16;
-
-/// Lowest bit of an entry's part in its cookie.
-const PART_SHIFT: u64 = 44;
 /// Actions that fit one message whatever they are: none of ours takes more than some 300 bytes of its 65,535.
 const SURELY_FITS: usize = 64;
 
 /// Packets and bytes by cause and whether they were dropped.
 type Sums = BTreeMap<(Cause, bool), (u64, u64)>;
 
-/// How far reading has come: the question under way, and the part that it is about.
-#[derive(Debug, Clone, Copy)]
-struct Parts {
-    xid: u32,
-    part: u64,
-}
-
-impl Parts {
-    fn ask(session: &mut Session, part: u64) -> Result<Self, SessionError> {
-        let request =
-            FlowStatsRequest::by_cookie(COOKIE_OWNER | part << PART_SHIFT, COOKIE_MASK | (PARTS - 1) << PART_SHIFT);
-        let xid = session.send(&Msg::MultipartRequest(MultipartRequest::Flow(request)))?;
-        Ok(Self { xid, part })
-    }
-
-    /// Whether an entry is of ours and of this part. Switches are asked for these alone, and are not trusted to have
-    /// listened.
-    const fn has(self, cookie: u64) -> bool {
-        cookie & COOKIE_MASK == COOKIE_OWNER && cookie >> PART_SHIFT & (PARTS - 1) == self.part
-    }
-
-    /// The question after this one, if there is another.
-    fn next(self, session: &mut Session) -> Result<Option<Self>, SessionError> {
-        if self.part + 1 < PARTS { Self::ask(session, self.part + 1).map(Some) } else { Ok(None) }
-    }
-}
-
 /// The command under way.
 #[derive(Debug)]
 enum Pending {
     Nothing,
+    /// The question for the groups, which entries name.
+    ReadGroups(u32),
     Read(Parts, Program),
     Count(Parts, Sums),
     Step(Box<Step>),
@@ -154,6 +137,7 @@ enum Pending {
 #[derive(Debug)]
 pub struct Switch {
     ports: PortMap,
+    groups: Groups,
     /// The ports that were reported last.
     reported: BTreeSet<Port>,
     /// What was reported last of each.
@@ -187,6 +171,7 @@ impl Switch {
             reported: map.all(),
             states: Vec::new(),
             ports: map,
+            groups: Groups::default(),
             renumbered: false,
             // Room for the sessions that begin over this connection, one with each renumbering of its ports.
             session: connection << 32,
@@ -241,7 +226,8 @@ impl Switch {
         match command {
             Command::Read => {
                 self.strays.clear();
-                self.pending = Pending::Read(Parts::ask(session, 0)?, Program::new());
+                let question = Msg::MultipartRequest(MultipartRequest::GroupDesc);
+                self.pending = Pending::ReadGroups(session.send(&question)?);
             }
             Command::Probe(probes) => {
                 for probe in probes {
@@ -267,10 +253,10 @@ impl Switch {
     }
 
     /// The flow of an entry, or why this switch cannot have it.
-    fn flow(&self, entry: &Entry) -> Result<Flow, String> {
+    fn flow(&self, entry: &Entry, groups: &mut Groups) -> Result<Flow, String> {
         match self.options.as_ref().and_then(|options| options.complaint(entry)) {
             Some(reason) => Err(format!("{reason}: {}", render_entry(entry))),
-            None => lower(entry, &self.ports).map_err(|error| format!("{error}: {}", render_entry(entry))),
+            None => lower(entry, &self.ports, groups).map_err(|error| format!("{error}: {}", render_entry(entry))),
         }
     }
 
@@ -295,9 +281,9 @@ impl Switch {
                 Err(error) => return Err(format!("{error}: {key:?}")),
             }
         }
-        let mut message = Vec::new();
+        let (mut message, mut groups) = (Vec::new(), self.groups.clone());
         for entry in &delta.add {
-            let flow = self.flow(entry)?;
+            let flow = self.flow(entry, &mut groups)?;
             if entry.actions.len() > SURELY_FITS {
                 message.clear();
                 encode_bundle_add(0, 0, 0, &mut message, |xid, out| encode_flow_mod(&addition(flow, 0), xid, out));
@@ -313,15 +299,19 @@ impl Switch {
     fn apply(&mut self, session: &mut Session, step: u64, delta: Delta) -> Result<Option<Report>, SessionError> {
         let refused = |reason| Ok(Some(Report::Refused { step, reason }));
         // Everything is lowered before anything is sent.
-        let mut changes = Vec::with_capacity(self.strays.len() + delta.remove.len() + delta.add.len());
+        let mut flows = Vec::with_capacity(self.strays.len() + delta.remove.len() + delta.add.len());
+        let mut groups = self.groups.clone();
         for (key, cookie) in &self.strays {
-            changes.push((Item::Stray, removal(key.clone(), *cookie, u64::MAX)));
+            groups.gone(key, *cookie, u64::MAX);
+            flows.push((Item::Stray, Change::Flow(removal(key.clone(), *cookie, u64::MAX))));
         }
         for (at, key) in delta.remove.iter().enumerate() {
             match lower_key(key, &self.ports) {
                 Ok(lowered) => {
                     let (flags, mask) = self.named(key);
-                    changes.push((Item::Remove(at), removal(lowered, COOKIE_OWNER | flags, COOKIE_MASK | mask)));
+                    let (cookie, mask) = (COOKIE_OWNER | flags, COOKIE_MASK | mask);
+                    groups.gone(&lowered, cookie, mask);
+                    flows.push((Item::Remove(at), Change::Flow(removal(lowered, cookie, mask))));
                 }
                 // Lifting never told of it in this session, and lowering never installed it.
                 Err(LowerError::Port(port)) => debug!(%port, "an entry that names an unknown port is not there"),
@@ -329,16 +319,23 @@ impl Switch {
             }
         }
         for (at, entry) in delta.add.iter().enumerate() {
-            match self.flow(entry) {
+            match self.flow(entry, &mut groups) {
                 Ok(flow) => {
                     self.part = (self.part + 1) % PARTS;
-                    changes.push((Item::Add(at), addition(flow, self.part)));
+                    groups.using(&flow);
+                    flows.push((Item::Add(at), Change::Flow(addition(flow, self.part))));
                 }
                 Err(reason) => return refused(reason),
             }
         }
+        // A group is there before the flows that name it, and goes after them: with it would go those that are left
+        // (OF 1.3.5 §6.5).
+        let gone = groups.sweep();
+        let new = groups.additions(&self.groups).map(|group| (Item::Group(group.id), Change::Group(group)));
+        let gone = gone.into_iter().map(|number| (Item::Group(number), Change::Group(groups::removal(number))));
+        let changes: Vec<_> = new.chain(flows).chain(gone).collect();
         self.bundle = self.bundle.wrapping_add(1);
-        match self.send_bundle(session, step, delta, &changes) {
+        match self.send_bundle(session, step, delta, groups, &changes) {
             Ok(step) => {
                 self.pending = Pending::Step(Box::new(step));
                 Ok(None)
@@ -370,17 +367,23 @@ impl Switch {
         session: &mut Session,
         number: u64,
         delta: Delta,
-        changes: &[(Item, FlowMod)],
+        groups: Groups,
+        changes: &[(Item, Change)],
     ) -> Result<Step, SessionError> {
         let (bundle, flags) = (self.bundle, ATOMIC | ORDERED);
         let open = session.send_bundle(bundle, BundleStep::OpenRequest, flags)?;
         let mut items = Vec::with_capacity(changes.len());
         for (item, change) in changes {
-            items.push((session.add_flow_mod_to_bundle(bundle, flags, change)?, *item));
+            let xid = match change {
+                Change::Flow(change) => session.add_flow_mod_to_bundle(bundle, flags, change)?,
+                Change::Group(change) => session.add_to_bundle(bundle, flags, &Msg::GroupMod(change.clone()))?,
+            };
+            items.push((xid, *item));
         }
         let barrier = session.send(&Msg::BarrierRequest)?;
         let (commit, committed, complaint, named) = (None, false, None, false);
-        Ok(Step { number, delta, bundle, items: Items::new(items), open, barrier, commit, committed, complaint, named })
+        let items = Items::new(items);
+        Ok(Step { number, delta, groups, bundle, items, open, barrier, commit, committed, complaint, named })
     }
 
     /// Takes in an event of the session that is up. `now` is the time since any one moment.
@@ -389,13 +392,15 @@ impl Switch {
         match event {
             Event::Error(xid, error) => {
                 reports.extend(self.error(xid, &error)?);
+                // One that does not tell its groups has none, and refuses entries that need one.
+                self.groups(session, xid, &[])?;
                 reports.extend(self.release(session)?);
             }
-            Event::Message(xid, Msg::MultipartReply(reply)) => {
-                if let MultipartBody::Flow(flows) = reply.body {
-                    reports.extend(self.flows(session, xid, flows)?);
-                }
-            }
+            Event::Message(xid, Msg::MultipartReply(reply)) => match reply.body {
+                MultipartBody::Flow(flows) => reports.extend(self.flows(session, xid, flows)?),
+                MultipartBody::GroupDesc(groups) => self.groups(session, xid, &groups)?,
+                _ => {}
+            },
             Event::Message(_, Msg::BundleControl(control)) => {
                 if let Pending::Step(step) = &mut self.pending
                     && (control.id, control.step) == (step.bundle, BundleStep::CommitReply)
@@ -485,6 +490,7 @@ impl Switch {
             let confirmed = done.committed && done.complaint.is_none();
             if confirmed {
                 self.strays.clear();
+                self.groups = done.groups;
                 return Ok(Some(Report::Applied { step }));
             }
             let reason = done.complaint.unwrap_or_else(|| "the switch did not confirm the bundle".into());
@@ -500,6 +506,15 @@ impl Switch {
         Ok(None)
     }
 
+    /// The switch's groups came: entries may name them.
+    fn groups(&mut self, session: &mut Session, xid: u32, groups: &[GroupDesc]) -> Result<(), SessionError> {
+        if matches!(self.pending, Pending::ReadGroups(asked) if asked == xid) {
+            self.groups = Groups::told(groups);
+            self.pending = Pending::Read(Parts::ask(session, 0)?, Program::new());
+        }
+        Ok(())
+    }
+
     fn flows(
         &mut self,
         session: &mut Session,
@@ -513,8 +528,11 @@ impl Switch {
                     let lasting = stats.idle_timeout == 0 && stats.hard_timeout == 0;
                     let key = FlowKey { table: stats.table, priority: stats.priority, matches: stats.matching };
                     let flow = Flow { key, cookie: stats.cookie, instructions: stats.instructions };
-                    match lift(&flow, &self.ports) {
-                        Ok(entry) if lasting => _ = program.insert(entry),
+                    match lift(&flow, &self.ports, &self.groups) {
+                        Ok(entry) if lasting => {
+                            self.groups.using(&flow);
+                            program.insert(entry);
+                        }
                         Ok(_) => self.strays.push((flow.key, flow.cookie)),
                         Err(error) => {
                             warn!(%error, table = flow.key.table, "an entry with our cookie is not ours");
@@ -524,7 +542,10 @@ impl Switch {
                 }
                 match asked.next(session)? {
                     Some(next) => self.pending = Pending::Read(next, program),
-                    None => return Ok(Some(Report::Actual { program, alien: self.strays.len() })),
+                    None => {
+                        let alien = self.strays.len() + self.groups.unused();
+                        return Ok(Some(Report::Actual { program, alien }));
+                    }
                 }
             }
             Pending::Count(asked, mut sums) if asked.xid == xid => {
@@ -605,6 +626,7 @@ fn describe(item: Item, delta: &Delta) -> String {
         Item::Stray => None,
         Item::Remove(at) => delta.remove.get(at).map(|key| format!("removal of {key:?}")),
         Item::Add(at) => delta.add.get(at).map(render_entry),
+        Item::Group(number) => Some(format!("group {number:#x} of ports")),
     };
     text.unwrap_or_else(|| "removal of an entry that is not ours".into())
 }

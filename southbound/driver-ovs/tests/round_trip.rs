@@ -4,7 +4,7 @@
 mod generate;
 
 use bulkhead_driver_ovs::{
-    Flow, FlowKey, LiftError, LowerError,
+    Flow, FlowKey, Groups, LiftError, LowerError,
     layout::{COOKIE_MASK, COOKIE_OWNER, Cookie},
     lift, lower, lower_key,
 };
@@ -34,17 +34,17 @@ proptest! {
 
     #[test]
     fn an_entry_comes_back_as_it_went(entry in entry()) {
-        let ports = ports();
-        let flow = lower(&entry, &ports).unwrap();
+        let (ports, mut groups) = (ports(), Groups::default());
+        let flow = lower(&entry, &ports, &mut groups).unwrap();
         prop_assert_eq!(flow.cookie & COOKIE_MASK, COOKIE_OWNER);
         prop_assert_eq!(&lower_key(&entry.key, &ports).unwrap(), &flow.key);
-        prop_assert_eq!(&lift(&flow, &ports).unwrap(), &entry);
-        prop_assert_eq!(&lift(&over_the_wire(&flow), &ports).unwrap(), &entry);
+        prop_assert_eq!(&lift(&flow, &ports, &groups).unwrap(), &entry);
+        prop_assert_eq!(&lift(&over_the_wire(&flow), &ports, &groups).unwrap(), &entry);
     }
 
     #[test]
     fn lifting_never_fails_badly(entry in entry(), cookie: u64, table: u8, dropped in 0usize..12) {
-        let mut flow = lower(&entry, &ports()).unwrap();
+        let mut flow = lower(&entry, &ports(), &mut Groups::default()).unwrap();
         flow.cookie ^= cookie;
         flow.key.table = table;
         for instruction in &mut flow.instructions {
@@ -54,7 +54,7 @@ proptest! {
                 actions.remove(dropped);
             }
         }
-        let _ = lift(&flow, &ports());
+        let _ = lift(&flow, &ports(), &Groups::default());
     }
 }
 
@@ -63,7 +63,7 @@ fn simple(matches: Match, actions: Vec<Action>, next: Next) -> Entry {
 }
 
 fn refused(entry: &Entry) -> LowerError {
-    lower(entry, &ports()).unwrap_err()
+    lower(entry, &ports(), &mut Groups::default()).unwrap_err()
 }
 
 #[test]
@@ -71,7 +71,8 @@ fn a_sequence_that_lost_an_action_is_not_lifted() {
     for action in
         [Action::SwapEnds, Action::Recall, Action::RecallService, Action::Reject, Action::PushVlan(Field::InVlan)]
     {
-        let flow = lower(&simple(Match::any(), vec![action.clone()], Next::Drop), &ports()).unwrap();
+        let flow =
+            lower(&simple(Match::any(), vec![action.clone()], Next::Drop), &ports(), &mut Groups::default()).unwrap();
         let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
             panic!("one instruction")
         };
@@ -79,7 +80,7 @@ fn a_sequence_that_lost_an_action_is_not_lifted() {
             let mut broken = actions.clone();
             broken.remove(at);
             let instructions = vec![bulkhead_openflow::Instruction::ApplyActions(broken)];
-            let lifted = lift(&Flow { instructions, ..flow.clone() }, &ports());
+            let lifted = lift(&Flow { instructions, ..flow.clone() }, &ports(), &Groups::default());
             assert!(lifted.is_err_and(|error| matches!(error, LiftError::Action(_))), "{action:?} without {at}");
         }
     }
@@ -124,6 +125,20 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert!(matches!(refused(&simple(v4(), once, Next::Drop)), LowerError::Prerequisite { field: Field::Vlan, .. }));
     let service = simple(v4(), vec![Action::PushVlan(Field::Service)], Next::Drop);
     assert_eq!(refused(&service), LowerError::NotSettable(Field::Vlan));
+    let choice = |ports: &[u32]| {
+        let ports = ports.iter().copied().map(Port::Number).collect();
+        simple(v4(), vec![Action::Output(Output::OneOf(ports))], Next::Done)
+    };
+    for (ports, many) in [(&[][..], 0), (&[1], 1), (&[2, 1], 2), (&[1, 1], 2)] {
+        assert_eq!(refused(&choice(ports)), LowerError::Choice(many));
+    }
+    assert_eq!(refused(&choice(&[1, 77])), LowerError::Port(Port::Number(77)));
+    let bits = |field, value, mask| simple(v4(), vec![Action::SetBits { field, value, mask }], Next::Drop);
+    let two_runs = LowerError::Bits { field: Field::EthSrc, value: 1, mask: 5 };
+    assert_eq!(refused(&bits(Field::EthSrc, 1, 5)), two_runs);
+    assert!(matches!(refused(&bits(Field::EthSrc, 0, (1 << 48) - 1)), LowerError::Bits { .. }), "all of it");
+    assert!(matches!(refused(&bits(Field::Ipv6Src, 0, 1)), LowerError::Prerequisite { .. }));
+    assert_eq!(refused(&bits(Field::Network, 0, 1)), LowerError::NotSettable(Field::Network));
     let back = simple(v4(), vec![Action::Track], Next::Stage(Stage::Classify));
     assert_eq!(refused(&back), LowerError::Backwards(Stage::Classify));
     let after = simple(v4(), vec![Action::Track, Action::Commit], Next::Stage(Stage::Connection));
@@ -135,11 +150,11 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
 
 #[test]
 fn a_port_without_its_name_comes_back_as_a_number_and_can_be_removed() {
-    let mut ports = ports();
+    let (mut ports, mut groups) = (ports(), Groups::default());
     let entry = simple(Match::any().port(Port::Name("web-1".into())), vec![], Next::Drop);
-    let flow = lower(&entry, &ports).unwrap();
+    let flow = lower(&entry, &ports, &mut groups).unwrap();
     ports.remove(1);
-    let lifted = lift(&flow, &ports).unwrap();
+    let lifted = lift(&flow, &ports, &groups).unwrap();
     assert_eq!(lifted.key.matches.in_port, Some(Port::Number(1)));
     assert_eq!(lower_key(&lifted.key, &ports).unwrap(), flow.key);
     assert_eq!(lower_key(&entry.key, &ports).unwrap(), flow.key);
@@ -156,8 +171,12 @@ fn cookies_of_others_say_nothing() {
 
 /// The bytes that an entry's actions take on the wire.
 fn bytes(actions: Vec<Action>) -> String {
-    let flow =
-        lower(&simple(Match::any().with(Field::EthType, ethertype::IPV4), actions, Next::Drop), &ports()).unwrap();
+    let flow = lower(
+        &simple(Match::any().with(Field::EthType, ethertype::IPV4), actions, Next::Drop),
+        &ports(),
+        &mut Groups::default(),
+    )
+    .unwrap();
     let [bulkhead_openflow::Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else {
         panic!("one instruction")
     };
@@ -181,6 +200,13 @@ fn what_is_said_of_a_tunnel_is_known_byte_for_byte() {
         (vec![Action::Set(Field::TunId, 5001)], "0019001080004c080000000000001389"),
         // check_pkt_larger(1456)->NXM_NX_REG0[19]
         (vec![Action::CheckSize(1456)], "ffff001800002320003105b0001300010004000000000000"),
+        // load:0x1->NXM_OF_ETH_SRC[41]
+        (
+            vec![Action::SetBits { field: Field::EthSrc, value: 1 << 41, mask: 1 << 41 }],
+            "ffff00180000232000070a40000004060000000000000001",
+        ),
+        // group:2969567232
+        (vec![Action::Output(Output::OneOf(vec![Port::Number(1), Port::Number(2)]))], "00160008b1000000"),
         // dec_ttl
         (vec![Action::DecTtl], "0018000800000000"),
     ] {

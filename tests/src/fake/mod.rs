@@ -8,6 +8,7 @@ pub mod run;
 mod tables;
 
 use bulkhead_openflow::wire::{
+    group::{GroupCommand, GroupDesc, GroupMod},
     header::VERSION,
     hello::{ErrorMsg, Hello, error_type, experimenter_error},
     meter::{Meter, MeterCommand, MeterMod},
@@ -104,6 +105,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 struct Bundle {
     changes: Vec<(u32, FlowMod)>,
+    groups: Vec<GroupMod>,
 }
 
 /// A switch. Its tables outlive its sessions.
@@ -117,6 +119,8 @@ pub struct Switch {
     pub counts: Counts,
     /// Its meters, by id; they outlive its sessions too.
     pub meters: BTreeMap<u32, Meter>,
+    /// Its groups, by number, likewise.
+    pub groups: BTreeMap<u32, GroupDesc>,
     tables: Tables,
     bundles: BTreeMap<u32, Bundle>,
     /// Answers of this session.
@@ -149,6 +153,7 @@ impl Switch {
             manners: Manners::default(),
             counts: Counts::default(),
             meters: BTreeMap::new(),
+            groups: BTreeMap::new(),
             tables: Tables::default(),
             bundles: BTreeMap::new(),
             answered: 0,
@@ -282,10 +287,14 @@ impl Switch {
             Msg::MultipartRequest(request) => self.question(xid, request),
             Msg::FlowMod(change) => self.counts.changes += self.tables.apply(change) as u64,
             Msg::BundleControl(control) => self.bundle(xid, control),
+            Msg::GroupMod(change) => self.group(change),
             Msg::BundleAdd { id, message, .. } => match (*message, self.manners.refuses) {
                 (Msg::FlowMod(change), Refuses::Table(table)) if change.table == table && tables::adds(&change) => {
                     // Left out of the bundle: "missing prerequisite in the match".
                     self.complain(xid, error_type::BAD_MATCH, 9);
+                }
+                (Msg::GroupMod(change), _) if self.bundles.contains_key(&id) => {
+                    self.bundles.entry(id).or_default().groups.push(change);
                 }
                 (Msg::FlowMod(change), _) => match self.bundles.get_mut(&id) {
                     Some(bundle) => bundle.changes.push((xid, change)),
@@ -304,6 +313,13 @@ impl Switch {
         }
     }
 
+    fn group(&mut self, GroupMod { command, kind, id, buckets }: GroupMod) {
+        match command {
+            GroupCommand::Delete => _ = self.groups.remove(&id),
+            GroupCommand::Add | GroupCommand::Modify => _ = self.groups.insert(id, GroupDesc { kind, id, buckets }),
+        }
+    }
+
     fn question(&mut self, xid: u32, request: MultipartRequest) {
         let bodies = match request {
             MultipartRequest::PortDesc => {
@@ -311,6 +327,7 @@ impl Switch {
                 let body = MultipartBody::PortDesc(self.ports.clone());
                 return self.send(xid, &Msg::MultipartReply(MultipartReply { more: false, body }));
             }
+            MultipartRequest::GroupDesc => vec![MultipartBody::GroupDesc(self.groups.values().cloned().collect())],
             MultipartRequest::Flow(request) => {
                 self.counts.reads += 1;
                 let flows = self.tables.stats(&request);
@@ -367,6 +384,9 @@ impl Switch {
         }
         self.counts.commits += 1;
         if !self.manners.lies {
+            for change in bundle.groups {
+                self.group(change);
+            }
             for (_, change) in bundle.changes {
                 self.counts.changes += self.tables.apply(change) as u64;
             }

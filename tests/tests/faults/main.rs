@@ -6,7 +6,7 @@ mod plans;
 mod sessions;
 mod world;
 
-use bulkhead_driver_ovs::{PortMap, lower};
+use bulkhead_driver_ovs::{Groups, PortMap, lower};
 use bulkhead_openflow::{FlowCommand, FlowMod, OxmField};
 use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage};
 use bulkhead_tests::fake::{Answers, Manners, Refuses};
@@ -43,7 +43,7 @@ fn foreign() -> FlowMod {
 }
 
 fn as_flow(entry: &Entry, ports: &PortMap) -> FlowMod {
-    let flow = lower(entry, ports).unwrap();
+    let flow = lower(entry, ports, &mut Groups::default()).unwrap();
     let mut change = FlowMod::new(FlowCommand::Add);
     (change.table, change.priority, change.cookie) = (flow.key.table, flow.key.priority, flow.cookie);
     (change.matching, change.instructions) = (flow.key.matches, flow.instructions);

@@ -1,7 +1,7 @@
 //! Reconciler, driver, session and a simulated switch in one thread: no socket, and time is a number.
 
 use bulkhead_dataplane::{Command, Report};
-use bulkhead_driver_ovs::{EndError, Flow, FlowKey, PortMap, layout::COOKIE_OWNER, lift, switch};
+use bulkhead_driver_ovs::{EndError, Flow, FlowKey, Groups, PortMap, layout::COOKIE_OWNER, lift, switch};
 use bulkhead_openflow::{Config, Session, SessionError};
 use bulkhead_pipeline::{Delta, Entry, Program};
 use bulkhead_reconcile::{Input, Machine, Output, Ports};
@@ -58,7 +58,7 @@ impl World {
         ours.map(|flow| {
             let key = FlowKey { table: flow.table, priority: flow.priority, matches: flow.matching.clone() };
             let flow = Flow { key, cookie: flow.cookie, instructions: flow.instructions.clone() };
-            lift(&flow, &ports).unwrap()
+            lift(&flow, &ports, &Groups::default()).unwrap()
         })
         .collect()
     }

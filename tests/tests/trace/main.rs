@@ -9,7 +9,7 @@ mod told;
 
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_ovs::{PortMap, layout, lower};
+use bulkhead_driver_ovs::{Groups, PortMap, layout, lower};
 use bulkhead_lab::{Control, Hypervisor, Lab, hypervisor::BRIDGE};
 use bulkhead_openflow::wire::packet::reason;
 use bulkhead_pipeline::{
@@ -177,7 +177,7 @@ impl Rig {
             .steps
             .iter()
             .map(|step| {
-                let flow = lower(step.entry.unwrap(), &self.ports).unwrap();
+                let flow = lower(step.entry.unwrap(), &self.ports, &mut Groups::default()).unwrap();
                 (flow.key.table, flow.key.priority, flow.cookie)
             })
             .collect();

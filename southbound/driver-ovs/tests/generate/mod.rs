@@ -126,6 +126,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value))),
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
         some_bits(),
+        proptest::collection::btree_set(port(), 2..4).prop_map(|ports| Action::Output(Output::among(ports).unwrap())),
         port().prop_map(Action::SetOut),
         port().prop_map(|port| Action::Output(Output::Port(port))),
         any::<u16>().prop_map(Action::CheckSize),
@@ -196,17 +197,9 @@ fn ordinary() -> impl Strategy<Value = Entry> {
                 _ => true,
             });
             // The cookie remembers one way of naming out-ports.
-            let first = actions.iter().find_map(|action| match action {
-                Action::SetOut(port) | Action::Output(Output::Port(port)) => Some(port.clone()),
-                _ => None,
-            });
-            for action in &mut actions {
-                if let (Action::SetOut(port) | Action::Output(Output::Port(port)), Some(first)) = (action, &first)
-                    && matches!(port, Port::Number(_)) != matches!(first, Port::Number(_))
-                {
-                    *port = first.clone();
-                }
-            }
+            let by_number = actions.iter().flat_map(Action::ports).map(|port| matches!(port, Port::Number(_))).next();
+            actions
+                .retain(|action| action.ports().iter().all(|port| Some(matches!(port, Port::Number(_))) == by_number));
             Entry::new(stage, priority, matches, actions, next, cause)
         })
     })

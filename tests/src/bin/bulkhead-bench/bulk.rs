@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_ovs::{PortMap, driver, lower};
+use bulkhead_driver_ovs::{Groups, PortMap, driver, lower};
 use bulkhead_lab::{Hypervisor, Lab, hypervisor::BRIDGE};
 use bulkhead_openflow::{
     FlowCommand, FlowMod, text,
@@ -102,7 +102,7 @@ pub(crate) fn entry(number: usize) -> Entry {
 
 /// The entry's flow in ovs-ofctl's syntax.
 fn line(entry: &Entry) -> Result<String> {
-    let flow = lower(entry, &PortMap::default())?;
+    let flow = lower(entry, &PortMap::default(), &mut Groups::default())?;
     Ok(text::flow(&FlowMod {
         command: FlowCommand::Add,
         table: flow.key.table,
