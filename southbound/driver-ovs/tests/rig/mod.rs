@@ -12,7 +12,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 pub const DATAPATH: u64 = 0xb1;
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Rig {
     pub hypervisor: Hypervisor,
@@ -23,7 +23,7 @@ pub struct Rig {
     pub session: u64,
     step: u64,
     /// What was told last of the ports.
-    pub states: Vec<PortState>,
+    states: Vec<PortState>,
     /// Removed last.
     pub lab: Lab,
 }
@@ -96,6 +96,17 @@ impl Rig {
             self.session = *session;
         }
         report
+    }
+
+    /// Waits until what is told of the ports is as it is wanted.
+    pub async fn states(&mut self, wanted: impl Fn(&[PortState]) -> bool) {
+        while !wanted(&self.states) {
+            match timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report {
+                Report::PortStates(states) => self.states = states,
+                Report::Ports(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// Applies a delta; the switch's reason if it refuses.
