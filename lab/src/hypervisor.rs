@@ -135,6 +135,11 @@ impl Hypervisor {
         let control = format!("--unixctl={}", self.path("ovsdb-server.ctl"));
         let managers = "--remote=db:Open_vSwitch,Open_vSwitch,manager_options";
         let mut server = self.daemon("ovsdb-server", &[&database, &remote, managers, &log, &control, "-vconsole:off"]);
+        // As distributions start it: for `ssl:`, it has the certificate that `ovs-vsctl set-ssl` names.
+        server.args(["private-key", "certificate", "ca-cert"].map(|file| {
+            let column = file.replace('-', "_");
+            format!("--{file}=db:Open_vSwitch,SSL,{column}")
+        }));
         // What a daemon that was killed left says nothing about the next one.
         self.forget("db.sock")?;
         let server = record.start(|| Ok(self.namespace.spawn(&mut server)?))?;
@@ -237,6 +242,12 @@ impl Hypervisor {
     #[must_use]
     pub fn controller_address(&self) -> Ipv4Addr {
         self.control.host()
+    }
+
+    /// Its own address on the control link.
+    #[must_use]
+    pub fn control_address(&self) -> Ipv4Addr {
+        self.control.hypervisor()
     }
 
     /// Tells the switch where its controller is. The first call flushes all flows, so it comes before any is added.

@@ -7,7 +7,7 @@ use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, Switch
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization, RuleHits,
-    StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
+    SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -186,6 +186,10 @@ fn status(name: &Name, view: SwitchView, kept: Option<HostView>, tunnels: Vec<Tu
         missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
         drift: progress.drift as u64,
         last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
+        session: view
+            .peer
+            .map(|peer| SessionStatus { address: peer.address.to_string(), certificate: peer.certificate }),
+        impostor: view.impostors.last,
         tunnels: tunnels.into_iter().map(tunnel).collect(),
         host: kept.map(host),
         masks: None,

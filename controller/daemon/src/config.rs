@@ -1,6 +1,7 @@
 //! What the controller is told at its start: flags, then `BULKHEAD_*`, then a TOML file, then defaults.
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use bulkhead_tls::Files;
 use clap::Parser;
 use serde::Deserialize;
 use std::{
@@ -34,6 +35,16 @@ pub struct Args {
     /// that is 0.0.0.0, the one from which it reaches each host]
     #[arg(long, env = "BULKHEAD_OPENFLOW_ADVERTISE", value_name = "ADDR")]
     pub openflow_advertise: Option<SocketAddr>,
+    /// PEM file with the authorities that sign switches' certificates. With it, --southbound-cert and --southbound-key,
+    /// switches and `ssl:` databases are spoken with by TLS, and the OpenFlow port takes nothing else
+    #[arg(long, env = "BULKHEAD_SOUTHBOUND_CA", value_name = "FILE")]
+    pub southbound_ca: Option<PathBuf>,
+    /// PEM file with the certificate that switches and databases are shown
+    #[arg(long, env = "BULKHEAD_SOUTHBOUND_CERT", value_name = "FILE")]
+    pub southbound_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "BULKHEAD_SOUTHBOUND_KEY", value_name = "FILE")]
+    pub southbound_key: Option<PathBuf>,
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
     #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -52,6 +63,9 @@ struct File {
     listen: Option<SocketAddr>,
     openflow_listen: Option<SocketAddr>,
     openflow_advertise: Option<SocketAddr>,
+    southbound_ca: Option<PathBuf>,
+    southbound_cert: Option<PathBuf>,
+    southbound_key: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     record: Option<PathBuf>,
     log: Option<String>,
@@ -66,6 +80,8 @@ pub struct Config {
     pub openflow_listen: SocketAddr,
     /// Address for OpenFlow switches, as hosts are told; none if it is another one from each.
     pub openflow_advertise: Option<SocketAddr>,
+    /// What is needed for TLS with switches and databases; none without.
+    pub southbound_tls: Option<Files>,
     /// Directory of the store.
     pub data_dir: PathBuf,
     /// File of the recording.
@@ -89,10 +105,32 @@ impl Config {
                 .or(file.openflow_listen)
                 .map_or_else(|| default(OPENFLOW_LISTEN), Ok)?,
             openflow_advertise: args.openflow_advertise.or(file.openflow_advertise),
+            southbound_tls: southbound_tls(
+                args.southbound_ca.or(file.southbound_ca),
+                args.southbound_cert.or(file.southbound_cert),
+                args.southbound_key.or(file.southbound_key),
+            )?,
             data_dir: args.data_dir.or(file.data_dir).map_or_else(data_dir, Ok)?,
             record: args.record.or(file.record),
             log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
+    }
+}
+
+/// All three files, or none.
+fn southbound_tls(
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> anyhow::Result<Option<Files>> {
+    match (ca, certificate, key) {
+        (None, None, None) => Ok(None),
+        (Some(ca), Some(certificate), Some(key)) => Ok(Some(Files { ca, certificate, key })),
+        (ca, certificate, key) => {
+            let flags = [("--southbound-ca", ca), ("--southbound-cert", certificate), ("--southbound-key", key)];
+            let missing: Vec<_> = flags.iter().filter(|(_, file)| file.is_none()).map(|(flag, _)| *flag).collect();
+            bail!("TLS with switches needs three files; {} is missing", missing.join(" and "))
+        }
     }
 }
 
@@ -142,6 +180,18 @@ mod tests {
         let config = with_file(text, args).unwrap();
         assert_eq!((config.listen.port(), config.openflow_listen.port()), (9, 2));
         assert_eq!((config.data_dir.to_str(), config.log.as_str()), (Some("/file"), "warn"));
+    }
+
+    #[test]
+    fn tls_needs_all_its_files_wherever_they_are_named() {
+        let args = || Args { southbound_key: Some("/flag/key".into()), ..Args::default() };
+        let text = "southbound-ca = \"/file/ca\"\nsouthbound-cert = \"/file/cert\"\nsouthbound-key = \"/file/key\"\n";
+        let files = with_file(text, args()).unwrap().southbound_tls.unwrap();
+        assert_eq!((files.ca.to_str(), files.key.to_str()), (Some("/file/ca"), Some("/flag/key")));
+        let error = with_file("southbound-ca = \"/file/ca\"\n", args()).unwrap_err().to_string();
+        assert!(error.contains("--southbound-cert is missing"), "{error}");
+        let error = Config::from(args()).unwrap_err().to_string();
+        assert!(error.contains("--southbound-ca and --southbound-cert"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
 use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Recorder, channel, spawn};
 use bulkhead_store::RedbStore;
+use bulkhead_tls::Tls;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek},
@@ -50,17 +51,19 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let http = bind(config.listen, "--listen").await?;
     let openflow = bind(config.openflow_listen, "--openflow-listen").await?;
     let (listen, openflow_address) = (http.local_addr()?, openflow.local_addr()?);
+    let tls = config.southbound_tls.clone().map(Tls::load).transpose().context("TLS with switches cannot begin")?;
     let recorder = config.record.as_deref().map_or_else(|| Ok(Recorder::off()), recorder)?;
     let began = Instant::now();
     let store = RedbStore::open(&config.data_dir)?;
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
     let (to_hosts, host_commands) = channel();
+    let kind = if tls.is_some() { "ssl" } else { "tcp" };
     let controller = match config.openflow_advertise {
-        Some(address) => format!("tcp:{address}"),
+        Some(address) => format!("{kind}:{address}"),
         // Who listens at one address is found at that one only.
-        None if !openflow_address.ip().is_unspecified() => format!("tcp:{openflow_address}"),
-        None => format!("tcp:*:{}", openflow_address.port()),
+        None if !openflow_address.ip().is_unspecified() => format!("{kind}:{openflow_address}"),
+        None => format!("{kind}:*:{}", openflow_address.port()),
     };
     let keeper = Keeper { commands: to_hosts, controller, encode: bulkhead_types::canonical };
     let core = Core::load(
@@ -79,15 +82,16 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let (the_loop, handle) = Loop::new(core, from_switches, from_hosts, recorder);
     let the_loop = spawn(the_loop).context("cannot start the loop's thread")?;
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
-    tokio::spawn(bulkhead_driver_host::run(host_commands, host_reports));
-    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, openflow_commands, reports));
+    tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
+    tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
+    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
     let http = tokio::spawn(bulkhead_api::serve(http, Controller::new(handle.clone()), shutdown));
-    info!(api = %format_args!("http://{listen}"), openflow = %openflow_address, "bulkheadd is ready");
+    info!(api = %format_args!("http://{listen}"), openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
     Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
 }
 

@@ -38,6 +38,18 @@ fn it_starts_without_configuration_and_ends_on_a_signal() {
 }
 
 #[test]
+fn certificates_that_cannot_be_used_are_named_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkheadd"));
+    command.args(["--listen", "127.0.0.1:0", "--openflow-listen", "127.0.0.1:0", "--data-dir"]).arg(data.path());
+    command.args(["--southbound-ca", "/nowhere/ca.pem", "--southbound-cert", "/nowhere/cert.pem"]);
+    command.args(["--southbound-key", "/nowhere/key.pem"]);
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && log.contains("TLS with switches") && log.contains("/nowhere/ca.pem"), "{log}");
+}
+
+#[test]
 fn a_taken_port_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

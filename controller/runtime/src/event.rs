@@ -86,6 +86,20 @@ pub enum ReportNote {
         /// Its ports.
         ports: BTreeSet<Port>,
     },
+    /// Who the session is with.
+    Peer {
+        /// The other end's address.
+        address: std::net::SocketAddr,
+        /// Whose certificate it has shown; none without TLS.
+        certificate: Option<String>,
+    },
+    /// Somebody else said to be it, and was refused.
+    Impostor {
+        /// His address.
+        address: std::net::SocketAddr,
+        /// Why.
+        reason: String,
+    },
     /// It is gone.
     Disconnected {
         /// Why.
@@ -201,6 +215,8 @@ impl From<&Report> for ReportNote {
             Report::Connected { capabilities, ports, .. } => {
                 Self::Connected { max_entries: capabilities.max_entries, ports: ports.clone() }
             }
+            Report::Peer(peer) => Self::Peer { address: peer.address, certificate: peer.certificate.clone() },
+            Report::Impostor { address, why } => Self::Impostor { address: *address, reason: why.clone() },
             Report::Disconnected(reason) => Self::Disconnected { reason: reason.clone() },
             Report::Ports(ports) => Self::Ports { ports: ports.clone() },
             Report::Actual { program, alien } => Self::Actual { entries: program.len(), alien: *alien },

@@ -2,7 +2,7 @@
 
 use crate::drivers::Drivers;
 use bulkhead_compile::Compiler;
-use bulkhead_dataplane::{Command, Counter, FromSwitch, Probe, Report, ToDrivers};
+use bulkhead_dataplane::{Command, Counter, FromSwitch, Peer, Probe, Report, ToDrivers};
 use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::model::Driver;
 use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
@@ -27,6 +27,19 @@ pub struct SwitchView {
     pub progress: Progress,
     /// Different masks among the entries of the stage that has most of them.
     pub masks: usize,
+    /// Who its session is with, if its driver has connections.
+    pub peer: Option<Peer>,
+    /// Who said to be it and was refused.
+    pub impostors: Impostors,
+}
+
+/// Those who said to be a switch and were refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Impostors {
+    /// How often that happened.
+    pub refused: u64,
+    /// The last one and why, for people; empty if there was none since the switch connected.
+    pub last: String,
 }
 
 /// Every switch's view, shared with readers.
@@ -43,6 +56,8 @@ struct Slot {
     machine: Machine,
     driver: Driver,
     masks: usize,
+    peer: Option<Peer>,
+    impostors: Impostors,
     /// The driver's channel; none if this program has no driver for the switch.
     channel: Option<usize>,
     attachment: u64,
@@ -89,6 +104,8 @@ impl Fabric {
             machine: Machine::new(revision),
             driver: driver.clone(),
             masks: 0,
+            peer: None,
+            impostors: Impostors::default(),
             channel: route.as_ref().map(|(channel, _)| *channel),
             attachment: self.attachments,
             session: 0,
@@ -147,6 +164,8 @@ impl Fabric {
         let output = match &report {
             Report::Connected { session, capabilities, ports } => {
                 slot.session = *session;
+                // Anything older may have been this switch, before it was put right.
+                slot.impostors.last.clear();
                 slot.expected = None;
                 slot.counting = false;
                 info!(switch = %name, ports = ports.len(), "connected");
@@ -154,7 +173,18 @@ impl Fabric {
                 let max_entries = capabilities.max_entries as usize;
                 machine.handle(Input::Connected { ports: &ports, max_entries }, program, now)
             }
+            Report::Peer(peer) => {
+                slot.peer = Some(peer.clone());
+                None
+            }
+            Report::Impostor { address, why } => {
+                warn!(switch = %name, %address, %why, "somebody who said to be this switch was refused");
+                slot.impostors.refused += 1;
+                slot.impostors.last = format!("{address}: {why}");
+                None
+            }
             Report::Disconnected(reason) => {
+                slot.peer = None;
                 info!(switch = %name, %reason, "disconnected");
                 machine.handle(Input::Disconnected(reason), program, now)
             }
@@ -293,12 +323,16 @@ fn publish(views: &Views, name: &Name, slot: &Slot) {
         Some(view) if view.driver == slot.driver => {
             view.progress.clone_from(slot.machine.progress());
             view.masks = slot.masks;
+            view.peer.clone_from(&slot.peer);
+            view.impostors.clone_from(&slot.impostors);
         }
         _ => {
             let view = SwitchView {
                 driver: slot.driver.clone(),
                 progress: slot.machine.progress().clone(),
                 masks: slot.masks,
+                peer: slot.peer.clone(),
+                impostors: slot.impostors.clone(),
             };
             views.insert(name.clone(), view);
         }

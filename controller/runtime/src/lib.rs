@@ -35,7 +35,7 @@ pub use crate::{
     core::{Accepted, Core, Decode, LoadError},
     drivers::{Drivers, channel},
     event::{EditNote, Event, ReportNote},
-    fabric::SwitchView,
+    fabric::{Impostors, SwitchView},
     handle::{Gone, Handle},
     hosts::{HostView, Keeper, Quarantined},
     metrics::Totals,

@@ -126,7 +126,7 @@ pub(crate) fn render(
     let flows = [(Some(("written", "yes")), totals.logged), (Some(("written", "no")), totals.not_logged)];
     let about = "New connections that rules asked to log; those that a switch left out are not known.";
     metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);
-    let per_switch: [(&str, &str, &str, PerSwitch); 10] = [
+    let per_switch: [(&str, &str, &str, PerSwitch); 11] = [
         ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
         ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.is_some().into()),
         ("desired_revision", "gauge", "The revision it should have.", |v| v.progress.desired),
@@ -140,6 +140,9 @@ pub(crate) fn render(
             v.progress.drift as u64
         }),
         ("masks", "gauge", "Different masks in the table that has most of them.", |v| v.masks as u64),
+        ("impostors_total", "counter", "Connections that said to be the switch and were refused.", |v| {
+            v.impostors.refused
+        }),
         ("changed_entries_total", "counter", "Entries changed by confirmed steps.", |v| v.progress.changes),
     ];
     for (name, kind, help, value) in per_switch {

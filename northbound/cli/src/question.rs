@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{anyhow, bail};
 use bulkhead_client::Client;
 use bulkhead_types::{
-    FlowQuestion, MatrixRow, PendingSwitch, SideAnswer, SwitchStatus, Verdict, nearest, parse_service,
+    FlowQuestion, MatrixRow, PendingSwitch, SessionStatus, SideAnswer, SwitchStatus, Verdict, nearest, parse_service,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -229,6 +229,7 @@ pub fn status_table(out: &mut Out, switches: &[SwitchStatus], wide: bool) {
     if wide {
         head.splice(4..4, ["SENT"]);
         head.splice(9..9, ["MASKS"]);
+        head.splice(3..3, ["SESSION"]);
     }
     let row = |s: &SwitchStatus| {
         let drift = if s.drift == 0 { "0".into() } else { out.tint(Tone::Bad, &s.drift.to_string()) };
@@ -251,9 +252,23 @@ pub fn status_table(out: &mut Out, switches: &[SwitchStatus], wide: bool) {
         if wide {
             row.splice(4..4, [s.sent.to_string()]);
             row.splice(9..9, [s.masks.map_or_else(|| "-".into(), |m| m.to_string())]);
+            row.splice(3..3, [session(s)]);
         }
         row
     };
     let rows: Vec<_> = switches.iter().map(row).collect();
     out.table(&head, &rows);
+    for switch in switches.iter().filter(|switch| !switch.impostor.is_empty()) {
+        let refused = out.tint(Tone::Bad, "refused");
+        out.line(format!("{}: {refused} {}", clean(&switch.name), clean(&switch.impostor)));
+    }
+}
+
+/// Who a switch's session is with.
+fn session(switch: &SwitchStatus) -> String {
+    match &switch.session {
+        None => "-".into(),
+        Some(SessionStatus { address, certificate: None }) => clean(&format!("{address}, unprotected")),
+        Some(SessionStatus { address, certificate: Some(name) }) => clean(&format!("{address}, TLS of {name}")),
+    }
 }

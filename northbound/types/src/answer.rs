@@ -337,6 +337,12 @@ pub struct SwitchStatus {
     /// The last error; empty if the last thing that happened was good.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_error: String,
+    /// Who its session is with; absent while it is not connected, and of simulated switches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionStatus>,
+    /// The last one since it connected who said to be it and was refused, and why; empty if there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub impostor: String,
     /// Its tunnels to other switches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tunnels: Vec<TunnelStatus>,
@@ -346,6 +352,17 @@ pub struct SwitchStatus {
     /// Distinct mask shapes in use, where the driver counts them (lookup cost on Open vSwitch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masks: Option<u64>,
+}
+
+/// The other end of a switch's connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStatus {
+    /// Its address and port.
+    pub address: String,
+    /// Whose certificate it has shown; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// A tunnel, from the switch that tells of it.

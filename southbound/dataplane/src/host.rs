@@ -15,7 +15,7 @@ pub struct HostConfig {
     pub bridge: String,
     /// What it tells the controller that it is.
     pub datapath: DatapathId,
-    /// Where it finds the controller, as `tcp:192.0.2.10:6653`. No other controller is left there. For `*` in place of the
+    /// Where it finds the controller, as `tcp:192.0.2.10:6653` or `ssl:192.0.2.10:6653`. No other controller is left there. For `*` in place of the
     /// address, it is told the address from which its database is spoken with: there the controller is seen from it.
     pub controller: String,
     /// `netdev` for the userspace datapath, `system` for the kernel's. `None` leaves it as it is, and takes Open
@@ -80,7 +80,7 @@ pub enum ToHosts {
     Keep {
         /// The switch's name: the host is marked as its.
         switch: Name,
-        /// Where the database is, as `unix:/run/openvswitch/db.sock` or `tcp:192.0.2.1:6640`.
+        /// Where the database is, as `unix:/run/openvswitch/db.sock`, `ssl:192.0.2.1:6640` or `tcp:192.0.2.1:6640`.
         endpoint: String,
         /// How it is to be.
         config: HostConfig,

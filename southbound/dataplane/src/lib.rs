@@ -10,7 +10,7 @@ use bulkhead_pipeline::{Cause, Delta, Packet, Program};
 use bulkhead_topology::{DatapathId, Name, Port};
 use std::{
     collections::{BTreeSet, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -65,6 +65,15 @@ pub enum Report {
         capabilities: Capabilities,
         /// Its ports: names and numbers.
         ports: BTreeSet<Port>,
+    },
+    /// Who the session is with; follows the first [`Self::Connected`] of a connection.
+    Peer(Peer),
+    /// Somebody else said to be this switch and was refused, and the switch's own session was left alone.
+    Impostor {
+        /// Where he is.
+        address: SocketAddr,
+        /// Why he was refused, for people.
+        why: String,
     },
     /// The session ended; why, for people.
     Disconnected(String),
@@ -153,6 +162,15 @@ pub struct Outgoing {
     pub port: Port,
     /// The whole Ethernet frame.
     pub frame: Vec<u8>,
+}
+
+/// The other end of a switch's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whose certificate it has shown, for people; `None` without TLS.
+    pub certificate: Option<String>,
 }
 
 /// A small frame that is sent through a tunnel to see whether it arrives; it also makes the switch find its neighbour

@@ -7,6 +7,7 @@ use crate::{
 };
 use bulkhead_dataplane::host::{FromHost, HostConfig, HostReport, ToHosts};
 use bulkhead_ovsdb::{Backoff, Config, Connection, Endpoint, Event, SessionError};
+use bulkhead_tls::Tls;
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
@@ -29,8 +30,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How the task of a host is told that it is over: by a word, to take our marks off; or by nothing, to leave all as it is.
 struct Released;
 
-/// Keeps hosts until the controller's end of `commands` is gone; they stay as they are then.
-pub async fn run(mut commands: mpsc::Receiver<ToHosts>, reports: mpsc::Sender<FromHost>) {
+/// What an `ssl:` endpoint needs.
+const NO_TLS: &str = "ssl: needs certificates here: start bulkheadd with --southbound-ca, --southbound-cert and \
+                      --southbound-key";
+
+/// Keeps hosts until the controller's end of `commands` is gone; they stay as they are then. `tls` is for those
+/// whose endpoint is `ssl:`.
+pub async fn run(tls: Option<Tls>, mut commands: mpsc::Receiver<ToHosts>, reports: mpsc::Sender<FromHost>) {
     let mut kept: BTreeMap<Name, oneshot::Sender<Released>> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         match command {
@@ -38,7 +44,7 @@ pub async fn run(mut commands: mpsc::Receiver<ToHosts>, reports: mpsc::Sender<Fr
                 let (end, ended) = oneshot::channel();
                 // The sender of one that was kept before is dropped, which ends it.
                 kept.insert(switch.clone(), end);
-                let host = Host { switch, config, attachment, reports: reports.clone() };
+                let host = Host { switch, config, attachment, tls: tls.clone(), reports: reports.clone() };
                 tokio::spawn(host.keep(endpoint, ended));
             }
             ToHosts::Release { switch } => {
@@ -65,6 +71,7 @@ struct Host {
     switch: Name,
     config: HostConfig,
     attachment: u64,
+    tls: Option<Tls>,
     reports: mpsc::Sender<FromHost>,
 }
 
@@ -80,25 +87,32 @@ impl Host {
                 return;
             }
         };
+        if matches!(endpoint, Endpoint::Ssl { .. }) && self.tls.is_none() {
+            let _ = self.report(HostReport::Unable(format!("{endpoint}: {NO_TLS}"))).await;
+            return;
+        }
         let (mut backoff, mut told) = (Backoff::default(), None);
         loop {
             let opened = tokio::select! {
                 _ = &mut ended => return,
-                opened = Connection::open(&endpoint, Config::new(DATABASE, TABLES)) => opened,
+                opened = Connection::open(&endpoint, Config::new(DATABASE, TABLES), self.tls.as_ref()) => opened,
             };
             let reason = match opened {
                 Err(error) => error.to_string(),
-                Ok(mut connection) => {
-                    let Ok((error, was_up)) = self.session(&mut connection, &mut ended).await else { return };
-                    if was_up {
-                        // Whatever was told before the session is no news about its end.
-                        told = None;
+                Ok(mut connection) => match self.objection(&connection) {
+                    Some(why) => format!("{endpoint}: {why}"),
+                    None => {
+                        let Ok((error, was_up)) = self.session(&mut connection, &mut ended).await else { return };
+                        if was_up {
+                            // Whatever was told before the session is no news about its end.
+                            told = None;
+                        }
+                        if connection.now() >= STABLE {
+                            backoff = Backoff::default();
+                        }
+                        format!("{endpoint}: {error}")
                     }
-                    if connection.now() >= STABLE {
-                        backoff = Backoff::default();
-                    }
-                    format!("{endpoint}: {error}")
-                }
+                },
             };
             if told.as_ref() != Some(&reason) {
                 warn!(switch = %self.switch, reason, "host's database is not there");
@@ -112,6 +126,18 @@ impl Host {
                 () = sleep(backoff.pause()) => {}
             }
         }
+    }
+
+    /// Why this is not the host, for people, if its certificate says so.
+    fn objection(&self, connection: &Connection) -> Option<String> {
+        let (certificate, datapath) = (connection.certificate()?, self.config.datapath.0);
+        let switch = &self.switch;
+        if certificate.is_for(switch.as_str(), datapath) {
+            return None;
+        }
+        Some(format!(
+            "the certificate of {certificate} is not one of {switch}; it has to name `{switch}` or `dpid-{datapath:016x}`"
+        ))
     }
 
     /// One connection's time; why it ended, and whether it was ever of use.

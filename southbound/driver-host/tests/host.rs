@@ -2,10 +2,14 @@
 //! mended; and what is plugged in and out.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+#[path = "../../tls/tests/pki/mod.rs"]
+mod pki;
+
 use bulkhead_dataplane::host::{FromHost, HostConfig, HostReport, Plugged, ToHosts, TunnelKind};
 use bulkhead_driver_host::run;
 use bulkhead_lab::{Hypervisor, Lab};
 use bulkhead_topology::{DatapathId, Name};
+use pki::Pki;
 use std::{process::Command, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -22,6 +26,7 @@ struct Rig {
     commands: mpsc::Sender<ToHosts>,
     reports: mpsc::Receiver<FromHost>,
     attachment: u64,
+    pki: Pki,
     /// Removed last.
     lab: Lab,
 }
@@ -42,8 +47,9 @@ impl Rig {
         hypervisor.vsctl(&["del-br", "br-int"]).unwrap();
         let (commands, to_hosts) = mpsc::channel(16);
         let (from_hosts, reports) = mpsc::channel(64);
-        tokio::spawn(run(to_hosts, from_hosts));
-        Some(Self { hypervisor, commands, reports, attachment: 0, lab })
+        let pki = Pki::new();
+        tokio::spawn(run(Some(pki.tls("controller")), to_hosts, from_hosts));
+        Some(Self { hypervisor, commands, reports, attachment: 0, pki, lab })
     }
 
     fn config(&self) -> HostConfig {
@@ -313,11 +319,37 @@ async fn what_is_plugged_in_and_out_is_told() {
     assert_eq!(found[0].ofport, None);
 }
 
+#[tokio::test]
+async fn a_host_is_kept_by_tls_if_its_certificate_is_its_own() {
+    let Some(mut rig) = Rig::start("htls") else { return };
+    let show = |rig: &Rig, name: &str| {
+        let files = rig.pki.files(name);
+        let files = [files.key, files.certificate, files.ca].map(|file| file.to_str().unwrap().to_owned());
+        rig.vsctl(&["set-ssl", &files[0], &files[1], &files[2]]);
+    };
+    show(&rig, "hv2");
+    let address = rig.hypervisor.controller_address();
+    rig.vsctl(&["set-manager", "pssl:6640"]);
+    let there = rig.hypervisor.control_address();
+    let mut config = rig.config();
+    config.controller = format!("ssl:{address}:6653");
+    rig.keep(format!("ssl:{there}:6640"), config).await;
+    let HostReport::Disconnected(why) = rig.report().await else { panic!("another's certificate is taken") };
+    assert!(why.contains("hv2") && why.contains("hv1"), "{why}");
+    show(&rig, "hv1");
+    let connected = |report: &HostReport| matches!(report, HostReport::Connected).then_some(());
+    rig.until(connected).await;
+    assert_eq!(rig.mended().await, ["bridge br-int was missing"]);
+    assert_eq!(rig.vsctl(&["get-controller", "br-int"]), format!("ssl:{address}:6653"));
+    rig.vsctl(&["set", "bridge", "br-int", "fail_mode=standalone"]);
+    assert_eq!(rig.mended().await, ["fail_mode of br-int was standalone"]);
+}
+
 /// A keeper of hosts without any host.
 fn bare() -> (mpsc::Sender<ToHosts>, mpsc::Receiver<FromHost>, HostConfig) {
     let (commands, to_hosts) = mpsc::channel(16);
     let (from_hosts, reports) = mpsc::channel(64);
-    tokio::spawn(run(to_hosts, from_hosts));
+    tokio::spawn(run(None, to_hosts, from_hosts));
     let config = HostConfig {
         bridge: "br-int".into(),
         datapath: DatapathId(1),
@@ -333,7 +365,7 @@ fn bare() -> (mpsc::Sender<ToHosts>, mpsc::Receiver<FromHost>, HostConfig) {
 async fn an_endpoint_that_is_none_and_one_where_nobody_is() {
     let (commands, mut reports, config) = bare();
     for (attachment, endpoint, why) in
-        [(1, "ssl:192.0.2.1:6640", "ssl: is not supported"), (2, "unix:/nonexistent/db.sock", "cannot connect to")]
+        [(1, "ssl:192.0.2.1:6640", "--southbound-ca"), (2, "unix:/nonexistent/db.sock", "cannot connect to")]
     {
         let keep = ToHosts::Keep { switch: hv1(), endpoint: endpoint.into(), config: config.clone(), attachment };
         commands.send(keep).await.unwrap();

@@ -1,15 +1,16 @@
 //! The task of one connection: bytes between the socket and the session, reports to the controller.
 
 use crate::{
-    driver::{Admission, Question},
+    driver::{Admission, Applicant, Question},
     error::EndError,
     switch::Switch,
 };
-use bulkhead_dataplane::{Command, FromSwitch, Report};
+use bulkhead_dataplane::{Command, FromSwitch, Peer, Report};
 use bulkhead_openflow::{Config, Event, Session};
-use std::{net::SocketAddr, time::Duration};
+use bulkhead_tls::{Certificate, Tls};
+use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     pub number: u64,
     pub peer: SocketAddr,
     pub stream: TcpStream,
+    /// None where sessions are unprotected.
+    pub tls: Option<Tls>,
     pub questions: mpsc::Sender<Question>,
     pub reports: mpsc::Sender<FromSwitch>,
     pub permit: OwnedSemaphorePermit,
@@ -67,10 +70,16 @@ struct Driven {
 impl Connection {
     /// Until the connection is over.
     pub(crate) async fn serve(self) {
-        let Self { number, peer, mut stream, questions, reports, permit } = self;
+        let Self { number, peer, stream, tls, questions, reports, permit } = self;
+        // Small messages that answer each other; waiting to fill segments would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "no TCP_NODELAY");
+        }
         let config = Config { max_output: MAX_OUTPUT, ..Config::default() };
-        let task = Task {
+        let task = |certificate| Task {
             number,
+            peer,
+            certificate,
             questions: questions.clone(),
             reports: reports.clone(),
             session: Session::new(config),
@@ -80,7 +89,17 @@ impl Connection {
             received: 0,
             doubted: false,
         };
-        if let Err(end) = task.run(&mut stream, peer).await {
+        let end = match tls {
+            None => task(None).run(stream).await,
+            Some(tls) => match tls.accept(stream).await {
+                Ok((stream, certificate)) => task(Some(certificate)).run(stream).await,
+                Err(error) => {
+                    info!(%peer, reason = %error, "connection refused");
+                    return;
+                }
+            },
+        };
+        if let Err(end) = end {
             debug!(%peer, reason = end, "connection over");
         }
         let _ = questions.send(Question::Gone { number }).await;
@@ -89,6 +108,9 @@ impl Connection {
 
 struct Task {
     number: u64,
+    peer: SocketAddr,
+    /// What it has shown; none where sessions are unprotected.
+    certificate: Option<Certificate>,
     questions: mpsc::Sender<Question>,
     reports: mpsc::Sender<FromSwitch>,
     session: Session,
@@ -102,19 +124,20 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, stream: &mut TcpStream, peer: SocketAddr) -> Result<(), String> {
-        // Small messages that answer each other; waiting to fill segments would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "no TCP_NODELAY");
-        }
-        let end = self.exchange(stream).await;
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, mut stream: S) -> Result<(), String> {
+        let peer = self.peer;
+        let end = self.exchange(&mut stream).await;
         let reason = match end {
             Ok(()) => "let go by the driver: detached, or too far behind".to_owned(),
             Err(reason) => reason,
         };
         let last = self.session.take_output();
         // What the peer does not take now is lost.
-        let _ = timeout(FAREWELL, stream.write_all(&last)).await;
+        let _ = timeout(FAREWELL, async {
+            stream.write_all(&last).await?;
+            stream.shutdown().await
+        })
+        .await;
         match &self.stage {
             Stage::Driven(driven) => {
                 info!(%peer, switch = %driven.admission.switch, %reason, "switch gone");
@@ -129,20 +152,22 @@ impl Task {
     }
 
     /// Moves bytes, commands and time until the end; `Ok` if the driver ended it.
-    async fn exchange(&mut self, stream: &mut TcpStream) -> Result<(), String> {
-        let (mut reader, mut writer) = stream.split();
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), String> {
+        let (mut reader, mut writer) = split(stream);
         let mut buffer = vec![0; READ];
         let mut output: Vec<u8> = Vec::new();
         let mut written = 0;
+        // What TLS was given, it may hold back until it is flushed.
+        let mut held = false;
         let mut progress = Instant::now();
         loop {
-            if written == output.len() {
+            if written == output.len() && !held {
                 output = self.session.take_output();
                 written = 0;
                 progress = Instant::now();
             }
             let mut deadline = self.deadline();
-            if written < output.len() {
+            if written < output.len() || held {
                 deadline = deadline.min(progress + MAX_STALL);
             }
             let rest = output.get(written..).unwrap_or_default();
@@ -155,7 +180,8 @@ impl Task {
                     }
                     self.received(buffer.get(..length).unwrap_or_default()).await?;
                 }
-                taken = writer.write(rest), if !rest.is_empty() => {
+                taken = push(&mut writer, rest), if held || !rest.is_empty() => {
+                    held = !rest.is_empty();
                     written += taken.map_err(|error| error.to_string())?;
                     progress = Instant::now();
                     let now = self.now();
@@ -174,7 +200,7 @@ impl Task {
                     None => return Err("refused".into()),
                 },
                 () = sleep_until(deadline) => {
-                    if written < output.len() && progress.elapsed() >= MAX_STALL {
+                    if (written < output.len() || held) && progress.elapsed() >= MAX_STALL {
                         return Err(format!("took nothing for {} s", MAX_STALL.as_secs()));
                     }
                     self.tick().await?;
@@ -239,7 +265,9 @@ impl Task {
                         return Err("an auxiliary connection, which we never ask for".into());
                     }
                     let (reply, answer) = oneshot::channel();
-                    let question = Question::Admit { number: self.number, datapath: features.datapath_id, reply };
+                    let (peer, certificate) = (self.peer, self.certificate.clone());
+                    let applicant = Applicant { number: self.number, peer, certificate, reply };
+                    let question = Question::Admit { datapath: features.datapath_id, applicant };
                     let gone = "the driver has ended";
                     self.questions.send(question).await.map_err(|_| gone.to_owned())?;
                     self.stage = Stage::Asked { since: Instant::now(), answer, ports };
@@ -275,11 +303,15 @@ impl Task {
         let mut switch = Switch::new(ports, self.number);
         let connected = switch.begin(&mut self.session).map_err(|error| error.to_string())?;
         let driven = Box::new(Driven { switch, admission, since: Instant::now() });
-        info!(switch = %driven.admission.switch, "switch connected");
+        let certificate = self.certificate.as_ref().map(Certificate::to_string);
+        let peer = Peer { address: self.peer, certificate };
+        let shown = peer.certificate.as_deref().unwrap_or("none: unprotected");
+        info!(switch = %driven.admission.switch, peer = %self.peer, certificate = shown, "switch connected");
         self.permit = None;
         for report in connected {
             send(&self.reports, &driven, report).await?;
         }
+        send(&self.reports, &driven, Report::Peer(peer)).await?;
         self.stage = Stage::Driven(driven);
         Ok(())
     }
@@ -297,6 +329,14 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Writes some of `rest`; when nothing is left, what was written before leaves.
+async fn push<W: AsyncWrite + Unpin>(writer: &mut W, rest: &[u8]) -> io::Result<usize> {
+    if rest.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    writer.write(rest).await
 }
 
 /// Why a session is over. What ended it may still wait behind the event that could not be dealt with for that.

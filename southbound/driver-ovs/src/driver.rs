@@ -11,10 +11,12 @@
 //! Each connection has a task and a queue of its own, so that a slow switch makes no other one wait.
 
 use crate::connection::Connection;
-use bulkhead_dataplane::{Address, Command, FromSwitch, ToDrivers};
+use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_tls::{Certificate, Tls};
 use bulkhead_topology::{DatapathId, Name};
 use std::{
     collections::{BTreeMap, btree_map},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -51,10 +53,35 @@ pub(crate) struct Admission {
     pub doubts: mpsc::Receiver<()>,
 }
 
+/// A connection that wants to speak for a datapath.
+pub(crate) struct Applicant {
+    /// Its number.
+    pub number: u64,
+    /// Where its peer is.
+    pub peer: SocketAddr,
+    /// What its peer has shown; none where sessions are unprotected.
+    pub certificate: Option<Certificate>,
+    /// The answer. None but a dropped sender: refused.
+    pub reply: oneshot::Sender<Admission>,
+}
+
+impl Applicant {
+    /// Why it may not speak for this switch, for people, if it may not (A10).
+    fn objection(&self, switch: &Name, datapath: u64) -> Option<String> {
+        let certificate = self.certificate.as_ref()?;
+        if certificate.is_for(switch.as_str(), datapath) {
+            return None;
+        }
+        Some(format!(
+            "the certificate of {certificate} is not one of {switch}; it has to name `{switch}` or `dpid-{datapath:016x}`"
+        ))
+    }
+}
+
 /// What a connection asks and tells the driver.
 pub(crate) enum Question {
-    /// Its peer says that it is this datapath. No answer but a dropped sender: refused.
-    Admit { number: u64, datapath: u64, reply: oneshot::Sender<Admission> },
+    /// Its peer says that it is this datapath.
+    Admit { datapath: u64, applicant: Applicant },
     /// Its switch was heard after the driver doubted that it is there.
     Alive { number: u64 },
     /// It is over.
@@ -70,7 +97,7 @@ struct Attached {
 /// A connection that drives, or waits to.
 enum Live {
     /// Waits for its datapath to be attached.
-    Waiting(oneshot::Sender<Admission>),
+    Waiting(Applicant),
     /// Drives a switch; ends when `end` is dropped.
     Driving { commands: mpsc::Sender<(u64, Command)>, end: oneshot::Sender<()>, doubt: mpsc::Sender<()> },
     /// Was told to end, and has not done so yet.
@@ -91,28 +118,35 @@ impl Live {
     /// Whether its task is gone, even if it could not say so.
     fn is_over(&self) -> bool {
         match self {
-            Self::Waiting(reply) => reply.is_closed(),
+            Self::Waiting(applicant) => applicant.reply.is_closed(),
             Self::Driving { end, .. } => end.is_closed(),
             Self::Ending => false,
         }
     }
 }
 
-#[derive(Default)]
 struct Driver {
+    reports: mpsc::Sender<FromSwitch>,
     attached: BTreeMap<Name, Attached>,
-    /// By datapath id: the connection that speaks for it.
+    /// By datapath id: the number of the connection that speaks for it.
     live: BTreeMap<u64, (u64, Live)>,
     /// By datapath id: a newer connection that says to be the same switch, until the older one has been heard or is
     /// over. One at a time: the others are refused.
-    heirs: BTreeMap<u64, (u64, oneshot::Sender<Admission>)>,
+    heirs: BTreeMap<u64, Applicant>,
 }
 
-/// Drives the switches that connect to `listener`, until the controller's end of `commands` is gone.
-pub async fn run(listener: TcpListener, mut commands: mpsc::Receiver<ToDrivers>, reports: mpsc::Sender<FromSwitch>) {
+/// Drives the switches that connect to `listener`, until the controller's end of `commands` is gone. With `tls`, each has
+/// to show a certificate that is its own, and nothing unprotected is taken.
+pub async fn run(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    mut commands: mpsc::Receiver<ToDrivers>,
+    reports: mpsc::Sender<FromSwitch>,
+) {
     let (ask, mut questions) = mpsc::channel(QUESTIONS);
     let unknown = Arc::new(Semaphore::new(MAX_UNKNOWN));
-    let mut driver = Driver::default();
+    let (attached, live, heirs) = Default::default();
+    let mut driver = Driver { reports: reports.clone(), attached, live, heirs };
     let mut number = 0;
     loop {
         tokio::select! {
@@ -129,8 +163,8 @@ pub async fn run(listener: TcpListener, mut commands: mpsc::Receiver<ToDrivers>,
                         continue;
                     };
                     number += 1;
-                    let (questions, reports) = (ask.clone(), reports.clone());
-                    tokio::spawn(Connection { number, peer, stream, questions, reports, permit }.serve());
+                    let (tls, questions, reports) = (tls.clone(), ask.clone(), reports.clone());
+                    tokio::spawn(Connection { number, peer, stream, tls, questions, reports, permit }.serve());
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
@@ -151,11 +185,10 @@ impl Driver {
                     return;
                 }
                 self.attached.insert(switch, Attached { datapath, attachment });
-                if let Some((number, Live::Waiting(_))) = self.live.get(&datapath)
-                    && let number = *number
-                    && let Some((_, Live::Waiting(reply))) = self.live.remove(&datapath)
+                if let Some((_, Live::Waiting(_))) = self.live.get(&datapath)
+                    && let Some((_, Live::Waiting(applicant))) = self.live.remove(&datapath)
                 {
-                    self.admit(number, datapath, reply);
+                    self.admit(datapath, applicant);
                 }
             }
             ToDrivers::Attach { switch, address: Address::Sim, .. } => {
@@ -193,7 +226,14 @@ impl Driver {
 
     fn answer(&mut self, question: Question) {
         match question {
-            Question::Admit { number, datapath, reply } => {
+            Question::Admit { datapath, applicant } => {
+                // Before anything: whoever shows the wrong certificate is nobody's rival.
+                if let Some(switch) = self.name(datapath)
+                    && let Some(why) = applicant.objection(switch, datapath)
+                {
+                    self.refuse(datapath, applicant.peer, why);
+                    return;
+                }
                 self.sweep(|live| live.1.is_over());
                 let waiting = self.live.values().filter(|live| matches!(live.1, Live::Waiting(_))).count();
                 let id = DatapathId(datapath);
@@ -201,12 +241,12 @@ impl Driver {
                 match self.live.entry(datapath) {
                     btree_map::Entry::Occupied(found) => {
                         let may_wait = found.get().1.doubted();
-                        self.challenge(number, datapath, may_wait, reply);
+                        self.challenge(datapath, may_wait, applicant);
                     }
-                    btree_map::Entry::Vacant(_) if known => self.admit(number, datapath, reply),
+                    btree_map::Entry::Vacant(_) if known => self.admit(datapath, applicant),
                     btree_map::Entry::Vacant(place) if waiting < MAX_WAITING => {
                         info!(%id, "a switch that nobody attached; it waits");
-                        place.insert((number, Live::Waiting(reply)));
+                        place.insert((applicant.number, Live::Waiting(applicant)));
                     }
                     btree_map::Entry::Vacant(_) => warn!(%id, "too many switches that nobody attached; refused"),
                 }
@@ -214,13 +254,17 @@ impl Driver {
             Question::Alive { number } => {
                 let found = self.live.iter().find(|(_, live)| live.0 == number).map(|(datapath, _)| *datapath);
                 if let Some(datapath) = found
-                    && self.heirs.remove(&datapath).is_some()
+                    && let Some(heir) = self.heirs.remove(&datapath)
                 {
-                    warn!(id = %DatapathId(datapath), "a second switch with this datapath id is refused: the first is there");
+                    self.refuse(
+                        datapath,
+                        heir.peer,
+                        "a second switch with this datapath id; the first is there".into(),
+                    );
                 }
             }
             Question::Gone { number } => {
-                self.heirs.retain(|_, heir| heir.0 != number);
+                self.heirs.retain(|_, heir| heir.number != number);
                 self.sweep(|live| live.0 == number);
             }
         }
@@ -228,16 +272,28 @@ impl Driver {
 
     /// A10: the switch that is there stays, and an impostor is refused. But a switch that came back after its network
     /// failed must not wait until its old connection is missed: the old one has a moment to answer.
-    fn challenge(&mut self, number: u64, datapath: u64, may_wait: bool, reply: oneshot::Sender<Admission>) {
+    fn challenge(&mut self, datapath: u64, may_wait: bool, applicant: Applicant) {
         let id = DatapathId(datapath);
-        self.heirs.retain(|_, heir| !heir.1.is_closed());
+        self.heirs.retain(|_, heir| !heir.reply.is_closed());
         match self.heirs.entry(datapath) {
             btree_map::Entry::Vacant(place) if may_wait => {
                 info!(%id, "another connection for this datapath id; asking the first whether it is there");
-                place.insert((number, reply));
+                place.insert(applicant);
             }
-            _ => warn!(%id, "a second switch with this datapath id is refused"),
+            _ => self.refuse(datapath, applicant.peer, "one more switch with this datapath id".into()),
         }
+    }
+
+    /// Tells of somebody who is refused. Of a flood of them, the controller hears as much as it has room for.
+    fn refuse(&self, datapath: u64, address: SocketAddr, why: String) {
+        let found = self.attached.iter().find(|(_, attached)| attached.datapath == datapath);
+        let Some((switch, attached)) = found else {
+            warn!(id = %DatapathId(datapath), %address, why, "refused");
+            return;
+        };
+        let report = Report::Impostor { address, why };
+        // Not waited for: nothing hangs on it.
+        let _ = self.reports.try_send(FromSwitch { switch: switch.clone(), attachment: attached.attachment, report });
     }
 
     /// Forgets connections; where another one waits to follow, it does.
@@ -245,21 +301,26 @@ impl Driver {
         let gone: Vec<u64> = self.live.iter().filter(|(_, live)| over(live)).map(|(datapath, _)| *datapath).collect();
         for datapath in gone {
             self.live.remove(&datapath);
-            if let Some((number, reply)) = self.heirs.remove(&datapath) {
-                self.admit(number, datapath, reply);
+            if let Some(heir) = self.heirs.remove(&datapath) {
+                self.admit(datapath, heir);
             }
         }
     }
 
-    fn admit(&mut self, number: u64, datapath: u64, reply: oneshot::Sender<Admission>) {
+    fn admit(&mut self, datapath: u64, applicant: Applicant) {
         let found = self.attached.iter().find(|(_, attached)| attached.datapath == datapath);
         let Some((switch, attached)) = found else { return };
+        // It may have waited for another switch than it found, or for any.
+        if let Some(why) = applicant.objection(switch, datapath) {
+            self.refuse(datapath, applicant.peer, why);
+            return;
+        }
         let (sender, commands) = mpsc::channel(COMMANDS);
         let (end, ended) = oneshot::channel();
         let (doubt, doubts) = mpsc::channel(1);
         let admission = Admission { switch: switch.clone(), attachment: attached.attachment, commands, ended, doubts };
         // If it has gone meanwhile, it says so in its next question.
-        let _ = reply.send(admission);
-        self.live.insert(datapath, (number, Live::Driving { commands: sender, end, doubt }));
+        let _ = applicant.reply.send(admission);
+        self.live.insert(datapath, (applicant.number, Live::Driving { commands: sender, end, doubt }));
     }
 }

@@ -400,6 +400,7 @@ async fn a_second_switch_with_the_same_datapath_id_is_refused() {
     let Some(mut rig) = Rig::start().await else { return };
     let impostor = pretend(&rig, rig::DATAPATH).await;
     assert!(closed(impostor).await);
+    assert!(matches!(rig.report().await, Report::Impostor { .. }));
     rig.apply(vec![], vec![drop_in(Stage::Classify, 8)]).await.unwrap();
 }
 
@@ -527,7 +528,7 @@ async fn a_switch_that_does_not_answer_makes_no_other_wait() {
     rig.command(Command::Read).await;
     while answers.len() < 2 {
         let report = timeout(Duration::from_secs(5), rig.reports.recv()).await.unwrap().unwrap();
-        if matches!(report.report, Report::PortStates(_)) {
+        if matches!(report.report, Report::PortStates(_) | Report::Peer(_)) {
             continue;
         }
         answers.push((report.switch == slow, matches!(report.report, Report::Actual { .. })));

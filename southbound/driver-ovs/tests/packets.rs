@@ -170,7 +170,17 @@ fn common() -> Vec<Entry> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_do_what_the_program_says() {
-    let Some(mut rig) = Rig::bare().await else { return };
+    let Some(rig) = Rig::bare().await else { return };
+    exchange(rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_they_do_the_same() {
+    let Some(rig) = Rig::secured().await else { return };
+    exchange(rig).await;
+}
+
+async fn exchange(mut rig: Rig) {
     let workload = |rig: &mut Rig, name: &str, last: u8| {
         let ips = [format!("10.1.0.{last}").parse().unwrap(), format!("fd00:1::{last}").parse().unwrap()];
         let mac = format!("02:00:00:00:00:{last:02x}").parse().unwrap();

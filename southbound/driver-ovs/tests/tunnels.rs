@@ -74,7 +74,7 @@ impl Pair {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, None, from_controller, to_controller));
         let names: [Name; 2] = ["hv1", "hv2"].map(|name| name.parse().unwrap());
         let vteps = vteps.map(|vtep| vtep.parse().unwrap());
         let mut pair = Self { commands, reports, names, vteps, wires, fabric, sessions: [0; 2], step: 0 };
@@ -99,12 +99,12 @@ impl Pair {
         self.report_within(PATIENCE).await.expect("no report in time")
     }
 
-    /// The next report of anything but links.
+    /// The next report of anything but links and of who it is.
     async fn report_within(&mut self, patience: Duration) -> Option<FromSwitch> {
         let next = async {
             loop {
                 let from = self.reports.recv().await?;
-                if !matches!(from.report, Report::PortStates(_)) {
+                if !matches!(from.report, Report::PortStates(_) | Report::Peer(_)) {
                     return Some(from);
                 }
             }

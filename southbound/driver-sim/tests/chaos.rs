@@ -88,6 +88,8 @@ impl Rig {
                 | Report::Counters(_)
                 | Report::NotCounted(_)
                 | Report::Logged(_)
+                | Report::Peer(_)
+                | Report::Impostor { .. }
                 | Report::Probed { .. }
                 | Report::PortStates(_)
                 | Report::Discovered { .. },

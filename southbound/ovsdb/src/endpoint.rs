@@ -1,4 +1,4 @@
-//! Where a database is: `unix:PATH`, `tcp:HOST:PORT`.
+//! Where a database is: `unix:PATH`, `tcp:HOST:PORT`, `ssl:HOST:PORT`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 use thiserror::Error;
@@ -21,17 +21,21 @@ pub enum Endpoint {
         /// The port.
         port: u16,
     },
+    /// `ssl:HOST[:PORT]`: by TLS.
+    Ssl {
+        /// An address or a name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// Why a text is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// Nothing that we know.
-    #[error("`{0}` is no OVSDB endpoint; write unix:PATH, tcp:HOST:PORT or tcp:[ADDRESS]:PORT")]
+    #[error("`{0}` is no OVSDB endpoint; write unix:PATH, ssl:HOST:PORT, tcp:HOST:PORT or tcp:[ADDRESS]:PORT")]
     Unknown(String),
-    /// TLS is not there yet.
-    #[error("`{0}`: ssl: is not supported; use a unix: socket, or tcp: on a network that nobody else is on")]
-    Tls(String),
     /// A path that no socket can have.
     #[error("`{0}`: a socket's path has 1 to {MAX_PATH} bytes")]
     Path(String),
@@ -49,8 +53,7 @@ impl FromStr for Endpoint {
                 Err(EndpointError::Path(shown()))
             }
             "unix" => Ok(Self::Unix(rest.into())),
-            "ssl" => Err(EndpointError::Tls(shown())),
-            "tcp" => {
+            "tcp" | "ssl" => {
                 let (host, port) = match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
                     Some(Some((host, port))) => (host, port.strip_prefix(':').or((port.is_empty()).then_some(""))),
                     Some(None) => return Err(unknown()),
@@ -68,7 +71,8 @@ impl FromStr for Endpoint {
                 if host.is_empty() || host.len() > 253 || port == 0 || !host.bytes().all(plain) {
                     return Err(unknown());
                 }
-                Ok(Self::Tcp { host: host.to_owned(), port })
+                let host = host.to_owned();
+                Ok(if kind == "ssl" { Self::Ssl { host, port } } else { Self::Tcp { host, port } })
             }
             _ => Err(unknown()),
         }
@@ -77,11 +81,12 @@ impl FromStr for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
-        }
+        let (kind, host, port) = match self {
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Tcp { host, port } => ("tcp", host, port),
+            Self::Ssl { host, port } => ("ssl", host, port),
+        };
+        if host.contains(':') { write!(f, "{kind}:[{host}]:{port}") } else { write!(f, "{kind}:{host}:{port}") }
     }
 }
 
@@ -98,6 +103,8 @@ mod tests {
             ("tcp:hv1.example:6641", "tcp:hv1.example:6641"),
             ("tcp:[fd00::1]:6640", "tcp:[fd00::1]:6640"),
             ("tcp:[fd00::1]", "tcp:[fd00::1]:6640"),
+            ("ssl:192.0.2.1", "ssl:192.0.2.1:6640"),
+            ("ssl:[fd00::1]:6641", "ssl:[fd00::1]:6641"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
@@ -105,6 +112,8 @@ mod tests {
             "",
             "unix:",
             "tcp:",
+            "ssl:",
+            "pssl:6640",
             "tcp::6640",
             "tcp:a:b",
             "tcp:a:0",
@@ -119,7 +128,5 @@ mod tests {
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
-        let error = "ssl:192.0.2.1:6640".parse::<Endpoint>().unwrap_err();
-        assert!(error.to_string().contains("ssl: is not supported"), "{error}");
     }
 }

@@ -149,11 +149,11 @@ async fn a_server_that_ends_is_missed_at_once_and_is_as_before_when_it_is_back()
 async fn a_database_that_is_not_there_is_refused() {
     let Some(server) = Server::start(TABLES).await else { return };
     let endpoint = Endpoint::Unix(server.socket());
-    let mut connection = Connection::open(&endpoint, Config::new("Hardware", TABLES)).await.unwrap();
+    let mut connection = Connection::open(&endpoint, Config::new("Hardware", TABLES), None).await.unwrap();
     let Event::Dead(error) = event(&mut connection).await else { panic!("it is not dead") };
     assert!(error.to_string().contains("get_schema"), "{error}");
     let nowhere = Endpoint::Unix(server.dir().join("nowhere"));
-    assert!(Connection::open(&nowhere, Config::new("Open_vSwitch", TABLES)).await.is_err());
+    assert!(Connection::open(&nowhere, Config::new("Open_vSwitch", TABLES), None).await.is_err());
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn over_tcp_it_is_the_same_and_a_line_that_goes_dead_is_missed() {
     });
     let quick = Duration::from_millis(200);
     let config = Config { echo_after: quick, echo_timeout: 10 * quick, ..Config::new("Open_vSwitch", TABLES) };
-    let mut connection = Connection::open(&endpoint, config).await.unwrap();
+    let mut connection = Connection::open(&endpoint, config, None).await.unwrap();
     assert_eq!(event(&mut connection).await, Event::Ready);
     act(&mut connection, &bridge("br-a")).await;
     assert_eq!(connection.session().replica().rows("Bridge").count(), 1);

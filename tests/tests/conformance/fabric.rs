@@ -71,6 +71,7 @@ impl Fabric {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             openflow_listen: openflow,
             openflow_advertise: Some(openflow),
+            southbound_tls: None,
             data_dir: Path::join(directory.path(), "data"),
             record: None,
             log: "warn".into(),

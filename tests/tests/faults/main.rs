@@ -4,6 +4,7 @@
 
 mod plans;
 mod sessions;
+mod tls;
 mod world;
 
 use bulkhead_driver_ovs::{Groups, PortMap, lower};

@@ -210,6 +210,8 @@ impl World {
             Report::Counters(_)
             | Report::NotCounted(_)
             | Report::Logged(_)
+            | Report::Peer(_)
+            | Report::Impostor { .. }
             | Report::Probed { .. }
             | Report::PortStates(_)
             | Report::Discovered { .. } => {}

@@ -105,7 +105,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(bulkhead_driver_ovs::driver::run(listener, from_controller, to_controller));
+        tokio::spawn(bulkhead_driver_ovs::driver::run(listener, None, from_controller, to_controller));
         let attach =
             ToDrivers::Attach { switch: switch(), address: Address::Datapath(DatapathId(0xb1)), attachment: 1 };
         commands.send(attach).await.unwrap();
@@ -136,7 +136,11 @@ impl Rig {
         loop {
             match timeout(Duration::from_secs(20), self.reports.recv()).await.unwrap().unwrap().report {
                 // Rejected and logged packets reach the controller from traces too.
-                Report::Ports(_) | Report::PortStates(_) | Report::Logged(_) | Report::Probed { .. } => {}
+                Report::Ports(_)
+                | Report::PortStates(_)
+                | Report::Peer(_)
+                | Report::Logged(_)
+                | Report::Probed { .. } => {}
                 report => return report,
             }
         }

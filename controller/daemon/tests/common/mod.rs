@@ -10,6 +10,7 @@ pub fn config(directory: &Path) -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         openflow_listen: "127.0.0.1:0".parse().unwrap(),
         openflow_advertise: None,
+        southbound_tls: None,
         data_dir: directory.join("data"),
         record: Some(directory.join("events.jsonl")),
         log: "info".into(),

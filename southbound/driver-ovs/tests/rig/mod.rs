@@ -7,9 +7,14 @@ use bulkhead_dataplane::{Address, Command, FromSwitch, PortState, Report, ToDriv
 use bulkhead_driver_ovs::driver;
 use bulkhead_lab::{Hypervisor, Lab};
 use bulkhead_pipeline::{Delta, Entry, Program};
+use bulkhead_tls::{Files, Tls};
 use bulkhead_topology::{DatapathId, Name, Port};
+use pki::Pki;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+
+#[path = "../../../tls/tests/pki/mod.rs"]
+pub mod pki;
 
 pub const DATAPATH: u64 = 0xb1;
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +24,8 @@ pub struct Rig {
     pub address: SocketAddr,
     pub commands: mpsc::Sender<ToDrivers>,
     pub reports: mpsc::Receiver<FromSwitch>,
+    /// Who signs the certificates; none where nothing is protected.
+    pub pki: Option<Pki>,
     /// The switch's session.
     pub session: u64,
     step: u64,
@@ -51,6 +58,21 @@ impl Rig {
 
     /// A switch that is neither attached nor told of its controller.
     pub async fn bare() -> Option<Self> {
+        Self::with(None, None).await
+    }
+
+    /// The same for a driver that wants TLS.
+    pub async fn secured() -> Option<Self> {
+        let pki = Pki::new();
+        Self::with(Some(pki.tls("controller")), Some(pki)).await
+    }
+
+    /// The same with certificates of one's own.
+    pub async fn of(tls: Tls) -> Option<Self> {
+        Self::with(Some(tls), None).await
+    }
+
+    async fn with(tls: Option<Tls>, pki: Option<Pki>) -> Option<Self> {
         if let Some(why) = bulkhead_lab::missing() {
             eprintln!("skipped: {why}");
             return None;
@@ -61,12 +83,20 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, from_controller, to_controller));
-        Some(Self { hypervisor, address, commands, reports, session: 0, step: 0, states: Vec::new(), lab })
+        tokio::spawn(driver::run(listener, tls, from_controller, to_controller));
+        Some(Self { hypervisor, address, commands, reports, pki, session: 0, step: 0, states: Vec::new(), lab })
     }
 
     pub fn connect(&self) {
-        self.hypervisor.set_controller(self.address).unwrap();
+        let Some(pki) = &self.pki else { return self.hypervisor.set_controller(self.address).unwrap() };
+        self.show(pki.files(name().as_str()));
+        self.hypervisor.set_controller_target(&format!("ssl:{}", self.address)).unwrap();
+    }
+
+    /// Gives the switch a certificate, in place of the one that it has.
+    pub fn show(&self, files: Files) {
+        let files = [files.key, files.certificate, files.ca].map(|file| file.to_str().unwrap().to_owned());
+        self.hypervisor.vsctl(&["set-ssl", &files[0], &files[1], &files[2]]).unwrap();
     }
 
     pub async fn attach(&self, attachment: u64) {
@@ -86,6 +116,16 @@ impl Rig {
 
     /// The next report of anything but links, which come and go as the switch finds.
     pub async fn report(&mut self) -> Report {
+        loop {
+            let report = self.any_report().await;
+            if !matches!(report, Report::Peer(_)) {
+                return report;
+            }
+        }
+    }
+
+    /// The same, that of who it is that connected included.
+    pub async fn any_report(&mut self) -> Report {
         let report = loop {
             match timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap().report {
                 Report::PortStates(states) => self.states = states,

@@ -19,6 +19,8 @@ pub struct Server {
     dir: tempfile::TempDir,
     child: Child,
     tables: Tables,
+    /// What it is started with besides.
+    options: Vec<String>,
 }
 
 impl Server {
@@ -39,8 +41,8 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let made = Command::new("ovsdb-tool").arg("create").arg(dir.path().join("conf.db")).arg(SCHEMA).status();
         assert!(made.unwrap().success());
-        let child = serve(dir.path());
-        Some(Self { dir, child, tables })
+        let child = serve(dir.path(), &[]);
+        Some(Self { dir, child, tables, options: Vec::new() })
     }
 
     pub fn dir(&self) -> &Path {
@@ -51,12 +53,38 @@ impl Server {
         self.dir().join("db.sock")
     }
 
+    /// Has it take connections by TLS too, with these files; the port. It begins anew for that.
+    pub async fn secure(&mut self, files: &bulkhead_tls::Files) -> u16 {
+        self.end();
+        let log = self.dir().join("log");
+        self.options = vec![
+            format!("--private-key={}", files.key.display()),
+            format!("--certificate={}", files.certificate.display()),
+            format!("--ca-cert={}", files.ca.display()),
+            format!("--log-file={}", log.display()),
+            "--remote=pssl:0:127.0.0.1".into(),
+        ];
+        self.begin();
+        // It tells its log alone which port it was given.
+        let port = timeout(PATIENCE, async {
+            loop {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let told = text.lines().find_map(|line| line.split_once("listening on port "));
+                match told.and_then(|(_, port)| port.trim().parse().ok()) {
+                    Some(port) => break port,
+                    None => sleep(Duration::from_millis(2)).await,
+                }
+            }
+        });
+        port.await.expect("it does not listen")
+    }
+
     /// A client with a complete replica.
     pub async fn connect(&self) -> Connection {
         let endpoint = Endpoint::Unix(self.socket());
         let connected = timeout(PATIENCE, async {
             loop {
-                match Connection::open(&endpoint, Config::new("Open_vSwitch", self.tables)).await {
+                match Connection::open(&endpoint, Config::new("Open_vSwitch", self.tables), None).await {
                     Ok(connection) => break connection,
                     // It has not begun to listen.
                     Err(_) => sleep(Duration::from_millis(2)).await,
@@ -76,7 +104,7 @@ impl Server {
 
     /// Starts it again with what it had.
     pub fn begin(&mut self) {
-        self.child = serve(self.dir.path());
+        self.child = serve(self.dir.path(), &self.options);
     }
 }
 
@@ -87,11 +115,15 @@ impl Drop for Server {
     }
 }
 
-fn serve(dir: &Path) -> Child {
+fn serve(dir: &Path, options: &[String]) -> Child {
     let remote = format!("--remote=punix:{}", dir.join("db.sock").display());
     let control = format!("--unixctl={}", dir.join("ctl").display());
     let mut server = Command::new("ovsdb-server");
-    server.arg(dir.join("conf.db")).args([remote, control, "-vconsole:off".into()]).env("OVS_RUNDIR", dir);
+    server
+        .arg(dir.join("conf.db"))
+        .args([remote, control, "-vconsole:off".into()])
+        .args(options)
+        .env("OVS_RUNDIR", dir);
     server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

@@ -145,7 +145,7 @@ impl Ours {
     pub(crate) async fn listen(listener: TcpListener) -> Result<Self> {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, None, from_controller, to_controller));
         let switch: Name = SWITCH.parse()?;
         let attach = ToDrivers::Attach {
             switch: switch.clone(),
@@ -206,7 +206,7 @@ impl Ours {
         loop {
             let report = timeout(PATIENCE, self.reports.recv()).await.context("the driver does not answer")?;
             match report.context("the driver ended")?.report {
-                Report::PortStates(_) => {}
+                Report::PortStates(_) | Report::Peer(_) => {}
                 report => return Ok(report),
             }
         }

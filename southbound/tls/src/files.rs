@@ -1,0 +1,305 @@
+//! The files: what they have to hold, and what is wrong with them.
+
+use rustls::{
+    ClientConfig, InconsistentKeys, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use std::{
+    fmt, fs, io,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use thiserror::Error;
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::session::AnyName;
+
+/// Most bytes of one file: hundreds of authorities.
+const MAX_FILE: u64 = 1 << 20;
+/// Permission bits of those who are neither the owner nor of its group.
+const OTHERS: u32 = 0o007;
+
+/// Where the PEM files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Certificates of the authorities that sign switches' certificates.
+    pub ca: PathBuf,
+    /// This controller's certificate, and those of intermediate authorities after it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// See [`Files::ca`].
+    Ca,
+    /// See [`Files::certificate`].
+    Certificate,
+    /// See [`Files::key`].
+    Key,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ca => "authorities' certificates",
+            Self::Certificate => "certificate",
+            Self::Key => "private key",
+        })
+    }
+}
+
+/// What is wrong with a file, and what to do about it.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It is not there, or not for us to read.
+    #[error("cannot read the {role} {path}: {source}; name a file that this user may read")]
+    Read {
+        /// What it is for.
+        role: Role,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has none of what it is for.
+    #[error("the {role} {path} holds no `-----BEGIN {wanted}-----`; it has to be in PEM form{hint}")]
+    Pem {
+        /// What it is for.
+        role: Role,
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        wanted: &'static str,
+        /// What it may be instead; empty if it looks like nothing.
+        hint: &'static str,
+    },
+    /// What it holds cannot be used.
+    #[error("the {role} {path} cannot be used: {why}; make it anew")]
+    Unusable {
+        /// What it is for.
+        role: Role,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Its time is over.
+    #[error("the {role} {path} expired {ago} ago; have a new one signed")]
+    Expired {
+        /// What it is for.
+        role: Role,
+        /// The file.
+        path: PathBuf,
+        /// How long ago.
+        ago: Span,
+    },
+    /// Its time has not begun.
+    #[error("the {role} {path} is valid only in {ahead}; look at this machine's clock, or have a new one signed")]
+    Early {
+        /// What it is for.
+        role: Role,
+        /// The file.
+        path: PathBuf,
+        /// In how long it is.
+        ahead: Span,
+    },
+    /// The key is another certificate's.
+    #[error(
+        "the private key {key} does not belong to the certificate {certificate}; name the two that were made together"
+    )]
+    Mismatch {
+        /// The key.
+        key: PathBuf,
+        /// The certificate.
+        certificate: PathBuf,
+    },
+}
+
+/// A time in seconds, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.0 {
+            seconds @ 0..120 => (seconds, "seconds"),
+            seconds @ 120..7_200 => (seconds / 60, "minutes"),
+            seconds @ 7_200..172_800 => (seconds / 3_600, "hours"),
+            seconds => (seconds / 86_400, "days"),
+        };
+        write!(f, "{number} {unit}")
+    }
+}
+
+/// What was in the files, ready for use.
+pub(crate) struct Loaded {
+    /// For those who connect to us.
+    pub server: Arc<ServerConfig>,
+    /// For those whom we connect to.
+    pub client: Arc<ClientConfig>,
+    /// What is odd and works.
+    pub warnings: Vec<String>,
+}
+
+impl Files {
+    /// Reads the files.
+    pub(crate) fn load(&self) -> Result<Loaded, FileError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let now = UnixTime::now();
+        let mut warnings = Vec::new();
+        let roots = Arc::new(self.roots(&provider, now, &mut warnings)?);
+        let own = Arc::new(self.own(&provider, now, &mut warnings)?);
+        let resolver = Arc::new(SingleCertAndKey::from(own));
+        let unusable = |error: &dyn fmt::Display| FileError::Unusable {
+            role: Role::Ca,
+            path: self.ca.clone(),
+            why: error.to_string(),
+        };
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let clients = clients.build().map_err(|error| unusable(&error))?;
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let mut server = server
+            .map_err(|error| unusable(&error))?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::clone(&resolver) as _);
+        // A session that is resumed would not show a certificate again.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let mut client = client
+            .map_err(|error| unusable(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyName { roots, provider }))
+            .with_client_cert_resolver(resolver);
+        client.resumption = Resumption::disabled();
+        client.enable_sni = false;
+        Ok(Loaded { server: Arc::new(server), client: Arc::new(client), warnings })
+    }
+
+    fn roots(
+        &self,
+        provider: &CryptoProvider,
+        now: UnixTime,
+        warnings: &mut Vec<String>,
+    ) -> Result<RootCertStore, FileError> {
+        let mut roots = RootCertStore::empty();
+        let mut problem = None;
+        for certificate in certificates(Role::Ca, &self.ca)? {
+            let found = in_time(provider, Role::Ca, &self.ca, &certificate, now).and_then(|()| {
+                roots.add(certificate).map_err(|error| FileError::Unusable {
+                    role: Role::Ca,
+                    path: self.ca.clone(),
+                    why: error.to_string(),
+                })
+            });
+            if let Err(error) = found {
+                warnings.extend(problem.replace(error).map(|error| error.to_string()));
+            }
+        }
+        match problem {
+            Some(error) if roots.is_empty() => Err(error),
+            problem => {
+                warnings.extend(problem.map(|error| format!("one of several is left out: {error}")));
+                Ok(roots)
+            }
+        }
+    }
+
+    fn own(
+        &self,
+        provider: &CryptoProvider,
+        now: UnixTime,
+        warnings: &mut Vec<String>,
+    ) -> Result<CertifiedKey, FileError> {
+        let chain = certificates(Role::Certificate, &self.certificate)?;
+        if let Some(first) = chain.first() {
+            in_time(provider, Role::Certificate, &self.certificate, first, now)?;
+        }
+        let text = read(Role::Key, &self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+            let has = |words: &str| text.windows(words.len()).any(|window| window == words.as_bytes());
+            let hint = if has("ENCRYPTED") {
+                ", without a passphrase: `openssl pkey -in FILE -out FILE` takes it off"
+            } else if has("BEGIN CERTIFICATE") {
+                "; this is a certificate"
+            } else {
+                ""
+            };
+            FileError::Pem { role: Role::Key, path: self.key.clone(), wanted: "PRIVATE KEY", hint }
+        })?;
+        let mode = fs::metadata(&self.key).map(|metadata| metadata.mode()).unwrap_or_default();
+        if mode & OTHERS != 0 {
+            let path = self.key.display();
+            warnings.push(format!("the private key {path} may be read or written by everybody; `chmod o= {path}`"));
+        }
+        CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                FileError::Mismatch { key: self.key.clone(), certificate: self.certificate.clone() }
+            }
+            rustls::Error::InvalidCertificate(why) => {
+                FileError::Unusable { role: Role::Certificate, path: self.certificate.clone(), why: why.to_string() }
+            }
+            other => FileError::Unusable { role: Role::Key, path: self.key.clone(), why: other.to_string() },
+        })
+    }
+}
+
+fn read(role: Role, path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut text = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
+    read.map_err(|source| FileError::Read { role, path: path.into(), source })?;
+    Ok(text)
+}
+
+fn certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let text = read(role, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => {
+            // A DER certificate is a sequence of more than 255 bytes.
+            let hint = if text.starts_with(&[0x30, 0x82]) {
+                ": `openssl x509 -inform der -in FILE` makes it so"
+            } else if text.windows(11).any(|window| window == b"PRIVATE KEY") {
+                "; this is a private key"
+            } else {
+                ""
+            };
+            Err(FileError::Pem { role, path: path.into(), wanted: "CERTIFICATE", hint })
+        }
+    }
+}
+
+/// Whether a certificate may be used now. Who signed it is for the other side to judge.
+fn in_time(
+    provider: &CryptoProvider,
+    role: Role,
+    path: &Path,
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+) -> Result<(), FileError> {
+    // One that is too old for extensions may still be an authority's.
+    let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Ok(()) };
+    let algorithms = provider.signature_verification_algorithms.all;
+    // Times are looked at before the signature, which there is nobody here to vouch for.
+    let found = parsed.verify_for_usage(algorithms, &[], &[], now, KeyUsage::server_auth(), None, None);
+    let since = |from: UnixTime, to: UnixTime| Span(to.as_secs().saturating_sub(from.as_secs()));
+    match found {
+        Err(webpki::Error::CertExpired { time, not_after }) => {
+            Err(FileError::Expired { role, path: path.into(), ago: since(not_after, time) })
+        }
+        Err(webpki::Error::CertNotValidYet { time, not_before }) => {
+            Err(FileError::Early { role, path: path.into(), ahead: since(time, not_before) })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,235 @@
+//! Handshakes.
+
+use crate::{
+    certificate::Certificate,
+    files::{FileError, Files, Loaded},
+    watch::{Stamps, stamps},
+};
+use rustls::{
+    AlertDescription, CertificateError, CommonState, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tracing::warn;
+
+/// How long a handshake may take: two round trips and two signatures, each far below a second. Whoever takes longer keeps
+/// a place that somebody else may need.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why there is no session.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// It took too long.
+    #[error("no TLS handshake within {HANDSHAKE_LIMIT:?}")]
+    Slow,
+    /// What came is no TLS.
+    #[error("it does not speak TLS, and nothing else is taken here (ssl: instead of tcp: in its target)")]
+    Plain,
+    /// The peer has shown nothing.
+    #[error("it has no certificate (`ovs-vsctl set-ssl` there)")]
+    Nothing,
+    /// None of our authorities vouches for it.
+    #[error("its certificate is not signed by an authority in {0}")]
+    Stranger(PathBuf),
+    /// Its time is over, or has not begun.
+    #[error("its certificate has expired, or is not valid yet")]
+    OutOfTime,
+    /// The peer does not take our certificate.
+    #[error("it refuses our certificate {certificate} ({alert:?}): has it the right authority's, and the right time?")]
+    Refused {
+        /// What it said.
+        alert: AlertDescription,
+        /// Ours.
+        certificate: PathBuf,
+    },
+    /// Anything else.
+    #[error("no TLS session: {0}")]
+    Other(io::Error),
+}
+
+/// This controller's side of TLS. Clones are the same.
+#[derive(Clone)]
+pub struct Tls {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    files: Files,
+    /// Of the files, from before they were read at the start.
+    stamps: Stamps,
+    loaded: RwLock<Arc<Loaded>>,
+}
+
+impl Tls {
+    /// Reads the files; what is odd about them is logged.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn load(files: Files) -> Result<Self, FileError> {
+        let stamps = stamps(&files);
+        let loaded = RwLock::new(told(files.load()?));
+        Ok(Self { inner: Arc::new(Inner { files, stamps, loaded }) })
+    }
+
+    /// The files.
+    pub fn files(&self) -> &Files {
+        &self.inner.files
+    }
+
+    pub(crate) fn first_stamps(&self) -> Stamps {
+        self.inner.stamps
+    }
+
+    /// Reads the files again; sessions that begin from now on are with what they hold.
+    ///
+    /// # Errors
+    /// When one of them cannot be used: what there was before stays in use.
+    pub fn reload(&self) -> Result<(), FileError> {
+        let loaded = told(self.inner.files.load()?);
+        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.inner.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a connection of somebody who has to show a certificate.
+    ///
+    /// # Errors
+    /// When he does not, or not within [`HANDSHAKE_LIMIT`].
+    pub async fn accept<S>(&self, stream: S) -> Result<(TlsStream<S>, Certificate), HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.loaded().server));
+        let accepted = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await.map_err(|_| HandshakeError::Slow)?;
+        let stream = accepted.map_err(|error| self.cause(error))?;
+        let certificate = shown(stream.get_ref().1)?;
+        Ok((stream.into(), certificate))
+    }
+
+    /// Greets somebody, who has to show a certificate too.
+    ///
+    /// # Errors
+    /// When he does not, or not within [`HANDSHAKE_LIMIT`].
+    pub async fn connect<S>(&self, stream: S) -> Result<(TlsStream<S>, Certificate), HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connector = TlsConnector::from(Arc::clone(&self.loaded().client));
+        // Neither sent nor compared.
+        let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
+        let connected = timeout(HANDSHAKE_LIMIT, connector.connect(name, stream)).await;
+        let stream = connected.map_err(|_| HandshakeError::Slow)?.map_err(|error| self.cause(error))?;
+        let certificate = shown(stream.get_ref().1)?;
+        Ok((stream.into(), certificate))
+    }
+
+    /// What an error means. In TLS 1.3 a server's verdict on our certificate comes only after the handshake, as an error
+    /// of the first read.
+    pub fn cause(&self, error: io::Error) -> HandshakeError {
+        let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+            return HandshakeError::Other(error);
+        };
+        match inner {
+            rustls::Error::InvalidMessage(_) => HandshakeError::Plain,
+            rustls::Error::NoCertificatesPresented => HandshakeError::Nothing,
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                HandshakeError::Stranger(self.files().ca.clone())
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => HandshakeError::OutOfTime,
+            rustls::Error::AlertReceived(
+                alert @ (AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                // An authority of the same name with another key.
+                | AlertDescription::DecryptError
+                | AlertDescription::UnsupportedCertificate),
+            ) => HandshakeError::Refused { alert: *alert, certificate: self.files().certificate.clone() },
+            _ => HandshakeError::Other(error),
+        }
+    }
+}
+
+fn told(loaded: Loaded) -> Arc<Loaded> {
+    for warning in &loaded.warnings {
+        warn!("southbound TLS: {warning}");
+    }
+    Arc::new(loaded)
+}
+
+fn shown(session: &CommonState) -> Result<Certificate, HandshakeError> {
+    let first = session.peer_certificates().and_then(<[_]>::first);
+    first.map(|first| Certificate::read(first)).ok_or(HandshakeError::Nothing)
+}
+
+/// Believes whom an authority of ours vouches for, whatever the certificate's name: whether it is the right one is judged
+/// by [`Certificate::is_for`], and not by the address at which it was found.
+#[derive(Debug)]
+pub(crate) struct AnyName {
+    pub roots: Arc<RootCertStore>,
+    pub provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,68 @@
+//! What is wrong with files is said with the file's name and what to do.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod pki;
+
+use bulkhead_tls::{Files, Tls};
+use pki::{Pki, Time};
+use std::fs;
+
+fn refused(files: &Files) -> String {
+    let error = Tls::load(files.clone()).err().expect("it is taken").to_string();
+    eprintln!("{error}");
+    error
+}
+
+#[test]
+fn each_mistake_names_the_file_and_the_way_out() {
+    let pki = Pki::new();
+    let good = pki.files("controller");
+    assert!(Tls::load(good.clone()).is_ok());
+    let other = pki.files("other");
+    let missing = pki.path("missing.pem");
+    let text = pki.path("text.pem");
+    fs::write(&text, "hello").unwrap();
+    let der = pki.path("der.pem");
+    fs::write(&der, [0x30, 0x82, 1, 0]).unwrap();
+    let secret = pki.path("secret.pem");
+    fs::write(&secret, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
+    let spoilt = pki.path("spoilt.pem");
+    fs::write(&spoilt, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let past = pki.files_of("past", Time::Past);
+    let future = pki.files_of("future", Time::Future);
+    let old = Pki::valid(Time::Past);
+    let expired_ca = old.path("ca.pem");
+
+    let ca = |path: &std::path::Path| Files { ca: path.into(), ..good.clone() };
+    let certificate = |path: &std::path::Path| Files { certificate: path.into(), ..good.clone() };
+    let key = |path: &std::path::Path| Files { key: path.into(), ..good.clone() };
+    for (files, file, says) in [
+        (ca(&missing), "missing.pem", "No such file"),
+        (certificate(&missing), "missing.pem", "No such file"),
+        (key(&missing), "missing.pem", "name a file that this user may read"),
+        (ca(&text), "text.pem", "PEM form"),
+        (certificate(&der), "der.pem", "-inform der"),
+        (certificate(&good.key), "controller-key.pem", "this is a private key"),
+        (key(&good.certificate), "controller-cert.pem", "this is a certificate"),
+        (key(&secret), "secret.pem", "passphrase"),
+        (ca(&spoilt), "spoilt.pem", "cannot be used"),
+        (certificate(&spoilt), "spoilt.pem", "cannot be used"),
+        (key(&other.key), "other-key.pem", "does not belong to the certificate"),
+        (past, "past-cert.pem", "expired"),
+        (future, "future-cert.pem", "clock"),
+        (ca(&expired_ca), "ca.pem", "expired"),
+    ] {
+        let said = refused(&files);
+        assert!(said.contains(file) && said.contains(says), "{says}: {said}");
+    }
+}
+
+#[test]
+fn of_several_authorities_those_that_are_good_are_believed() {
+    let (pki, old) = (Pki::new(), Pki::valid(Time::Past));
+    let mut files = pki.files("controller");
+    let both = [old.path("ca.pem"), pki.path("ca.pem")].map(|path| fs::read_to_string(path).unwrap()).concat();
+    files.ca = pki.path("both.pem");
+    fs::write(&files.ca, both).unwrap();
+    assert!(Tls::load(files).is_ok());
+}

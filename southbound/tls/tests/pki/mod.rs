@@ -1,0 +1,88 @@
+//! An authority of a test's own, and what it signs. Not every test file uses all of it.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use bulkhead_tls::{Files, Tls};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
+};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+pub struct Pki {
+    dir: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy)]
+pub enum Time {
+    Now,
+    Past,
+    Future,
+}
+
+fn params(name: &str, time: Time) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names.extend(name.to_owned().try_into().map(SanType::DnsName));
+    let (from, to) = match time {
+        Time::Now => (2020, 2120),
+        Time::Past => (2020, 2021),
+        Time::Future => (2119, 2120),
+    };
+    (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+    params
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        Self::valid(Time::Now)
+    }
+
+    /// Its authority's certificate is valid at this time.
+    pub fn valid(time: Time) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut params = params("the authority", time);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+        Self { dir, authority }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir().join(file)
+    }
+
+    /// Signs a certificate; the files of whoever has it.
+    pub fn files(&self, name: &str) -> Files {
+        self.files_of(name, Time::Now)
+    }
+
+    pub fn files_of(&self, name: &str, time: Time) -> Files {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(name, time).signed_by(&key, &self.authority).unwrap();
+        let files = Files {
+            ca: self.path("ca.pem"),
+            certificate: self.path(&format!("{name}-cert.pem")),
+            key: self.path(&format!("{name}-key.pem")),
+        };
+        fs::write(&files.certificate, certificate.pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+        files
+    }
+
+    /// The side of somebody with this name.
+    pub fn tls(&self, name: &str) -> Tls {
+        Tls::load(self.files(name)).unwrap()
+    }
+}

@@ -1,0 +1,253 @@
+//! Switches that connect by TLS, and others who would.
+
+#[path = "../../../southbound/tls/tests/pki/mod.rs"]
+mod pki;
+
+use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_driver_ovs::driver;
+use bulkhead_pipeline::Delta;
+use bulkhead_tests::fake::Switch;
+use bulkhead_tls::{HANDSHAKE_LIMIT, Tls};
+use bulkhead_topology::{DatapathId, Name};
+use pki::{Pki, Time};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections of unknown peers that the driver keeps.
+const PLACES: usize = 256;
+
+struct Rig {
+    commands: mpsc::Sender<ToDrivers>,
+    reports: mpsc::Receiver<FromSwitch>,
+    address: SocketAddr,
+    pki: Pki,
+    /// The newest session.
+    session: u64,
+}
+
+fn name(number: u64) -> Name {
+    format!("s{number}").parse().unwrap()
+}
+
+/// Speaks as a switch over a connection, until it ends; whether it was told to do anything.
+async fn speak(datapath: u64, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+    let mut switch = Switch::new(datapath, &["p0".to_owned()]);
+    switch.connect();
+    let mut buffer = [0; 4096];
+    loop {
+        let output = switch.take_output();
+        if stream.write_all(&output).await.is_err() || stream.flush().await.is_err() {
+            break;
+        }
+        match stream.read(&mut buffer).await {
+            Ok(length) if length > 0 => switch.received(&buffer[..length]).unwrap(),
+            _ => break,
+        }
+    }
+    switch.counts.changes + switch.counts.reads > 0
+}
+
+impl Rig {
+    /// A driver that wants TLS, with these many switches attached, numbered from 1.
+    async fn start(switches: u64) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (commands, from_controller) = mpsc::channel(64);
+        let (to_controller, reports) = mpsc::channel(1024);
+        let pki = Pki::new();
+        tokio::spawn(driver::run(listener, Some(pki.tls("controller")), from_controller, to_controller));
+        let rig = Self { commands, reports, address, pki, session: 0 };
+        for number in 1..=switches {
+            rig.attach(number).await;
+        }
+        rig
+    }
+
+    async fn attach(&self, number: u64) {
+        let address = Address::Datapath(DatapathId(number));
+        self.commands.send(ToDrivers::Attach { switch: name(number), address, attachment: 1 }).await.unwrap();
+    }
+
+    /// The next report of anything but links.
+    async fn report(&mut self) -> FromSwitch {
+        loop {
+            let from = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap();
+            if !matches!(from.report, Report::PortStates(_)) {
+                return from;
+            }
+        }
+    }
+
+    /// Somebody with this certificate who says to be this datapath.
+    fn switch(&self, tls: Tls, datapath: u64) -> JoinHandle<bool> {
+        let address = self.address;
+        tokio::spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            match tls.connect(stream).await {
+                Ok((stream, _)) => speak(datapath, stream).await,
+                Err(_) => false,
+            }
+        })
+    }
+
+    /// Waits until a switch is connected; whose certificate it has shown.
+    async fn connected(&mut self, number: u64) -> String {
+        let from = self.report().await;
+        assert_eq!(from.switch, name(number));
+        let Report::Connected { session, .. } = from.report else { panic!("{:?}", from.report) };
+        self.session = session;
+        let Report::Peer(peer) = self.report().await.report else { panic!("no peer") };
+        peer.certificate.unwrap()
+    }
+
+    /// Who was refused as which switch, and why.
+    async fn impostor(&mut self) -> (Name, String) {
+        let from = self.report().await;
+        let Report::Impostor { why, .. } = from.report else { panic!("{:?}", from.report) };
+        (from.switch, why)
+    }
+
+    /// A step at the switch of the newest session.
+    async fn apply(&mut self, number: u64, step: u64) {
+        let delta = Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] };
+        let command = Command::Apply { step, delta, ahead: Arc::default() };
+        let (switch, session) = (name(number), self.session);
+        self.commands.send(ToDrivers::Command { switch, session, command }).await.unwrap();
+        let from = self.report().await;
+        assert!(matches!(from.report, Report::Applied { step: done } if done == step), "{:?}", from.report);
+    }
+}
+
+async fn ended(task: JoinHandle<bool>) -> bool {
+    timeout(PATIENCE, task).await.expect("it is let stay").unwrap()
+}
+
+#[tokio::test]
+async fn a10_a_certificate_speaks_for_its_own_switch_alone() {
+    let mut rig = Rig::start(2).await;
+    let (s1, s2) = (rig.pki.tls("s1"), rig.pki.tls("s2"));
+    let by_id = rig.pki.tls("dpid-0000000000000002");
+    // Swapped, while the right ones are not there: neither gets in.
+    for (tls, datapath, whose) in [(&s2, 1, "s2"), (&s1, 2, "s1"), (&by_id, 1, "dpid-0000000000000002")] {
+        let told = rig.switch(tls.clone(), datapath);
+        let (switch, why) = rig.impostor().await;
+        assert!(switch == name(datapath) && why.contains(whose) && why.contains(switch.as_str()), "{switch}: {why}");
+        assert!(!ended(told).await, "it was told something");
+    }
+    let first = rig.switch(s1, 1);
+    assert_eq!(rig.connected(1).await, "s1");
+    // While the right one is: it is not even asked whether it is there.
+    for step in 1..=5 {
+        let told = rig.switch(s2.clone(), 1);
+        let (switch, _) = rig.impostor().await;
+        assert_eq!(switch, name(1));
+        assert!(!ended(told).await, "it was told something");
+        rig.apply(1, step).await;
+    }
+    assert!(!first.is_finished());
+    let _second = rig.switch(by_id, 2);
+    assert_eq!(rig.connected(2).await, "dpid-0000000000000002");
+}
+
+#[tokio::test]
+async fn a10_who_waits_for_a_switch_to_be_declared_needs_its_certificate_too() {
+    let mut rig = Rig::start(0).await;
+    let impostor = rig.switch(rig.pki.tls("s2"), 1);
+    // It has been heard when the driver has the greeting, which nothing tells; either order comes to the same.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    rig.attach(1).await;
+    assert_eq!(rig.impostor().await.0, name(1));
+    assert!(!ended(impostor).await);
+    let _own = rig.switch(rig.pki.tls("s1"), 1);
+    assert_eq!(rig.connected(1).await, "s1");
+}
+
+#[tokio::test]
+async fn a10_whoever_cannot_prove_who_he_is_is_told_nothing() {
+    let mut rig = Rig::start(1).await;
+    let _own = rig.switch(rig.pki.tls("s1"), 1);
+    rig.connected(1).await;
+    let strange = Pki::new();
+    let mut stranger = strange.files("s1");
+    stranger.ca = rig.pki.path("ca.pem");
+    let told = rig.switch(Tls::load(stranger).unwrap(), 1);
+    assert!(!ended(told).await);
+    // OpenFlow without TLS, and what is neither.
+    let hello = [4, 0, 0, 8, 0, 0, 0, 1];
+    for bytes in [&hello[..], &[0x16, 3, 1, 0, 5, 9, 9, 9, 9, 9], &[0xff; 512]] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // Ended, whichever way.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is let stay");
+        // An alert at most (RFC 8446 §6).
+        assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    }
+    // The one that is there never noticed.
+    rig.apply(1, 1).await;
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_is_over_is_refused_and_a_new_one_taken() {
+    let mut rig = Rig::start(1).await;
+    assert!(Tls::load(rig.pki.files_of("s1", Time::Past)).is_err());
+    let _own = rig.switch(rig.pki.tls("s1"), 1);
+    assert_eq!(rig.connected(1).await, "s1");
+}
+
+#[tokio::test]
+async fn r25_handshakes_that_do_not_end_are_bounded_in_number_and_time() {
+    let mut rig = Rig::start(1).await;
+    let _own = rig.switch(rig.pki.tls("s1"), 1);
+    rig.connected(1).await;
+    let began = Instant::now();
+    let mut slow = Vec::new();
+    for number in 0..PLACES + 44 {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        if number % 2 == 0 {
+            // A record that does not come to its end.
+            let _ = stream.write_all(&[0x16, 3, 1, 1, 0]).await;
+        }
+        slow.push(stream);
+    }
+    // Who is there goes on, and who has waited too long makes room.
+    for step in 1..=20 {
+        rig.apply(1, step).await;
+    }
+    for stream in &mut slow {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is let stay");
+    }
+    assert!(began.elapsed() < 3 * HANDSHAKE_LIMIT, "{:?}", began.elapsed());
+    rig.attach(2).await;
+    let _second = rig.switch(rig.pki.tls("s2"), 2);
+    rig.connected(2).await;
+}
+
+#[tokio::test]
+async fn a_large_program_goes_over_tls_as_a_whole() {
+    let mut rig = Rig::start(1).await;
+    let _own = rig.switch(rig.pki.tls("s1"), 1);
+    rig.connected(1).await;
+    let add: Vec<_> = (0..20_000).map(|number| crate::rule(number, 1)).collect();
+    let delta = Delta { remove: Vec::new(), add: add.clone() };
+    let command = Command::Apply { step: 1, delta, ahead: Arc::default() };
+    let session = rig.session;
+    rig.commands.send(ToDrivers::Command { switch: name(1), session, command }).await.unwrap();
+    assert!(matches!(rig.report().await.report, Report::Applied { step: 1 }));
+    rig.commands.send(ToDrivers::Command { switch: name(1), session, command: Command::Read }).await.unwrap();
+    let Report::Actual { program, alien: 0 } = rig.report().await.report else { panic!("not read") };
+    assert_eq!(program.len(), add.len());
+}
