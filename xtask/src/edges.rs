@@ -71,7 +71,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "bulkhead-fuzz",
-        &["topology", "policy", "pipeline", "compile", "store", "runtime", "dataplane", "openflow", "ovsdb", "types"],
+        &[
+            "topology",
+            "policy",
+            "pipeline",
+            "compile",
+            "store",
+            "runtime",
+            "dataplane",
+            "openflow",
+            "ovsdb",
+            "tls",
+            "types",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -191,7 +191,7 @@ pub enum HostNote {
     Underlay {
         /// Its MTU, in bytes.
         mtu: Option<u32>,
-        /// What is wrong with tunnel ports.
+        /// What is wrong with tunnel ports, and with the way to the controller.
         errors: Vec<String>,
     },
 }

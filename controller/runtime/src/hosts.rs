@@ -237,7 +237,7 @@ impl Hosts {
             }
             HostReport::Underlay { mtu, errors } => {
                 for error in &errors {
-                    warn!(switch = %name, %error, "a tunnel port does not work");
+                    warn!(switch = %name, %error, "something on the host will not work");
                 }
                 slot.errors = errors;
                 slot.mtu.replace(mtu) != Some(mtu)

@@ -51,7 +51,7 @@ pub enum HostReport {
         /// The largest IP packet that leaves the host, in bytes, if the database tells which interfaces carry the
         /// tunnels.
         mtu: Option<u32>,
-        /// What is wrong with tunnel ports, for people: each with the port's name.
+        /// What is wrong with tunnel ports, each with the port's name, and with the way to the controller; for people.
         errors: Vec<String>,
     },
 }

@@ -5,7 +5,7 @@ use bulkhead_ovsdb::{Replica, Row};
 
 /// What is monitored (ovs-vswitchd.conf.db(5)). Columns that count packets are left out: they change all the time.
 pub const TABLES: &[(&str, &[&str])] = &[
-    ("Open_vSwitch", &["bridges", "next_cfg", "cur_cfg"]),
+    ("Open_vSwitch", &["bridges", "next_cfg", "cur_cfg", "ssl"]),
     (
         "Bridge",
         &["name", "ports", "controller", "datapath_type", "fail_mode", "protocols", "other_config", "external_ids"],
@@ -95,6 +95,11 @@ pub fn underlay(replica: &Replica, config: &HostConfig) -> HostReport {
         }
     }
     errors.sort();
+    let certified = replica.rows("Open_vSwitch").any(|(_, row)| row.references("ssl").next().is_some());
+    if config.controller.starts_with("ssl:") && !certified {
+        errors
+            .push("the host has no certificate to show the controller: `ovs-vsctl set-ssl KEY CERTIFICATE CA`".into());
+    }
     let userspace = |row: &&Row| row.text("datapath_type") == Some("netdev");
     let mut others = replica
         .rows("Bridge")

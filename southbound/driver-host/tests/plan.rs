@@ -4,10 +4,11 @@
 #[path = "../../ovsdb/tests/server/mod.rs"]
 mod server;
 
-use bulkhead_dataplane::host::{HostConfig, TunnelKind};
+use bulkhead_dataplane::host::{HostConfig, HostReport, TunnelKind};
 use bulkhead_driver_host::{
     TABLES,
     plan::{Foreign, OWNER, plan, unmark},
+    underlay,
 };
 use bulkhead_ovsdb::{Atom, Condition, Connection, Function, Mutation, Operation, Replica, Row, Value};
 use bulkhead_topology::{DatapathId, Name};
@@ -436,4 +437,23 @@ async fn a_name_that_is_taken_elsewhere_is_told() {
     assert_eq!(refused.to_string(), "port bh-vxlan is needed, and is on bridge br-phy already");
     let without = HostConfig { tunnels: [TunnelKind::Geneve].into(), ..config() };
     shape(&mut connection, &without).await;
+}
+
+#[tokio::test]
+async fn a_host_that_has_no_certificate_for_its_controller_is_told_of() {
+    let Some(server) = Server::start(TABLES).await else { return };
+    let mut connection = server.connect().await;
+    let secured = HostConfig { controller: "ssl:192.0.2.10:6653".into(), ..config() };
+    shape(&mut connection, &secured).await;
+    let told = |replica: &Replica, config: &HostConfig| match underlay(replica, config) {
+        HostReport::Underlay { errors, .. } => errors.iter().filter(|error| error.contains("set-ssl")).count(),
+        other => panic!("{other:?}"),
+    };
+    let replica = connection.session().replica();
+    assert_eq!((told(replica, &secured), told(replica, &config())), (1, 0));
+    let files = ["private_key", "certificate", "ca_cert"].map(|file| (file, "/somewhere".into()));
+    let ssl = Operation::Insert { table: "SSL", row: files.into(), name: Some("ssl".into()) };
+    let show = mutate("Open_vSwitch", vec![], vec![Mutation::insert("ssl", named("ssl"))]);
+    act(&mut connection, &[ssl, show]).await;
+    assert_eq!(told(connection.session().replica(), &secured), 0);
 }

@@ -11,6 +11,7 @@ use bulkhead_pipeline::check;
 use bulkhead_policy::{Resource, State};
 use bulkhead_runtime::{Core, Drivers, parse_line};
 use bulkhead_store::{Document, Loaded, MemoryStore};
+use bulkhead_tls::Certificate;
 use bulkhead_topology::{
     Port,
     lldp::{Discovery, End, Heard},
@@ -55,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "store_records", run: store_records, shape: Shape::Text(RESOURCE_WORDS) },
     Target { name: "lldp", run: lldp, shape: Shape::Bytes },
     Target { name: "ovsdb_session", run: ovsdb_session, shape: Shape::Text(OVSDB_WORDS) },
+    Target { name: "certificate", run: certificate, shape: Shape::Bytes },
 ];
 
 /// The target of a name.
@@ -386,4 +388,12 @@ fn ovsdb_session(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// A name of whatever certificate can be said in a line of a log, and is nobody's that it does not say.
+fn certificate(bytes: &[u8]) {
+    let certificate = Certificate::read(bytes);
+    let said = certificate.to_string();
+    assert!(!said.contains(char::is_control), "{said:?}");
+    assert!(!certificate.is_for("", 0));
 }

@@ -251,3 +251,61 @@ async fn a_large_program_goes_over_tls_as_a_whole() {
     let Report::Actual { program, alien: 0 } = rig.report().await.report else { panic!("not read") };
     assert_eq!(program.len(), add.len());
 }
+
+#[test]
+fn status_says_whose_certificate_a_session_showed_and_who_was_refused() {
+    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = bulkhead_daemon::Config {
+        listen: anywhere,
+        openflow_listen: anywhere,
+        openflow_advertise: None,
+        southbound_tls: Some(pki.files("controller")),
+        data_dir: dir.path().join("data"),
+        record: None,
+        log: "warn".into(),
+    };
+    let tasks = tokio::runtime::Runtime::new().unwrap();
+    let daemon = tasks.block_on(bulkhead_daemon::start(&config, bulkhead_driver_sim::Fabric::default())).unwrap();
+    let client = bulkhead_client::Client::new(&format!("http://{}", daemon.listen)).unwrap();
+    let switch = serde_json::json!(
+        {"kind": "Switch", "metadata": {"name": "s1"}, "spec": {"driver": "openflow", "datapathId": "0x1"}}
+    );
+    client.apply(&[switch], false).unwrap();
+    let session = |tls: Tls| {
+        let address = daemon.openflow;
+        tasks.spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            speak(1, tls.connect(stream).await.unwrap().0).await
+        })
+    };
+    // The switch, once it is as wanted.
+    let until = |wanted: &dyn Fn(&bulkhead_types::SwitchStatus) -> bool| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let switch = client.status().unwrap().switches.remove(0);
+            if wanted(&switch) {
+                return switch;
+            }
+            assert!(std::time::Instant::now() < deadline, "{switch:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let refused = session(pki.tls("s2"));
+    let seen = until(&|switch| !switch.impostor.is_empty());
+    assert!(!seen.connected && seen.session.is_none(), "{seen:?}");
+    assert!(seen.impostor.contains("s2") && seen.impostor.contains("s1"), "{seen:?}");
+    assert!(!tasks.block_on(refused).unwrap());
+    let own = session(pki.tls("s1"));
+    let seen = until(&|switch| switch.session.is_some());
+    assert_eq!(seen.session.unwrap().certificate.as_deref(), Some("s1"));
+    assert!(seen.impostor.is_empty(), "{}", seen.impostor);
+    // One who comes while it is there is told of and changes nothing.
+    let refused = session(pki.tls("s2"));
+    let seen = until(&|switch| !switch.impostor.is_empty());
+    assert!(seen.connected && seen.session.is_some(), "{seen:?}");
+    assert!(!tasks.block_on(refused).unwrap() && !own.is_finished());
+    own.abort();
+    until(&|switch| !switch.connected && switch.session.is_none());
+    tasks.block_on(daemon.stop()).unwrap();
+}
