@@ -19,7 +19,10 @@ use bulkhead_openflow::wire::{
 use bulkhead_openflow::{
     BundleControl, BundleStep, DecodeError, FlowMod, Msg, MultipartBody, MultipartReply, MultipartRequest,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tables::Tables;
 
 /// Entries in one message of a read-back: each is at most some hundred bytes of the 65,535 that a message has.
@@ -104,8 +107,39 @@ pub struct Counts {
 /// A bundle that is open.
 #[derive(Debug, Default)]
 struct Bundle {
-    changes: Vec<(u32, FlowMod)>,
-    groups: Vec<GroupMod>,
+    changes: Vec<(u32, Change)>,
+}
+
+/// One message of a bundle.
+#[derive(Debug)]
+enum Change {
+    Flow(FlowMod),
+    Group(GroupMod),
+}
+
+impl Bundle {
+    fn flows(&self) -> impl DoubleEndedIterator<Item = (u32, &FlowMod)> {
+        self.changes.iter().filter_map(|(xid, change)| match change {
+            Change::Flow(change) => Some((*xid, change)),
+            Change::Group(_) => None,
+        })
+    }
+
+    /// The message that names a group which is not there when it is its turn.
+    fn dangling(&self, groups: &BTreeMap<u32, GroupDesc>) -> Option<u32> {
+        let mut there: BTreeSet<u32> = groups.keys().copied().collect();
+        self.changes.iter().find_map(|(xid, change)| match change {
+            Change::Flow(change) => tables::groups(change).any(|group| !there.contains(&group)).then_some(*xid),
+            Change::Group(GroupMod { command: GroupCommand::Delete, id, .. }) => {
+                there.remove(id);
+                None
+            }
+            Change::Group(GroupMod { id, .. }) => {
+                there.insert(*id);
+                None
+            }
+        })
+    }
 }
 
 /// A switch. Its tables outlive its sessions.
@@ -285,21 +319,16 @@ impl Switch {
             }
             Msg::BarrierRequest => self.answer(xid, &Msg::BarrierReply),
             Msg::MultipartRequest(request) => self.question(xid, request),
-            Msg::FlowMod(change) => self.counts.changes += self.tables.apply(change) as u64,
+            Msg::FlowMod(change) => self.change(Change::Flow(change)),
             Msg::BundleControl(control) => self.bundle(xid, control),
-            Msg::GroupMod(change) => self.group(change),
+            Msg::GroupMod(change) => self.change(Change::Group(change)),
             Msg::BundleAdd { id, message, .. } => match (*message, self.manners.refuses) {
                 (Msg::FlowMod(change), Refuses::Table(table)) if change.table == table && tables::adds(&change) => {
                     // Left out of the bundle: "missing prerequisite in the match".
                     self.complain(xid, error_type::BAD_MATCH, 9);
                 }
-                (Msg::GroupMod(change), _) if self.bundles.contains_key(&id) => {
-                    self.bundles.entry(id).or_default().groups.push(change);
-                }
-                (Msg::FlowMod(change), _) => match self.bundles.get_mut(&id) {
-                    Some(bundle) => bundle.changes.push((xid, change)),
-                    None => self.complain(xid, error_type::EXPERIMENTER, experimenter_error::BUNDLE_BAD_ID),
-                },
+                (Msg::FlowMod(change), _) => self.bundled(xid, id, Change::Flow(change)),
+                (Msg::GroupMod(change), _) => self.bundled(xid, id, Change::Group(change)),
                 _ => self.complain(xid, error_type::BAD_REQUEST, 1),
             },
             Msg::MeterMod(MeterMod { command, meter }) => match (command, self.meters.contains_key(&meter.id)) {
@@ -313,10 +342,23 @@ impl Switch {
         }
     }
 
-    fn group(&mut self, GroupMod { command, kind, id, buckets }: GroupMod) {
-        match command {
-            GroupCommand::Delete => _ = self.groups.remove(&id),
-            GroupCommand::Add | GroupCommand::Modify => _ = self.groups.insert(id, GroupDesc { kind, id, buckets }),
+    fn bundled(&mut self, xid: u32, id: u32, change: Change) {
+        match self.bundles.get_mut(&id) {
+            Some(bundle) => bundle.changes.push((xid, change)),
+            None => self.complain(xid, error_type::EXPERIMENTER, experimenter_error::BUNDLE_BAD_ID),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Flow(change) => self.counts.changes += self.tables.apply(change) as u64,
+            Change::Group(GroupMod { command: GroupCommand::Delete, id, .. }) => {
+                self.groups.remove(&id);
+                self.tables.forget(id);
+            }
+            Change::Group(GroupMod { kind, id, buckets, .. }) => {
+                self.groups.insert(id, GroupDesc { kind, id, buckets });
+            }
         }
     }
 
@@ -371,24 +413,25 @@ impl Switch {
             Refuses::FirstCommits(many) => self.commits_refused < many,
             _ => false,
         };
-        let full = self.tables.len_after(bundle.changes.iter().map(|(_, change)| change)) > self.manners.capacity;
-        if refused || full {
+        let full = self.tables.len_after(bundle.flows().map(|(_, change)| change)) > self.manners.capacity;
+        let dangling = bundle.dangling(&self.groups);
+        if refused || full || dangling.is_some() {
             self.commits_refused += 1;
             self.counts.refusals += 1;
             // Open vSwitch names the message that failed, and then says that the bundle did.
-            let last = bundle.changes.iter().rev().find(|(_, change)| tables::adds(change));
+            let last = bundle.flows().rev().find(|(_, change)| tables::adds(change));
             if let Some((at, _)) = last.filter(|_| full) {
-                self.complain(*at, error_type::FLOW_MOD_FAILED, 1);
+                self.complain(at, error_type::FLOW_MOD_FAILED, 1);
+            }
+            if let Some(at) = dangling {
+                self.complain(at, error_type::BAD_ACTION, 9);
             }
             return self.complain(xid, error_type::EXPERIMENTER, experimenter_error::BUNDLE_MESSAGE_FAILED);
         }
         self.counts.commits += 1;
         if !self.manners.lies {
-            for change in bundle.groups {
-                self.group(change);
-            }
             for (_, change) in bundle.changes {
-                self.counts.changes += self.tables.apply(change) as u64;
+                self.change(change);
             }
         }
         self.answer(xid, done);

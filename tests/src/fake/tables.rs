@@ -1,7 +1,7 @@
 //! A simulated switch's entries.
 
 use bulkhead_openflow::wire::flow::ALL_TABLES;
-use bulkhead_openflow::{FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Match};
+use bulkhead_openflow::{Action, FlowCommand, FlowMod, FlowStats, FlowStatsRequest, Instruction, Match};
 use std::collections::BTreeMap;
 
 type Key = (u8, u16, Match);
@@ -13,6 +13,15 @@ pub(super) struct Tables(BTreeMap<Key, FlowMod>);
 /// Whether a change adds an entry.
 pub(super) fn adds(change: &FlowMod) -> bool {
     change.command == FlowCommand::Add
+}
+
+/// The groups that an entry names.
+pub(super) fn groups(change: &FlowMod) -> impl Iterator<Item = u32> {
+    let applied = change.instructions.iter().filter_map(|instruction| match instruction {
+        Instruction::ApplyActions(actions) => Some(actions),
+        _ => None,
+    });
+    applied.flatten().filter_map(|action| if let Action::Group(id) = action { Some(*id) } else { None })
 }
 
 fn key(change: &FlowMod) -> Key {
@@ -32,6 +41,11 @@ impl Tables {
 
     pub(super) fn flows(&self) -> impl Iterator<Item = &FlowMod> {
         self.0.values()
+    }
+
+    /// A group goes, and with it every entry that names it (OF 1.3.5 §6.5).
+    pub(super) fn forget(&mut self, group: u32) {
+        self.0.retain(|_, entry| groups(entry).all(|named| named != group));
     }
 
     /// How many entries there would be after these changes.

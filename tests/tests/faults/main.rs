@@ -8,10 +8,11 @@ mod tls;
 mod world;
 
 use bulkhead_driver_ovs::{Groups, PortMap, lower};
-use bulkhead_openflow::{FlowCommand, FlowMod, OxmField};
-use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_openflow::{Action as OfAction, FlowCommand, FlowMod, Instruction, OxmField, wire::group::GroupDesc};
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Output, Program, Stage};
 use bulkhead_tests::fake::{Answers, Manners, Refuses};
 use bulkhead_topology::Port;
+use std::collections::BTreeSet;
 use world::World;
 
 /// Lets a port's packets in.
@@ -26,12 +27,22 @@ fn rule(source: u32, cause: u32) -> Entry {
     Entry::new(Stage::EgressApplication, 100, matches, vec![], Next::Stage(Stage::IngressEmergency), Cause::Rule(cause))
 }
 
+/// Sends what is for an edge out of one of these ports.
+fn choice(edge: u16, ports: &[&str]) -> Entry {
+    let ports = ports.iter().map(|port| Port::Name((*port).into())).collect();
+    let actions = Output::among(ports).map(Action::Output).into_iter().collect();
+    let matches = Match::any().with(Field::OutVlan, edge);
+    Entry::new(Stage::Deliver, 100, matches, actions, Next::Done, Cause::Rule(5))
+}
+
 fn program() -> Program {
     (0..20).map(|source| rule(source, 2)).chain([door("p0"), door("p1")]).collect()
 }
 
+const PORTS: [&str; 4] = ["p0", "p1", "p2", "p3"];
+
 fn world() -> World {
-    World::new(program(), &["p0", "p1"])
+    World::new(program(), &PORTS)
 }
 
 /// An entry of somebody else's.
@@ -206,18 +217,72 @@ fn a8_a_switch_that_crashes_on_a_bundle_comes_back_empty_and_is_programmed() {
     world.add([rule(100, 3)]);
     world.settle();
     world.disconnect();
-    world.fake = bulkhead_tests::fake::Switch::new(0xb1, &["p0".into(), "p1".into()]);
+    world.fake = bulkhead_tests::fake::Switch::new(0xb1, &PORTS.map(str::to_owned));
     world.connect();
     world.settle();
     exact(&world);
 }
 
+/// Each of these groups, and nothing more, is there for somebody.
+fn groups_follow(world: &World) {
+    let used: BTreeSet<u32> = world.fake.flows().flat_map(groups_of).collect();
+    assert_eq!(used, world.fake.groups.keys().copied().collect());
+}
+
+fn groups_of(flow: &FlowMod) -> impl Iterator<Item = u32> {
+    let applied = flow.instructions.iter().filter_map(|instruction| match instruction {
+        Instruction::ApplyActions(actions) => Some(actions),
+        _ => None,
+    });
+    applied.flatten().filter_map(|action| if let OfAction::Group(id) = action { Some(*id) } else { None })
+}
+
+#[test]
+fn r8_groups_go_with_their_last_entry_and_are_mended_whatever_becomes_of_them() {
+    let mut world = programmed();
+    world.add([choice(1, &["p0", "p1"]), choice(2, &["p0", "p1"]), choice(3, &["p1", "p2", "p3"])]);
+    world.settle();
+    exact(&world);
+    groups_follow(&world);
+    assert_eq!(world.fake.groups.len(), 2);
+    // A switch that does not take the change keeps the groups of the old one.
+    world.fake.manners.refuses = Refuses::FirstCommits(1);
+    world.add([choice(1, &["p2", "p3"])]);
+    world.settle();
+    groups_follow(&world);
+    assert_eq!(world.fake.groups.len(), 2);
+    world.wait(5);
+    exact(&world);
+    groups_follow(&world);
+    assert_eq!(world.fake.groups.len(), 3);
+    world.change(&Delta { remove: vec![choice(2, &[]).key], add: vec![choice(1, &["p0", "p1"])] });
+    world.settle();
+    exact(&world);
+    groups_follow(&world);
+    assert_eq!(world.fake.groups.len(), 2);
+    // One vanishes with its entries, one chooses among other ports, one is nobody's.
+    let [first, second] = world.fake.groups.keys().copied().collect::<Vec<_>>()[..] else { panic!("two groups") };
+    world.fake.groups.remove(&first);
+    let buckets = &mut world.fake.groups.get_mut(&second).unwrap().buckets;
+    buckets.pop();
+    let stray = GroupDesc { id: second + 7, ..world.fake.groups[&second].clone() };
+    let foreign = GroupDesc { id: 7, ..stray.clone() };
+    world.fake.groups.extend([(stray.id, stray), (7, foreign.clone())]);
+    world.wait(310);
+    exact(&world);
+    assert_eq!(world.fake.groups.remove(&7), Some(foreign));
+    groups_follow(&world);
+}
+
 #[test]
 fn r8_a_connection_lost_at_any_byte_leaves_the_old_program_or_the_new_one() {
-    let delta = Delta { remove: vec![rule(0, 2).key], add: vec![rule(1, 9), rule(100, 3)] };
+    let add = vec![rule(1, 9), rule(100, 3), choice(1, &["p1", "p2"]), choice(3, &["p0", "p3"])];
+    let delta = Delta { remove: vec![rule(0, 2).key, choice(2, &[]).key], add };
     let mut cut = 1;
     loop {
         let mut world = programmed();
+        world.add([choice(1, &["p0", "p1"]), choice(2, &["p0", "p2"])]);
+        world.settle();
         let before = world.installed();
         world.connect();
         world.settle();
@@ -234,6 +299,7 @@ fn r8_a_connection_lost_at_any_byte_leaves_the_old_program_or_the_new_one() {
             world.settle();
         }
         exact(&world);
+        groups_follow(&world);
         if now == world.desired {
             assert_eq!(world.fake.counts.changes, changes, "a needless change after {cut} bytes");
         }

@@ -54,11 +54,13 @@ impl World {
     /// The entries of ours that the switch has; panics if it has one of ours that means nothing.
     pub fn installed(&self) -> Program {
         let ports = self.ports();
+        let groups: Vec<_> = self.fake.groups.values().cloned().collect();
+        let groups = Groups::told(&groups);
         let ours = self.fake.flows().filter(|flow| flow.cookie >> 56 == COOKIE_OWNER >> 56);
         ours.map(|flow| {
             let key = FlowKey { table: flow.table, priority: flow.priority, matches: flow.matching.clone() };
             let flow = Flow { key, cookie: flow.cookie, instructions: flow.instructions.clone() };
-            lift(&flow, &ports, &Groups::default()).unwrap()
+            lift(&flow, &ports, &groups).unwrap()
         })
         .collect()
     }
