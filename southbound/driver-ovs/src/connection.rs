@@ -220,7 +220,9 @@ impl Task {
         match &self.stage {
             Stage::Unknown => session,
             Stage::Asked { since, .. } => session.min(*since + MAX_WAIT),
-            Stage::Driven(driven) if driven.switch.is_idle() => session,
+            Stage::Driven(driven) if driven.switch.is_idle() => {
+                driven.switch.next_deadline().map_or(session, |deadline| session.min(self.began + deadline))
+            }
             Stage::Driven(driven) => session.min(driven.since + MAX_COMMAND),
         }
     }
@@ -235,7 +237,13 @@ impl Task {
             }
             _ => {}
         }
-        self.session.tick(self.now());
+        let now = self.now();
+        self.session.tick(now);
+        if let Stage::Driven(driven) = &mut self.stage
+            && self.session.is_up()
+        {
+            driven.switch.tick(&mut self.session, now).map_err(|error| error.to_string())?;
+        }
         self.events().await
     }
 

@@ -1,7 +1,9 @@
 //! Select groups: how a flow chooses among several ports (OF 1.3.5 §5.6.1).
 //!
 //! One group for each set of ports that some entry of ours chooses among. A set never changes: an entry that is to
-//! choose among others gets another group, in the same bundle, and the group that nobody uses any more goes at its end.
+//! choose among others gets another group, in the same bundle. A group that no entry uses any more goes a moment later:
+//! what Open vSwitch has decided about a connection names the group until it has looked at it again, and without the group
+//! it would drop the connection's packets.
 //! A bucket watches its port, so that the switch itself leaves out those whose link is down.
 
 use crate::{
@@ -13,7 +15,10 @@ use bulkhead_openflow::wire::{
     group::{ANY, Bucket, GroupCommand, GroupDesc, GroupMod, GroupType},
     instruction::Instruction,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// Top byte of the numbers of our groups; all others are foreign, and never touched.
 pub const GROUP_OWNER: u32 = 0xb1 << 24;
@@ -21,6 +26,9 @@ pub const GROUP_OWNER: u32 = 0xb1 << 24;
 pub const GROUP_MASK: u32 = 0xff << 24;
 /// Numbers above it would be another's, see [`GROUP_MASK`].
 const LAST: u32 = GROUP_OWNER | !GROUP_MASK;
+/// How long a group stays when no flow uses it any more. Open vSwitch looks at what it has decided twice a second, and
+/// less often under load (`max-revalidator` in ovs-vswitchd.conf.db(5)).
+const GRACE: Duration = Duration::from_secs(5);
 /// Every bucket has the same share.
 const WEIGHT: u16 = 1;
 
@@ -33,6 +41,8 @@ pub struct Groups {
     numbers: BTreeMap<BTreeSet<u32>, u32>,
     /// The groups that a flow names, and the flow's cookie.
     users: BTreeMap<FlowKey, (u64, BTreeSet<u32>)>,
+    /// Groups that no flow uses, and since when.
+    unused: BTreeMap<u32, Duration>,
 }
 
 impl Groups {
@@ -87,20 +97,28 @@ impl Groups {
         }
     }
 
-    /// Forgets groups that no flow uses; which.
-    pub fn sweep(&mut self) -> Vec<u32> {
+    /// Looks at which groups no flow uses now.
+    pub fn look(&mut self, now: Duration) {
         let used: BTreeSet<u32> = self.users.values().flat_map(|(_, used)| used).copied().collect();
-        let unused: Vec<u32> = self.ports.keys().filter(|number| !used.contains(number)).copied().collect();
-        for number in &unused {
-            self.ports.remove(number);
-        }
-        self.numbers.retain(|_, number| used.contains(number));
-        unused
+        let unused = self.ports.keys().filter(|number| !used.contains(number));
+        self.unused = unused.map(|number| (*number, self.unused.get(number).copied().unwrap_or(now))).collect();
     }
 
-    /// How many are not used by any flow.
-    pub fn unused(&self) -> usize {
-        self.clone().sweep().len()
+    /// When the next group goes, unless a flow uses it by then.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.unused.values().min().map(|since| *since + GRACE)
+    }
+
+    /// Forgets the groups that no flow has used for long enough; which.
+    pub fn sweep(&mut self, now: Duration) -> Vec<u32> {
+        let gone: Vec<u32> =
+            self.unused.iter().filter(|(_, since)| **since + GRACE <= now).map(|(number, _)| *number).collect();
+        for number in &gone {
+            self.unused.remove(number);
+            self.ports.remove(number);
+        }
+        self.numbers.retain(|_, number| self.ports.contains_key(number));
+        gone
     }
 
     /// What makes the groups that were not there `before`.

@@ -328,12 +328,9 @@ impl Switch {
                 Err(reason) => return refused(reason),
             }
         }
-        // A group is there before the flows that name it, and goes after them: with it would go those that are left
-        // (OF 1.3.5 §6.5).
-        let gone = groups.sweep();
+        // A group is there before the flows that name it.
         let new = groups.additions(&self.groups).map(|group| (Item::Group(group.id), Change::Group(group)));
-        let gone = gone.into_iter().map(|number| (Item::Group(number), Change::Group(groups::removal(number))));
-        let changes: Vec<_> = new.chain(flows).chain(gone).collect();
+        let changes: Vec<_> = new.chain(flows).collect();
         self.bundle = self.bundle.wrapping_add(1);
         match self.send_bundle(session, step, delta, groups, &changes) {
             Ok(step) => {
@@ -422,6 +419,9 @@ impl Switch {
             Event::Message(_, other) => debug!(kind = other.kind(), "a message nobody asked for"),
             Event::Dead(error) => return Err(error.into()),
             Event::Connected { .. } => {}
+        }
+        if !reports.is_empty() && self.is_idle() {
+            self.groups.look(now);
         }
         if self.renumbered && self.is_idle() {
             self.renumbered = false;
@@ -528,11 +528,9 @@ impl Switch {
                     let lasting = stats.idle_timeout == 0 && stats.hard_timeout == 0;
                     let key = FlowKey { table: stats.table, priority: stats.priority, matches: stats.matching };
                     let flow = Flow { key, cookie: stats.cookie, instructions: stats.instructions };
+                    self.groups.using(&flow);
                     match lift(&flow, &self.ports, &self.groups) {
-                        Ok(entry) if lasting => {
-                            self.groups.using(&flow);
-                            program.insert(entry);
-                        }
+                        Ok(entry) if lasting => _ = program.insert(entry),
                         Ok(_) => self.strays.push((flow.key, flow.cookie)),
                         Err(error) => {
                             warn!(%error, table = flow.key.table, "an entry with our cookie is not ours");
@@ -542,10 +540,7 @@ impl Switch {
                 }
                 match asked.next(session)? {
                     Some(next) => self.pending = Pending::Read(next, program),
-                    None => {
-                        let alien = self.strays.len() + self.groups.unused();
-                        return Ok(Some(Report::Actual { program, alien }));
-                    }
+                    None => return Ok(Some(Report::Actual { program, alien: self.strays.len() })),
                 }
             }
             Pending::Count(asked, mut sums) if asked.xid == xid => {
@@ -591,6 +586,26 @@ impl Switch {
             reports.push(Report::PortStates(states));
         }
         reports
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.groups.next_deadline().filter(|_| self.is_idle())
+    }
+
+    /// Takes groups away that nobody uses any more.
+    pub fn tick(&mut self, session: &mut Session, now: Duration) -> Result<(), SessionError> {
+        // The switch would take every flow along that still names one (OF 1.3.5 §6.5): between commands none of ours does.
+        if self.is_idle() {
+            for number in self.groups.sweep(now) {
+                match session.send(&Msg::GroupMod(groups::removal(number))) {
+                    // It is found again when the switch is read back.
+                    Ok(_) | Err(SessionError::OutputFull(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The controller could not take a line.

@@ -223,8 +223,9 @@ fn a8_a_switch_that_crashes_on_a_bundle_comes_back_empty_and_is_programmed() {
     exact(&world);
 }
 
-/// Each of these groups, and nothing more, is there for somebody.
-fn groups_follow(world: &World) {
+/// Each of the groups, after some seconds, is there for somebody.
+fn groups_follow(world: &mut World) {
+    world.wait(7);
     let used: BTreeSet<u32> = world.fake.flows().flat_map(groups_of).collect();
     assert_eq!(used, world.fake.groups.keys().copied().collect());
 }
@@ -243,22 +244,21 @@ fn r8_groups_go_with_their_last_entry_and_are_mended_whatever_becomes_of_them() 
     world.add([choice(1, &["p0", "p1"]), choice(2, &["p0", "p1"]), choice(3, &["p1", "p2", "p3"])]);
     world.settle();
     exact(&world);
-    groups_follow(&world);
+    groups_follow(&mut world);
     assert_eq!(world.fake.groups.len(), 2);
     // A switch that does not take the change keeps the groups of the old one.
     world.fake.manners.refuses = Refuses::FirstCommits(1);
     world.add([choice(1, &["p2", "p3"])]);
     world.settle();
-    groups_follow(&world);
     assert_eq!(world.fake.groups.len(), 2);
     world.wait(5);
     exact(&world);
-    groups_follow(&world);
+    groups_follow(&mut world);
     assert_eq!(world.fake.groups.len(), 3);
     world.change(&Delta { remove: vec![choice(2, &[]).key], add: vec![choice(1, &["p0", "p1"])] });
     world.settle();
     exact(&world);
-    groups_follow(&world);
+    groups_follow(&mut world);
     assert_eq!(world.fake.groups.len(), 2);
     // One vanishes with its entries, one chooses among other ports, one is nobody's.
     let [first, second] = world.fake.groups.keys().copied().collect::<Vec<_>>()[..] else { panic!("two groups") };
@@ -271,7 +271,7 @@ fn r8_groups_go_with_their_last_entry_and_are_mended_whatever_becomes_of_them() 
     world.wait(310);
     exact(&world);
     assert_eq!(world.fake.groups.remove(&7), Some(foreign));
-    groups_follow(&world);
+    groups_follow(&mut world);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn r8_a_connection_lost_at_any_byte_leaves_the_old_program_or_the_new_one() {
             world.settle();
         }
         exact(&world);
-        groups_follow(&world);
+        groups_follow(&mut world);
         if now == world.desired {
             assert_eq!(world.fake.counts.changes, changes, "a needless change after {cut} bytes");
         }

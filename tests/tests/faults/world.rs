@@ -127,6 +127,11 @@ impl World {
             self.now += TURN;
             if let Some(link) = &mut self.link {
                 link.session.tick(self.now);
+                if let Some(driver) = &mut link.switch
+                    && link.session.is_up()
+                {
+                    driver.tick(&mut link.session, self.now).unwrap();
+                }
             }
             self.tell(Input::Tick);
         }

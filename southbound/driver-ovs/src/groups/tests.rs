@@ -24,15 +24,27 @@ fn a_set_of_ports_has_one_group_for_as_long_as_a_flow_uses_it() {
     assert_eq!(groups.ports(second), Some(&set(&[1, 3])));
     groups.using(&flow(1, &[first, second]));
     groups.using(&flow(2, &[second]));
-    assert_eq!(groups.sweep(), vec![]);
+    let sweep = |groups: &mut Groups| {
+        groups.look(Duration::ZERO);
+        assert_eq!(groups.sweep(GRACE - Duration::from_millis(1)), vec![]);
+        groups.sweep(GRACE)
+    };
+    assert_eq!(sweep(&mut groups), vec![]);
+    assert_eq!(groups.next_deadline(), None);
     groups.using(&flow(1, &[second]));
-    assert_eq!(groups.unused(), 1);
-    assert_eq!(groups.sweep(), vec![first]);
+    groups.look(Duration::from_secs(1));
+    assert_eq!(groups.next_deadline(), Some(GRACE + Duration::from_secs(1)));
+    // Used again in time, it stays.
+    assert_eq!(groups.number(set(&[1, 2])), Ok(first));
+    groups.using(&flow(3, &[first]));
+    assert_eq!(sweep(&mut groups), vec![]);
+    groups.using(&flow(3, &[]));
+    assert_eq!(sweep(&mut groups), vec![first]);
     groups.gone(&flow(2, &[]).key, 6, u64::MAX);
     groups.gone(&flow(1, &[]).key, 4, 4);
-    assert_eq!(groups.sweep(), vec![], "the one flow that was removed is another one");
+    assert_eq!(sweep(&mut groups), vec![], "one of the two flows is another one than what was removed");
     groups.gone(&flow(2, &[]).key, 5, u64::MAX);
-    assert_eq!(groups.sweep(), vec![second]);
+    assert_eq!(sweep(&mut groups), vec![second]);
     assert_eq!(groups.number(set(&[1, 3])), Ok(first), "a new one, of the first number that is free");
 }
 
@@ -60,7 +72,8 @@ fn what_a_switch_tells_is_what_was_made_or_is_in_the_way() {
         let mut groups = Groups::told(&other);
         assert_eq!(groups.ports(first), None);
         assert_eq!(groups.number(set(&[1, 2])), Ok(first + 1), "its number is taken");
-        assert_eq!(groups.sweep(), vec![first, first + 1]);
+        groups.look(Duration::ZERO);
+        assert_eq!(groups.sweep(GRACE), vec![first, first + 1]);
     }
 }
 
