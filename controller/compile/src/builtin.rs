@@ -5,11 +5,13 @@ mod network;
 mod overlay;
 mod pipeline;
 mod remote;
+mod spread;
 mod workload;
 
 pub(crate) use network::network;
 pub(crate) use overlay::{overlay, peer};
 pub(crate) use pipeline::pipeline;
+pub(crate) use spread::spread;
 pub(crate) use workload::workload;
 
 use crate::fabric::{Fabric, WayOut};

@@ -91,7 +91,7 @@ pub struct Compiler {
     /// Workloads by network.
     members: BTreeMap<Name, BTreeSet<Name>>,
     /// Workloads by the switches that they are plugged into, declared or not.
-    plugged: BTreeMap<Name, BTreeSet<Name>>,
+    pub(crate) plugged: BTreeMap<Name, BTreeSet<Name>>,
     /// Networks by the switches that they have an uplink on.
     uplinked: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) zones: BTreeMap<Name, (Arc<Zone>, u32, u32)>,

@@ -10,7 +10,7 @@ use crate::{
     switch::{Switch, Unit, prefixes},
 };
 use bulkhead_pipeline::{Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
-use bulkhead_policy::model::{DefaultAction, Direction, Subject, Tier};
+use bulkhead_policy::model::{DefaultAction, Direction, Interface, Subject, Tier};
 use bulkhead_topology::{IpNet, Name, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -273,6 +273,7 @@ impl Compiler {
             }
             Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),
             Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
+            Unit::Spread(network) => self.spread(name, network)?,
             Unit::Workload(workload) => {
                 let found = self.workloads.get(workload);
                 let found = found.and_then(|(w, identity)| Some((self.here(name, &w.network)?, w, identity)));
@@ -291,6 +292,22 @@ impl Compiler {
             },
             Unit::Rule(_) => Vec::new(),
         })
+    }
+
+    /// Who gets what workloads of a network send to groups, here and on other switches.
+    fn spread(&self, switch: &Name, network: &Name) -> Result<Vec<Entry>, TooLarge> {
+        let Some(here) = self.here(switch, network).filter(|here| !here.network.multicast.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let plugged = self.plugged.get(switch).into_iter().flatten().filter_map(|name| self.workloads.get(name));
+        let members = plugged.filter(|(workload, _)| workload.network == *network);
+        let interfaces = members.flat_map(|(workload, _)| &workload.interfaces);
+        let at = |interface: &&Interface| interface.attachment.as_ref().is_some_and(|at| at.switch == *switch);
+        let near: Vec<&Interface> = interfaces.filter(at).collect();
+        let others = self.fabric.present(network).filter(|other| *other != switch);
+        let others = others.filter(|other| self.fabric.interfaces(here.network, other) > 0);
+        let far: Vec<_> = others.filter_map(|other| self.fabric.tunnel(here.network, switch, other)).collect();
+        builtin::spread(&here, &near, &far)
     }
 
     /// A network on a switch, if it is present there.

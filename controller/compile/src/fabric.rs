@@ -78,6 +78,14 @@ impl Fabric {
         self.present.get(network).and_then(|on| on.get(switch)).copied().unwrap_or(0)
     }
 
+    /// How many of them are interfaces.
+    pub fn interfaces(&self, network: &Network, switch: &Name) -> u32 {
+        // Several VLANs of one port are counted in once.
+        let here = network.uplinks.iter().filter(|uplink| uplink.at.switch == *switch);
+        let ports: BTreeSet<&Port> = here.map(|uplink| &uplink.at.port).collect();
+        self.count(&network.name, switch).saturating_sub(ports.len() as u32)
+    }
+
     /// Counts an interface or uplink in; says whether it is the network's first on the switch. `known` is the network, if
     /// it is declared and its tunnels are counted.
     pub fn enter(&mut self, name: &Name, known: Option<&Network>, switch: &Name) -> bool {

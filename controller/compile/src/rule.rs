@@ -113,7 +113,7 @@ pub(crate) fn next_tier(lane: Lane, direction: Direction, tier: Tier) -> Option<
 /// Where an allowed packet goes on.
 pub(crate) fn allowed(direction: Direction) -> Next {
     Next::Stage(match direction {
-        Direction::Egress => stage(Lane::Staged, Direction::Ingress, Tier::Emergency),
+        Direction::Egress => Stage::Spread,
         Direction::Ingress => Stage::Verdict,
     })
 }

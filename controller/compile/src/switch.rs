@@ -23,6 +23,8 @@ pub(crate) enum Unit {
     /// What of another switch is believed, whatever the network.
     Peer(Name),
     Network(Name),
+    /// Who gets what a network's workloads send to groups.
+    Spread(Name),
     Workload(Name),
     Identity(u32),
     Prefix(IpNet),

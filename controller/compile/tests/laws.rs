@@ -150,6 +150,7 @@ fn decision(outcome: &Outcome) -> Decision {
         Outcome::Dropped(_) => Decision::Deny,
         Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => Decision::Reject,
         Outcome::Probe(_) | Outcome::Discovered(_) => Decision::Deny,
+        Outcome::Copied(copies) => panic!("nothing here is for a group: {copies:?}"),
     }
 }
 
@@ -202,7 +203,7 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
             let ends = (packet.get(Field::EthSrc), packet.get(Field::EthDst));
             prop_assert_eq!(ends, (Some(from.mac.into()), Some(to.mac.into())), "{}", story());
         }
-        Outcome::Answered(_) => prop_assert!(false, "{}", story()),
+        Outcome::Answered(_) | Outcome::Copied(_) => prop_assert!(false, "{}", story()),
         Outcome::Dropped(cause)
         | Outcome::Rejected(cause)
         | Outcome::Expired { cause, .. }

@@ -27,6 +27,7 @@ fn network(number: u8) -> Change {
         on_tighten: OnTighten::Revoke,
         uplinks: Vec::new(),
         gateways: Vec::new(),
+        multicast: Vec::new(),
     })))
 }
 

@@ -46,6 +46,7 @@ fn program(uplinks: &[(&str, u16)]) -> Program {
         on_tighten: OnTighten::Revoke,
         uplinks: uplinks.iter().map(|(port, vlan)| Uplink { at: at(port), vlan: *vlan }).collect(),
         gateways: vec![],
+        multicast: vec![],
     };
     let (driver, role) = (Driver::Openflow(DatapathId(1)), Role::Hypervisor);
     let switch = Switch { name: name("hv1"), driver, vtep: None, role, ovsdb: None };

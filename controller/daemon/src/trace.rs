@@ -4,8 +4,8 @@ use crate::hits::Rule;
 use bulkhead_api::{Resolved, resolve};
 use bulkhead_driver_sim::Tracker;
 use bulkhead_pipeline::{
-    Cause, Field, Outcome, Packet, Walk, ethertype,
-    overlay::{Tunnel, arrive},
+    Cause, Field, Outcome, Packet, ethertype,
+    overlay::{Tunnel, arrive, group_mac},
     render_entry, vlan, walk,
 };
 use bulkhead_policy::{
@@ -55,7 +55,7 @@ pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer,
             (switch, packet) = (next, arrived);
             continue;
         }
-        let (verdict, outcome) = end(core, state, &switch, &walk);
+        let (verdict, outcome) = end(core, state, &switch, &walk.outcome);
         return Ok(TraceAnswer { verdict, outcome, hops });
     }
 }
@@ -103,7 +103,11 @@ fn interface<'a>(state: &'a State, flow: &Flow, ip: IpAddr) -> Option<&'a Interf
 }
 
 fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
-    let to = interface(state, flow, flow.to.ip).map_or(SOME_MAC, |interface| interface.mac);
+    let to = match interface(state, flow, flow.to.ip) {
+        Some(interface) => interface.mac,
+        None if flow.to.ip.is_multicast() || flow.to.ip == IpAddr::V4(Ipv4Addr::BROADCAST) => group_mac(flow.to.ip),
+        None => SOME_MAC,
+    };
     let tag = if start.vlan == 0 { 0 } else { vlan::PRESENT | u128::from(start.vlan) };
     let mut packet = Packet::new(start.at.port.clone())
         .with(Field::EthSrc, start.mac.to_bits())
@@ -133,10 +137,13 @@ fn packet(state: &State, flow: &Flow, start: &Entrance) -> Packet {
 }
 
 /// The verdict, and where the packet ended, in words.
-fn end(core: &Core, state: &State, switch: &Name, walk: &Walk<'_>) -> (Verdict, String) {
+fn end(core: &Core, state: &State, switch: &Name, outcome: &Outcome) -> (Verdict, String) {
     let by = |cause| Rule::of(core, state, cause).full();
-    match &walk.outcome {
+    match outcome {
         Outcome::Delivered { port, packet } => {
+            if let Some((next, _)) = beyond(state, switch, outcome) {
+                return (Verdict::Allow, format!("sent to switch {next}"));
+            }
             let vlan = match packet.value(Field::Vlan) {
                 0 => String::new(),
                 tag => format!(", VLAN {}", tag & vlan::ID),
@@ -153,6 +160,12 @@ fn end(core: &Core, state: &State, switch: &Name, walk: &Walk<'_>) -> (Verdict, 
             (Verdict::Deny, format!("dropped by {}: the sender is told that {mtu} bytes fit", by(*cause)))
         }
         Outcome::Probe(cause) | Outcome::Discovered(cause) => (Verdict::Deny, format!("taken by {}", by(*cause))),
+        Outcome::Copied(copies) => {
+            let ends: Vec<_> = copies.iter().map(|copy| end(core, state, switch, copy)).collect();
+            let any = ends.iter().any(|(verdict, _)| *verdict == Verdict::Allow);
+            let what: Vec<_> = ends.into_iter().map(|(_, what)| what).collect();
+            (if any { Verdict::Allow } else { Verdict::Deny }, format!("{} copies: {}", copies.len(), what.join("; ")))
+        }
     }
 }
 

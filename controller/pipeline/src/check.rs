@@ -39,6 +39,19 @@ fn complaint(entry: &Entry) -> Option<String> {
         return Some(format!("matches {}", field.as_str()));
     }
     for action in &entry.actions {
+        let Action::Fork { actions, to } = action else { continue };
+        if !spec.next.contains(to) {
+            return Some(format!("sends a copy to {}", to.spec().name));
+        }
+        if !actions.iter().all(|action| matches!(action, Action::Set(..) | Action::Copy { .. })) {
+            return Some("does more to a copy than set fields".into());
+        }
+    }
+    let copies = entry.actions.iter().filter_map(|action| match action {
+        Action::Fork { actions, .. } => Some(actions),
+        _ => None,
+    });
+    for action in entry.actions.iter().chain(copies.flatten()) {
         let set = match action {
             Action::Set(field, _) | Action::SetBits { field, .. } | Action::Copy { to: field, .. } => *field,
             Action::Output(Output::OneOf(ports)) if !whole_choice(ports) => {

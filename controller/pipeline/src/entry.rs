@@ -101,6 +101,14 @@ pub enum Action {
     SetOut(Port),
     /// Sends a copy out.
     Output(Output),
+    /// A copy of the packet, changed by these alone ([`Self::Set`], [`Self::Copy`]), goes to a later stage; the packet
+    /// itself stays as it is.
+    Fork {
+        /// What is done to the copy.
+        actions: Vec<Action>,
+        /// Where it goes.
+        to: Stage,
+    },
     /// Looks the packet up in the connection tracker, in the zone of its network, and goes to the next
     /// stage with [`Field::Conn`] set. Last.
     Track,

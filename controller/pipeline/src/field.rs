@@ -37,6 +37,8 @@ pub enum Field {
     ToPeer,
     /// Whether the switch at the tunnel's other end says that the packet is an answer (1 bit).
     PeerReply,
+    /// Whether it is for every workload of its network that may get it, each a copy (1 bit).
+    ToGroup,
     /// Satisfied conjunction (32 bits); matched only, never set.
     Conjunction,
     /// Connection state (6 bits), see [`conn`].
@@ -110,7 +112,7 @@ pub enum Field {
 
 impl Field {
     /// All fields, in canonical order.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Network,
         Self::SrcId,
         Self::DstId,
@@ -127,6 +129,7 @@ impl Field {
         Self::Routed,
         Self::ToPeer,
         Self::PeerReply,
+        Self::ToGroup,
         Self::Conjunction,
         Self::Conn,
         Self::TunId,
@@ -170,7 +173,7 @@ impl Field {
     pub const fn width(self) -> u32 {
         match self {
             Self::SrcLocal | Self::DstLocal | Self::FromTunnel | Self::TooBig | Self::Routed => 1,
-            Self::ToPeer | Self::PeerReply => 1,
+            Self::ToPeer | Self::PeerReply | Self::ToGroup => 1,
             Self::IpFrag | Self::OutTunnel => 2,
             Self::Conn => 6,
             Self::IpProto | Self::IpTtl | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
@@ -226,6 +229,7 @@ impl Field {
             Self::Routed => "routed",
             Self::ToPeer => "to_peer",
             Self::PeerReply => "peer_reply",
+            Self::ToGroup => "to_group",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
             Self::TunId => "tun_id",

@@ -63,6 +63,15 @@ impl Tunnel {
     }
 }
 
+/// The Ethernet address of a group, or of everybody (RFC 1112 §6.4, RFC 2464 §7).
+pub fn group_mac(group: IpAddr) -> Mac {
+    match group {
+        IpAddr::V4(v4) if v4.is_broadcast() => Mac([0xff; 6]),
+        IpAddr::V4(v4) => Mac::from_bits(0x0100_5e00_0000 | u64::from(v4.to_bits() & 0x7f_ffff)),
+        IpAddr::V6(v6) => Mac::from_bits(0x3333_0000_0000 | (v6.to_bits() & 0xffff_ffff) as u64),
+    }
+}
+
 /// What a packet that left a switch by an overlay port looks like where it comes in: `port` there, sent from the VTEP
 /// address `outer_source`. The field [`Packet::in_port`] aside it is the same packet without what only the sending
 /// switch knew. Geneve carries the identity alone, VXLAN the group-policy id alone.
@@ -122,6 +131,18 @@ mod tests {
         let vxlan = arrive(&sent, Tunnel::Vxlan.port(), "fd00::1".parse().unwrap());
         assert_eq!((vxlan.value(Field::TunIdentity), vxlan.value(Field::TunGbp)), (0, 9));
         assert_eq!((vxlan.value(Field::TunSrc4), vxlan.value(Field::TunSrc6)), (0, 0xfd << 120 | 1));
+    }
+
+    #[test]
+    fn groups_have_their_ethernet_addresses() {
+        for (group, mac) in [
+            ("224.0.0.251", "01:00:5e:00:00:fb"),
+            ("239.255.1.2", "01:00:5e:7f:01:02"),
+            ("255.255.255.255", "ff:ff:ff:ff:ff:ff"),
+            ("ff02::1:fb", "33:33:00:01:00:fb"),
+        ] {
+            assert_eq!(group_mac(group.parse().unwrap()).to_string(), mac);
+        }
     }
 
     #[test]

@@ -70,6 +70,10 @@ fn render_action(action: &Action) -> String {
         Action::TooBig { mtu } => format!("too-big mtu {mtu}"),
         Action::Probe => "probe".into(),
         Action::Discover => "discover".into(),
+        Action::Fork { actions, to } => {
+            let done: Vec<String> = actions.iter().map(render_action).collect();
+            format!("copy({}, goto {})", done.join(", "), to.spec().name)
+        }
     }
 }
 

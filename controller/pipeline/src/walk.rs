@@ -65,6 +65,8 @@ pub enum Outcome {
     Probe(Cause),
     /// Reported to the controller: a frame that may tell of a link.
     Discovered(Cause),
+    /// Copies went on, and this became of each, in order.
+    Copied(Vec<Outcome>),
 }
 
 /// One entry that a packet met.
@@ -93,18 +95,36 @@ impl Walk<'_> {
 }
 
 /// Walks a packet through a program.
-pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Packet) -> Walk<'a> {
+pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, packet: Packet) -> Walk<'a> {
     let mut steps = Vec::new();
-    let mut stage = Stage::Classify;
-    let mut chosen: Option<Port> = None;
-    let mut memory = Memory::default();
+    let start = State { packet, chosen: None, memory: Memory::default() };
+    let outcome = from(program, tracker, Stage::Classify, start, &mut steps);
+    Walk { outcome, steps }
+}
+
+/// What a packet is on its way, beside where.
+#[derive(Clone)]
+struct State {
+    packet: Packet,
+    chosen: Option<Port>,
+    memory: Memory,
+}
+
+/// What becomes of a packet from a stage on. A copy's stage is a later one, so this ends.
+fn from<'a>(
+    program: &'a Program,
+    tracker: &mut dyn Tracker,
+    mut stage: Stage,
+    state: State,
+    steps: &mut Vec<Step<'a>>,
+) -> Outcome {
+    let State { mut packet, mut chosen, mut memory } = state;
     loop {
         let entry = lookup(program, stage, &packet);
         steps.push(Step { stage, entry });
-        let Some(entry) = entry else {
-            return Walk { outcome: Outcome::Dropped(Cause::Miss(stage)), steps };
-        };
+        let Some(entry) = entry else { return Outcome::Dropped(Cause::Miss(stage)) };
         let mut sent = None;
+        let mut copies = Vec::new();
         let zone = packet.value(Field::Network) as u16;
         for action in &entry.actions {
             match action {
@@ -163,22 +183,35 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
                     packet.set(Field::Service, memory.service.into());
                 }
                 Action::RecallService => packet.set(Field::Service, memory.service.into()),
-                Action::Reject => return Walk { outcome: Outcome::Rejected(entry.cause), steps },
+                Action::Reject => return Outcome::Rejected(entry.cause),
                 Action::Expired { from } => {
-                    return Walk { outcome: Outcome::Expired { cause: entry.cause, from: *from }, steps };
+                    return Outcome::Expired { cause: entry.cause, from: *from };
                 }
                 Action::TooBig { mtu } => {
-                    return Walk { outcome: Outcome::TooBig { cause: entry.cause, mtu: *mtu }, steps };
+                    return Outcome::TooBig { cause: entry.cause, mtu: *mtu };
                 }
-                Action::Probe => return Walk { outcome: Outcome::Probe(entry.cause), steps },
-                Action::Discover => return Walk { outcome: Outcome::Discovered(entry.cause), steps },
+                Action::Probe => return Outcome::Probe(entry.cause),
+                Action::Discover => return Outcome::Discovered(entry.cause),
                 Action::DecTtl => match packet.value(Field::IpTtl) {
-                    0 | 1 => return Walk { outcome: Outcome::Dropped(entry.cause), steps },
+                    0 | 1 => return Outcome::Dropped(entry.cause),
                     ttl => packet.set(Field::IpTtl, ttl - 1),
                 },
                 Action::CheckSize(limit) => {
                     packet.set(Field::TooBig, u128::from(packet.length > u32::from(*limit)));
                 }
+                Action::Fork { actions, to } if *to > stage => {
+                    let mut copy = State { packet: packet.clone(), chosen: chosen.clone(), memory };
+                    for action in actions {
+                        match action {
+                            Action::Set(field, value) => copy.packet.set(*field, *value),
+                            Action::Copy { from, to } => copy.packet.set(*to, copy.packet.value(*from)),
+                            // `check` knows no others in a copy.
+                            _ => {}
+                        }
+                    }
+                    copies.push(from(program, tracker, *to, copy, steps));
+                }
+                Action::Fork { .. } => copies.push(Outcome::Dropped(entry.cause)),
                 Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),
                 Action::PopVlan => packet.set(Field::Vlan, 0),
                 // A copy for the controller: the packet's own way stays what it is.
@@ -187,10 +220,10 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, mut packet: Pac
         }
         match entry.next {
             Next::Stage(next) if next > stage => stage = next,
-            Next::Stage(_) | Next::Drop => return Walk { outcome: Outcome::Dropped(entry.cause), steps },
+            Next::Stage(_) | Next::Drop => return Outcome::Dropped(entry.cause),
             Next::Done => {
                 let outcome = sent.unwrap_or(Outcome::Dropped(entry.cause));
-                return Walk { outcome, steps };
+                return if copies.is_empty() { outcome } else { Outcome::Copied(copies) };
             }
         }
     }

@@ -154,6 +154,12 @@ fn gateways() -> impl Strategy<Value = Vec<IpAddr>> {
     })
 }
 
+/// The groups of a network: mostly none.
+fn multicast() -> impl Strategy<Value = Vec<IpAddr>> {
+    let groups: [IpAddr; 3] = [[224, 0, 0, 251].into(), [255; 4].into(), [0xff02, 0, 0, 0, 0, 0, 0, 0xfb].into()];
+    prop_oneof![2 => Just(Vec::new()), 1 => btree_set(select(groups.to_vec()), 1..=3).prop_map(Vec::from_iter)]
+}
+
 /// Network `net-<i>`: nearly always with the full subnets, so that workloads fit.
 fn network_named(i: u8) -> impl Strategy<Value = Network> {
     let wide = vec![net(host(0, false), 24), net(host(0, true), 64)];
@@ -166,13 +172,16 @@ fn network_named(i: u8) -> impl Strategy<Value = Network> {
         select(&[DefaultAction::Allow, DefaultAction::Deny][..]),
         select(&[OnTighten::Revoke, OnTighten::Persist][..]),
         uplinks,
-        gateways(),
+        (gateways(), multicast()),
     )
-        .prop_filter_map("a VNI", move |(vni, subnets, encap, default_action, on_tighten, uplinks, gateways)| {
-            let uplinks = uplinks.into_iter().map(|(at, vlan)| Uplink { at, vlan }).collect();
-            let (name, vni) = (name("net", i), Vni::new(vni)?);
-            Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks, gateways })
-        })
+        .prop_filter_map(
+            "a VNI",
+            move |(vni, subnets, encap, default_action, on_tighten, uplinks, (gateways, multicast))| {
+                let uplinks = uplinks.into_iter().map(|(at, vlan)| Uplink { at, vlan }).collect();
+                let (name, vni) = (name("net", i), Vni::new(vni)?);
+                Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks, gateways, multicast })
+            },
+        )
 }
 
 /// A network, one of [`NETWORKS`].

@@ -18,4 +18,4 @@ pub use diagnostic::{Diagnostic, MAX_WARNINGS, Severity, limit_warnings};
 pub use matching::{RuleOrder, carries_out, effective_mode, enforces, subject_selects, zone_selects};
 pub use remarks::{Census, NamedPorts, Profiles, remarks};
 pub use state::{Change, Key, Kind, Resource, State};
-pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict, verdict_staged};
+pub use verdict::{Decision, Endpoint, Flow, Service, SideVerdict, Verdict, verdict, verdict_of_copy, verdict_staged};

@@ -26,6 +26,9 @@ pub struct Network {
     pub uplinks: Vec<Uplink>,
     /// Addresses that every switch routes for, sorted; at most one in each subnet.
     pub gateways: Vec<IpAddr>,
+    /// Groups whose UDP packets every workload of the network gets that policy lets have them: multicast addresses and
+    /// 255.255.255.255, sorted. All others are dropped.
+    pub multicast: Vec<IpAddr>,
 }
 
 impl Network {

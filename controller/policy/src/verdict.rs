@@ -151,6 +151,24 @@ pub fn verdict_staged(state: &State, flow: &Flow) -> Verdict {
     judge(state, flow, Asked::Staged)
 }
 
+/// What becomes of a copy of a packet to a group that `flow`'s network asks for ([`crate::model::Network::multicast`]):
+/// the group's address is at `flow.to`, and `receiver` is a workload of the network. The sender's side is judged once,
+/// towards the group as towards any address of no workload; each receiver's as if the packet had come to it alone.
+pub fn verdict_of_copy(state: &State, flow: &Flow, receiver: &Name) -> Verdict {
+    let at_receiver = Flow { to: Endpoint { ip: flow.to.ip, workload: Some(receiver.clone()) }, ..flow.clone() };
+    let egress = side(state, flow, Direction::Egress, Asked::Active);
+    let ingress = side(state, &at_receiver, Direction::Ingress, Asked::Active);
+    Verdict { decision: both(&egress, &ingress), egress, ingress }
+}
+
+/// Egress decides first, then ingress.
+fn both(egress: &SideVerdict, ingress: &SideVerdict) -> Decision {
+    match egress.decision() {
+        Decision::Allow => ingress.decision(),
+        refused => refused,
+    }
+}
+
 /// Which policies are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
@@ -163,11 +181,7 @@ enum Asked {
 fn judge(state: &State, flow: &Flow, asked: Asked) -> Verdict {
     let egress = side(state, flow, Direction::Egress, asked);
     let ingress = side(state, flow, Direction::Ingress, asked);
-    let decision = match egress.decision() {
-        Decision::Allow => ingress.decision(),
-        refused => refused,
-    };
-    Verdict { decision, egress, ingress }
+    Verdict { decision: both(&egress, &ingress), egress, ingress }
 }
 
 /// What the workload that sends (egress) or receives (ingress) says about `flow`.

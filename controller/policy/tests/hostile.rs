@@ -33,6 +33,7 @@ fn network(subnets: Vec<IpNet>) -> Change {
         on_tighten: OnTighten::Revoke,
         uplinks: Vec::new(),
         gateways: Vec::new(),
+        multicast: Vec::new(),
     })))
 }
 

@@ -67,9 +67,7 @@ fn onward(stage: Stage) -> Option<Stage> {
         S::StagedEgressEmergency | S::StagedEgressPlatform | S::StagedEgressApplication | S::StagedEgressBaseline => {
             Some(S::EgressEmergency)
         }
-        S::EgressEmergency | S::EgressPlatform | S::EgressApplication | S::EgressBaseline => {
-            Some(S::StagedIngressEmergency)
-        }
+        S::EgressEmergency | S::EgressPlatform | S::EgressApplication | S::EgressBaseline => Some(S::Spread),
         S::StagedIngressEmergency
         | S::StagedIngressPlatform
         | S::StagedIngressApplication
@@ -83,6 +81,8 @@ fn onward(stage: Stage) -> Option<Stage> {
         | S::Locate
         | S::Track
         | S::Connection
+        | S::Spread
+        | S::Receive
         | S::Verdict
         | S::Fit
         | S::Deliver

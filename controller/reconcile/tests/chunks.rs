@@ -96,6 +96,8 @@ fn out(program: &Program, packet: &Packet, tracked: u128) -> Option<Port> {
         | Outcome::TooBig { .. }
         | Outcome::Probe(_)
         | Outcome::Discovered(_) => None,
+        // No flow here is to a group.
+        Outcome::Copied(copies) => panic!("{copies:?}"),
     }
 }
 
@@ -214,7 +216,7 @@ fn denies(dimensions: &[(Field, std::ops::Range<u32>)]) -> Program {
         })
     });
     let met = Match::any().with(Field::Conjunction, 7u8);
-    let allow = Next::Stage(Stage::StagedIngressEmergency);
+    let allow = Next::Stage(Stage::Spread);
     clauses
         .chain([
             Entry::new(stage, 9, met, vec![], Next::Drop, Cause::Rule(1)),

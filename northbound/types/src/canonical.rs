@@ -48,8 +48,8 @@ fn envelope<S>(kind: &str, name: &Name, spec: S) -> Envelope<S> {
     Envelope { api_version: Some(v1::API_VERSION.into()), kind: kind.into(), metadata, spec }
 }
 
-fn texts(nets: &[IpNet]) -> Vec<String> {
-    nets.iter().map(ToString::to_string).collect()
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 fn some_texts(nets: &[IpNet]) -> Option<Vec<String>> {
@@ -93,7 +93,8 @@ fn network(r: &Network) -> v1::NetworkSpec {
             OnTighten::Persist => "persist",
         }),
         uplinks: Some(r.uplinks.iter().map(uplink).collect::<Vec<_>>()).filter(|u| !u.is_empty()),
-        gateways: Some(r.gateways.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|g| !g.is_empty()),
+        gateways: Some(texts(&r.gateways)).filter(|g| !g.is_empty()),
+        multicast: Some(texts(&r.multicast)).filter(|g| !g.is_empty()),
     }
 }
 

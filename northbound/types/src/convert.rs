@@ -200,9 +200,8 @@ impl Check {
             }
             uplinks.push(uplink);
         }
-        let gateways = spec.gateways.iter().flatten().enumerate();
-        let gateways = gateways.filter_map(|(i, text)| self.keep(&format!("spec.gateways[{i}]"), parse_ip(text)));
-        let gateways: BTreeSet<IpAddr> = gateways.collect();
+        let gateways = self.ips("spec.gateways", spec.gateways.as_deref());
+        let multicast = self.ips("spec.multicast", spec.multicast.as_deref());
         Some(Network {
             name: name?,
             vni: vni?,
@@ -212,7 +211,13 @@ impl Check {
             on_tighten: on_tighten?,
             uplinks,
             gateways: gateways.into_iter().collect(),
+            multicast: multicast.into_iter().collect(),
         })
+    }
+
+    fn ips(&mut self, path: &str, texts: Option<&[String]>) -> BTreeSet<IpAddr> {
+        let texts = texts.unwrap_or_default().iter().enumerate();
+        texts.filter_map(|(i, text)| self.keep(&format!("{path}[{i}]"), parse_ip(text))).collect()
     }
 
     fn host(&mut self, name: Option<Name>, spec: &v1::HostSpec) -> Option<Host> {

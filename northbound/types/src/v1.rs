@@ -244,6 +244,10 @@ pub struct NetworkSpec {
     /// Addresses that every switch routes for, one in each subnet that is to be routed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateways: Option<Vec<String>>,
+    /// Groups whose UDP packets are carried to every workload that may get them: multicast addresses and
+    /// 255.255.255.255; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicast: Option<Vec<String>>,
 }
 
 /// A port that leads out of the fabric.

@@ -453,4 +453,6 @@ fn gateways_are_addresses_in_one_spelling_and_order() {
     assert!(canonical(&one).ends_with(r#""gateways":["10.1.0.1","fd00:1::1"]}}"#));
     let bad = read(None, network("10.1.0.1/16").as_bytes(), Format::Any);
     assert_eq!(bad.diagnostics[0].path, "spec.gateways[0]");
+    let groups = good(&network("], multicast: [\"ff02::00fb\", 239.1.2.3, \"ff02::fb\""));
+    assert!(canonical(&groups).ends_with(r#""multicast":["239.1.2.3","ff02::fb"]}}"#), "{}", canonical(&groups));
 }

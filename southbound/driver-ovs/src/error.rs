@@ -71,6 +71,9 @@ pub enum LowerError {
         /// Written to.
         to: Field,
     },
+    /// It does more to a copy than set fields.
+    #[error("does more to a copy than set fields")]
+    Copy,
     /// It goes to a stage that is not a later one.
     #[error("goes back to {}", .0.spec().name)]
     Backwards(Stage),

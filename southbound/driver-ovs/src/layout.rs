@@ -6,6 +6,7 @@
 //! | stage | the table with its number |
 //! | network, src_local, dst_local | `reg0[0..15]`, `reg0[16]`, `reg0[17]` |
 //! | from_tunnel, too_big, out_tunnel, routed | `reg0[18]`, `reg0[19]`, `reg0[20..21]`, `reg0[22]` |
+//! | to_peer, peer_reply, to_group | `reg0[23]`, `reg0[24]`, `reg0[25]` |
 //! | src_id, dst_id | `reg1`, `reg2` |
 //! | service | `reg3[0..23]` |
 //! | src_class, dst_class | `reg4`, `reg5` |
@@ -101,7 +102,7 @@ impl Cookie {
 }
 
 /// Our metadata and where it is: field, register, lowest bit.
-pub(crate) const METADATA: [(Field, OxmField, u16); 16] = [
+pub(crate) const METADATA: [(Field, OxmField, u16); 17] = [
     (Field::Network, OxmField::Reg0, 0),
     (Field::SrcLocal, OxmField::Reg0, 16),
     (Field::DstLocal, OxmField::Reg0, 17),
@@ -111,6 +112,7 @@ pub(crate) const METADATA: [(Field, OxmField, u16); 16] = [
     (Field::Routed, OxmField::Reg0, 22),
     (Field::ToPeer, OxmField::Reg0, 23),
     (Field::PeerReply, OxmField::Reg0, 24),
+    (Field::ToGroup, OxmField::Reg0, 25),
     (Field::SrcId, OxmField::Reg1, 0),
     (Field::DstId, OxmField::Reg2, 0),
     (Field::Service, SERVICE, 0),

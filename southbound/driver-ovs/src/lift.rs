@@ -143,6 +143,13 @@ impl Lifting<'_> {
                 let k = clause.checked_add(1).ok_or_else(strange)?;
                 Action::Clause { conjunction: *id, k, n: *clauses }
             }
+            OfAction::Clone(copy) => {
+                let Some((OfAction::Resubmit { table, .. }, copy)) = copy.split_last() else { return Err(strange()) };
+                let to = Stage::from_index(*table).ok_or(LiftError::Table(*table))?;
+                let mut lifting = Lifting { actions: Vec::new(), next: None, ..*self };
+                lifting.all(copy)?;
+                Action::Fork { actions: lifting.actions, to }
+            }
             OfAction::PopVlan => Action::PopVlan,
             OfAction::DecNwTtl => Action::DecTtl,
             OfAction::CheckPktLarger { limit, dst } if layout::metadata_at(*dst) == Some(Field::TooBig) => {

@@ -283,6 +283,20 @@ impl Lowering<'_> {
                 let dst = self.headers.bits(Field::TooBig)?;
                 self.actions.push(OfAction::CheckPktLarger { limit: *limit, dst });
             }
+            Action::Fork { actions, to } => {
+                let table = forward(entry, *to)?;
+                let outer = std::mem::take(&mut self.actions);
+                for action in actions {
+                    match action {
+                        Action::Set(field, value) => self.set(*field, *value)?,
+                        Action::Copy { from, to } => self.copy(*from, *to)?,
+                        _ => return Err(LowerError::Copy),
+                    }
+                }
+                let mut copy = std::mem::replace(&mut self.actions, outer);
+                copy.push(OfAction::resubmit(table));
+                self.actions.push(OfAction::Clone(copy));
+            }
             Action::Log => self.actions.push(layout::log()),
             Action::PushVlan(id) => {
                 let id = layout::metadata(*id).filter(|bits| u32::from(bits.bits) == Field::OutVlan.width());

@@ -254,6 +254,7 @@ fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Opt
             Outcome::Answered(packet) => panic!("a question that came by a tunnel was answered: {packet:?}"),
             Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => return Some(Seen::Refusal),
             Outcome::Dropped(_) | Outcome::Probe(_) | Outcome::Discovered(_) => return None,
+            Outcome::Copied(copies) => panic!("no case asks for groups: {copies:?}"),
         };
         if Tunnel::of(&out).is_none() {
             return Some(Seen::Packet(out.to_string(), sent));

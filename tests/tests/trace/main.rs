@@ -203,6 +203,7 @@ impl Rig {
             | Outcome::TooBig { .. }
             | Outcome::Probe(_)
             | Outcome::Discovered(_) => (vec![], None),
+            Outcome::Copied(_) => return found,
         };
         let actions = walk.steps.iter().filter_map(|step| step.entry).flat_map(|entry| &entry.actions);
         let reasons: Vec<u128> = actions
@@ -281,6 +282,8 @@ async fn open_vswitch_agrees_with_the_interpreter() {
                     | Outcome::TooBig { .. }
                     | Outcome::Probe(_)
                     | Outcome::Discovered(_) => 3,
+                    // What is sent to groups is looked at with real packets.
+                    Outcome::Copied(_) => continue,
                 };
                 outcomes[outcome] += 1;
             }

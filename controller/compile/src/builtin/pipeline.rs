@@ -36,6 +36,7 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         e.drop(Stage::Locate, 95, dst(nobody), Builtin::Multicast);
     }
     e.drop(Stage::Locate, 15, local(0), Builtin::Transit);
+    groups(&mut e);
     track(&mut e);
     connection(&mut e);
     let skip = |field| Match::any().with(field, 0u8);
@@ -61,6 +62,19 @@ pub(crate) fn pipeline() -> Vec<Entry> {
     e.add(Stage::Verdict, 10, Match::any(), vec![], to(Stage::Fit), Builtin::Verdict);
     e.add(Stage::Fit, 1, Match::any(), vec![], to(Stage::Deliver), Builtin::Deliver);
     e.0
+}
+
+/// What is for a group that a network asks for: policy judges each packet for itself, so the tracker need not know it.
+fn groups(e: &mut Entries) {
+    for kind in IP {
+        let group = ip(kind).with(Field::ToGroup, 1u8);
+        e.add(Stage::Track, 107, group, vec![], to(Stage::Connection), Builtin::Multicast);
+    }
+    // Outsiders send to no group, and what nobody here gets ends here.
+    let group = Match::any().with(Field::ToGroup, 1u8);
+    e.drop(Stage::Spread, 110, group.clone().with(Field::SrcId, EXTERNAL), Builtin::Multicast);
+    e.drop(Stage::Spread, 50, group, Builtin::Multicast);
+    e.add(Stage::Spread, 1, Match::any(), vec![], to(Stage::StagedIngressEmergency), Builtin::TierEnd);
 }
 
 /// What comes by a tunnel has to be known to a network's or a workload's entries, and never goes back by one.

@@ -1,6 +1,6 @@
 //! What a workload needs on a switch that its network is present on.
 
-use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, nd, remote, solicitations, src, to};
+use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, nd, remote, solicitations, spread, src, to};
 use crate::TooLarge;
 use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Next, Output, Stage, ethertype};
 use bulkhead_policy::model::{Interface, Workload};
@@ -65,6 +65,7 @@ fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u3
         }
         answer(e, |m| here.within(m), mac, *address);
     }
+    spread::receive(e, here, mac, identity, port);
     if here.way_out().is_some() {
         answers_from_outside(e, here, mac, &[Action::Output(Output::Port(port.clone()))], Next::Done);
     }

@@ -52,6 +52,7 @@ impl Compiler {
             let all = self.uplinked.get(switch).is_some_and(|networks| networks.contains(network));
             for place in self.fabric.present(network) {
                 dirty.unit(place, Unit::Network(network.clone()));
+                dirty.unit(place, Unit::Spread(network.clone()));
             }
             let far = self.fabric.present(network).filter(|place| self.sees_far(network, place));
             let places: Vec<&Name> = far.chain([switch]).collect();
@@ -122,12 +123,15 @@ impl Compiler {
         concerned.extend(places(self));
         for place in &concerned {
             dirty.unit(place, Unit::Network(name.clone()));
+            dirty.unit(place, Unit::Spread(name.clone()));
         }
         let far = |place: &&Name| self.fabric.has_vtep(place) || before.union(&after).any(|at| at.switch == **place);
         let far: Vec<&Name> = concerned.iter().filter(far).collect();
         // A network's own number is in every entry of its workloads, and so is how packets leave a switch. Whatever else
         // of a network comes to stand in its workloads' entries has to be compared here too.
-        let carried = |network: Option<&Arc<Network>>| network.map(|n| (n.vni, n.encap, n.uplinks.clone()));
+        let carried = |network: Option<&Arc<Network>>| {
+            network.map(|n| (n.vni, n.encap, n.uplinks.clone(), n.multicast.is_empty()))
+        };
         let carried = carried(old) != carried(new);
         let default = old.map(|n| n.default_action) != new.map(|n| n.default_action);
         if carried || default {
@@ -253,6 +257,7 @@ impl Compiler {
         let of = |workload: &Option<(Arc<Workload>, u32)>| workload.as_ref().map(|(workload, _)| workload.clone());
         let (before, after) = (of(&old), of(&new));
         self.everywhere(name, before.as_deref(), dirty);
+        let hosts = self.hosts(before.iter().chain(&after));
         for (workload, by) in after.iter().map(|w| (w, true)).chain(before.iter().map(|w| (w, false))) {
             for switch in attached(workload) {
                 let network = &workload.network;
@@ -282,6 +287,7 @@ impl Compiler {
             }
         }
         self.everywhere(name, after.as_deref(), dirty);
+        self.spread_changed(&hosts, dirty);
         for (network, switch) in moved {
             dirty.unit(switch, Unit::Network(network.clone()));
             if !self.sees_far(network, switch) {
@@ -321,6 +327,32 @@ impl Compiler {
         let far = self.fabric.present(&workload.network).filter(|place| self.sees_far(&workload.network, place));
         for place in far.chain(attached(workload)) {
             dirty.unit(place, Unit::Workload(name.clone()));
+        }
+    }
+
+    /// The switches that these are plugged into, by the networks that ask for groups, and whether one of the network's
+    /// interfaces is there.
+    fn hosts<'a>(&self, workloads: impl Iterator<Item = &'a Arc<Workload>>) -> BTreeMap<(Name, Name), bool> {
+        let mut hosts = BTreeMap::new();
+        for workload in workloads {
+            let Some((network, _)) = self.networks.get(&workload.network) else { continue };
+            for switch in attached(workload).filter(|_| !network.multicast.is_empty()) {
+                let any = self.fabric.interfaces(network, switch) > 0;
+                hosts.insert((network.name.clone(), switch.clone()), any);
+            }
+        }
+        hosts
+    }
+
+    /// Interfaces came to these switches, or went, or are others: who spreads what is for groups there does it otherwise,
+    /// and everybody where a network now has its first there, or had its last.
+    fn spread_changed(&self, before: &BTreeMap<(Name, Name), bool>, dirty: &mut Dirty) {
+        for ((network, switch), any) in before {
+            dirty.unit(switch, Unit::Spread(network.clone()));
+            let now = self.networks.get(network).is_some_and(|(known, _)| self.fabric.interfaces(known, switch) > 0);
+            for place in self.fabric.present(network).filter(|_| now != *any) {
+                dirty.unit(place, Unit::Spread(network.clone()));
+            }
         }
     }
 

@@ -210,6 +210,7 @@ fn a_network_on_switches_without_a_tunnel_between_them_is_remarked_on_once_for_e
         on_tighten: OnTighten::Revoke,
         uplinks: vec![],
         gateways: vec![],
+        multicast: vec![],
     };
     let all = |switches: [Switch; 3]| -> Vec<Change> {
         let workloads = [workload(1, "a"), workload(2, "b"), workload(3, "b"), workload(4, "c")];

@@ -12,7 +12,7 @@ use crate::{
 use bulkhead_topology::{Cover, IpNet, Name, Operator, Selector, nearest};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 mod links;
@@ -27,6 +27,9 @@ const MAX_NEIGHBOURS: usize = 1000;
 
 /// Most names that are not there for which a near one is looked for: more have one cause, which the first ones show.
 const MAX_GUESSES: usize = 16;
+
+/// Most groups of one network: each has entries on every switch that the network is present on.
+const MAX_GROUPS: usize = 16;
 
 /// What to do about an empty list that was meant to be no condition.
 const OMIT: &str = "leave the field out to match anything";
@@ -271,6 +274,7 @@ impl<'a> Check<'a> {
                 self.subnets(key, network);
                 self.uplinks(key, network);
                 self.gateways(key, network);
+                self.multicast(key, network);
             }
             Resource::Workload(workload) => {
                 self.addresses(key, workload);
@@ -325,6 +329,21 @@ impl<'a> Check<'a> {
             } else if !is_host(*gateway, subnet) {
                 let message = format!("{gateway} is the first or last address of {subnet}");
                 self.error(key, path, message, "choose one that a host could have");
+            }
+        }
+    }
+
+    /// Each group is one that packets can be sent to, and there are not too many.
+    fn multicast(&mut self, key: &Key, network: &Network) {
+        for (i, group) in network.multicast.iter().enumerate() {
+            let path = format!("spec.multicast[{i}]");
+            if !group.is_multicast() && *group != IpAddr::V4(Ipv4Addr::BROADCAST) {
+                let message = format!("{group} is no group's address");
+                let hint = "name multicast addresses, or 255.255.255.255; a subnet's broadcast address is not carried";
+                self.error(key, path, message, hint);
+            } else if i == MAX_GROUPS {
+                let message = format!("{} groups, and a network may ask for {MAX_GROUPS}", network.multicast.len());
+                self.error(key, path, message, "name those that are needed");
             }
         }
     }

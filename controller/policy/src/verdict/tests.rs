@@ -70,6 +70,7 @@ impl World {
                 on_tighten: OnTighten::Revoke,
                 uplinks: vec![],
                 gateways: vec![],
+                multicast: vec![],
             })));
         }
         for (i, tier) in (1..).zip(["web", "app", "db"]) {

@@ -27,14 +27,7 @@ pub fn locate(address: u32, n: u8) -> Entry {
 /// Names no port.
 pub fn policy(source: u32, cause: u32) -> Entry {
     let matches = Match::any().with(Field::SrcId, source);
-    Entry::new(
-        Stage::EgressApplication,
-        1,
-        matches,
-        Vec::new(),
-        Next::Stage(Stage::StagedIngressEmergency),
-        Cause::Rule(cause),
-    )
+    Entry::new(Stage::EgressApplication, 1, matches, Vec::new(), Next::Stage(Stage::Spread), Cause::Rule(cause))
 }
 
 pub fn program(entries: impl IntoIterator<Item = Entry>) -> Program {

@@ -36,6 +36,7 @@ pub fn decode(text: &str) -> Result<Resource, String> {
             on_tighten: OnTighten::Revoke,
             uplinks: Vec::new(),
             gateways: Vec::new(),
+            multicast: Vec::new(),
         })),
         ["switch", n] => Resource::Switch(Arc::new(Switch {
             name: name(n)?,

@@ -122,7 +122,14 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
     if headers.iter().any(|h| *h == (Field::IpProto, ip::ICMP) || *h == (Field::IpProto, ip::ICMPV6)) {
         plain.push(Action::ServiceFromIcmp);
     }
+    let copied =
+        (select(fields.clone()), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value)));
+    let copied = vec(
+        prop_oneof![3 => copied, 1 => select(pairs.clone()).prop_map(|(from, to)| Action::Copy { from, to })],
+        0..4,
+    );
     prop_oneof![
+        copied.prop_map(|actions| Action::Fork { actions, to: Stage::TooBig }),
         (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value))),
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
         some_bits(),

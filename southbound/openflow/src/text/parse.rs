@@ -176,6 +176,7 @@ fn action(text: &str, depth: usize) -> Result<Action, TextError> {
             "conjunction" => conjunction(inner),
             "controller" => controller(inner),
             "ct" => ct(inner, depth),
+            "clone" => Ok(Action::Clone(actions(inner, depth + 1)?)),
             _ => Err(unknown()),
         };
     }

@@ -282,6 +282,11 @@ fn print_action(action: &Action, out: &mut String) {
             print_ct(ct, out);
             Ok(())
         }
+        Action::Clone(actions) => {
+            out.push_str("clone(");
+            print_actions(actions, out);
+            write!(out, ")")
+        }
         Action::CtClear => write!(out, "ct_clear"),
         Action::CheckPktLarger { limit, dst } => {
             let _ = write!(out, "check_pkt_larger({limit})->");

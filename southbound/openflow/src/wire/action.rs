@@ -71,6 +71,8 @@ pub enum Action {
     PopVlan,
     /// Decrement the TTL or hop limit.
     DecNwTtl,
+    /// Do these to a copy of the packet; the packet itself stays as it is.
+    Clone(Vec<Action>),
     /// Look the packet up once more.
     Resubmit {
         /// As if from this port (16-bit number); 0xfff8: its own.

@@ -101,7 +101,8 @@ fn action() -> impl Strategy<Value = Action> {
     let zone = prop_oneof![any::<u16>().prop_map(CtZone::Number), register().prop_map(CtZone::Field)];
     let ct = (0_u16..4, zone, option::of(0_u8..255), any::<u16>(), vec(simple_action(), 0..3))
         .prop_map(|(flags, zone, table, alg, actions)| Action::Ct(Ct { flags, zone, table, alg, actions }));
-    prop_oneof![4 => simple_action(), 1 => ct]
+    let copy = vec(simple_action(), 0..3).prop_map(Action::Clone);
+    prop_oneof![4 => simple_action(), 1 => ct, 1 => copy]
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -414,6 +415,10 @@ fn actions_in_text(actions: &mut Vec<Action>) {
         }
         Action::Ct(ct) => {
             actions_in_text(&mut ct.actions);
+            true
+        }
+        Action::Clone(actions) => {
+            actions_in_text(actions);
             true
         }
         Action::Move { src, dst, dst_offset } => *dst_offset + src.bits <= dst.spec().bits,

@@ -27,6 +27,7 @@ fn network(text: &str, vni: u32) -> Network {
         on_tighten: OnTighten::Revoke,
         uplinks: vec![],
         gateways: vec![],
+        multicast: vec![],
     }
 }
 
@@ -371,6 +372,22 @@ fn what_is_on_undeclared_switches_is_pending() {
     assert_eq!(pending(&state), ["hv2 2 Workload/b", "hv3 1 Network/net"]);
     state.apply(&[switch("hv2", 2)]);
     assert_eq!(pending(&state), ["hv3 1 Network/net"]);
+}
+
+#[test]
+fn groups_are_addresses_that_packets_can_be_sent_to() {
+    let asks = |groups: &[&str]| {
+        let multicast = groups.iter().map(|ip| ip.parse().unwrap()).collect();
+        [Change::set(Resource::Network(Arc::new(Network { multicast, ..network("prod", 1) })))]
+    };
+    fine(&asks(&["224.0.0.251", "255.255.255.255", "ff02::fb"]));
+    for nobody in ["10.1.0.1", "10.1.255.255", "fd00:1::1", "0.0.0.0"] {
+        one(&asks(&[nobody]), &format!("E Network/prod spec.multicast[0]: {nobody} is no group's address"));
+    }
+    let many: Vec<String> = (1..=17).map(|n| format!("239.0.0.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    fine(&asks(&many[..16]));
+    one(&asks(&many), "E Network/prod spec.multicast[16]: 17 groups, and a network may ask for 16");
 }
 
 fn gateways(gateways: &[&str]) -> Change {

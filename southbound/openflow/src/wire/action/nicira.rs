@@ -1,6 +1,6 @@
 //! Nicira's actions, behind the experimenter's id.
 
-use super::{Action, Controller, Ct, Subfield};
+use super::{Action, Controller, Ct, Subfield, decode_all, encode_all};
 use crate::error::DecodeError;
 use crate::wire::field::OxmField;
 use crate::wire::oxm::{Match, Oxm};
@@ -19,6 +19,7 @@ const REG_LOAD2: u16 = 33;
 const CONJUNCTION: u16 = 34;
 const CT: u16 = 35;
 const CONTROLLER2: u16 = 37;
+const CLONE: u16 = 42;
 const CT_CLEAR: u16 = 43;
 const CHECK_PKT_LARGER: u16 = 49;
 
@@ -80,6 +81,11 @@ pub(super) fn encode(action: &Action, start: usize, out: &mut Vec<u8>) {
         Action::Ct(ct) => {
             out.put_u16(CT);
             ct.encode(out);
+        }
+        Action::Clone(actions) => {
+            out.put_u16(CLONE);
+            out.put_zeros(6);
+            encode_all(actions, out);
         }
         Action::CtClear => {
             out.put_u16(CT_CLEAR);
@@ -195,6 +201,10 @@ pub(super) fn decode(r: &mut Reader<'_>, depth: usize) -> Result<Option<Action>,
             Some(Action::Conjunction { id: r.u32()?, clause, clauses })
         }
         CT => Ct::decode(r, depth)?.map(Action::Ct),
+        CLONE => {
+            r.skip(6)?;
+            Some(Action::Clone(decode_all(Reader::new("clone", r.rest()), depth + 1)?))
+        }
         CT_CLEAR => Some(Action::CtClear),
         CHECK_PKT_LARGER => {
             let (limit, offset) = (r.u16()?, r.u16()?);

@@ -1,0 +1,136 @@
+//! Groups that a network asks for, with real packets: whoever may get them gets each once, nobody else, and it ends there.
+
+use crate::world::{Attachments, PATIENCE, SILENCE, World, network, policy};
+use bulkhead_lab::{Family, Scenario, Wire, Workload, packets};
+use serde_json::{Value, json};
+use std::{net::IpAddr, time::Duration};
+
+/// What packets of these tests carry.
+const MARK: &[u8] = b"for the group";
+/// UDP port that receivers' rules allow, and one that they do not.
+const OPEN: u16 = 5353;
+const SHUT: u16 = 5354;
+
+/// Three hypervisors: `a`, `c` and `quiet` on the first, `b` on the second, `d` and `other` on the third; `other` is in
+/// another network. All but `quiet` let those with their label in.
+fn fabric(name: &str, encap: &str) -> Scenario {
+    let ips = |number: u8| [format!("10.0.0.{number}"), format!("fd00::{number}")].map(|ip| ip.parse().unwrap());
+    let asks = |name: &str, vni: u32| {
+        let mut network = network(name, vni);
+        network["spec"]["multicast"] = json!(["239.1.2.3", "255.255.255.255", "ff05::1:3"]);
+        network["spec"]["encap"] = encap.into();
+        network
+    };
+    let mut scenario = Scenario::new(name);
+    for number in 1..=3 {
+        scenario = scenario.hypervisor(&format!("hv{number}"), format!("172.31.0.{number}").parse().unwrap());
+    }
+    let mut scenario = scenario
+        .workload("a", "hv1", "one", &ips(11))
+        .workload("b", "hv2", "one", &ips(12))
+        .workload("c", "hv1", "one", &ips(13))
+        .workload("d", "hv3", "one", &ips(14))
+        .workload("quiet", "hv1", "one", &ips(15))
+        .workload("other", "hv3", "two", &ips(14))
+        .resource(asks("one", 5001))
+        .resource(asks("two", 5002))
+        .resource(groups())
+        .resource(policy("x"));
+    for guest in &mut scenario.workloads {
+        let app = if guest.name == "quiet" { "quiet" } else { "x" };
+        guest.labels = [("app".to_owned(), app.to_owned())].into();
+    }
+    scenario
+}
+
+/// Who has `app: x` may send to groups, and gets what others of them send at one port.
+fn groups() -> Value {
+    let everybody = json!({"matchLabels": {"app": "x"}});
+    let to = json!([{"cidr": "224.0.0.0/4"}, {"cidr": "255.255.255.255/32"}, {"cidr": "ff00::/8"}]);
+    json!({"kind": "Policy", "metadata": {"name": "groups"}, "spec": {
+        "subject": everybody,
+        "ingress": [{"name": "in", "action": "allow", "from": [everybody], "ports": [{"protocol": "udp", "port": OPEN}]}],
+        "egress": [{"name": "out", "action": "allow", "to": to}]}})
+}
+
+fn frame(from: &Workload, group: &str, port: u16) -> Vec<u8> {
+    let to: IpAddr = group.parse().unwrap();
+    let to_mac = match to {
+        IpAddr::V4(v4) if v4.is_broadcast() => [0xff; 6],
+        IpAddr::V4(v4) => [1, 0, 0x5e, v4.octets()[1] & 0x7f, v4.octets()[2], v4.octets()[3]],
+        IpAddr::V6(v6) => {
+            let [.., a, b, c, d] = v6.octets();
+            [0x33, 0x33, a, b, c, d]
+        }
+    };
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    packets::Way { from_mac: from.mac().0, to_mac, from: from.ip(family).unwrap(), to }.udp(40_000, port, MARK)
+}
+
+/// The names of those that get a frame, as often as they do, once all that have to have got it.
+fn getting(wires: &[(&'static str, Wire)], sent: &[u8], wanted: &[&str]) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let same = |frame: &[u8]| frame == sent;
+    for (name, wire) in wires.iter().filter(|(name, _)| wanted.contains(name)) {
+        if wire.find(PATIENCE, same).unwrap().is_some() {
+            found.push(*name);
+        }
+    }
+    for (name, wire) in wires {
+        let more = wire.drain(if wanted.is_empty() { SILENCE } else { Duration::from_millis(50) }).unwrap();
+        let again = more.iter().filter(|frame| frame.windows(MARK.len()).any(|part| part == MARK));
+        found.extend(again.map(|_| *name));
+    }
+    found.sort_unstable();
+    found
+}
+
+fn carried(name: &str, encap: &str) {
+    let Some(world) = World::up(&fabric(name, encap), Attachments::Discovered) else { return };
+    let guests = ["a", "b", "c", "d", "quiet", "other"];
+    // The sender's own end sees what it sends; what would come back to it has to be seen at its switch.
+    let wires: Vec<(&'static str, Wire)> = guests
+        .into_iter()
+        .filter(|name| *name != "a")
+        .map(|name| (name, world.workload(name).wire().unwrap()))
+        .collect();
+    let back = world.workload("a").wire().unwrap();
+    let a = world.workload("a");
+    // Tunnels find their neighbours with the first packet at the latest.
+    let up = |status: &bulkhead_types::StatusAnswer| {
+        status.switches.iter().flat_map(|switch| &switch.tunnels).filter(|tunnel| tunnel.state == "up").count() >= 4
+    };
+    world.until("tunnels are up", up);
+    for group in ["239.1.2.3", "255.255.255.255", "ff05::1:3"] {
+        let open = frame(&a, group, OPEN);
+        for (_, wire) in &wires {
+            wire.drain(Duration::ZERO).unwrap();
+        }
+        back.inject(&open).unwrap();
+        assert_eq!(getting(&wires, &open, &["b", "c", "d"]), ["b", "c", "d"], "{group}");
+        let shut = frame(&a, group, SHUT);
+        back.inject(&shut).unwrap();
+        assert_eq!(getting(&wires, &shut, &[]), [""; 0], "{group}");
+    }
+    // Another group, and one whose rules let it send nothing.
+    let nobodys = frame(&a, "239.1.2.4", OPEN);
+    back.inject(&nobodys).unwrap();
+    let quiet = world.workload("quiet");
+    let silent = frame(&quiet, "239.1.2.3", OPEN);
+    quiet.wire().unwrap().inject(&silent).unwrap();
+    let others: Vec<(&'static str, Wire)> = wires.into_iter().filter(|(name, _)| *name != "quiet").collect();
+    assert_eq!(getting(&others, &nobodys, &[]), [""; 0]);
+    // Nothing came back to who sent it: what its wire has seen is what went out there.
+    let own = back.drain(Duration::ZERO).unwrap();
+    assert!(!own.iter().any(|frame| frame.windows(MARK.len()).any(|part| part == MARK)), "sent back: {own:02x?}");
+}
+
+#[test]
+fn a_group_over_geneve() {
+    carried("ov-group", "geneve");
+}
+
+#[test]
+fn a_group_over_vxlan() {
+    carried("ov-groupx", "vxlan");
+}
