@@ -15,8 +15,9 @@
 mod frame;
 mod machine;
 
+pub use crate::graph::End;
 pub use frame::{FRAME_MAX, Key, LldpError};
-pub use machine::{Discovery, EVERY, End, HOLD_MOST, Heard, MAX_HEARD, PortView};
+pub use machine::{Discovery, EVERY, HOLD_MOST, Heard, MAX_HEARD, PortView, SILENCE};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow};
 use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
-use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Recorder, channel, spawn};
+use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Prober, Recorder, channel, spawn};
 use bulkhead_store::RedbStore;
 use bulkhead_tls::Tls;
 use std::{
@@ -66,10 +66,11 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         None => format!("{kind}:*:{}", openflow_address.port()),
     };
     let keeper = Keeper { commands: to_hosts, controller, encode: bulkhead_types::canonical };
+    let prober = Prober { key: key().context("no random numbers for probes")?, encode: bulkhead_types::canonical };
     let core = Core::load(
         Box::new(store),
         decode,
-        Drivers { channels: vec![to_openflow, to_sim], route, keeper: Some(keeper) },
+        Drivers { channels: vec![to_openflow, to_sim], route, keeper: Some(keeper), prober: Some(prober) },
     )?;
     {
         let accepted = core.accepted();
@@ -172,6 +173,13 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
+}
+
+/// What nobody can guess, from the kernel.
+fn key() -> io::Result<[u8; 16]> {
+    let mut key = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok(key)
 }
 
 /// Which driver a switch is behind.

@@ -290,6 +290,11 @@ impl State {
         self.index.links_of(switch)
     }
 
+    /// Whether a workload or an uplink is said to be at a switch, or somebody was seen plugged in there.
+    pub fn is_edge(&self, switch: &Name) -> bool {
+        self.index.is_edge(switch) || self.hosts.get(switch).is_some_and(|host| !host.plugged.is_empty())
+    }
+
     /// The networks that leave the fabric at `at`, with their VLAN (0: untagged), by VLAN.
     pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
         self.index.uplinks_at(at)

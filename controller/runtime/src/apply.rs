@@ -2,6 +2,7 @@
 
 use crate::{
     core::{Accepted, Core},
+    links,
     metrics::Totals,
 };
 use bulkhead_compile::Compiler;
@@ -169,6 +170,8 @@ impl Core {
         self.remember(compiled.numbers);
         self.unsaved.clear();
         self.forget();
+        let mut concerned = links::concerned(&accepted.state, &forward);
+        concerned.extend(links::concerned(&accepted.state, &backward));
         accepted.revision = revision;
         outcome.revision = revision;
         for change in &forward {
@@ -196,6 +199,8 @@ impl Core {
         if forward.iter().any(|change| change.key.kind == Kind::Switch) {
             self.keep_hosts(now);
         }
+        let switches = forward.iter().any(|change| change.key.kind == Kind::Switch);
+        self.keep_links(switches, &concerned, now);
         self.find_tunnels(now);
         Ok(outcome)
     }

@@ -6,17 +6,18 @@ use crate::{
     fabric::{Fabric, Views},
     flow_log,
     hosts::{HostView, Hosts, Keeper},
+    links::{Links, Prober, TopologyView},
     metrics::Totals,
     tunnels::{TunnelView, Tunnels},
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
-use bulkhead_dataplane::{FromSwitch, Report, host::FromHost};
+use bulkhead_dataplane::{Command, FromSwitch, Report, host::FromHost};
 use bulkhead_pipeline::{Cause, Program};
-use bulkhead_policy::{Change, Key, Resource, State};
+use bulkhead_policy::{Change, Key, Kind, Resource, State};
 use bulkhead_store::{Loaded, Store, StoreError};
 use bulkhead_topology::Name;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -25,8 +26,9 @@ use tracing::{error, warn};
 /// Names that the compiler may keep for nothing, beside as many as are in use: forgetting them costs a look at all.
 const SPARE_NAMES: usize = 10_000;
 
-/// Who writes down what was found on the hosts.
+/// Who writes down what was found on the hosts, and between switches.
 const OBSERVER: &str = "observed on the hosts";
+const DISCOVERER: &str = "discovered between switches";
 
 /// Turns a stored document back into its resource; the error is for people.
 pub type Decode = fn(&str) -> Result<Resource, String>;
@@ -89,6 +91,8 @@ pub struct Core {
     pub(crate) log_budget: flow_log::Budget,
     decode: Decode,
     keeper: Option<Keeper>,
+    prober: Option<Prober>,
+    links: Option<Links>,
     hosts: Hosts,
     tunnels: Tunnels,
     pub(crate) totals: Arc<Mutex<Totals>>,
@@ -104,9 +108,9 @@ impl Core {
         for (key, document) in documents {
             let resource = match decode(&document.text) {
                 Ok(resource) => resource,
-                // It is found again once the host answers.
-                Err(why) if key.starts_with("Host/") => {
-                    warn!(key, why, "what was found on a host cannot be read; left out");
+                // It is found again once the host, or the switch, answers.
+                Err(why) if key.starts_with("Host/") || key.starts_with("Adjacency/") => {
+                    warn!(key, why, "what was found there cannot be read; left out");
                     continue;
                 }
                 Err(why) => return Err(LoadError::Document { key, why }),
@@ -118,7 +122,8 @@ impl Core {
         let numbers: Numbers = numbers.into_iter().collect();
         let (compiler, compiled) =
             Compiler::new(&accepted.state, numbers).map_err(|error| LoadError::TooLarge(error.to_string()))?;
-        let keeper = drivers.keeper.clone();
+        let (keeper, prober) = (drivers.keeper.clone(), drivers.prober);
+        let links = prober.map(|prober| Links::new(prober.key, &accepted.state));
         let fabric = Fabric::new(drivers);
         let mut core = Self {
             shared: Shared(Arc::new(RwLock::new(accepted))),
@@ -130,6 +135,8 @@ impl Core {
             log_budget: flow_log::Budget::default(),
             decode,
             keeper,
+            prober,
+            links,
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
             totals: Arc::default(),
@@ -195,11 +202,38 @@ impl Core {
             return;
         }
         let switch = report.switch.clone();
+        if let Some(links) = self.links.as_mut().filter(|_| self.fabric.is_attached(&report)) {
+            match &report.report {
+                Report::Discovered { port, frame } => return links.heard(&switch, port, frame, now),
+                Report::PortStates(ports) => links.ports(&switch, ports, &self.shared.read().state, now),
+                _ => {}
+            }
+        }
         let before = self.fabric.is_settled(&switch);
         self.fabric.report(report, &self.compiler, now);
-        if !before && self.fabric.is_settled(&switch) {
+        let after = self.fabric.is_settled(&switch);
+        if !before && after {
             self.tunnels.settled(&switch, now);
         }
+        if let Some(links) = self.links.as_mut().filter(|_| before != after) {
+            links.settled(&switch, after, &self.shared.read().state, now);
+        }
+    }
+
+    /// Looks at what a change means for links: who takes part, and which ports are free for them. `concerned` are the
+    /// switches that it is about.
+    pub(crate) fn keep_links(&mut self, switches: bool, concerned: &BTreeSet<Name>, now: Duration) {
+        let Some(links) = &mut self.links else { return };
+        let accepted = self.shared.read();
+        if switches {
+            links.keep(&accepted.state, now);
+        }
+        concerned.iter().for_each(|name| links.refresh(name, &accepted.state, now));
+    }
+
+    /// What is known of the links between switches, as operators see it.
+    pub fn topology(&self) -> TopologyView {
+        self.links.as_ref().map(|links| links.view(&self.shared.read().state)).unwrap_or_default()
     }
 
     /// Looks at which tunnels came and went.
@@ -215,30 +249,41 @@ impl Core {
     /// The change that makes the resources say what was found on the hosts, if they do not; to be carried out by
     /// [`Self::observed`]. `time` is as in [`Request`].
     pub fn observe(&mut self, time: u64, now: Duration) -> Option<Request> {
-        let keeper = self.keeper.as_ref()?;
-        let fabric = &self.fabric;
         loop {
-            let changes = self.hosts.changes(&self.shared.read().state, |name| !fabric.is_connected(name), now);
+            let state = &self.shared.read().state;
+            let fabric = &self.fabric;
+            let mut found = (Vec::new(), OBSERVER, None);
+            if let Some(keeper) = &self.keeper {
+                let changes = self.hosts.changes(state, |name| !fabric.is_connected(name), now);
+                found = (changes, OBSERVER, Some(keeper.encode));
+            }
+            if let Some((links, prober)) = self.links.as_mut().zip(self.prober).filter(|_| found.0.is_empty()) {
+                found = (links.changes(state, now), DISCOVERER, Some(prober.encode));
+            }
+            let (changes, author, Some(encode)) = found else { return None };
             if changes.is_empty() {
                 return None;
             }
             let mut edits = Vec::with_capacity(changes.len());
             for change in changes {
-                let document: Option<Arc<str>> = change.value.as_ref().map(|value| (keeper.encode)(value).into());
+                let document: Option<Arc<str>> = change.value.as_ref().map(|value| encode(value).into());
                 // What could not be read again would keep the next start from all else.
                 let read = document.as_deref().map(self.decode).transpose();
                 if let Err(why) =
                     read.and_then(|read| if read == change.value { Ok(()) } else { Err("it changes".into()) })
                 {
                     let why = format!("what was found there cannot be written down: {why}");
-                    error!(host = %change.key.name, why);
-                    self.hosts.refused([&change.key.name].into_iter(), &why, now);
+                    error!(switch = %change.key.name, why);
+                    match (change.key.kind, &mut self.links) {
+                        (Kind::Adjacency, Some(links)) => links.refused([&change.key.name].into_iter(), now),
+                        _ => self.hosts.refused([&change.key.name].into_iter(), &why, now),
+                    }
                     continue;
                 }
                 edits.push(Edit { document, change, expected: None });
             }
             if !edits.is_empty() {
-                return Some(Request { edits, dry_run: false, author: OBSERVER.into(), time });
+                return Some(Request { edits, dry_run: false, author: author.into(), time });
             }
         }
     }
@@ -246,19 +291,25 @@ impl Core {
     /// Carries out what [`Self::observe`] said. If that cannot be, it is tried again later.
     pub fn observed(&mut self, request: &Request, now: Duration) -> Result<Outcome, Refusal> {
         let result = self.apply(request, now);
-        let names = request.edits.iter().map(|edit| &edit.change.key.name);
+        let of = |kind: Kind| request.edits.iter().map(|edit| &edit.change.key).filter(move |key| key.kind == kind);
+        let names = of(Kind::Host).map(|key| &key.name);
         match &result {
             Ok(outcome) => {
                 self.hosts.carried_out(names, now);
-                outcome.diagnostics.iter().for_each(|found| warn!("found on the hosts: {found}"));
+                outcome.diagnostics.iter().for_each(|found| warn!("{}: {found}", request.author));
             }
             Err(refusal) => {
                 let why = match refusal {
                     Refusal::Rejected(found) => found.first().map(ToString::to_string).unwrap_or_default(),
                     other => other.to_string(),
                 };
-                error!(why, "what was found on the hosts cannot be taken over; what was known before holds");
-                self.hosts.refused(names, &why, now);
+                error!(why, "what was {} cannot be taken over; what was known before holds", request.author);
+                if of(Kind::Host).next().is_some() {
+                    self.hosts.refused(names, &why, now);
+                }
+                if let Some(links) = self.links.as_mut().filter(|_| of(Kind::Adjacency).next().is_some()) {
+                    links.refused(of(Kind::Adjacency).map(|key| &key.name), now);
+                }
             }
         }
         result
@@ -279,13 +330,17 @@ impl Core {
         self.fabric.tick(&self.compiler, now);
         let fabric = &self.fabric;
         for (switch, probes) in self.tunnels.probes(|switch| fabric.is_settled(switch), now) {
-            fabric.probe(switch, probes);
+            fabric.send(switch, Command::Probe(probes));
+        }
+        for (switch, probes) in self.links.iter_mut().flat_map(|links| links.probes(now)) {
+            fabric.send(switch, Command::Discover(probes));
         }
     }
 
     /// When [`Self::tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
-        [self.fabric.deadline(), self.hosts.deadline(), self.tunnels.deadline()].into_iter().flatten().min()
+        let links = self.links.as_ref().and_then(Links::deadline);
+        [self.fabric.deadline(), self.hosts.deadline(), self.tunnels.deadline(), links].into_iter().flatten().min()
     }
 
     /// Asks every connected switch for its counters; the answers come as reports.

@@ -1,6 +1,6 @@
 //! The way to the drivers.
 
-use crate::hosts::Keeper;
+use crate::{hosts::Keeper, links::Prober};
 use bulkhead_dataplane::{Address, ToDrivers};
 use bulkhead_policy::model::Driver;
 use tokio::sync::mpsc;
@@ -20,6 +20,8 @@ pub struct Drivers {
     pub route: fn(&Driver) -> Option<(usize, Address)>,
     /// Who keeps the hosts of switches with an `ovsdb` address; `None` leaves them alone.
     pub keeper: Option<Keeper>,
+    /// How links are found; `None` finds none.
+    pub prober: Option<Prober>,
 }
 
 impl Drivers {

@@ -2,7 +2,7 @@
 
 use crate::drivers::Drivers;
 use bulkhead_compile::Compiler;
-use bulkhead_dataplane::{Command, Counter, FromSwitch, Peer, Probe, Report, ToDrivers};
+use bulkhead_dataplane::{Command, Counter, FromSwitch, Peer, Report, ToDrivers};
 use bulkhead_pipeline::{Cause, Delta, Masks, Program};
 use bulkhead_policy::model::Driver;
 use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
@@ -257,11 +257,16 @@ impl Fabric {
         })
     }
 
-    /// Has a switch send probes through its tunnels.
-    pub(crate) fn probe(&self, switch: Name, probes: Vec<Probe>) {
+    /// Whether a report is of the switch as it is attached now.
+    pub(crate) fn is_attached(&self, from: &FromSwitch) -> bool {
+        self.slots.get(&from.switch).is_some_and(|slot| slot.attachment == from.attachment)
+    }
+
+    /// Has a switch do something that is not answered.
+    pub(crate) fn send(&self, switch: Name, command: Command) {
         let Some(slot) = self.slots.get(&switch) else { return };
         let Some(channel) = slot.channel else { return };
-        let (session, command) = (slot.session, Command::Probe(probes));
+        let session = slot.session;
         self.drivers.send(channel, ToDrivers::Command { switch, session, command });
     }
 

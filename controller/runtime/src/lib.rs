@@ -24,6 +24,7 @@ mod fabric;
 mod flow_log;
 mod handle;
 mod hosts;
+mod links;
 mod metrics;
 mod realization;
 mod record;
@@ -38,6 +39,7 @@ pub use crate::{
     fabric::{Impostors, SwitchView},
     handle::{Gone, Handle},
     hosts::{HostView, Keeper, Quarantined},
+    links::{Foreign, LinkState, LinkView, Prober, TopologyView},
     metrics::Totals,
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},

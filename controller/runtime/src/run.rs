@@ -7,7 +7,7 @@ use crate::{
     realization::Realization,
     record::Recorder,
 };
-use bulkhead_dataplane::{FromSwitch, host::FromHost};
+use bulkhead_dataplane::{FromSwitch, Report, host::FromHost};
 use bulkhead_topology::Name;
 use std::{
     io,
@@ -109,11 +109,14 @@ pub async fn run(the_loop: Loop) {
             }
             Some(report) = reports.recv() => {
                 let now = start.elapsed();
-                recorder.write(now, || Event::Switch {
-                    switch: report.switch.clone(),
-                    attachment: report.attachment,
-                    report: ReportNote::from(&report.report),
-                });
+                // A probe a second of every port is no news: what they come to is recorded as the change that follows.
+                if !matches!(report.report, Report::Discovered { .. }) {
+                    recorder.write(now, || Event::Switch {
+                        switch: report.switch.clone(),
+                        attachment: report.attachment,
+                        report: ReportNote::from(&report.report),
+                    });
+                }
                 let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
                 totals.reports += 1;
                 totals.reports_waiting = reports.len();

@@ -129,7 +129,7 @@ async fn switches_that_change_places_go_before_they_come() {
         _ => None,
     };
     let (commands, mut sent) = tokio::sync::mpsc::unbounded_channel();
-    let drivers = Drivers { channels: vec![commands], route, keeper: None };
+    let drivers = Drivers { channels: vec![commands], route, keeper: None, prober: None };
     let mut core = Core::load(Box::new(MemoryStore::default()), decode, drivers).unwrap();
     let mut change = |changes| {
         core.apply(&request(changes), Duration::ZERO).unwrap();

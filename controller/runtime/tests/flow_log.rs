@@ -59,7 +59,7 @@ fn shop(action: model::Action, staged: bool) -> Request {
 fn logged(action: model::Action, staged: bool, dropped: bool, port: &str) -> (Core, Report) {
     let (commands, _receiver) = channel();
     let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
-    let drivers = Drivers { channels: vec![commands], route, keeper: None };
+    let drivers = Drivers { channels: vec![commands], route, keeper: None, prober: None };
     let mut core = Core::load(Box::new(MemoryStore::default()), decode, drivers).unwrap();
     core.apply(&shop(action, staged), Duration::ZERO).unwrap();
     let program = core.program(&name("hv1")).unwrap();

@@ -86,7 +86,7 @@ impl Keep {
     fn start(store: Box<dyn Store>) -> Self {
         let (commands, told) = mpsc::unbounded_channel();
         let keeper = Keeper { commands, controller: "tcp:*:6653".into(), encode };
-        let drivers = Drivers { channels: Vec::new(), route: |_| None, keeper: Some(keeper) };
+        let drivers = Drivers { channels: Vec::new(), route: |_| None, keeper: Some(keeper), prober: None };
         let core = Core::load(store, decode, drivers).unwrap();
         let (tell, from_hosts) = mpsc::channel(16);
         // No switch ever reports.

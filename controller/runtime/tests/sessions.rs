@@ -23,7 +23,7 @@ impl Bench {
     fn new() -> Self {
         let (commands, sent) = unbounded_channel();
         let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
-        let drivers = Drivers { channels: vec![commands], route, keeper: None };
+        let drivers = Drivers { channels: vec![commands], route, keeper: None, prober: None };
         let core = Core::load(Box::new(MemoryStore::default()), decode, drivers).unwrap();
         Self { core, sent, now: Duration::ZERO }
     }

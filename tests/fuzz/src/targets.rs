@@ -349,7 +349,7 @@ fn store_records(bytes: &[u8]) {
         }
     }
     let decode = |text: &str| -> Result<Resource, String> { load(text).map_err(|found| format!("{found:?}")) };
-    let drivers = Drivers { channels: Vec::new(), route: |_| None, keeper: None };
+    let drivers = Drivers { channels: Vec::new(), route: |_| None, keeper: None, prober: None };
     let _ = Core::load(Box::new(MemoryStore::with(loaded)), decode, drivers);
 }
 

@@ -1,17 +1,16 @@
 //! Who hears whom: probes that are due, and what it says that they came or did not.
 
 use super::frame::{self, Key};
-use crate::{Name, Port};
+use crate::{Name, Port, graph::End};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt,
     time::Duration,
 };
 
 /// How often each port sends a probe.
 pub const EVERY: Duration = Duration::from_secs(1);
 /// For so long nothing must be heard of a port for its link to be down: three probes' time.
-const SILENCE: Duration = EVERY.saturating_mul(3);
+pub const SILENCE: Duration = EVERY.saturating_mul(3);
 /// And so many probes must have been sent meanwhile, so that a controller that was busy takes no link down.
 const MISSED: u32 = 2;
 /// Probes sent at once, and how long until the next are: 20,000 a second of all switches together. With more ports than
@@ -27,21 +26,6 @@ const HOLD: Duration = Duration::from_secs(2);
 pub const HOLD_MOST: Duration = Duration::from_secs(64);
 /// A link that stayed for so long has nothing to make up for.
 const STEADY: Duration = Duration::from_secs(120);
-
-/// One end of a cable.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct End {
-    /// The switch.
-    pub switch: Name,
-    /// Its port.
-    pub port: Port,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.switch, self.port)
-    }
-}
 
 /// What a frame that came was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +72,8 @@ struct Lead {
     up: bool,
     /// When it is probed next; none while it cannot be.
     due: Option<Duration>,
+    /// Since when it is probed.
+    since: Duration,
     /// The last probes' numbers: what comes with another one is old.
     sent: VecDeque<u64>,
     /// Where they come to.
@@ -312,17 +298,28 @@ impl Discovery {
         node.ports.iter().flat_map(of).collect()
     }
 
+    /// Whether a port was probed and could have been heard of for so long that its silence means something.
+    pub fn is_probed(&self, end: &End, now: Duration) -> bool {
+        let lead = self.nodes.get(&end.switch).and_then(|node| node.ports.get(&end.port));
+        lead.is_some_and(|lead| lead.due.is_some() && now >= lead.since + SILENCE)
+    }
+
+    /// A port, as operators see it.
+    pub fn port(&self, end: &End) -> Option<PortView> {
+        self.nodes.get(&end.switch)?.ports.get(&end.port).map(|lead| self.view(end, lead))
+    }
+
     /// A switch's ports, as operators see them.
     pub fn ports(&self, switch: &Name) -> BTreeMap<Port, PortView> {
         let Some(node) = self.nodes.get(switch) else { return BTreeMap::new() };
-        let view = |(port, lead): (&Port, &Lead)| {
-            let at = End { switch: switch.clone(), port: port.clone() };
-            let believed = |from: &End| self.way(from, &at).is_some_and(|way| way.believed);
-            let hears = lead.hears.iter().map(|from| (from.clone(), believed(from))).collect();
-            let view = PortView { up: lead.up, hears, foreign: lead.foreign, stranger: lead.stranger.clone() };
-            (port.clone(), view)
-        };
-        node.ports.iter().map(view).collect()
+        let at = |port: &Port| End { switch: switch.clone(), port: port.clone() };
+        node.ports.iter().map(|(port, lead)| (port.clone(), self.view(&at(port), lead))).collect()
+    }
+
+    fn view(&self, at: &End, lead: &Lead) -> PortView {
+        let believed = |from: &End| self.way(from, at).is_some_and(|way| way.believed);
+        let hears = lead.hears.iter().map(|from| (from.clone(), believed(from))).collect();
+        PortView { up: lead.up, hears, foreign: lead.foreign, stranger: lead.stranger.clone() }
     }
 
     fn lead(&mut self, end: &End) -> Option<&mut Lead> {
@@ -336,6 +333,9 @@ impl Discovery {
     fn put_off(&mut self, end: &End, due: Option<Duration>) {
         let Some(lead) = self.lead(end) else { return };
         let before = std::mem::replace(&mut lead.due, due);
+        if before.is_none() {
+            lead.since = due.unwrap_or_default();
+        }
         before.into_iter().for_each(|before| _ = self.due.remove(&(before, end.clone())));
         due.into_iter().for_each(|due| _ = self.due.insert((due, end.clone())));
     }

@@ -3,7 +3,7 @@
 
 use super::{
     frame::{decode, encode},
-    machine::{Discovery, EVERY, End, HOLD_MOST, Heard, MAX_HEARD},
+    machine::{Discovery, EVERY, HOLD_MOST, Heard, MAX_HEARD},
     *,
 };
 use crate::{Name, Port};

@@ -331,6 +331,14 @@ impl Index {
         of.map(|(at, link)| (&at.port, link))
     }
 
+    /// Whether a workload or an uplink is said to be at a switch.
+    pub fn is_edge(&self, switch: &Name) -> bool {
+        // As above.
+        let first = Attachment { switch: switch.clone(), port: Port::Name("".into()) };
+        let workload = self.ports.range(&first..).next().is_some_and(|(at, _)| at.switch == *switch);
+        workload || self.uplinks.range(&first..).next().is_some_and(|(at, _)| at.switch == *switch)
+    }
+
     /// The networks that leave the fabric at `at`, by VLAN.
     pub fn uplinks_at(&self, at: &Attachment) -> impl Iterator<Item = (u16, &Name)> {
         self.uplinks.get(at).into_iter().flatten().map(|(vlan, name)| (*vlan, name))

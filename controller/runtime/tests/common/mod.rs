@@ -140,7 +140,7 @@ impl Rig {
     ) -> Result<Self, LoadError> {
         let (commands, receiver) = channel();
         let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
-        let core = Core::load(store, decode, Drivers { channels: vec![commands], route, keeper: None })?;
+        let core = Core::load(store, decode, Drivers { channels: vec![commands], route, keeper: None, prober: None })?;
         let (reports, from_switches) = mpsc::channel(16);
         tokio::spawn(bulkhead_driver_sim::run(fabric.clone(), receiver, reports, chaos));
         // Nobody keeps hosts here.
