@@ -4,7 +4,7 @@ use rustls::{
     ClientConfig, InconsistentKeys, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 use thiserror::Error;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage};
 
 use crate::session::AnyName;
 
@@ -28,7 +28,7 @@ const OTHERS: u32 = 0o007;
 /// Where the PEM files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Certificates of the authorities that sign switches' certificates.
+    /// Certificates of the authorities that sign switches' certificates, and their revocation lists, if there are any.
     pub ca: PathBuf,
     /// This controller's certificate, and those of intermediate authorities after it.
     pub certificate: PathBuf,
@@ -165,6 +165,12 @@ impl Files {
             why: error.to_string(),
         };
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let lists = revoked(&self.ca)?;
+        // Of an authority without a list, nothing is revoked; an old list is better than none.
+        let clients = clients.with_crls(lists.iter().cloned()).allow_unknown_revocation_status();
+        let lists = lists.iter().map(|list| Ok(BorrowedCertRevocationList::from_der(list)?.to_owned()?.into()));
+        let lists: Result<Vec<CertRevocationList<'static>>, webpki::Error> = lists.collect();
+        let lists = lists.map_err(|error| unusable(&format!("a revocation list: {error} (version 2 is needed)")))?;
         let clients = clients.build().map_err(|error| unusable(&error))?;
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let mut server = server
@@ -178,7 +184,7 @@ impl Files {
         let mut client = client
             .map_err(|error| unusable(&error))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyName { roots, provider }))
+            .with_custom_certificate_verifier(Arc::new(AnyName { roots, lists, provider }))
             .with_client_cert_resolver(resolver);
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
@@ -277,6 +283,13 @@ fn certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>,
             Err(FileError::Pem { role, path: path.into(), wanted: "CERTIFICATE", hint })
         }
     }
+}
+
+/// The revocation lists among authorities' certificates.
+fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
+    let text = read(Role::Ca, path)?;
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    found.map_err(|error| FileError::Unusable { role: Role::Ca, path: path.into(), why: error.to_string() })
 }
 
 /// Whether a certificate may be used now. Who signed it is for the other side to judge.

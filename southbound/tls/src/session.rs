@@ -29,6 +29,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::warn;
+use webpki::{CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy};
 
 /// How long a handshake may take: two round trips and two signatures, each far below a second. Whoever takes longer keeps
 /// a place that somebody else may need.
@@ -52,6 +53,9 @@ pub enum HandshakeError {
     /// Its time is over, or has not begun.
     #[error("its certificate has expired, or is not valid yet")]
     OutOfTime,
+    /// Its authority has taken it back.
+    #[error("its certificate was revoked")]
+    Revoked,
     /// The peer does not take our certificate.
     #[error("it refuses our certificate {certificate} ({alert:?}): has it the right authority's, and the right time?")]
     Refused {
@@ -162,10 +166,12 @@ impl Tls {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. },
             ) => HandshakeError::OutOfTime,
+            rustls::Error::InvalidCertificate(CertificateError::Revoked) => HandshakeError::Revoked,
             rustls::Error::AlertReceived(
                 alert @ (AlertDescription::UnknownCA
                 | AlertDescription::BadCertificate
                 | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateUnknown
                 // An authority of the same name with another key.
                 | AlertDescription::DecryptError
@@ -193,6 +199,7 @@ fn shown(session: &CommonState) -> Result<Certificate, HandshakeError> {
 #[derive(Debug)]
 pub(crate) struct AnyName {
     pub roots: Arc<RootCertStore>,
+    pub lists: Vec<CertRevocationList<'static>>,
     pub provider: Arc<CryptoProvider>,
 }
 
@@ -208,6 +215,18 @@ impl ServerCertVerifier for AnyName {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        let lists: Vec<_> = self.lists.iter().collect();
+        if let Ok(lists) = RevocationOptionsBuilder::new(&lists) {
+            let lists = lists.with_status_policy(UnknownStatusPolicy::Allow).build();
+            let other = |error: webpki::Error| rustls::Error::General(error.to_string());
+            let parsed = EndEntityCert::try_from(end_entity).map_err(other)?;
+            let (roots, usage) = (&self.roots.roots, KeyUsage::server_auth());
+            let found = parsed.verify_for_usage(algorithms, roots, intermediates, now, usage, Some(lists), None);
+            found.map_err(|error| match error {
+                webpki::Error::CertRevoked => CertificateError::Revoked.into(),
+                error => other(error),
+            })?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

@@ -28,6 +28,9 @@ fn each_mistake_names_the_file_and_the_way_out() {
     fs::write(&secret, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
     let spoilt = pki.path("spoilt.pem");
     fs::write(&spoilt, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let list = pki.path("list.pem");
+    let authority = fs::read_to_string(pki.path("ca.pem")).unwrap();
+    fs::write(&list, authority + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n").unwrap();
     let past = pki.files_of("past", Time::Past);
     let future = pki.files_of("future", Time::Future);
     let old = Pki::valid(Time::Past);
@@ -46,6 +49,7 @@ fn each_mistake_names_the_file_and_the_way_out() {
         (key(&good.certificate), "controller-cert.pem", "this is a certificate"),
         (key(&secret), "secret.pem", "passphrase"),
         (ca(&spoilt), "spoilt.pem", "cannot be used"),
+        (ca(&list), "list.pem", "revocation list"),
         (certificate(&spoilt), "spoilt.pem", "cannot be used"),
         (key(&other.key), "other-key.pem", "does not belong to the certificate"),
         (past, "past-cert.pem", "expired"),

@@ -113,6 +113,20 @@ async fn who_shows_nothing_is_refused() {
     assert!(matches!(error, HandshakeError::Nothing), "{error}");
 }
 
+#[tokio::test]
+async fn what_was_revoked_is_refused_on_either_side() {
+    let pki = Pki::new();
+    let (good, lost) = (pki.tls("hv1"), pki.tls("hv2"));
+    pki.revoke("hv2");
+    let server = pki.tls("controller");
+    assert!(meet(&good, &server).await.1.is_ok());
+    let (_, refused) = meet(&lost, &server).await;
+    assert!(refused.unwrap_err().contains("was revoked"));
+    assert!(meet(&server, &good).await.0.is_ok());
+    let (refused, _) = meet(&server, &lost).await;
+    assert!(refused.unwrap_err().contains("was revoked"));
+}
+
 /// What the server says to these bytes.
 async fn told(server: &Tls, bytes: &[u8]) -> (HandshakeError, DuplexStream) {
     let (mut near, far) = duplex(1 << 16);

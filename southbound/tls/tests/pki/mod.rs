@@ -3,8 +3,8 @@
 
 use bulkhead_tls::{Files, Tls};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use std::{
     fs,
@@ -25,9 +25,15 @@ pub enum Time {
     Future,
 }
 
+/// At most 20 bytes (RFC 5280 §4.1.2.2).
+fn serial(name: &str) -> SerialNumber {
+    SerialNumber::from(name.bytes().take(20).collect::<Vec<_>>())
+}
+
 fn params(name: &str, time: Time) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
+    params.serial_number = Some(serial(name));
     params.distinguished_name.push(DnType::CommonName, name);
     params.subject_alt_names.extend(name.to_owned().try_into().map(SanType::DnsName));
     let (from, to) = match time {
@@ -79,6 +85,25 @@ impl Pki {
         fs::write(&files.key, key.serialize_pem()).unwrap();
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
         files
+    }
+
+    /// Takes back what it signed for this name: a list that says so goes beside the authority's certificate.
+    pub fn revoke(&self, name: &str) {
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(2120, 1, 1),
+            crl_number: 1u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: serial(name),
+                revocation_time: date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap().pem().unwrap();
+        fs::write(self.path("ca.pem"), self.authority.pem() + &list).unwrap();
     }
 
     /// The side of somebody with this name.
