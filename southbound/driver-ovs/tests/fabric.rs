@@ -13,7 +13,7 @@ use bulkhead_lab::{
     packets::{self, Way},
     workload::INTERFACE,
 };
-use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Output, Program, Stage, vlan};
+use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Output, Program, Stage, ethertype, vlan};
 use bulkhead_topology::Port;
 use rig::{PATIENCE, Rig, name};
 use std::{
@@ -180,6 +180,24 @@ async fn connections_spread_over_ports_and_follow_them() {
     groups_become(&mut rig, 0).await;
     assert_eq!(groups(&rig), [7]);
     assert_eq!(rig.hypervisor.flows().unwrap(), Vec::<String>::new());
+}
+
+/// As at the edge of a fabric: through the tracker, a tag, another source, and then a choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_tracked_and_tagged_spreads_too() {
+    let Some((mut rig, _plugged, wires)) = start().await else { return };
+    let v4 = || Match::any().with(Field::EthType, ethertype::IPV4);
+    let cause = Cause::Builtin(Builtin::Deliver);
+    let go = Next::Stage(Stage::Connection);
+    let set = |field, value| Action::Set(field, value);
+    let out = vec![set(Field::OutVlan, 7), Action::PushVlan(Field::OutVlan), among(&["p1", "p2", "p3"])];
+    let entries = vec![
+        Entry::new(Stage::Classify, 10, v4().port(port("a")), vec![set(Field::Network, 5), Action::Track], go, cause),
+        Entry::new(Stage::Connection, 10, v4().with(Field::Network, 5u8), out, Next::Done, cause),
+    ];
+    rig.apply(vec![], entries.clone()).await.unwrap();
+    same(&mut rig, &entries, 0).await;
+    spreads(&wires, &["p1", "p2", "p3"]);
 }
 
 /// As many packets come out as go in, whatever ways they have at the moment.
