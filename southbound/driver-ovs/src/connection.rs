@@ -174,7 +174,11 @@ impl Task {
             // All of these may be dropped half-way without losing anything.
             tokio::select! {
                 got = reader.read(&mut buffer) => {
-                    let length = got.map_err(|error| error.to_string())?;
+                    let length = match got {
+                        // TLS wants a word of farewell, which says no more than the end does.
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                        got => got.map_err(|error| error.to_string())?,
+                    };
                     if length == 0 {
                         return Err("the peer closed the connection".into());
                     }

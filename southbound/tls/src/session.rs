@@ -64,6 +64,9 @@ pub enum HandshakeError {
         /// Ours.
         certificate: PathBuf,
     },
+    /// The peer has gone, without a word of farewell.
+    #[error("the peer closed the connection")]
+    Closed,
     /// Anything else.
     #[error("no TLS session: {0}")]
     Other(io::Error),
@@ -151,6 +154,9 @@ impl Tls {
     /// What an error means. In TLS 1.3 a server's verdict on our certificate comes only after the handshake, as an error
     /// of the first read.
     pub fn cause(&self, error: io::Error) -> HandshakeError {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return HandshakeError::Closed;
+        }
         let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             return HandshakeError::Other(error);
         };
