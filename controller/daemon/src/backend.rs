@@ -2,12 +2,15 @@
 
 use crate::{hits::hits, trace::trace};
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
-use bulkhead_policy::{Key, model::Driver};
+use bulkhead_policy::{
+    Key, Kind, State,
+    model::{Attachment, Driver, Port},
+};
 use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization, RuleHits,
-    SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
+    ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization,
+    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -76,21 +79,20 @@ impl Backend for Controller {
     async fn status(&self) -> StatusAnswer {
         let looked = self.handle.look(|core| (core.hosts(), core.tunnels())).await;
         let (mut hosts, mut tunnels) = looked.unwrap_or_default();
-        let switches = self.handle.switches().into_iter();
-        let switches = switches
-            .map(|(name, view)| {
-                let tunnels = tunnels.remove(&name).unwrap_or_default();
-                status(&name, view, hosts.remove(&name), tunnels)
-            })
-            .collect();
+        let views = self.handle.switches().into_iter();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
             ports: ports as u64,
             first: first.to_string(),
         };
-        let (revision, pending) = self
-            .handle
-            .read(|accepted| (accepted.revision, accepted.state.pending().into_iter().map(waiting).collect()));
+        let (revision, pending, switches) = self.handle.read(|accepted| {
+            let state = &accepted.state;
+            let switches = views.map(|(name, view)| {
+                let tunnels = tunnels.remove(&name).unwrap_or_default();
+                status(state, &name, view, hosts.remove(&name), tunnels)
+            });
+            (accepted.revision, state.pending().into_iter().map(waiting).collect(), switches.collect())
+        });
         StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending }
     }
 
@@ -167,7 +169,24 @@ fn host(view: HostView) -> HostStatus {
     }
 }
 
-fn status(name: &Name, view: SwitchView, kept: Option<HostView>, tunnels: Vec<TunnelView>) -> SwitchStatus {
+/// Whose a port of a switch is by its number and by its name.
+fn doubled(state: &State, switch: &Name, (number, name): (Port, Port)) -> DoubledPort {
+    let whose = |port: &Port| {
+        let at = Attachment { switch: switch.clone(), port: port.clone() };
+        let workload = state.workload_on(&at).map(|workload| Kind::Workload.named(&workload.name));
+        let network = || state.uplinks_at(&at).next().map(|(_, network)| Kind::Network.named(network));
+        workload.or_else(network).map_or_else(String::new, |key| key.to_string())
+    };
+    DoubledPort { has: whose(&name), waits: whose(&number), number: number.to_string(), name: name.to_string() }
+}
+
+fn status(
+    state: &State,
+    name: &Name,
+    view: SwitchView,
+    kept: Option<HostView>,
+    tunnels: Vec<TunnelView>,
+) -> SwitchStatus {
     let progress = view.progress;
     let (driver, unsupported) = match view.driver {
         Driver::Openflow(_) => ("openflow", ""),
@@ -184,6 +203,7 @@ fn status(name: &Name, view: SwitchView, kept: Option<HostView>, tunnels: Vec<Tu
         entries: progress.entries as u64,
         pending: (progress.unconfirmed + progress.waiting) as u64,
         missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
+        doubled_ports: progress.doubled.into_iter().map(|port| doubled(state, name, port)).collect(),
         drift: progress.drift as u64,
         last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
         session: view

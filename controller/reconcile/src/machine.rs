@@ -18,9 +18,9 @@
 use crate::{
     expected::Expected,
     order::{BOUNDS, steps},
-    plan::{Ports, held_back, plan},
+    plan::{Ports, doubled, held_back, plan},
 };
-use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
+use bulkhead_pipeline::{Delta, Entry, EntryKey, Program, Stage};
 use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -46,7 +46,7 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 const VERIFY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a machine is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Input<'a> {
     /// The switch is there, or begins anew because its ports have other numbers; nothing of what was sent before is still
     /// under way.
@@ -60,6 +60,8 @@ pub enum Input<'a> {
     Disconnected(&'a str),
     /// Its ports changed.
     Ports(&'a BTreeSet<Port>),
+    /// These are the names of its ports by number, as far as both are known. Told before the first read-back.
+    Names(BTreeMap<u32, Arc<str>>),
     /// What it has, read back.
     Actual {
         /// Its entries.
@@ -128,6 +130,9 @@ pub struct Progress {
     pub waiting: usize,
     /// Some of those ports: none if nothing waits.
     pub missing: Vec<Port>,
+    /// Ports that somebody is to be let in at by number and somebody by name, which the switch says are one: number and
+    /// name. Whoever has it by name has it; what names the number waits.
+    pub doubled: Vec<(Port, Port)>,
     /// Entries that differed from the desired ones at the last read-back.
     pub differing: usize,
     /// Of them, those that somebody else changed: not what was on its way to the switch, not what it has when it is first
@@ -170,7 +175,12 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub struct Machine {
     phase: Phase,
+    /// The ports that entries may name: those that the switch has, but no number of one that is somebody else's by name.
     ports: Ports,
+    /// The ports that the switch has.
+    reported: BTreeSet<Port>,
+    /// Their names by number.
+    names: BTreeMap<u32, Arc<str>>,
     max_entries: usize,
     step: u64,
     attempts: u32,
@@ -191,6 +201,8 @@ impl Machine {
         Self {
             phase: Phase::Down,
             ports: Ports::default(),
+            reported: BTreeSet::new(),
+            names: BTreeMap::new(),
             max_entries: 0,
             step: 0,
             attempts: 0,
@@ -222,12 +234,17 @@ impl Machine {
     pub fn handle(&mut self, input: Input<'_>, desired: &Program, now: Duration) -> Option<Output> {
         let output = match input {
             Input::Connected { ports, max_entries } => {
+                let before = std::mem::replace(&mut self.ports, ports.clone());
+                self.reported = match ports {
+                    Ports::Known(ports) => ports.clone(),
+                    Ports::Any => BTreeSet::new(),
+                };
+                self.close_doubled(desired);
                 match self.phase {
-                    Phase::Down if self.ports == *ports => {}
+                    Phase::Down if self.ports == before => {}
                     Phase::Down => self.expected.ports_changed(),
                     _ => self.expected = Expected::nothing(),
                 }
-                self.ports = ports.clone();
                 self.max_entries = max_entries;
                 self.attempts = 0;
                 self.progress.connected = true;
@@ -244,11 +261,19 @@ impl Machine {
                 self.queue.clear();
                 self.waiting.clear();
                 self.progress.connected = false;
+                self.progress.doubled.clear();
                 self.progress.refused = None;
                 self.progress.last_error = reason.to_owned();
                 None
             }
-            Input::Ports(ports) => self.ports_changed(ports, desired, now),
+            Input::Ports(ports) => {
+                self.reported.clone_from(ports);
+                self.ports_changed(desired, now)
+            }
+            Input::Names(names) => {
+                self.names = names;
+                self.doubled_changed(desired).then(|| self.ports_changed(desired, now)).flatten()
+            }
             Input::Actual { program, alien } => self.read_back(program, alien, desired, now),
             Input::Applied { step } => self.applied(step, desired, now),
             Input::Refused { step, reason } => {
@@ -264,28 +289,28 @@ impl Machine {
                 self.expected.desired(delta, self.phase == Phase::Down);
                 match &mut self.phase {
                     // Not connected, or about to be compared as a whole.
-                    Phase::Down | Phase::Reading { .. } => None,
+                    Phase::Down | Phase::Reading { .. } => {}
                     // The new revision may be what mends it; but a flood of them must not become one of attempts.
-                    Phase::Refused { retry } => {
-                        *retry = (*retry).min(now + RETRY_FIRST);
-                        None
-                    }
-                    Phase::Stepping { .. } => {
-                        self.absorb(delta);
-                        self.bound_queue();
-                        None
-                    }
-                    Phase::Idle => {
-                        self.absorb(delta);
-                        self.send_queue(desired, now)
-                    }
+                    Phase::Refused { retry } => *retry = (*retry).min(now + RETRY_FIRST),
+                    Phase::Stepping { .. } | Phase::Idle => self.absorb(delta),
+                }
+                // Before anything of it is sent: two may be let in at one port now.
+                let mut keys = delta.remove.iter().chain(delta.add.iter().map(|entry| &entry.key));
+                let doors = self.phase != Phase::Down && keys.any(|key| key.stage == Stage::Classify);
+                let doubled = doors && self.doubled_changed(desired);
+                let output = doubled.then(|| self.ports_changed(desired, now)).flatten();
+                self.bound_queue();
+                match self.phase {
+                    Phase::Idle => self.send_queue(desired, now),
+                    _ => output,
                 }
             }
             Input::Tick => self.tick(now),
         };
         self.progress.waiting = self.waiting.len();
         let named = self.waiting.values().take(MISSING_LOOKED_AT).flat_map(Entry::ports);
-        let missing: BTreeSet<_> = named.filter(|port| !self.ports.has(port)).collect();
+        let there = |port: &Port| self.ports.has(port) || self.reported.contains(port);
+        let missing: BTreeSet<_> = named.filter(|port| !there(port)).collect();
         self.progress.missing = missing.into_iter().take(MISSING_NAMED).cloned().collect();
         self.progress.unconfirmed = self.queue.len()
             + match &self.phase {
@@ -312,10 +337,26 @@ impl Machine {
         Output::Read
     }
 
-    fn ports_changed(&mut self, ports: &BTreeSet<Port>, desired: &Program, now: Duration) -> Option<Output> {
-        let Ports::Known(before) = &self.ports else { return None };
-        let gone: BTreeSet<Port> = before.difference(ports).cloned().collect();
-        self.ports = Ports::Known(ports.clone());
+    /// Leaves no number open of a port that somebody has by name.
+    fn close_doubled(&mut self, desired: &Program) {
+        let doubled = doubled(desired, &self.names);
+        if let Ports::Known(open) = &mut self.ports {
+            open.clone_from(&self.reported);
+            open.retain(|port| !doubled.contains_key(port));
+        }
+        self.progress.doubled = doubled.into_iter().collect();
+    }
+
+    /// Whether other ports have two names in the program than before.
+    fn doubled_changed(&self, desired: &Program) -> bool {
+        !doubled(desired, &self.names).iter().eq(self.progress.doubled.iter().map(|(number, name)| (number, name)))
+    }
+
+    /// The switch's ports changed, or what names them.
+    fn ports_changed(&mut self, desired: &Program, now: Duration) -> Option<Output> {
+        let Ports::Known(before) = self.ports.clone() else { return None };
+        self.close_doubled(desired);
+        let gone: BTreeSet<Port> = before.into_iter().filter(|port| !self.ports.has(port)).collect();
         match &mut self.phase {
             // The comparison that comes next is made with the new ports.
             Phase::Down | Phase::Reading { .. } | Phase::Refused { .. } => {

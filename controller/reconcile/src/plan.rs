@@ -1,8 +1,12 @@
 //! The difference between what a switch should have and what it has.
 
-use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
+use bulkhead_pipeline::{Delta, Entry, EntryKey, Program, Stage};
 use bulkhead_topology::Port;
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The ports that a switch has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,20 @@ impl Ports {
     pub(crate) fn carry_key(&self, key: &EntryKey) -> bool {
         key.matches.in_port.as_ref().is_none_or(|port| self.has(port))
     }
+}
+
+/// Ports, by number, at which a program lets somebody in by that number and somebody by the name that the switch tells for
+/// it, with that name. Only the switch knows that the two are one port.
+pub(crate) fn doubled(desired: &Program, names: &BTreeMap<u32, Arc<str>>) -> BTreeMap<Port, Port> {
+    let doors = desired.iter().map(|entry| &entry.key).take_while(|key| key.stage == Stage::Classify);
+    let twice = doors.filter_map(|key| {
+        let Some(Port::Number(number)) = key.matches.in_port else { return None };
+        let name = Port::Name(names.get(&number)?.clone());
+        let mut twin = key.clone();
+        twin.matches.in_port = Some(name.clone());
+        desired.get(&twin).map(|_| (Port::Number(number), name))
+    });
+    twice.collect()
 }
 
 /// What makes `actual` the part of `desired` that a switch with these ports can carry.

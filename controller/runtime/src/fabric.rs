@@ -189,6 +189,10 @@ impl Fabric {
                 machine.handle(Input::Disconnected(reason), program, now)
             }
             Report::Ports(ports) => machine.handle(Input::Ports(ports), program, now),
+            Report::PortStates(ports) => {
+                let names = ports.iter().filter_map(|port| Some((port.number?, port.name.clone()?))).collect();
+                machine.handle(Input::Names(names), program, now)
+            }
             Report::Actual { program: actual, alien } => {
                 let output = machine.handle(Input::Actual { program: actual, alien: *alien }, program, now);
                 let Progress { differing, drift, .. } = machine.progress();
@@ -220,7 +224,7 @@ impl Fabric {
                 None
             }
             // Nothing about the switch changes.
-            Report::Logged(_) | Report::Probed { .. } | Report::PortStates(_) | Report::Discovered { .. } => return,
+            Report::Logged(_) | Report::Probed { .. } | Report::Discovered { .. } => return,
         };
         carry_out(&self.drivers, &name, slot, output);
         publish(&self.views, &name, slot);

@@ -3,13 +3,16 @@
 
 mod common;
 
-use bulkhead_dataplane::{Address, Capabilities, Command, Counter, FromSwitch, Report, ToDrivers};
-use bulkhead_pipeline::{Cause, Program};
-use bulkhead_policy::model::Driver;
+use bulkhead_dataplane::{Address, Capabilities, Command, Counter, FromSwitch, PortState, Report, ToDrivers};
+use bulkhead_pipeline::{Cause, Entry, Program};
+use bulkhead_policy::{
+    Resource,
+    model::{Driver, Port},
+};
 use bulkhead_runtime::{Core, Drivers};
 use bulkhead_store::MemoryStore;
 use common::{SHOP, decode, name, set, unset};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A loop's inside, and what it sends to the driver.
@@ -87,6 +90,35 @@ fn commands_name_the_session_that_they_are_meant_for() {
     bench.report(Report::Disconnected("reset".into()));
     bench.connected(9);
     assert_eq!(bench.commands(), [(9, Command::Read)]);
+}
+
+/// The entries of the step that was sent just now.
+fn added(bench: &mut Bench) -> Vec<Entry> {
+    match bench.commands().pop() {
+        Some((_, Command::Apply { delta, .. })) => delta.add,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_port_that_somebody_has_by_name_is_nobody_elses_by_its_number() {
+    let mut bench = shop();
+    let mut other = set(&["workload other prod hv1 9 web"]);
+    if let Some(Resource::Workload(workload)) = &mut other.edits[0].change.value {
+        Arc::make_mut(workload).interfaces[0].attachment.as_mut().unwrap().port = Port::Number(5);
+    }
+    bench.core.apply(&other, bench.now).unwrap();
+    let numbers = |entries: &[Entry]| entries.iter().flat_map(Entry::ports).filter(|p| **p == Port::Number(5)).count();
+    let ports = [Port::Name("web-1".into()), Port::Name("app-1".into()), Port::Number(4), Port::Number(5)];
+    for (session, name, is_its) in [(1, "web-1", false), (2, "spare", true)] {
+        let capabilities = Capabilities { conntrack: true, conjunction: true, max_entries: 1_000, any_port: false };
+        bench.report(Report::Connected { session, capabilities, ports: ports.clone().into() });
+        let state = PortState { number: Some(5), name: Some(name.into()), up: true };
+        bench.report(Report::PortStates(vec![state]));
+        bench.report(Report::Actual { program: Program::new(), alien: 0 });
+        assert_eq!(numbers(&added(&mut bench)) > 0, is_its, "5 is {name}");
+        bench.report(Report::Disconnected("reset".into()));
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::{
 use anyhow::{anyhow, bail};
 use bulkhead_client::Client;
 use bulkhead_types::{
-    FlowQuestion, MatrixRow, PendingSwitch, SessionStatus, SideAnswer, SwitchStatus, Verdict, nearest, parse_service,
+    DoubledPort, FlowQuestion, MatrixRow, PendingSwitch, SessionStatus, SideAnswer, SwitchStatus, Verdict, nearest,
+    parse_service,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -233,10 +234,16 @@ pub fn status_table(out: &mut Out, switches: &[SwitchStatus], wide: bool) {
     }
     let row = |s: &SwitchStatus| {
         let drift = if s.drift == 0 { "0".into() } else { out.tint(Tone::Bad, &s.drift.to_string()) };
-        let error = match (s.last_error.as_str(), s.missing_ports.as_slice()) {
-            ("", []) => "-".into(),
-            ("", ports) => clean(&format!("waits for port {}", ports.join(", "))),
-            (error, _) => clean(error),
+        let error = match (s.last_error.as_str(), s.doubled_ports.as_slice(), s.missing_ports.as_slice()) {
+            ("", [], []) => "-".into(),
+            ("", [], ports) => clean(&format!("waits for port {}", ports.join(", "))),
+            ("", doubled, _) => {
+                let one = |port: &DoubledPort| {
+                    format!("port {} is {}, which {} has; {} waits", port.number, port.name, port.has, port.waits)
+                };
+                clean(&doubled.iter().map(one).collect::<Vec<_>>().join("; "))
+            }
+            (error, ..) => clean(error),
         };
         let mut row = vec![
             clean(&s.name),

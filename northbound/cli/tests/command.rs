@@ -119,6 +119,12 @@ fn exit_codes_are_the_contracts() {
         "sent":3,"acknowledged":3,"entries":9,"pending":4,"missingPorts":["uplink0","w1"],"drift":0}]}"#;
     let output = Server::new(Box::leak(Box::new([("GET /v1/status", 200, waits)]))).run(&["status"], "");
     assert!(text(&output.stdout).contains("waits for port uplink0, w1"), "{}", text(&output.stdout));
+    let doubled = r#"{"revision":3,"ready":true,"switches":[{"name":"hv1","driver":"openflow","connected":true,"desired":3,
+        "sent":3,"acknowledged":3,"entries":9,"pending":4,"drift":0,
+        "doubledPorts":[{"number":"5","name":"w1","has":"Workload/web-1","waits":"Workload/web-2"}]}]}"#;
+    let output = Server::new(Box::leak(Box::new([("GET /v1/status", 200, doubled)]))).run(&["status"], "");
+    let said = "port 5 is w1, which Workload/web-1 has; Workload/web-2 waits";
+    assert!(text(&output.stdout).contains(said), "{}", text(&output.stdout));
 }
 
 #[test]

@@ -309,6 +309,20 @@ pub struct PendingSwitch {
     pub first: String,
 }
 
+/// A port that one resource names by name and another by number: only the switch knows that it is the same. Whoever has
+/// it by name has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DoubledPort {
+    /// Its number.
+    pub number: String,
+    /// Its name.
+    pub name: String,
+    /// The resource that has it, as `Kind/name`.
+    pub has: String,
+    /// The resource that waits until the other is gone: it neither sends nor receives there.
+    pub waits: String,
+}
+
 /// One switch's state.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -332,6 +346,9 @@ pub struct SwitchStatus {
     /// Some ports that it does not have, yet entries name: those are among the pending until the ports come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_ports: Vec<String>,
+    /// Ports of it that one resource has by name and another names by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubled_ports: Vec<DoubledPort>,
     /// Entries that differed from the desired ones at the last read-back.
     pub drift: u64,
     /// The last error; empty if the last thing that happened was good.

@@ -583,7 +583,9 @@ impl Switch {
         let states = self.ports.states();
         if states != self.states {
             self.states.clone_from(&states);
-            reports.push(Report::PortStates(states));
+            // What a port is called is known before it is used.
+            let at = if status.reason == PortReason::Delete { reports.len() } else { 0 };
+            reports.insert(at, Report::PortStates(states));
         }
         reports
     }

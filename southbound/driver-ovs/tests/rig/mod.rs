@@ -154,10 +154,14 @@ impl Rig {
         self.step += 1;
         let remove = remove.into_iter().map(|entry| entry.key).collect();
         self.command(Command::Apply { step: self.step, delta: Delta { remove, add }, ahead: Arc::default() }).await;
-        match self.report().await {
-            Report::Applied { step } if step == self.step => Ok(()),
-            Report::Refused { step, reason } if step == self.step => Err(reason),
-            other => panic!("{other:?}"),
+        loop {
+            match self.report().await {
+                Report::Applied { step } if step == self.step => return Ok(()),
+                Report::Refused { step, reason } if step == self.step => return Err(reason),
+                // Told after what [`Self::states`] waited for.
+                Report::Ports(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
