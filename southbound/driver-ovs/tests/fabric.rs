@@ -119,7 +119,11 @@ fn spreads(wires: &BTreeMap<&'static str, Wire>, over: &[&str]) {
 /// The numbers of the switch's groups.
 fn groups(rig: &Rig) -> Vec<u32> {
     let all = rig.hypervisor.ofctl("dump-groups", &[]).unwrap();
-    all.lines().filter_map(|line| line.split_once("group_id=")?.1.split(',').next()?.parse().ok()).collect()
+    let id = |line: &str| line.split_once("group_id=")?.1.split(',').next()?.parse().ok();
+    // Told in the order of a hash.
+    let mut groups: Vec<u32> = all.lines().filter_map(id).collect();
+    groups.sort_unstable();
+    groups
 }
 
 /// Waits until the switch has so many groups of ours, and no more: what nobody uses stays for some seconds.

@@ -168,9 +168,12 @@ impl Rig {
     /// What the switch has, and how many entries that could not be lifted.
     pub async fn read(&mut self) -> (Program, usize) {
         self.command(Command::Read).await;
-        match self.report().await {
-            Report::Actual { program, alien } => (program, alien),
-            other => panic!("{other:?}"),
+        loop {
+            match self.report().await {
+                Report::Actual { program, alien } => return (program, alien),
+                Report::Ports(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 }
