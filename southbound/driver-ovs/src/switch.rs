@@ -23,10 +23,10 @@ use crate::{
 };
 use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Outgoing, PortState, Report};
 use bulkhead_openflow::{
-    BundleStep, Event, FlowCommand, FlowMod, FlowStats, Msg, MultipartBody, MultipartRequest, Session, SessionError,
+    BundleStep, Event, FlowStats, Msg, MultipartBody, MultipartRequest, Session, SessionError,
     wire::{
         bundle::flags::{ATOMIC, ORDERED},
-        group::{GroupDesc, GroupMod},
+        group::GroupDesc,
         header::Header,
         hello::ErrorMsg,
         message::{encode_bundle_add, encode_flow_mod},
@@ -47,11 +47,13 @@ use std::{
 use tracing::{debug, warn};
 
 mod parts;
+mod step;
 #[cfg(test)]
 mod tests;
 
 pub use parts::PARTS;
-use parts::{PART_SHIFT, Parts};
+use parts::Parts;
+use step::{Change, Item, Items, Step, addition, describe, removal};
 
 /// Entries that a switch is sent at most. Open vSwitch has no limit of its own; a million take 1.2 GB there.
 const MAX_ENTRIES: u32 = 1_000_000;
@@ -61,58 +63,6 @@ const MAX_ENTRIES: u32 = 1_000_000;
 const FRAG_NX_MATCH: u16 = 3;
 /// OpenFlow's default (OF 1.3.5 §7.3.2). No table of ours sends packets without a match to the controller.
 const MISS_SEND_LEN: u16 = 128;
-
-/// What was put into a bundle, to name it when the switch refuses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Item {
-    Stray,
-    Remove(usize),
-    Add(usize),
-    Group(u32),
-}
-
-/// What a bundle does.
-enum Change {
-    Flow(FlowMod),
-    Group(GroupMod),
-}
-
-/// What a bundle holds, by transaction id.
-#[derive(Debug)]
-struct Items(Vec<(u32, Item)>);
-
-impl Items {
-    fn new(mut items: Vec<(u32, Item)>) -> Self {
-        // They are in order already, unless the transaction ids began again among them.
-        items.sort_unstable_by_key(|item| item.0);
-        Self(items)
-    }
-
-    fn get(&self, xid: u32) -> Option<Item> {
-        let at = self.0.binary_search_by_key(&xid, |item| item.0).ok()?;
-        self.0.get(at).map(|item| item.1)
-    }
-}
-
-/// A step on its way.
-#[derive(Debug)]
-struct Step {
-    number: u64,
-    delta: Delta,
-    /// The groups that there are once it is in force.
-    groups: Groups,
-    bundle: u32,
-    items: Items,
-    open: u32,
-    /// The barrier behind the changes, then the one behind the commit.
-    barrier: u32,
-    commit: Option<u32>,
-    committed: bool,
-    /// Why it is refused: the first complaint about an entry, or else about the bundle.
-    complaint: Option<String>,
-    /// Whether the complaint names an entry.
-    named: bool,
-}
 
 /// Actions that fit one message whatever they are: none of ours takes more than some 300 bytes of its 65,535.
 const SURELY_FITS: usize = 64;
@@ -614,36 +564,4 @@ impl Switch {
     pub fn not_logged(&mut self, logged: &Logged) {
         self.errands.not_logged(logged);
     }
-}
-
-fn removal(key: FlowKey, cookie: u64, cookie_mask: u64) -> FlowMod {
-    FlowMod {
-        table: key.table,
-        priority: key.priority,
-        matching: key.matches,
-        cookie,
-        cookie_mask,
-        ..FlowMod::new(FlowCommand::DeleteStrict)
-    }
-}
-
-fn addition(flow: Flow, part: u64) -> FlowMod {
-    FlowMod {
-        table: flow.key.table,
-        priority: flow.key.priority,
-        matching: flow.key.matches,
-        cookie: flow.cookie | part << PART_SHIFT,
-        instructions: flow.instructions,
-        ..FlowMod::new(FlowCommand::Add)
-    }
-}
-
-fn describe(item: Item, delta: &Delta) -> String {
-    let text = match item {
-        Item::Stray => None,
-        Item::Remove(at) => delta.remove.get(at).map(|key| format!("removal of {key:?}")),
-        Item::Add(at) => delta.add.get(at).map(render_entry),
-        Item::Group(number) => Some(format!("group {number:#x} of ports")),
-    };
-    text.unwrap_or_else(|| "removal of an entry that is not ours".into())
 }
