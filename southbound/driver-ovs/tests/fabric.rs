@@ -204,6 +204,24 @@ async fn what_was_tracked_and_tagged_spreads_too() {
     spreads(&wires, &["p1", "p2", "p3"]);
 }
 
+/// As in the interpreter: what chose the port that it came by is dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_goes_back_by_a_choice() {
+    let Some((mut rig, _plugged, wires)) = start().await else { return };
+    rig.apply(vec![], vec![spread(&["a", "p1"])]).await.unwrap();
+    let began = Instant::now();
+    let on = loop {
+        let ways = ways(&wires);
+        if !ways.is_empty() {
+            break ways;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing goes on");
+    };
+    assert!(on.values().flatten().all(|way| *way == "p1") && on.len() < usize::from(FLOWS), "{on:?}");
+    let back = wires["a"].find(Duration::from_millis(100), |frame| frame[..12] == [DST, SRC].concat()).unwrap();
+    assert_eq!(back, None);
+}
+
 /// As many packets come out as go in, whatever ways they have at the moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_packet_is_lost_or_doubled_while_ways_change() {
