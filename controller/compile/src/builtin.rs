@@ -127,9 +127,10 @@ impl<'a> Here<'a> {
         m.with(Field::Network, self.number)
     }
 
-    /// Of packets that workloads of the switch sent.
+    /// Of packets that workloads of the switch sent. Those behind a kernel VTEP are judged as if they were the switch's,
+    /// and come by a tunnel.
     fn inside(&self, m: Match) -> Match {
-        self.within(m).with(Field::SrcLocal, 1u8)
+        self.within(m).with(Field::SrcLocal, 1u8).with(Field::FromTunnel, 0u8)
     }
 
     /// Of packets of outsiders, who come in by an uplink here or elsewhere.

@@ -1,5 +1,6 @@
 //! The compiler's state, and what each kind of change does to it.
 
+mod guests;
 mod places;
 mod policies;
 #[cfg(test)]
@@ -92,6 +93,8 @@ pub struct Compiler {
     members: BTreeMap<Name, BTreeSet<Name>>,
     /// Workloads by the switches that they are plugged into, declared or not.
     pub(crate) plugged: BTreeMap<Name, BTreeSet<Name>>,
+    /// Interfaces behind switches that judge nothing, by network and identity.
+    guests: BTreeMap<Name, BTreeMap<u32, u32>>,
     /// Networks by the switches that they have an uplink on.
     uplinked: BTreeMap<Name, BTreeSet<Name>>,
     pub(crate) zones: BTreeMap<Name, (Arc<Zone>, u32, u32)>,

@@ -46,6 +46,11 @@ impl Fabric {
         self.switches.get(switch).is_some_and(|switch| switch.vtep.is_some())
     }
 
+    /// Whether workloads that are plugged in there are judged on the other switches of their networks.
+    pub fn has_guests(&self, switch: &Name) -> bool {
+        self.switches.get(switch).is_some_and(|switch| !overlay::judges(switch))
+    }
+
     /// How packets of a network get from one switch to another.
     pub fn tunnel(&self, network: &Network, from: &Name, to: &Name) -> Option<Tunnel> {
         overlay::tunnel(network, self.switches.get(from)?, self.switches.get(to)?)
@@ -53,7 +58,8 @@ impl Fabric {
 
     /// The first uplink of a network on the switch, or else the first that there is a tunnel to.
     pub fn way_out<'a>(&self, network: &'a Network, switch: &Name) -> Option<WayOut<'a>> {
-        let mut uplinks = network.uplinks.iter();
+        // Nobody would judge what goes by one of a switch that does not.
+        let mut uplinks = network.uplinks.iter().filter(|uplink| !self.has_guests(&uplink.at.switch));
         if let Some(own) = uplinks.clone().find(|uplink| uplink.at.switch == *switch) {
             return Some(WayOut::Uplink(&own.at.port, own.vlan));
         }

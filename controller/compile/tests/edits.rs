@@ -59,8 +59,10 @@ fn run(seed: u64, edits: u64) {
         done += 1;
         let compiled = compiler.apply(&changes).unwrap();
         // A switch that is taken away is let go with what it has; one that comes back starts anew.
-        for change in changes.iter().filter(|c| c.value.is_none() && c.key.kind == Kind::Switch) {
-            sent.remove(&change.key.name);
+        for change in changes.iter().filter(|c| c.key.kind == Kind::Switch) {
+            if compiler.program(&change.key.name).is_none() {
+                sent.remove(&change.key.name);
+            }
         }
         for (switch, delta) in &compiled.deltas {
             sent.entry(switch.clone()).or_default().apply(delta);

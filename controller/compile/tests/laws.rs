@@ -18,7 +18,7 @@ use bulkhead_policy::{
     remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
-use journey::{Journey, Place, connected, over_each, packet, places, travel, workload};
+use journey::{Journey, Place, connected, is_kernel, over_each, packet, places, travel, workload};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -180,6 +180,8 @@ struct Agreed {
     packets: u64,
     /// Whether they went from one switch to another.
     far: bool,
+    /// Whether they came from a kernel VTEP or went to one.
+    guest: bool,
 }
 
 /// Checks one flow against the programs on its way; `None` if there was nothing to check.
@@ -239,6 +241,8 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
     let live = if persists && tracked { Decision::Allow } else { wanted };
     if let [Some(_), Some(_)] = [&flow.from.workload, &flow.to.workload]
         && from.at.switch != to.at.switch
+        && !is_kernel(state, &from.at.switch)
+        && !is_kernel(state, &to.at.switch)
     {
         // The far switch let something out that this one's workload never got: what comes is no answer to it.
         let ends = [&from.at.switch, &to.at.switch];
@@ -255,7 +259,8 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
         prop_assert_eq!(back.is_delivered(), live == Decision::Allow, "reply {:#?}; {}", back, story());
         prop_assert!(!back.is_delivered() || back.is_at(from), "reply; {}", story());
     }
-    Ok(Some(Agreed { hits, packets, far: from.at.switch != to.at.switch }))
+    let guest = [from, to].into_iter().any(|end| is_kernel(state, &end.at.switch));
+    Ok(Some(Agreed { hits, packets, far: from.at.switch != to.at.switch, guest }))
 }
 
 /// Checks that a gateway routes as the fabric switches: judged alike, one hop further, and never to the outside.
@@ -269,6 +274,10 @@ fn routes(
 ) -> TestCaseResult {
     let gateway = state.networks.get(&flow.network).and_then(|network| network.gateway_of(flow.from.ip));
     let (Some(gateway), true) = (gateway, flow.from.workload.is_some()) else { return Ok(()) };
+    // A kernel VTEP knows of no gateway.
+    if is_kernel(state, &from.at.switch) {
+        return Ok(());
+    }
     let through = |ttl: u8| first.clone().with(Field::EthDst, GATEWAY_MAC.to_bits()).with(Field::IpTtl, ttl);
     let routed = travel(state, compiler, [from, to], conn::NEW, through(9));
     if flow.to.workload.is_none() {
@@ -290,19 +299,20 @@ fn routes(
 }
 
 fn agree_under(mode: fn(&Zone) -> Mode) {
-    // Flows refused, flows allowed, hits of staged rules, flows between switches.
-    let compared = Cell::new([0u32; 4]);
+    // Flows refused, flows allowed, hits of staged rules, flows between switches, flows of kernel VTEPs.
+    let compared = Cell::new([0u32; 5]);
     let input = (state(), vec(flow_seed(), FLOWS));
     let test = |(state, seeds): (State, Vec<FlowSeed>)| -> TestCaseResult {
         let state = with_modes(&state, mode);
         let compiler = compile(&state);
         for seed in &seeds {
             let flow = seed.flow(&state);
-            if let Some(Agreed { hits, far, .. }) = agrees(&state, &compiler, &flow)? {
+            if let Some(Agreed { hits, far, guest, .. }) = agrees(&state, &compiler, &flow)? {
                 let mut count = compared.get();
                 count[usize::from(expected(&state, &flow).0 == Decision::Allow)] += 1;
                 count[2] += hits;
                 count[3] += u32::from(far);
+                count[4] += u32::from(guest);
                 compared.set(count);
             }
         }
@@ -312,8 +322,8 @@ fn agree_under(mode: fn(&Zone) -> Mode) {
     let cases = config.cases;
     TestRunner::new(config).run(&input, test).unwrap_or_else(|error| panic!("{error}"));
     // Agreement about nothing proves nothing.
-    let [refused, allowed, staged, far] = compared.get();
-    let enough = refused.min(allowed).min(far) >= cases / 4 && staged >= cases / 16;
+    let [refused, allowed, staged, far, guest] = compared.get();
+    let enough = refused.min(allowed).min(far).min(guest) >= cases / 4 && staged >= cases / 16;
     assert!(enough, "{:?} in {cases} cases", compared.get());
 }
 
@@ -385,8 +395,10 @@ proptest! {
             }
             let compiled = compiler.apply(step).unwrap();
             // A switch that is taken away is let go with what it has; one that comes back starts anew.
-            for change in step.iter().filter(|c| c.value.is_none() && c.key.kind == Kind::Switch) {
-                sent.remove(&change.key.name);
+            for change in step.iter().filter(|c| c.key.kind == Kind::Switch) {
+                if compiler.program(&change.key.name).is_none() {
+                    sent.remove(&change.key.name);
+                }
             }
             for (switch, delta) in &compiled.deltas {
                 let keys = |keys: Vec<_>| keys.into_iter().collect::<std::collections::BTreeSet<_>>();

@@ -8,7 +8,7 @@ mod journey;
 
 use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Field, Outcome, Packet, Stage, conn, ethertype, ip_proto,
+    Action, Builtin, Cause, Entry, Field, Outcome, Packet, Stage, conn, ethertype, ip_proto,
     overlay::{GATEWAY_MAC, PROBE_ETHERTYPE, Tunnel},
     walk,
 };
@@ -19,7 +19,7 @@ use bulkhead_policy::{
 };
 use bulkhead_topology::{Mac, Name, Port};
 use common::{changes, compile, name, state};
-use journey::{Fixed, Journey, over, over_each, way_out};
+use journey::{Fixed, Journey, is_kernel, over, over_each, way_out};
 use proptest::{
     prelude::*,
     sample::{Index, select},
@@ -69,6 +69,24 @@ fn identity(compiler: &Compiler, switch: &Name, port: &Port) -> Option<u128> {
     })
 }
 
+/// The identity that a switch finds for an address elsewhere.
+fn located(compiler: &Compiler, switch: &Name, network: &Network, ip: IpAddr) -> Option<u128> {
+    let (field, bits) = match ip {
+        IpAddr::V4(v4) => (Field::Ipv4Dst, u128::from(v4.to_bits())),
+        IpAddr::V6(v6) => (Field::Ipv6Dst, v6.to_bits()),
+    };
+    let vni = Action::Set(Field::TunId, network.vni.get().into());
+    let mut found = compiler.program(switch)?.stage(Stage::Locate);
+    let of = |entry: &&Entry| {
+        entry.actions.contains(&vni)
+            && entry.key.matches.fields().iter().any(|(of, value, _)| (*of, *value) == (field, bits))
+    };
+    found.find(of)?.actions.iter().find_map(|action| match action {
+        Action::Set(Field::DstId, identity) => Some(*identity),
+        _ => None,
+    })
+}
+
 /// The interface of a network that has an address.
 fn owner<'a>(state: &'a State, network: &Network, ip: IpAddr) -> Option<(&'a Workload, &'a Interface)> {
     let workload = state.workload_at(&network.name, ip)?;
@@ -93,7 +111,12 @@ fn believed(state: &State, compiler: &Compiler, switch: &Name, packet: &Packet) 
     let (at, identity) = match owner(state, network, ip) {
         Some((workload, interface)) => {
             let place = state.attachment(workload, interface)?;
-            let identity = identity(compiler, &place.switch, &place.port)?;
+            // Whom a kernel VTEP's neighbours know by what they would make of a packet to it.
+            let identity = match is_kernel(state, &place.switch) {
+                true if packet.value(Field::EthSrc) != interface.mac.to_bits().into() => return None,
+                true => located(compiler, switch, network, ip)?,
+                false => identity(compiler, &place.switch, &place.port)?,
+            };
             (place.switch, identity)
         }
         None if network.gateways.contains(&ip) => return None,
@@ -119,7 +142,8 @@ fn believed(state: &State, compiler: &Compiler, switch: &Name, packet: &Packet) 
 impl Forged {
     /// The packet, and the switch that it comes to.
     fn packet(&self, state: &State, compiler: &Compiler) -> Option<(Name, Packet)> {
-        let switches: Vec<_> = state.switches.values().filter(|switch| switch.vtep.is_some()).collect();
+        let switches = state.switches.values().filter(|switch| switch.vtep.is_some() && overlay::judges(switch));
+        let switches: Vec<_> = switches.collect();
         let workloads: Vec<_> = state.workloads.values().filter(|workload| !workload.interfaces.is_empty()).collect();
         if switches.is_empty() || workloads.is_empty() {
             return None;
@@ -130,7 +154,11 @@ impl Forged {
         let place = state.attachment(whose, interface)?;
         let there = state.switches.get(&place.switch)?;
         let agreed = tunnel(network, here, there);
-        let identity = identity(compiler, &place.switch, &place.port)?;
+        // A kernel VTEP writes none.
+        let identity = match is_kernel(state, &place.switch) {
+            true => 0,
+            false => identity(compiler, &place.switch, &place.port)?,
+        };
         let mut port = agreed.map_or(overlay::GENEVE_PORT, |tunnel| tunnel.kind.port());
         let mut outer = there.vtep?;
         let mut vni = network.vni.get();

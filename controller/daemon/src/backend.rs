@@ -1,6 +1,6 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
-use crate::{hits::hits, trace::trace};
+use crate::{hits::hits, trace::trace, vteps::Vteps};
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{
     Key, Kind, State,
@@ -10,20 +10,25 @@ use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, Switch
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization,
-    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus,
+    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::time::sleep;
+
+/// How often it is looked whether kernel VTEPs are where they are to be.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A way to the running controller.
 #[derive(Debug, Clone)]
 pub struct Controller {
     handle: Handle,
+    vteps: Vteps,
 }
 
 impl Controller {
     /// The controller behind a handle.
     pub fn new(handle: Handle) -> Self {
-        Self { handle }
+        Self { handle, vteps: Vteps::default() }
     }
 }
 
@@ -64,12 +69,21 @@ impl Backend for Controller {
 
     async fn realization(&self, revision: u64, wait: Duration) -> Realization {
         let text = |names: Vec<Name>| names.iter().map(Name::to_string).collect();
-        match self.handle.realization(revision, wait).await {
+        let until = Instant::now() + wait;
+        let answer = self.handle.realization(revision, wait).await;
+        let mut late = self.vteps.waiting(&self.handle, revision);
+        while !late.is_empty() && Instant::now() < until {
+            sleep(LOOK).await;
+            late = self.vteps.waiting(&self.handle, revision);
+        }
+        let lost = self.vteps.status(&self.handle).into_iter();
+        let lost = lost.filter(|vtep| !vtep.connected && vtep.acknowledged < revision).map(|vtep| vtep.name);
+        match answer {
             Ok(answer) => Realization {
                 revision,
-                realized: answer.realized,
-                waiting: text(answer.waiting),
-                disconnected: text(answer.disconnected),
+                realized: answer.realized && late.is_empty(),
+                waiting: text(answer.waiting.into_iter().chain(late).collect()),
+                disconnected: text(answer.disconnected).into_iter().chain(lost).collect(),
                 failed: answer.failed.into_iter().map(|(name, why)| (name.to_string(), why)).collect(),
             },
             Err(Gone) => Realization { revision, ..Realization::default() },
@@ -85,7 +99,8 @@ impl Backend for Controller {
             ports: ports as u64,
             first: first.to_string(),
         };
-        let (revision, pending, switches) = self.handle.read(|accepted| {
+        let kernels = self.vteps.status(&self.handle);
+        let (revision, pending, mut switches): (_, _, Vec<SwitchStatus>) = self.handle.read(|accepted| {
             let state = &accepted.state;
             let switches = views.map(|(name, view)| {
                 let tunnels = tunnels.remove(&name).unwrap_or_default();
@@ -93,6 +108,8 @@ impl Backend for Controller {
             });
             (accepted.revision, state.pending().into_iter().map(waiting).collect(), switches.collect())
         });
+        switches.extend(kernels);
+        switches.sort_by(|a, b| a.name.cmp(&b.name));
         StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending }
     }
 
@@ -106,6 +123,14 @@ impl Backend for Controller {
 
     async fn trace(&self, question: FlowQuestion) -> Result<TraceAnswer, String> {
         self.handle.look(move |core| trace(core, &question)).await.map_err(|gone| gone.to_string())?
+    }
+
+    async fn vtep(&self, switch: &Name, held: u64, wait: Duration) -> Option<VtepAnswer> {
+        self.vteps.ask(&self.handle, switch, held, wait).await
+    }
+
+    fn vtep_report(&self, switch: &Name, report: VtepReport) -> bool {
+        self.vteps.tell(&self.handle, switch, report)
     }
 
     fn metrics(&self) -> String {
@@ -192,6 +217,7 @@ fn status(
         Driver::Openflow(_) => ("openflow", ""),
         Driver::P4runtime { .. } => ("p4runtime", "this bulkheadd has no driver for p4runtime"),
         Driver::Sim => ("sim", ""),
+        Driver::Kernel => ("kernel", ""),
     };
     SwitchStatus {
         name: name.to_string(),

@@ -1,8 +1,9 @@
 //! What the controller is told at its start: flags, then `BULKHEAD_*`, then a TOML file, then defaults.
 
+use crate::vtep::VtepArgs;
 use anyhow::{Context, anyhow, bail};
 use bulkhead_tls::Files;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Deserialize;
 use std::{
     env, fs,
@@ -20,8 +21,11 @@ const OPENFLOW_LISTEN: &str = "0.0.0.0:6653";
 /// It needs no configuration to start. Flags are stronger than BULKHEAD_* variables, and these than the
 /// configuration file.
 #[derive(Debug, Default, Parser)]
-#[command(name = "bulkheadd", version)]
+#[command(name = "bulkheadd", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Another thing to be than the controller
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// A TOML file with any of the settings below, named as the flags are
     #[arg(long, env = "BULKHEAD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -54,6 +58,13 @@ pub struct Args {
     /// What to log: a level, or levels by module [default: info]
     #[arg(long, env = "BULKHEAD_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+/// What this program can be beside the controller.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep this host as a VXLAN VTEP without Open vSwitch
+    Vtep(VtepArgs),
 }
 
 /// The configuration file.

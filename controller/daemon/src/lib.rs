@@ -1,11 +1,13 @@
-//! `bulkheadd`, the controller: configuration, wiring, start and stop.
+//! `bulkheadd`, the controller: configuration, wiring, start and stop; and the agent of a kernel VTEP.
 
 mod backend;
 mod config;
 mod hits;
 mod start;
 mod trace;
+pub mod vtep;
+mod vteps;
 
 pub use backend::Controller;
-pub use config::{Args, Config};
+pub use config::{Args, Command, Config};
 pub use start::{Daemon, start};

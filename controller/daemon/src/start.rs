@@ -187,7 +187,7 @@ fn route(driver: &Driver) -> Option<(usize, Address)> {
     match driver {
         Driver::Openflow(id) => Some((OPENFLOW, Address::Datapath(*id))),
         Driver::Sim => Some((SIM, Address::Sim)),
-        Driver::P4runtime { .. } => None,
+        Driver::P4runtime { .. } | Driver::Kernel => None,
     }
 }
 

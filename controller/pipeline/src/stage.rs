@@ -149,7 +149,7 @@ impl Stage {
                 F::NdTarget,
                 F::NdTll,
             ],
-            sets: &[F::SrcId, F::PeerReply],
+            sets: &[F::SrcId, F::SrcLocal, F::PeerReply],
             next: &[S::ArpNd],
         },
         StageSpec {

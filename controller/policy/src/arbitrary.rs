@@ -332,6 +332,7 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
         4 => id.clone().prop_map(|id| Driver::Openflow(DatapathId(id))),
         1 => id.prop_map(|device_id| Driver::P4runtime { address: "192.0.2.9:9559".into(), device_id }),
         1 => Just(Driver::Sim),
+        2 => Just(Driver::Kernel),
     ];
     let v4 = prop_oneof![19 => Just(i), 1 => 0..SWITCHES].prop_map(|i| Some(IpAddr::from([192, 0, 2, i + 1])));
     let v6 = Just(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(i) + 1])));

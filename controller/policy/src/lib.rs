@@ -13,6 +13,7 @@ pub mod overlay;
 mod remarks;
 mod state;
 mod verdict;
+pub mod vtep;
 
 pub use diagnostic::{Diagnostic, MAX_WARNINGS, Severity, limit_warnings};
 pub use matching::{RuleOrder, carries_out, effective_mode, enforces, subject_selects, zone_selects};

@@ -382,6 +382,8 @@ pub enum Driver {
     },
     /// The simulated switch inside the controller.
     Sim,
+    /// A Linux host whose kernel is the VTEP. It enforces nothing.
+    Kernel,
 }
 
 /// A switch's place in the fabric.

@@ -64,7 +64,15 @@ fn can(driver: &Driver) -> Can {
         // Our P4 program parses no options.
         Driver::P4runtime { .. } => Can { geneve: false, group_policy: true },
         Driver::Sim => Can { geneve: true, group_policy: true },
+        // Its devices carry a network each, and have no room for more than that.
+        Driver::Kernel => Can { geneve: false, group_policy: false },
     }
+}
+
+/// Whether a switch enforces policy. Of two ends of a tunnel one has to: the other one's workloads are judged there, in
+/// both directions.
+pub fn judges(switch: &Switch) -> bool {
+    switch.driver != Driver::Kernel
 }
 
 /// Whether switches of a driver can do Geneve.
@@ -73,10 +81,11 @@ pub fn does_geneve(driver: &Driver) -> bool {
 }
 
 /// How packets of `network` get from switch `a` to switch `b`: with what it asks for if both ends can do that, else with
-/// VXLAN. `None` if one of them has no VTEP address, or they are of different families. The way back is of the same kind.
+/// VXLAN. `None` if one of them has no VTEP address, they are of different families, or neither of them judges what they
+/// carry. The way back is of the same kind.
 pub fn tunnel(network: &Network, a: &Switch, b: &Switch) -> Option<Tunnel> {
     let (near, far) = (a.vtep?, b.vtep?);
-    if near.is_ipv4() != far.is_ipv4() {
+    if near.is_ipv4() != far.is_ipv4() || !(judges(a) || judges(b)) {
         return None;
     }
     let (a, b) = (can(&a.driver), can(&b.driver));

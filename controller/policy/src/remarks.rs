@@ -6,7 +6,7 @@ use crate::{
     model::{
         Action, Attachment, CidrSet, Direction, Network, Peer, Policy, PortMatch, Rule, Subject, Switch, Workload,
     },
-    overlay::tunnel,
+    overlay::{judges, tunnel},
     state::{Change, Key, Resource, State, peers_path, rules},
 };
 use bulkhead_topology::{Cover, Labels, Name, Operator, ProtocolPort, Selector};
@@ -85,7 +85,7 @@ impl Remarks<'_> {
         let mut alike: BTreeMap<_, Vec<&Switch>> = BTreeMap::new();
         for (name, _) in self.census.present(&network.name) {
             let Some(switch) = self.state.switches.get(name) else { continue };
-            let some = alike.entry(switch.vtep.map(|vtep| vtep.is_ipv6())).or_default();
+            let some = alike.entry((switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch))).or_default();
             // Two, because those that are alike may have no tunnel between them either.
             if some.len() < 2 {
                 some.push(switch);
@@ -130,6 +130,9 @@ impl Remarks<'_> {
         let why = match (a.vtep, b.vtep) {
             (None, _) => format!("{} has no VTEP address", a.name),
             (_, None) => format!("{} has no VTEP address", b.name),
+            (Some(here), Some(there)) if here.is_ipv4() == there.is_ipv4() => {
+                "both are kernel VTEPs, which enforce nothing".into()
+            }
             _ => "their VTEP addresses are of different families".into(),
         };
         let (network, a, b) = (&network.name, &a.name, &b.name);

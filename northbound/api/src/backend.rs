@@ -4,7 +4,10 @@
 //! revisions, switches and entries is behind [`Backend`].
 
 use bulkhead_policy::{Change, Diagnostic, Key, State};
-use bulkhead_types::{ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer};
+use bulkhead_topology::Name;
+use bulkhead_types::{
+    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer, VtepAnswer, VtepReport,
+};
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 /// One resource's change, as one client asked for it.
@@ -110,6 +113,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A packet's way through the compiled stages. The error says what is wrong with the question, or
     /// why it cannot be answered.
     fn trace(&self, question: FlowQuestion) -> impl Future<Output = Result<TraceAnswer, String>> + Send;
+
+    /// What a kernel VTEP has to forward that holds what it was told at revision `held`; waits up to `wait` for it to be
+    /// something else. `None` if the switch is none.
+    fn vtep(&self, switch: &Name, held: u64, wait: Duration) -> impl Future<Output = Option<VtepAnswer>> + Send;
+
+    /// Takes in what a kernel VTEP tells of itself; whether the switch is one.
+    fn vtep_report(&self, switch: &Name, report: VtepReport) -> bool;
 
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> String;

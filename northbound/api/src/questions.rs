@@ -8,13 +8,14 @@ use axum::{
     response::IntoResponse,
 };
 use bulkhead_types::{FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TraceAnswer, parse_duration};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
 
 /// Longest that a client may wait for a realization in one request.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-async fn question(request: Request) -> Result<FlowQuestion, Failure> {
+/// A request's body, if it is JSON.
+pub(crate) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
     let content = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if !content.to_ascii_lowercase().starts_with("application/json") {
         let detail = "send `Content-Type: application/json`";
@@ -29,7 +30,7 @@ pub(crate) async fn reach<B: Backend>(
     Extension(desk): Extension<Desk>,
     request: Request,
 ) -> Result<Json<ReachAnswer>, Failure> {
-    let question = question(request).await?;
+    let question: FlowQuestion = json(request).await?;
     let job = move |_: &_| backend.read(|view| flow::reach(view.state, &question)).map_err(Failure::question);
     desk.questions.run(job).await.map(Json)
 }
@@ -38,7 +39,7 @@ pub(crate) async fn trace<B: Backend>(
     State(backend): State<B>,
     request: Request,
 ) -> Result<Json<TraceAnswer>, Failure> {
-    let question = question(request).await?;
+    let question: FlowQuestion = json(request).await?;
     backend.trace(question).await.map(Json).map_err(Failure::question)
 }
 
@@ -82,12 +83,16 @@ pub(crate) async fn realization<B: Backend>(
     if revision > newest {
         return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));
     }
-    let wait = match query.wait.as_deref().map(parse_duration) {
-        None => Duration::ZERO,
-        Some(Some(wait)) => wait.min(MAX_WAIT),
-        Some(None) => return Err(Failure::bad("`wait` is a time such as 5s or 500ms")),
-    };
-    Ok(Json(backend.realization(revision, wait).await))
+    Ok(Json(backend.realization(revision, waited(query.wait.as_deref())?).await))
+}
+
+/// How long a client wants to wait.
+pub(crate) fn waited(wait: Option<&str>) -> Result<Duration, Failure> {
+    match wait.map(parse_duration) {
+        None => Ok(Duration::ZERO),
+        Some(Some(wait)) => Ok(wait.min(MAX_WAIT)),
+        Some(None) => Err(Failure::bad("`wait` is a time such as 5s or 500ms")),
+    }
 }
 
 pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResponse {

@@ -35,7 +35,7 @@ pub fn tables(out: &mut Out, switches: &[SwitchStatus]) {
     let row = |(name, host): &(&str, &HostStatus)| {
         vec![
             clean(name),
-            clean(&host.ovsdb),
+            if host.ovsdb.is_empty() { "-".into() } else { clean(&host.ovsdb) },
             shape(out, host),
             host.plugged.to_string(),
             match host.quarantined.len() {

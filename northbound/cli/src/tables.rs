@@ -116,6 +116,7 @@ fn full(resource: &Resource) -> Vec<String> {
                 Driver::Openflow(id) => format!("openflow {id}"),
                 Driver::P4runtime { address, device_id } => format!("p4runtime {address} {device_id}"),
                 Driver::Sim => "sim".into(),
+                Driver::Kernel => "kernel".into(),
             },
             match r.role {
                 Role::Hypervisor => "hypervisor",

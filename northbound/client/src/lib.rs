@@ -2,7 +2,7 @@
 
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, Problem, ReachAnswer, Realization, RuleHits,
-    StatusAnswer, TraceAnswer,
+    StatusAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -257,6 +257,18 @@ impl Client {
     /// The switches' states.
     pub fn status(&self) -> Result<StatusAnswer, Error> {
         self.get_json("/v1/status", &[])
+    }
+
+    /// What a kernel VTEP has to forward that holds what was told it at a revision (0: nothing); the server waits up to
+    /// `wait` for it to be something else.
+    pub fn vtep(&self, switch: &str, held: u64, wait: Duration) -> Result<VtepAnswer, Error> {
+        let (held, wait) = (held.to_string(), format!("{}ms", wait.as_millis()));
+        self.get_json(&format!("/v1/vteps/{}", escape(switch)), &[("held", &held), ("wait", &wait)])
+    }
+
+    /// Tells how a kernel VTEP is.
+    pub fn vtep_report(&self, switch: &str, report: &VtepReport) -> Result<(), Error> {
+        self.post_json(&format!("/v1/vteps/{}", escape(switch)), &[], report)
     }
 
     /// What rules have matched, of one policy or of all and the built-in ones.

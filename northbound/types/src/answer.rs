@@ -329,7 +329,7 @@ pub struct DoubledPort {
 pub struct SwitchStatus {
     /// Its name; of an undeclared one, its datapath id.
     pub name: String,
-    /// The protocol it speaks: `openflow`, `p4runtime`, `sim`.
+    /// The protocol it speaks: `openflow`, `p4runtime`, `sim`; or `kernel`.
     pub driver: String,
     /// Whether it is connected.
     pub connected: bool,
@@ -400,7 +400,7 @@ pub struct TunnelStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
-    /// Where its database is.
+    /// Where its database is; empty for a kernel VTEP, which has none.
     pub ovsdb: String,
     /// Whether the database answers.
     pub connected: bool,

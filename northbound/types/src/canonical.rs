@@ -142,6 +142,7 @@ fn switch(r: &Switch) -> v1::SwitchSpec {
             spec.device_id = Some(*device_id);
         }
         Driver::Sim => {}
+        Driver::Kernel => spec.driver = "kernel".into(),
     }
     spec
 }

@@ -449,7 +449,7 @@ impl Check {
     }
 
     fn switch(&mut self, name: Option<Name>, spec: &v1::SwitchSpec) -> Option<Switch> {
-        let kinds = [("openflow", 0), ("p4runtime", 1), ("sim", 2)];
+        let kinds = [("openflow", 0), ("p4runtime", 1), ("sim", 2), ("kernel", 3)];
         let driver = self.word("spec.driver", Some(&spec.driver), &kinds);
         let mut only = |field: &str, present: bool, owner: u8| {
             if present && driver.is_some_and(|d| d != owner) {
@@ -481,7 +481,13 @@ impl Check {
                     None
                 }
             },
-            _ => Some(Driver::Sim),
+            2 => Some(Driver::Sim),
+            _ => {
+                if spec.vtep.is_none() {
+                    self.refuse("spec", "a kernel switch needs `vtep`", "the address that its host sends VXLAN from");
+                }
+                Some(Driver::Kernel)
+            }
         };
         let vtep = match &spec.vtep {
             None => None,

@@ -17,6 +17,7 @@ mod service;
 mod shared;
 mod suggest;
 pub mod v1;
+mod vtep;
 mod yaml;
 
 pub use answer::*;
@@ -30,3 +31,4 @@ pub use parse::{Document, Format, Parsed, key_of, load, read, read_removals, val
 pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};
 pub use suggest::nearest;
+pub use vtep::{VtepAnswer, VtepFar, VtepForwarding, VtepNetwork, VtepPort, VtepReport};

@@ -56,10 +56,12 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
 /// What is for nobody inside goes out: from the switch's own workloads, and at an uplink from those elsewhere.
 fn outwards(e: &mut Entries, here: &Here<'_>, way_out: &WayOut<'_>) {
     let by_tunnel = matches!(way_out, WayOut::Uplink(..)) && overlay::ports(here).next().is_some();
-    let from = [Field::SrcLocal].into_iter().chain(by_tunnel.then_some(Field::FromTunnel));
     let (leave, next) = here.leave(way_out);
-    for from in from {
-        let inside = |m: Match| here.within(m).with(from, 1u8);
+    for tunnelled in [Some(0), by_tunnel.then_some(1u8)].into_iter().flatten() {
+        let inside = |m: Match| match tunnelled {
+            0 => here.inside(m),
+            _ => here.within(m).with(Field::FromTunnel, 1u8),
+        };
         let ask = inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8));
         e.add(Stage::ArpNd, 50, ask, leave.clone(), next, Builtin::Arp);
         e.add(Stage::ArpNd, 50, inside(nd(135)), leave.clone(), next, Builtin::Nd);

@@ -4,7 +4,7 @@ use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, overlay,
 use crate::TooLarge;
 use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype};
 use bulkhead_policy::{model::Interface, overlay::Tunnel};
-use bulkhead_topology::Name;
+use bulkhead_topology::{Mac, Name};
 use std::net::IpAddr;
 
 /// Its entries: a constant number for each address.
@@ -25,47 +25,73 @@ pub(super) fn interface(
     }
     let Some((at, tunnel)) = tunnel else { return Ok(()) };
     fits(here, workload, identity, at, &tunnel)?;
+    let sender = Sender::of(here, identity, interface.mac, at, &tunnel);
     let is_way_out = here.is_way_out_of(at);
     for address in &interface.ips {
         // With outsiders it speaks by one uplink: those of others would answer for it a second time.
         let asker = |m: Match| if uplink && !is_way_out { here.inside(m) } else { here.within(m) };
         answer(e, asker, interface.mac, *address);
-        let sender = |m: Match| {
+        let from = |m: Match| {
             if uplink && !is_way_out { here.inside(m) } else { here.within(m).with(Field::FromTunnel, 0u8) }
         };
+        // Who judges what the workload gets: the switch that it is plugged into, or this one.
+        let judge = if sender.guest { Field::DstLocal } else { Field::ToPeer };
         let found =
             [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
-        let found = found.into_iter().chain([Action::Set(Field::ToPeer, 1)]).chain(here.enter(&tunnel)).collect();
-        e.add(Stage::Locate, 100, sender(dst(*address)), found, to(Stage::Track), Builtin::Locate);
-        believe(e, 100, here.behind(&tunnel, identity, src(*address)), identity);
+        let found = found.into_iter().chain([Action::Set(judge, 1)]).chain(here.enter(&tunnel)).collect();
+        e.add(Stage::Locate, 100, from(dst(*address)), found, to(Stage::Track), Builtin::Locate);
+        sender.believe(e, 100, src(*address));
     }
     if is_way_out {
-        by_this_uplink(e, here, interface, identity, &tunnel);
+        by_this_uplink(e, here, interface, &sender, &tunnel);
     }
     Ok(())
 }
 
-/// A packet's source identity is that of the row which it fits, and never what its header says.
-fn believe(e: &mut Entries, priority: u16, row: Match, identity: u32) {
-    let set = vec![Action::Set(Field::SrcId, identity.into())];
-    e.add(Stage::Antispoof, priority, row, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
+/// Whom packets are from that come by a tunnel and fit a row.
+struct Sender<'a> {
+    here: &'a Here<'a>,
+    identity: u32,
+    mac: Mac,
+    tunnel: &'a Tunnel,
+    /// It is behind a kernel VTEP, which judges nothing: this switch judges what it sends, and knows by its own tracker
+    /// alone what is an answer. That VTEP keeps its workloads from using each other's Ethernet addresses, so here these
+    /// keep them from using each other's others.
+    guest: bool,
+}
+
+impl<'a> Sender<'a> {
+    fn of(here: &'a Here<'a>, identity: u32, mac: Mac, at: &Name, tunnel: &'a Tunnel) -> Self {
+        Self { here, identity, mac, tunnel, guest: here.fabric.has_guests(at) }
+    }
+
+    /// A packet's source identity is that of the row which it fits, and never what its header says.
+    fn believe(&self, e: &mut Entries, priority: u16, m: Match) {
+        let mut row = self.here.behind(self.tunnel, self.identity, m);
+        let mut set = vec![Action::Set(Field::SrcId, self.identity.into())];
+        if self.guest {
+            row = row.with(Field::EthSrc, self.mac.to_bits());
+            set.extend([Action::Set(Field::SrcLocal, 1), Action::Set(Field::PeerReply, 1)]);
+        }
+        e.add(Stage::Antispoof, priority, row, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
+    }
 }
 
 /// What the interface asks outsiders, and their answers.
-fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u32, tunnel: &Tunnel) {
+fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, sender: &Sender<'_>, tunnel: &Tunnel) {
     let mac = interface.mac;
-    let own = |m: Match| here.behind(tunnel, identity, m).with(Field::EthSrc, mac.to_bits());
+    let own = |m: Match| m.with(Field::EthSrc, mac.to_bits());
     for address in &interface.ips {
         if let IpAddr::V4(v4) = address {
             let arp = ip(ethertype::ARP).with(Field::ArpSha, mac.to_bits()).with(Field::ArpSpa, v4.to_bits());
-            believe(e, 100, own(arp), identity);
+            sender.believe(e, 100, own(arp));
         }
     }
     for solicit in solicitations(own, mac, &interface.ips) {
-        believe(e, 102, solicit, identity);
+        sender.believe(e, 102, solicit);
     }
     for question in dhcp(own, mac) {
-        believe(e, 100, question, identity);
+        sender.believe(e, 100, question);
     }
     answers_from_outside(e, here, mac, &here.enter(tunnel), to(Stage::Fit));
 }

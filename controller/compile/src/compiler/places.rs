@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::{TooLarge, dirty::Dirty, fabric::Fabric, numbers::Numbered, switch::Unit};
 use bulkhead_policy::{
     model::{Attachment, Host, Network, Switch, Workload},
-    overlay::Tunnel,
+    overlay::{self, Tunnel},
 };
 use bulkhead_topology::Name;
 use std::{
@@ -18,6 +18,11 @@ impl Compiler {
         let otherwise = self.fabric.switches.get(name).map(reached) != new.map(reached);
         let concerned: BTreeSet<Name> =
             if otherwise { self.present_on(name).cloned().collect() } else { BTreeSet::new() };
+        let judges = |switch: Option<&Arc<Switch>>| switch.is_none_or(|switch| overlay::judges(switch));
+        let (judged, now_judges) = (judges(self.fabric.switches.get(name)), judges(new));
+        if judged != now_judges {
+            self.count_guests(name, -1, dirty);
+        }
         let concerned: Vec<Arc<Network>> =
             concerned.iter().filter_map(|network| self.networks.get(network)).map(|known| known.0.clone()).collect();
         concerned.iter().for_each(|network| self.fabric.part(network, name));
@@ -26,15 +31,21 @@ impl Compiler {
             None => self.fabric.switches.remove(name),
         };
         concerned.iter().for_each(|network| self.fabric.join(network, name));
+        if judged != now_judges {
+            self.count_guests(name, 1, dirty);
+        }
         if otherwise {
             self.reached_otherwise(name, dirty);
         }
-        if new.is_none() {
+        // One that judges nothing has no program.
+        let programmed = |switch: Option<&Arc<Switch>>| switch.is_some_and(|switch| overlay::judges(switch));
+        let had = programmed(old.as_ref());
+        if !programmed(new) {
             let gone = self.switches.remove(name);
             for (rule, _) in gone.iter().flat_map(|switch| switch.rules.keys()) {
                 self.off(*rule, name);
             }
-        } else if old.is_none() {
+        } else if !had {
             self.switches.insert(name.clone(), Default::default());
             dirty.unit(name, Unit::Pipeline);
             for identity in self.locals.get(name).into_iter().flatten() {
@@ -107,14 +118,18 @@ impl Compiler {
         let mut crowded = Vec::new();
         for at in before.difference(&after) {
             crowded.extend(self.fabric.free(at));
-            self.fabric.exit(name, same, &at.switch);
+            if self.fabric.exit(name, same, &at.switch) {
+                self.host_guests(name, &at.switch, -1, dirty);
+            }
             if after.iter().all(|other| other.switch != at.switch) {
                 leave(&mut self.uplinked, &at.switch, name);
             }
         }
         for at in after.difference(&before) {
             crowded.extend(self.fabric.take(at));
-            self.fabric.enter(name, same, &at.switch);
+            if self.fabric.enter(name, same, &at.switch) {
+                self.host_guests(name, &at.switch, 1, dirty);
+            }
             self.uplinked.entry(at.switch.clone()).or_default().insert(name.clone());
         }
         if let (Some(new), None) = (new, same) {
@@ -140,7 +155,8 @@ impl Compiler {
                 for place in far.iter().copied().chain(attached(found)).filter(|_| carried) {
                     dirty.unit(place, Unit::Workload(workload.clone()));
                 }
-                for place in attached(found).filter(|_| default) {
+                let judged = self.index.identities.get(identity).into_iter().flat_map(|identity| identity.on.keys());
+                for place in judged.filter(|_| default) {
                     self.default_changed(place, *identity, dirty);
                 }
             }
@@ -246,6 +262,9 @@ impl Compiler {
         if let Some((workload, identity)) = &new {
             for switch in attached(workload) {
                 self.count(switch, *identity, 1, dirty);
+                if self.fabric.has_guests(switch) {
+                    self.guest(&workload.network, *identity, 1, dirty);
+                }
             }
         }
         let old = match new.clone() {
@@ -268,9 +287,16 @@ impl Compiler {
                 }
             }
         }
+        for (network, switch) in &moved {
+            let by = if self.fabric.count(network, switch) == 0 { -1 } else { 1 };
+            self.host_guests(network, switch, by, dirty);
+        }
         if let Some((workload, identity)) = &old {
             for switch in attached(workload) {
                 self.count(switch, *identity, -1, dirty);
+                if self.fabric.has_guests(switch) {
+                    self.guest(&workload.network, *identity, -1, dirty);
+                }
             }
             if new.as_ref().is_none_or(|(_, now)| now != identity) {
                 self.leave(name, *identity, dirty);

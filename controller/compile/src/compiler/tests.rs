@@ -29,6 +29,13 @@ fn consistent(compiler: &Compiler) {
         for switch in attached(workload) {
             plugged.entry(switch.clone()).or_default().insert(name.clone());
             locals.entry(switch).or_default().insert(*identity);
+            if compiler.fabric.has_guests(switch) {
+                for place in
+                    compiler.fabric.present(&workload.network).filter(|place| !compiler.fabric.has_guests(place))
+                {
+                    locals.entry(place).or_default().insert(*identity);
+                }
+            }
         }
     }
     assert_eq!(compiler.plugged, plugged);

@@ -5,16 +5,17 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Field, Memory, Outcome, Packet, Step, Tracker, Walk, ethertype, ip_proto,
+    Builtin, Cause, Field, Memory, Outcome, Packet, Step, Tracker, Walk, ethertype, ip_proto,
     overlay::{Tunnel, arrive},
     vlan, walk,
 };
 use bulkhead_policy::{
     Flow, Service, State,
     model::{Attachment, Direction, Interface, Network, Switch, Workload},
-    overlay::tunnel,
+    overlay::{judges, tunnel},
+    vtep::{Carried, forwarding},
 };
-use bulkhead_topology::Name;
+use bulkhead_topology::{Mac, Name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A source port that nothing is said about.
@@ -46,18 +47,25 @@ pub fn workload<'a>(state: &'a State, name: Option<&Name>) -> Option<&'a Workloa
     name.and_then(|name| state.workloads.get(name)).map(|workload| &**workload)
 }
 
+/// Whether a switch is a VTEP and no more.
+pub fn is_kernel(state: &State, switch: &Name) -> bool {
+    state.switches.get(switch).is_some_and(|switch| !judges(switch))
+}
+
 /// Whether packets of a network get from one switch to another, or stay on one.
 fn linked(state: &State, network: &Network, a: &Name, b: &Name) -> bool {
     match (state.switches.get(a), state.switches.get(b)) {
-        (Some(from), Some(to)) => a == b || tunnel(network, from, to).is_some(),
+        (Some(from), Some(to)) => (a == b && judges(from)) || tunnel(network, from, to).is_some(),
         _ => false,
     }
 }
 
 /// Where outsiders are found from a switch: at its own first uplink, or the first of a switch that it reaches.
 pub fn way_out(state: &State, network: &Network, switch: &Name) -> Option<Place> {
-    let own = network.uplinks.iter().find(|uplink| uplink.at.switch == *switch);
-    let other = || network.uplinks.iter().find(|uplink| linked(state, network, switch, &uplink.at.switch));
+    // Nobody judges what goes by an uplink of a kernel VTEP.
+    let mut uplinks = network.uplinks.iter().filter(|uplink| !is_kernel(state, &uplink.at.switch));
+    let own = uplinks.clone().find(|uplink| uplink.at.switch == *switch);
+    let other = || uplinks.find(|uplink| linked(state, network, switch, &uplink.at.switch));
     own.or_else(other).map(|uplink| Place { at: uplink.at.clone(), vlan: uplink.vlan, mac: 0x0600_0000_0001 })
 }
 
@@ -110,11 +118,15 @@ pub struct Journey<'a> {
     pub switch: Name,
     /// Where its destination is.
     to: Name,
+    /// That is a kernel VTEP: the switch before it judges.
+    guest: bool,
+    /// What became of it at a kernel VTEP.
+    end: Option<Outcome>,
 }
 
 impl<'a> Journey<'a> {
     pub fn outcome(&self) -> &Outcome {
-        &self.walks.last().unwrap().outcome
+        self.end.as_ref().unwrap_or_else(|| &self.walks.last().unwrap().outcome)
     }
 
     pub fn is_delivered(&self) -> bool {
@@ -131,7 +143,7 @@ impl<'a> Journey<'a> {
     pub fn side(&self, direction: Direction) -> Option<&Walk<'a>> {
         match direction {
             Direction::Egress => self.walks.first(),
-            Direction::Ingress => self.walks.last().filter(|_| self.switch == self.to),
+            Direction::Ingress => self.walks.last().filter(|_| self.switch == self.to || self.guest),
         }
     }
 
@@ -148,6 +160,39 @@ fn far<'a>(state: &'a State, packet: &Packet) -> Option<&'a Switch> {
         both => panic!("two ends: {both:?}"),
     };
     state.switches.values().find(|switch| switch.vtep == Some(to)).map(|switch| &**switch)
+}
+
+/// What becomes of what a kernel VTEP knows nothing of.
+const NOWHERE: Outcome = Outcome::Dropped(Cause::Builtin(Builtin::Tunnel));
+
+/// The network of a kernel VTEP that an interface is plugged into.
+fn carried(state: &State, switch: &Name, of: impl Fn(&Carried) -> bool) -> Option<Carried> {
+    forwarding(state, switch)?.networks.into_values().find(of)
+}
+
+/// What a kernel VTEP sends, and to where: what comes by a port of its own from the address that is there, to who is
+/// known elsewhere, or else to the way out; and never to another port.
+fn carried_out(state: &State, switch: &Name, packet: Packet) -> Option<(IpAddr, Packet)> {
+    let carried = carried(state, switch, |carried| carried.ports.contains_key(&packet.in_port))?;
+    let [from, to] = [Field::EthSrc, Field::EthDst].map(|field| packet.value(field));
+    let is = |mac: &Mac, value: u128| u128::from(mac.to_bits()) == value;
+    if !carried.ports[&packet.in_port].iter().any(|mac| is(mac, from)) {
+        return None;
+    }
+    if carried.ports.values().flatten().any(|mac| is(mac, to)) {
+        return None;
+    }
+    let vtep = carried.far.iter().find(|far| is(&far.mac, to)).map(|far| far.vtep).or(carried.way_out)?;
+    Some((vtep, packet.with(Field::TunId, carried.vni.get())))
+}
+
+/// What a kernel VTEP makes of a packet for one of its own.
+fn carried_in(state: &State, switch: &Name, packet: Packet) -> Option<Outcome> {
+    let vni = packet.value(Field::TunId);
+    let carried = carried(state, switch, |carried| u128::from(carried.vni.get()) == vni)?;
+    let to = packet.value(Field::EthDst);
+    let port = carried.ports.into_iter().find(|(_, macs)| macs.iter().any(|mac| u128::from(mac.to_bits()) == to));
+    port.map(|(port, _)| Outcome::Delivered { port, packet: packet.into() })
 }
 
 /// Sends a packet on its way between two places; every tracker on it says `conn`.
@@ -181,7 +226,16 @@ pub fn over_each<'a>(
     conn: [u128; 2],
     mut packet: Packet,
 ) -> Journey<'a> {
-    let mut journey = Journey { walks: Vec::new(), switch: from.clone(), to: to.clone() };
+    let mut journey =
+        Journey { walks: Vec::new(), switch: from.clone(), to: to.clone(), guest: is_kernel(state, to), end: None };
+    if is_kernel(state, from) {
+        let Some((vtep, sent)) = carried_out(state, from, packet) else {
+            journey.end = Some(NOWHERE);
+            return journey;
+        };
+        packet = arrive(&sent, Tunnel::Vxlan.port(), state.switches[from].vtep.unwrap());
+        journey.switch = state.switches.values().find(|switch| switch.vtep == Some(vtep)).unwrap().name.clone();
+    }
     loop {
         let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn[journey.walks.len()]), packet);
         let outcome = found.outcome.clone();
@@ -192,6 +246,12 @@ pub fn over_each<'a>(
         }
         assert!(journey.walks.len() < 2, "from tunnel to tunnel: {journey:#?}");
         let Some(next) = far(state, &sent) else { return journey };
+        if !judges(next) {
+            assert_eq!(port, Tunnel::Vxlan.port());
+            journey.switch = next.name.clone();
+            journey.end = Some(carried_in(state, &next.name, *sent).unwrap_or(NOWHERE));
+            return journey;
+        }
         packet = arrive(&sent, port, state.switches[&journey.switch].vtep.unwrap());
         journey.switch = next.name.clone();
     }

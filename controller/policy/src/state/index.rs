@@ -81,7 +81,7 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
                 Driver::P4runtime { address, device_id } => {
                     f(Claim::Device(address.clone(), *device_id), &|| "spec.address".into());
                 }
-                Driver::Sim => {}
+                Driver::Sim | Driver::Kernel => {}
             }
             if let Some(vtep) = s.vtep {
                 f(Claim::Vtep(vtep), &|| "spec.vtep".into());

@@ -2,7 +2,10 @@
 
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{Change, Key, Severity, State};
-use bulkhead_types::{ChangeKind, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer};
+use bulkhead_topology::Name;
+use bulkhead_types::{
+    ChangeKind, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
+};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, mpsc::SyncSender},
@@ -91,6 +94,18 @@ impl Backend for Fake {
 
     async fn trace(&self, _: FlowQuestion) -> Result<TraceAnswer, String> {
         Err("nothing is compiled".into())
+    }
+
+    async fn vtep(&self, switch: &Name, held: u64, _: Duration) -> Option<VtepAnswer> {
+        self.read(|view| {
+            let found = bulkhead_policy::vtep::forwarding(view.state, switch)?;
+            let told = VtepForwarding { revision: view.revision, vtep: found.vtep, networks: Vec::new() };
+            Some(VtepAnswer { forwarding: (held != view.revision).then_some(told) })
+        })
+    }
+
+    fn vtep_report(&self, switch: &Name, _: VtepReport) -> bool {
+        self.read(|view| bulkhead_policy::vtep::forwarding(view.state, switch).is_some())
     }
 
     fn metrics(&self) -> String {

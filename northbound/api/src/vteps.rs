@@ -1,0 +1,46 @@
+//! Kernel VTEPs: what each has to forward, and how it says to be.
+
+use crate::{
+    Backend, Params,
+    problem::Failure,
+    questions::{json, waited},
+};
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+};
+use bulkhead_topology::Name;
+use bulkhead_types::{VtepAnswer, VtepReport};
+use serde::Deserialize;
+
+/// The query of `/v1/vteps/NAME`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VtepQuery {
+    held: Option<u64>,
+    wait: Option<String>,
+}
+
+fn none(name: &str) -> Failure {
+    Failure::not_found(format!("there is no switch {name} with `driver: kernel`"))
+}
+
+pub(crate) async fn vtep<B: Backend>(
+    State(backend): State<B>,
+    Path(name): Path<String>,
+    Params(query): Params<VtepQuery>,
+) -> Result<Json<VtepAnswer>, Failure> {
+    let wait = waited(query.wait.as_deref())?;
+    let switch: Name = name.parse().map_err(|_| none(&name))?;
+    backend.vtep(&switch, query.held.unwrap_or(0), wait).await.map(Json).ok_or_else(|| none(&name))
+}
+
+pub(crate) async fn report<B: Backend>(
+    State(backend): State<B>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<()>, Failure> {
+    let report: VtepReport = json(request).await?;
+    let switch: Name = name.parse().map_err(|_| none(&name))?;
+    if backend.vtep_report(&switch, report) { Ok(Json(())) } else { Err(none(&name)) }
+}
