@@ -63,8 +63,16 @@ impl Controller {
     /// # Errors
     /// When it does not start.
     pub fn start(program: &Path, address: Ipv4Addr) -> Result<Self> {
+        Self::start_at(program, Ipv4Addr::LOCALHOST, address)
+    }
+
+    /// The same, and its API is at `api`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_at(program: &Path, api: Ipv4Addr, address: Ipv4Addr) -> Result<Self> {
         let dir = directory()?;
-        let (child, listen, openflow) = run(program, &dir, (Ipv4Addr::LOCALHOST, 0).into(), (address, 0).into())?;
+        let (child, listen, openflow) = run(program, &dir, (api, 0).into(), (address, 0).into())?;
         let client = Client::new(&format!("http://{listen}"))?;
         let mut controller = Self { program: program.into(), child, dir, openflow, client };
         controller.until(START_LIMIT, |client| Ok(client.status().is_ok_and(|status| status.ready)))?;

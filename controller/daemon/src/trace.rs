@@ -11,6 +11,7 @@ use bulkhead_pipeline::{
 use bulkhead_policy::{
     Flow, Service, State,
     model::{Attachment, Interface},
+    vtep::{Forwarding, forwarding},
 };
 use bulkhead_runtime::Core;
 use bulkhead_topology::{Mac, Name, Port};
@@ -37,6 +38,14 @@ pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer,
     let mut packet = packet(state, &flow, &start);
     let mut switch = start.at.switch;
     let mut hops = Vec::new();
+    let hop = |switch: &Name, steps| TraceHop { switch: switch.to_string(), steps, device: String::new() };
+    let mut tunnels = 0;
+    if let Some(kernel) = forwarding(state, &switch) {
+        let (next, sent) = carried(state, &kernel, &flow, packet)
+            .ok_or_else(|| format!("{switch} is a kernel VTEP, and has no entry that leads to {}", flow.to.ip))?;
+        hops.push(hop(&switch, Vec::new()));
+        (switch, packet, tunnels) = (next, sent, 1);
+    }
     loop {
         let program = core.program(&switch).ok_or_else(|| format!("there is no switch {switch}"))?;
         let walk = walk(program, &mut Tracker::default(), packet);
@@ -49,15 +58,35 @@ pub(crate) fn trace(core: &Core, question: &FlowQuestion) -> Result<TraceAnswer,
             }
         };
         let steps = walk.steps.iter().map(step).collect();
-        hops.push(TraceHop { switch: switch.to_string(), steps, device: String::new() });
+        hops.push(hop(&switch, steps));
         // From a tunnel a packet goes into no other.
-        if let Some((next, arrived)) = beyond(state, &switch, &walk.outcome).filter(|_| hops.len() == 1) {
-            (switch, packet) = (next, arrived);
+        if let Some((next, arrived)) = beyond(state, &switch, &walk.outcome).filter(|_| tunnels == 0) {
+            if forwarding(state, &next).is_some() {
+                hops.push(hop(&next, Vec::new()));
+                let to = flow.to.workload.as_ref().map(ToString::to_string).unwrap_or_default();
+                return Ok(TraceAnswer {
+                    verdict: Verdict::Allow,
+                    outcome: format!("delivered to {to} by the kernel of {next}"),
+                    hops,
+                });
+            }
+            (switch, packet, tunnels) = (next, arrived, 1);
             continue;
         }
         let (verdict, outcome) = end(core, state, &switch, &walk.outcome);
         return Ok(TraceAnswer { verdict, outcome, hops });
     }
+}
+
+/// Where a kernel VTEP sends the first packet of a flow to, and what comes in there.
+fn carried(state: &State, kernel: &Forwarding, flow: &Flow, packet: Packet) -> Option<(Name, Packet)> {
+    let carried = kernel.networks.get(&flow.network)?;
+    let known = carried.far.iter().find(|far| far.ips.contains(&flow.to.ip)).map(|far| far.vtep);
+    let inside = state.workload_at(&flow.network, flow.to.ip).is_some();
+    let vtep = known.or(carried.way_out.filter(|_| !inside))?;
+    let next = state.switches.values().find(|switch| switch.vtep == Some(vtep))?;
+    let sent = packet.with(Field::TunId, carried.vni.get());
+    Some((next.name.clone(), arrive(&sent, Tunnel::Vxlan.port(), kernel.vtep)))
 }
 
 /// The switch at the far end of the tunnel that a packet left by, and the packet as it comes in there.

@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often the host is looked at, whatever the kernel tells: parameters change without a word.
 const LOOK: Duration = Duration::from_secs(5);
 /// News come in crowds; so long after the first they are looked at together.
-const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Keep this host as a VXLAN VTEP without Open vSwitch.
 ///

@@ -83,12 +83,23 @@ impl Remarks<'_> {
     /// each switch with each.
     fn apart(&mut self, key: &Key, path: &str, network: &Network) {
         let mut alike: BTreeMap<_, Vec<&Switch>> = BTreeMap::new();
-        for (name, _) in self.census.present(&network.name) {
+        for (name, count) in self.census.present(&network.name) {
             let Some(switch) = self.state.switches.get(name) else { continue };
+            if count > 1 && !judges(switch) {
+                self.unjudged(key, path, &network.name, name);
+            }
             let some = alike.entry((switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch))).or_default();
             // Two, because those that are alike may have no tunnel between them either.
             if some.len() < 2 {
                 some.push(switch);
+            }
+        }
+        for uplink in &network.uplinks {
+            let switch = &uplink.at.switch;
+            if self.state.switches.get(switch).is_some_and(|switch| !judges(switch)) {
+                let message =
+                    format!("the uplink on {switch} leads nowhere: that is a kernel VTEP, which judges nothing");
+                self.warn(key, format!("{path}.uplinks"), message, "");
             }
         }
         let some: Vec<&Switch> = alike.into_values().flatten().collect();
@@ -104,6 +115,9 @@ impl Remarks<'_> {
         let (Some(network), Some(here)) = (self.state.networks.get(network), self.state.switches.get(switch)) else {
             return;
         };
+        if !judges(here) && self.census.count(&network.name, switch) > 1 {
+            self.unjudged(key, path, &network.name, switch);
+        }
         let others = self.census.present(&network.name).filter(|(name, _)| *name != switch);
         let mut others = others.filter_map(|(name, _)| self.state.switches.get(name));
         if let Some(other) = others.find(|other| tunnel(network, here, other).is_none()) {
@@ -120,9 +134,19 @@ impl Remarks<'_> {
             }
         }
         for (switch, count) in own {
-            if self.census.count(&workload.network, &switch) <= count {
+            let judged = self.state.switches.get(&switch).is_none_or(|switch| judges(switch));
+            if self.census.count(&workload.network, &switch) <= count || !judged {
                 self.apart_from(key, "spec.interfaces", &workload.network, &switch);
             }
+        }
+    }
+
+    /// Interfaces behind one kernel VTEP.
+    fn unjudged(&mut self, key: &Key, path: &str, network: &Name, switch: &Name) {
+        if self.apart.insert(network.clone()) {
+            let message = format!("network {network} has several interfaces on {switch}, which is a kernel VTEP");
+            let hint = "they do not reach each other, whatever policies allow: nobody there would judge it";
+            self.warn(key, path.into(), message, hint);
         }
     }
 

@@ -5,6 +5,7 @@
 mod faults;
 mod groups;
 mod isolation;
+mod kernel;
 mod many;
 mod moves;
 mod plugged;
