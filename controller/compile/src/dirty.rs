@@ -305,7 +305,9 @@ impl Compiler {
         let at = |interface: &&Interface| interface.attachment.as_ref().is_some_and(|at| at.switch == *switch);
         let near: Vec<&Interface> = interfaces.filter(at).collect();
         let others = self.fabric.present(network).filter(|other| *other != switch);
-        let others = others.filter(|other| self.fabric.interfaces(here.network, other) > 0);
+        // Copies are judged where they come to, and a kernel VTEP judges nothing.
+        let judging = others.filter(|other| !self.fabric.has_guests(other));
+        let others = judging.filter(|other| self.fabric.interfaces(here.network, other) > 0);
         let far: Vec<_> = others.filter_map(|other| self.fabric.tunnel(here.network, switch, other)).collect();
         builtin::spread(&here, &near, &far)
     }

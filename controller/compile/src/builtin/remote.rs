@@ -7,6 +7,9 @@ use bulkhead_policy::{model::Interface, overlay::Tunnel};
 use bulkhead_topology::{Mac, Name};
 use std::net::IpAddr;
 
+/// The bit of an Ethernet address that says that it is a group's (IEEE 802-2014 §8.2.2).
+const GROUP_BIT: u128 = 0x0100_0000_0000;
+
 /// Its entries: a constant number for each address.
 pub(super) fn interface(
     e: &mut Entries,
@@ -40,7 +43,9 @@ pub(super) fn interface(
             [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
         let found = found.into_iter().chain([Action::Set(judge, 1)]).chain(here.enter(&tunnel)).collect();
         e.add(Stage::Locate, 100, from(dst(*address)), found, to(Stage::Track), Builtin::Locate);
-        sender.believe(e, 100, src(*address));
+        // Guests send to no group: others of theirs would get no copy.
+        let unicast = |m: Match| if sender.guest { m.masked(Field::EthDst, 0u8, GROUP_BIT) } else { m };
+        sender.believe(e, 100, unicast(src(*address)));
     }
     if is_way_out {
         by_this_uplink(e, here, interface, &sender, &tunnel);
