@@ -21,9 +21,10 @@ pub struct Actual {
     pub barriers: BTreeSet<String>,
 }
 
-/// A device with this parameter at 1 makes itself no address (ip-sysctl, addr_gen_mode): it has nothing to say.
-pub(crate) fn silence(device: &str) -> String {
-    format!("ipv6/conf/{device}/addr_gen_mode")
+/// Parameters of a device that makes itself no address, and so has nothing to say, and yet takes IPv6 neighbours: in this
+/// order, and their values (ip-sysctl).
+pub(crate) fn silence(device: &str) -> [(String, &'static str); 2] {
+    [("addr_gen_mode", "1"), ("disable_ipv6", "0")].map(|(name, value)| (format!("ipv6/conf/{device}/{name}"), value))
 }
 
 impl Actual {
@@ -35,7 +36,7 @@ impl Actual {
         let links = netlink.links()?;
         let ours = links.iter().filter(|link| link.alias.as_deref() == Some(mark));
         // A parameter that is not there is one of a protocol that the kernel does not have.
-        let silent = |name: &str| sysctl(&silence(name)).map_or(true, |is| is == "1");
+        let silent = |name: &str| silence(name).iter().all(|(key, value)| sysctl(key).map_or(true, |is| is == *value));
         let silent = ours.map(|link| link.name.clone()).filter(|name| silent(name)).collect();
         let barriers = netlink.barriers()?.into_iter().collect();
         let (forwarding, neighbours) = (netlink.forwarding()?, netlink.neighbours()?);

@@ -58,7 +58,7 @@ impl Step {
             Step::Delete(name) => netlink.delete_link(name),
             Step::AddBridge(name) => netlink.add_bridge(name),
             Step::AddVxlan(name, vxlan) => netlink.add_vxlan(name, vxlan),
-            Step::Silence(name) => set_sysctl(&silence(name), "1"),
+            Step::Silence(name) => silence(name).iter().try_for_each(|(key, value)| set_sysctl(key, value)),
             Step::Barrier(name) => netlink.add_barrier(name),
             Step::NoBarrier(name) => netlink.remove_barrier(name),
             Step::Set(name, change) => netlink.set(name, std::slice::from_ref(change)),

@@ -40,6 +40,10 @@ impl Site {
         let veth = Veth { name: "u0", peer: "u0", peer_in: b, mac: None, mtu: Some(1600) };
         a.netlink().unwrap().add_veth(&veth).unwrap();
         for (host, namespace) in site.hosts.iter().enumerate() {
+            // As on hosts that are to have no IPv6 of their own where nobody says otherwise.
+            if !v6 {
+                namespace.sysctl(&[("ipv6/conf/default/disable_ipv6", "1")]).unwrap();
+            }
             let mut links = namespace.netlink().unwrap();
             links.set("u0", &[LinkChange::Up]).unwrap();
             links.add_address("u0", site.vtep(host), if v6 { 64 } else { 24 }).unwrap();

@@ -1,7 +1,7 @@
 //! A Linux host without Open vSwitch beside one with it: its workloads are judged at the other end of the tunnel, what
 //! somebody changes there is mended and told of, and the agent that sees to it may end and come back.
 
-use crate::world::{Attachments, IPV4, PATIENCE, World, two, until};
+use crate::world::{Attachments, IPV4, World, two, until};
 use bulkhead_client::Client;
 use bulkhead_lab::{Fabric, Family, Service, Stream};
 use bulkhead_netlink::Forwarder;
