@@ -339,7 +339,8 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
     let vtep = prop_oneof![7 => v4, 2 => v6, 1 => Just(None)];
     (driver, vtep, select(&[Role::Hypervisor, Role::Leaf][..])).prop_map(move |(driver, vtep, role)| Switch {
         name: name("sw", i),
-        driver,
+        // A kernel is a VTEP or nothing.
+        driver: if vtep.is_some() || driver != Driver::Kernel { driver } else { Driver::Sim },
         vtep,
         role,
         ovsdb: None,
