@@ -8,7 +8,7 @@ mod journey;
 
 use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Outcome, Packet, Stage, conn, ethertype, ip_proto,
+    Action, Builtin, Cause, Field, Outcome, Packet, Stage, conn, ethertype, ip_proto,
     overlay::{GATEWAY_MAC, PROBE_ETHERTYPE, Tunnel},
     walk,
 };
@@ -19,7 +19,7 @@ use bulkhead_policy::{
 };
 use bulkhead_topology::{Mac, Name, Port};
 use common::{changes, compile, name, state};
-use journey::{Fixed, Journey, is_kernel, over, over_each, way_out};
+use journey::{Fixed, Journey, identity, is_kernel, located, over, over_each, way_out};
 use proptest::{
     prelude::*,
     sample::{Index, select},
@@ -56,34 +56,6 @@ fn forged() -> impl Strategy<Value = Forged> {
         ip,
         lie,
         to,
-    })
-}
-
-/// The identity that a switch gives to what comes by a port.
-fn identity(compiler: &Compiler, switch: &Name, port: &Port) -> Option<u128> {
-    let mut door = compiler.program(switch)?.stage(Stage::Classify);
-    let door = door.find(|entry| entry.key.matches.in_port.as_ref() == Some(port) && entry.key.priority == 100)?;
-    door.actions.iter().find_map(|action| match action {
-        Action::Set(Field::SrcId, identity) => Some(*identity),
-        _ => None,
-    })
-}
-
-/// The identity that a switch finds for an address elsewhere.
-fn located(compiler: &Compiler, switch: &Name, network: &Network, ip: IpAddr) -> Option<u128> {
-    let (field, bits) = match ip {
-        IpAddr::V4(v4) => (Field::Ipv4Dst, u128::from(v4.to_bits())),
-        IpAddr::V6(v6) => (Field::Ipv6Dst, v6.to_bits()),
-    };
-    let vni = Action::Set(Field::TunId, network.vni.get().into());
-    let mut found = compiler.program(switch)?.stage(Stage::Locate);
-    let of = |entry: &&Entry| {
-        entry.actions.contains(&vni)
-            && entry.key.matches.fields().iter().any(|(of, value, _)| (*of, *value) == (field, bits))
-    };
-    found.find(of)?.actions.iter().find_map(|action| match action {
-        Action::Set(Field::DstId, identity) => Some(*identity),
-        _ => None,
     })
 }
 

@@ -5,7 +5,7 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Builtin, Cause, Field, Memory, Outcome, Packet, Step, Tracker, Walk, ethertype, ip_proto,
+    Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Stage, Step, Tracker, Walk, ethertype, ip_proto,
     overlay::{Tunnel, arrive},
     vlan, walk,
 };
@@ -15,7 +15,7 @@ use bulkhead_policy::{
     overlay::{judges, tunnel},
     vtep::{Carried, forwarding},
 };
-use bulkhead_topology::{Mac, Name};
+use bulkhead_topology::{Mac, Name, Port};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A source port that nothing is said about.
@@ -108,6 +108,34 @@ pub fn places(state: &State, flow: &Flow) -> Option<[Place; 2]> {
 pub fn connected(state: &State, flow: &Flow, [from, to]: &[Place; 2]) -> bool {
     let network = &state.networks[&flow.network];
     linked(state, network, &from.at.switch, &to.at.switch)
+}
+
+/// The identity that a switch gives to what comes by a port.
+pub fn identity(compiler: &Compiler, switch: &Name, port: &Port) -> Option<u128> {
+    let mut door = compiler.program(switch)?.stage(Stage::Classify);
+    let door = door.find(|entry| entry.key.matches.in_port.as_ref() == Some(port) && entry.key.priority == 100)?;
+    door.actions.iter().find_map(|action| match action {
+        Action::Set(Field::SrcId, identity) => Some(*identity),
+        _ => None,
+    })
+}
+
+/// The identity that a switch finds for an address elsewhere.
+pub fn located(compiler: &Compiler, switch: &Name, network: &Network, ip: IpAddr) -> Option<u128> {
+    let (field, bits) = match ip {
+        IpAddr::V4(v4) => (Field::Ipv4Dst, u128::from(v4.to_bits())),
+        IpAddr::V6(v6) => (Field::Ipv6Dst, v6.to_bits()),
+    };
+    let vni = Action::Set(Field::TunId, network.vni.get().into());
+    let mut found = compiler.program(switch)?.stage(Stage::Locate);
+    let of = |entry: &&Entry| {
+        entry.actions.contains(&vni)
+            && entry.key.matches.fields().iter().any(|(of, value, _)| (*of, *value) == (field, bits))
+    };
+    found.find(of)?.actions.iter().find_map(|action| match action {
+        Action::Set(Field::DstId, identity) => Some(*identity),
+        _ => None,
+    })
 }
 
 /// What became of a packet on each switch that it came to.
