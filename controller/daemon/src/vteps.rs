@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A VTEP that has not asked or told anything for so long is lost. It asks again as soon as it is answered.
 const LOST: Duration = Duration::from_secs(5);
 
+/// Longest line that is taken from a VTEP, in characters; it is kept until the next.
+const LINE: usize = 500;
+
 /// What operators should know of every kernel VTEP.
 const WARNING: &str = "enforces no policy: the switches at the other end of its tunnels judge what its workloads send \
                        and get; these do not reach each other, nor those of other kernel VTEPs";
@@ -136,8 +139,10 @@ impl Vteps {
     }
 
     pub(crate) fn tell(&self, handle: &Handle, name: &Name, mut report: VtepReport) -> bool {
-        report.troubles.truncate(VtepReport::MOST);
-        report.repaired.truncate(VtepReport::MOST);
+        for lines in [&mut report.troubles, &mut report.repaired] {
+            lines.truncate(VtepReport::MOST);
+            lines.iter_mut().for_each(|line| *line = line.chars().take(LINE).collect());
+        }
         self.with(handle, name, |agent| {
             (agent.report, agent.told, agent.heard) = (report, true, Some(Instant::now()));
             agent.acknowledge();

@@ -21,6 +21,7 @@ use std::{
 use tower::ServiceExt;
 
 const YAML: &str = "application/yaml";
+const JSON: &str = "application/json";
 
 async fn call(app: &Router, method: &str, path: &str, content: &str, body: impl Into<Body>) -> (StatusCode, String) {
     let mut request = Request::builder().method(method).uri(path);
@@ -467,4 +468,30 @@ async fn a_plan_sees_rules_without_ports_and_both_ends_of_ranges() {
     // From the first port on, and to the last.
     let plan = planned(", ports: [{protocol: udp, port: 1, endPort: 65535}]").await;
     assert_eq!(services(&plan.gained), ["udp/1", "udp/53", "udp/54", "udp/2001"]);
+}
+
+#[tokio::test]
+async fn only_a_kernel_vtep_is_told_what_to_forward() {
+    let app = router(Fake::default());
+    let switches = "kind: Switch\nmetadata: {name: old}\nspec: {driver: kernel, vtep: 192.0.2.7}\n---\nkind: Switch\n\
+                    metadata: {name: hv1}\nspec: {driver: sim}\n";
+    assert_eq!(call(&app, "POST", "/v1/apply", YAML, switches).await.0, StatusCode::OK);
+    let (status, told) = call(&app, "GET", "/v1/vteps/old?held=0&wait=1s", "", "").await;
+    assert_eq!(
+        (status, told.as_str()),
+        (StatusCode::OK, r#"{"forwarding":{"revision":1,"vtep":"192.0.2.7","networks":[]}}"#)
+    );
+    assert_eq!(call(&app, "GET", "/v1/vteps/old?held=1", "", "").await.1, "{}");
+    let report = r#"{"held": 1, "shaped": true}"#;
+    assert_eq!(call(&app, "POST", "/v1/vteps/old", JSON, report).await.0, StatusCode::OK);
+    for name in ["hv1", "none", "NOT*A*NAME"] {
+        assert_eq!(call(&app, "POST", &format!("/v1/vteps/{name}"), JSON, report).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(call(&app, "GET", &format!("/v1/vteps/{name}"), "", "").await.0, StatusCode::NOT_FOUND);
+    }
+    for (path, body) in [("old", "{}"), ("old", r#"{"held": 1, "shaped": true, "more": 1}"#)] {
+        assert_eq!(call(&app, "POST", &format!("/v1/vteps/{path}"), JSON, body).await.0, StatusCode::BAD_REQUEST);
+    }
+    // Without an address it is no VTEP.
+    let bare = "kind: Switch\nmetadata: {name: bare}\nspec: {driver: kernel}\n";
+    assert!(call(&app, "POST", "/v1/apply", YAML, bare).await.1.contains("needs `vtep`"));
 }

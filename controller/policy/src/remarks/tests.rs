@@ -243,4 +243,15 @@ fn a_network_on_switches_without_a_tunnel_between_them_is_remarked_on_once_for_e
     // Two that are alike may have nothing in common.
     let alike = all([switch("a", 1, None), switch("b", 2, None), switch("c", 3, None)]);
     assert_eq!(said(&alike, &[7]), [format!("Network/n spec: {}", message("a", "b", "a has no VTEP address"))]);
+    // Kernel VTEPs: their workloads have somebody who judges at the other end, or nobody to speak with.
+    let kernel = |text: &str, id: u64, vtep| Switch { driver: Driver::Kernel, ..switch(text, id, vtep) };
+    let beside = all([kernel("a", 1, v4[0]), switch("b", 2, v4[1]), switch("c", 3, v4[2])]);
+    assert_eq!(said(&beside, &[0, 1, 2, 3, 4, 5, 6, 7]), Vec::<String>::new());
+    let two = all([kernel("a", 1, v4[0]), switch("b", 2, v4[1]), kernel("c", 3, v4[2])]);
+    let why = "both are kernel VTEPs, which enforce nothing";
+    assert_eq!(said(&two, &[7]), [format!("Network/n spec: {}", message("a", "c", why))]);
+    let several = all([switch("a", 1, v4[0]), kernel("b", 2, v4[1]), switch("c", 3, v4[2])]);
+    let told = "network n has several interfaces on b, which is a kernel VTEP";
+    assert_eq!(said(&several, &[7]), [format!("Network/n spec: {told}")]);
+    assert_eq!(said(&several, &[4]), [format!("Workload/w2 spec.interfaces: {told}")]);
 }
