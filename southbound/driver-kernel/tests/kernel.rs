@@ -247,6 +247,24 @@ fn what_is_not_wanted_any_more_goes_and_what_is_others_stays() {
     assert!(links.link("w1").unwrap().bridge.is_none() && links.link("others").is_ok() && links.link("bhb7").is_ok());
 }
 
+#[test]
+fn what_is_for_nobody_known_goes_by_the_way_out_or_nowhere() {
+    let Some(site) = Site::new("out", false) else { return };
+    site.keep(1, |keeper, wanted| fine(&keeper.keep(wanted).unwrap()));
+    site.workloads[0].netlink().unwrap().pin_neighbour("eth0", ip("10.1.0.3"), mac(3)).unwrap();
+    site.workloads[2].netlink().unwrap().pin_neighbour("eth0", ip("10.1.0.1"), mac(1)).unwrap();
+    for (way_out, passes) in [(None, false), (Some(site.vtep(1)), true), (None, false)] {
+        site.keep(0, |keeper, wanted| {
+            let mut wanted = wanted.clone();
+            let domain = wanted.networks.get_mut(&5001).unwrap();
+            (domain.far, domain.neighbours, domain.way_out) = (BTreeMap::new(), BTreeMap::new(), way_out);
+            fine(&keeper.keep(&wanted).unwrap());
+        });
+        assert_eq!(site.speaks(1, 3, "10.1.0.3"), passes, "{way_out:?}");
+        assert!(!site.speaks(1, 2, "10.1.0.2"), "{way_out:?}");
+    }
+}
+
 /// A workload that knows the bridge's address, and the host's, gets no further than its own network.
 #[test]
 fn a_workload_does_not_reach_the_host() {

@@ -111,6 +111,11 @@ fn a_kernel_vtep(name: &str, vteps: [&str; 2]) {
         world.shut(from, to, Service::Tcp(80));
         world.shut(from, to, Service::Icmp);
     }
+    for (from, to, end) in [("b", "a", "delivered to a at hv1:a"), ("a", "b", "delivered to b by the kernel of hv2")] {
+        let told = world.cli(&["trace", from, to, "tcp/80"]).1;
+        assert!(told.contains(end), "{told}");
+    }
+    assert_ne!(world.cli(&["trace", "b", "d", "tcp/80"]).0, Some(0));
     let told = world.told(HOST);
     assert!(told.contains("enforces no policy") && told.contains("kernel"), "{told}");
     assert_eq!(world.host(HOST).repairs, 0, "{}", agent.log());
