@@ -1,6 +1,6 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
-use crate::{hits::hits, trace::trace, vteps::Vteps};
+use crate::{hits::hits, links, trace::trace, vteps::Vteps};
 use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{
     Key, Kind, State,
@@ -10,7 +10,8 @@ use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, Switch
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization,
-    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
+    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer,
+    VtepReport,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::sleep;
@@ -91,14 +92,15 @@ impl Backend for Controller {
     }
 
     async fn status(&self) -> StatusAnswer {
-        let looked = self.handle.look(|core| (core.hosts(), core.tunnels())).await;
-        let (mut hosts, mut tunnels) = looked.unwrap_or_default();
+        let looked = self.handle.look(|core| (core.hosts(), core.tunnels(), core.topology())).await;
+        let (mut hosts, mut tunnels, topology) = looked.unwrap_or_default();
         let views = self.handle.switches().into_iter();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
             ports: ports as u64,
             first: first.to_string(),
         };
+        let links = links::in_short(topology);
         let kernels = self.vteps.status(&self.handle);
         let (revision, pending, mut switches): (_, _, Vec<SwitchStatus>) = self.handle.read(|accepted| {
             let state = &accepted.state;
@@ -110,7 +112,7 @@ impl Backend for Controller {
         });
         switches.extend(kernels);
         switches.sort_by(|a, b| a.name.cmp(&b.name));
-        StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending }
+        StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending, links }
     }
 
     async fn hits(&self, policy: Option<&str>) -> Vec<RuleHits> {
@@ -131,6 +133,10 @@ impl Backend for Controller {
 
     fn vtep_report(&self, switch: &Name, report: VtepReport) -> bool {
         self.vteps.tell(&self.handle, switch, report)
+    }
+
+    async fn topology(&self) -> TopologyAnswer {
+        self.handle.look(links::topology).await.unwrap_or_default()
     }
 
     fn metrics(&self) -> String {

@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 mod hits;
+mod links;
 mod start;
 mod trace;
 pub mod vtep;

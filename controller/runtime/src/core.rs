@@ -325,6 +325,11 @@ impl Core {
         self.tunnels.views()
     }
 
+    /// Whether a switch is connected.
+    pub fn is_connected(&self, switch: &Name) -> bool {
+        self.fabric.is_connected(switch)
+    }
+
     /// Lets time pass: what is due is done.
     pub fn tick(&mut self, now: Duration) {
         self.fabric.tick(&self.compiler, now);

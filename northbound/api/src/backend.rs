@@ -6,7 +6,8 @@
 use bulkhead_policy::{Change, Diagnostic, Key, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer,
+    VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -120,6 +121,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Takes in what a kernel VTEP tells of itself; whether the switch is one.
     fn vtep_report(&self, switch: &Name, report: VtepReport) -> bool;
+
+    /// Switches and the links between them.
+    fn topology(&self) -> impl Future<Output = TopologyAnswer> + Send;
 
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> String;

@@ -7,7 +7,9 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use bulkhead_types::{FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TraceAnswer, parse_duration};
+use bulkhead_types::{
+    FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer, parse_duration,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -41,6 +43,10 @@ pub(crate) async fn trace<B: Backend>(
 ) -> Result<Json<TraceAnswer>, Failure> {
     let question: FlowQuestion = json(request).await?;
     backend.trace(question).await.map(Json).map_err(Failure::question)
+}
+
+pub(crate) async fn topology<B: Backend>(State(backend): State<B>) -> Json<TopologyAnswer> {
+    Json(backend.topology().await)
 }
 
 pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusAnswer> {

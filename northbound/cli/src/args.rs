@@ -41,6 +41,10 @@ pub enum Output {
     Json,
     /// YAML.
     Yaml,
+    /// Graphviz's language; of `topology` alone.
+    Dot,
+    /// A picture; of `topology` alone.
+    Svg,
 }
 
 /// What to do.
@@ -122,6 +126,9 @@ pub enum Command {
         /// Only this switch.
         switch: Option<String>,
     },
+    /// Show switches and the links between them, declared or discovered; `-o dot` and `-o svg` draw them.
+    #[command(after_help = "Example:\n  bulkhead topology -o svg > fabric.svg")]
+    Topology,
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),

@@ -3,6 +3,7 @@
 mod args;
 mod change;
 mod describe;
+mod fabric;
 mod hosts;
 mod input;
 mod print;
@@ -12,7 +13,7 @@ mod tables;
 mod yaml;
 mod zone;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Output};
 use bulkhead_client::{Client, Error};
 use clap::{CommandFactory, Parser};
 use print::{Out, Tone};
@@ -68,6 +69,9 @@ fn report(error: &anyhow::Error) {
 }
 
 fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
+    if matches!(cli.output, Output::Dot | Output::Svg) && !matches!(cli.command, Command::Topology) {
+        return Err(Usage("only `bulkhead topology` can be drawn: -o dot and -o svg are for it".into()).into());
+    }
     let client = || Client::new(&cli.server).map_err(|wrong| Usage(wrong.to_string()));
     match &cli.command {
         Command::Apply { files, how } => change::apply(&client()?, cli.output, out, files, how),
@@ -83,6 +87,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         }
         Command::Trace(question) => question::trace(&client()?, cli.output, out, question),
         Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
+        Command::Topology => fabric::topology(&client()?, cli.output, out),
         Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -195,6 +195,8 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         }
         status.switches.retain(|s| s.name == name);
         status.pending.clear();
+        status.links.not_up.retain(|link| link.a.switch == name || link.b.switch == name);
+        status.links.foreign_lldp.retain(|found| found.switch == name);
     }
     let drift = status.switches.iter().any(|s| s.drift > 0);
     if matches!(output, Output::Json | Output::Yaml) {
@@ -213,6 +215,9 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         status_table(out, &status.switches, output == Output::Wide);
         crate::hosts::tunnels(out, &status.switches);
         crate::hosts::tables(out, &status.switches);
+        if switch.is_none() {
+            crate::fabric::status(out, &status.links);
+        }
         if !status.pending.is_empty() {
             out.line("");
             let row = |p: &PendingSwitch| vec![clean(&p.name), p.ports.to_string(), clean(&p.first)];

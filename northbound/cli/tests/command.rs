@@ -357,3 +357,81 @@ fn nobody_gains_or_loses_only_where_that_was_compared() {
         assert_eq!((told.contains(sentence), told.contains("obody")), (said, said), "{more}: {told}");
     }
 }
+
+const TOPOLOGY: &str = r#"{"revision":7,"switches":[
+    {"name":"leaf1","role":"leaf","connected":true,"edge":true},
+    {"name":"spine1","role":"spine","connected":true,"edge":false},
+    {"name":"spine2","role":"spine","connected":false,"edge":false}],
+    "links":[
+    {"name":"up1","a":{"switch":"leaf1","port":"1"},"b":{"switch":"spine1","port":"1"},"discovered":true,"state":"up"},
+    {"a":{"switch":"leaf1","port":"p\"2<"},"b":{"switch":"spine2","port":"p1"},"discovered":false,"state":"conflict",
+     "why":"spine2:p1 hears leaf9:p1"}],
+    "foreignLldp":[{"switch":"leaf1","port":"p9","frames":12,"sender":"core-7 port Gi0/1"}]}"#;
+
+#[test]
+fn the_topology_is_told_and_drawn() {
+    let server = Server::new(&[("GET /v1/topology", 200, TOPOLOGY)]);
+    let table = server.run(&["topology"], "");
+    assert_eq!(
+        (code(&table), text(&table.stdout)),
+        (
+            0,
+            "\
+SWITCH   ROLE    CONNECTED   EDGE   LINKS-UP
+leaf1    leaf    yes         yes    1/2
+spine1   spine   yes         no     1/1
+spine2   spine   no          no     0/1
+
+A            B           STATE      DECLARED-BY   DISCOVERED   WHY
+leaf1:1      spine1:1    up         up1           yes          -
+leaf1:p\"2<   spine2:p1   conflict   -             no           spine2:p1 hears leaf9:p1
+
+FOREIGN-LLDP-AT   PORT   FRAMES   SENDER
+leaf1             p9     12       core-7 port Gi0/1
+"
+        )
+    );
+    assert_eq!(
+        text(&server.run(&["topology", "-o", "dot"], "").stdout),
+        r##"graph bulkhead {
+  node [shape=box];
+  { rank=same; "spine1"; "spine2"; }
+  { rank=same; "leaf1"; }
+  "leaf1" -- "spine1" [taillabel="1", headlabel="1", color="#2a7f3f", style=solid, tooltip="up "];
+  "leaf1" -- "spine2" [taillabel="p\"2<", headlabel="p1", color="#c02020", style=dashed, tooltip="conflict spine2:p1 hears leaf9:p1"];
+}
+"##
+    );
+    let picture = server.run(&["topology", "-o", "svg"], "");
+    let picture = text(&picture.stdout);
+    assert!(picture.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 312 312\""), "{picture}");
+    assert!(picture.ends_with("</svg>\n"), "{picture}");
+    assert_eq!((picture.matches("<rect").count(), picture.matches("<path").count()), (3, 2));
+    assert!(picture.contains("leaf1:p&quot;2&lt; - spine2:p1 conflict"), "{picture}");
+    let json: serde_json::Value = serde_json::from_slice(&server.run(&["topology", "-o", "json"], "").stdout).unwrap();
+    assert_eq!(json["links"][0]["name"], "up1");
+    assert_eq!(code(&server.run(&["status", "-o", "svg"], "")), 2, "nothing else is drawn");
+}
+
+#[test]
+fn status_tells_links_that_are_not_up_and_foreign_lldp() {
+    let status = r#"{"revision":7,"ready":true,"switches":[],"links":{"up":3,"notUp":[
+        {"a":{"switch":"leaf1","port":"p2"},"b":{"switch":"spine2","port":"p1"},"discovered":true,"state":"down",
+         "why":"port leaf1:p2 is down"}],
+        "foreignLldp":[{"switch":"leaf1","port":"p9","frames":12}]}}"#;
+    let output = Server::new(Box::leak(Box::new([("GET /v1/status", 200, status)]))).run(&["status"], "");
+    let expected = "\
+revision 7
+
+no switches
+
+links: 3 up, 1 down
+
+NOT-UP     B           STATE   DECLARED-BY   DISCOVERED   WHY
+leaf1:p2   spine2:p1   down    -             yes          port leaf1:p2 is down
+
+FOREIGN-LLDP-AT   PORT   FRAMES   SENDER
+leaf1             p9     12       -
+";
+    assert_eq!((code(&output), text(&output.stdout)), (0, expected));
+}

@@ -2,7 +2,7 @@
 
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, Problem, ReachAnswer, Realization, RuleHits,
-    StatusAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -252,6 +252,11 @@ impl Client {
         let selector = selector.map(|s| ("labelSelector", s));
         let query: Vec<_> = selector.into_iter().chain(port.map(|p| ("port", p))).collect();
         self.get_json("/v1/matrix", &query)
+    }
+
+    /// Switches and the links between them.
+    pub fn topology(&self) -> Result<TopologyAnswer, Error> {
+        self.get_json("/v1/topology", &[])
     }
 
     /// The switches' states.

@@ -2,6 +2,7 @@
 //!
 //! Plain data with one JSON form; the server fills it in, the client and the CLI read it.
 
+use crate::fabric::LinksInShort;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -296,6 +297,9 @@ pub struct StatusAnswer {
     /// Switches that resources name and that are not declared, by name: what is there waits for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<PendingSwitch>,
+    /// The links between switches, in short.
+    #[serde(default)]
+    pub links: LinksInShort,
 }
 
 /// A switch that resources name and that is not declared.

@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn r24_any_bytes_are_foreign(bytes in prop::collection::vec(any::<u8>(), 0..300), lldp: bool) {
+    fn a13_any_bytes_are_foreign(bytes in prop::collection::vec(any::<u8>(), 0..300), lldp: bool) {
         let mut frame = encode(&KEY, "1", "p", 1);
         frame.truncate(14);
         let frame = if lldp { [frame, bytes].concat() } else { bytes };
@@ -372,4 +372,48 @@ fn a_probe_is_these_bytes() {
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(hex.starts_with(known), "{hex}");
     assert_eq!(hex.strip_prefix(known).unwrap(), "7f3a067eb09d3dc6ff3b5ddd338dccd40000");
+}
+
+#[test]
+fn a_fat_tree_of_a_thousand_switches_is_found_by_its_first_probes() {
+    // 28 pods of 14 edge and 14 aggregation switches, 196 cores: 980 switches, 21,952 ports with a cable.
+    const K: usize = 28;
+    let at = |switch: String, port: usize| End { switch: switch.parse().unwrap(), port: Port::Number(port as u32) };
+    let mut cables: BTreeMap<End, End> = BTreeMap::new();
+    let mut plug = |a: End, b: End| {
+        cables.insert(a.clone(), b.clone());
+        cables.insert(b, a);
+    };
+    for pod in 0..K {
+        for (up, low) in (0..K / 2).flat_map(|up| (0..K / 2).map(move |low| (up, low))) {
+            plug(at(format!("agg-{pod}-{up}"), low), at(format!("edge-{pod}-{low}"), K / 2 + up));
+            plug(at(format!("agg-{pod}-{up}"), K / 2 + low), at(format!("core-{up}-{low}"), pod));
+        }
+    }
+    let mut ports: BTreeMap<Name, BTreeMap<Port, bool>> = BTreeMap::new();
+    for end in cables.keys() {
+        ports.entry(end.switch.clone()).or_default().insert(end.port.clone(), true);
+    }
+    assert_eq!(ports.len(), 980);
+    let mut discovery = Discovery::new(KEY);
+    for (switch, ports) in &ports {
+        discovery.set(switch, "0000000000000001", ports, Duration::ZERO);
+        discovery.connected(switch, true, Duration::ZERO);
+    }
+    let (mut now, mut heard) = (Duration::ZERO, 0);
+    while heard < cables.len() {
+        for (switch, probes) in discovery.probes(now) {
+            for (port, frame) in probes {
+                let to = &cables[&End { switch: switch.clone(), port }];
+                assert_eq!(discovery.heard(to, &frame, now), Heard::Probe);
+                heard += 1;
+            }
+        }
+        now = discovery.deadline().unwrap();
+    }
+    // What its pace allows, and nothing is asked twice.
+    assert!(now <= EVERY + EVERY / 4, "{now:?}");
+    let found: usize = ports.keys().map(|switch| discovery.neighbours(switch).len()).sum();
+    assert_eq!(found, cables.len());
+    assert_eq!(discovery.take_changed().len(), ports.len());
 }

@@ -309,7 +309,7 @@ fn a_switch_that_goes_takes_its_links_along() {
 }
 
 #[test]
-fn foreign_lldp_is_counted_where_it_comes() {
+fn a13_lldp_that_cannot_be_read_is_counted_and_no_more() {
     let mut world = World::diamond();
     world.pass(SECOND);
     for _ in 0..3 {

@@ -4,7 +4,8 @@ use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, FlowQuestion, Realization, RuleHits, StatusAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
+    ChangeKind, FlowQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer,
+    VtepForwarding, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -106,6 +107,10 @@ impl Backend for Fake {
 
     fn vtep_report(&self, switch: &Name, _: VtepReport) -> bool {
         self.read(|view| bulkhead_policy::vtep::forwarding(view.state, switch).is_some())
+    }
+
+    async fn topology(&self) -> TopologyAnswer {
+        TopologyAnswer { revision: self.read(|view| view.revision), ..TopologyAnswer::default() }
     }
 
     fn metrics(&self) -> String {

@@ -1,0 +1,99 @@
+//! topology, and what `status` says of links.
+
+mod draw;
+
+use crate::{
+    Outcome,
+    args::Output,
+    print::{Out, Tone, clean},
+    yes_no,
+};
+use bulkhead_client::Client;
+use bulkhead_types::{ForeignLldp, LinkEnd, LinkStatus, LinksInShort};
+
+/// `bulkhead topology`
+pub fn topology(client: &Client, output: Output, out: &mut Out) -> anyhow::Result<Outcome> {
+    let topology = client.topology()?;
+    match output {
+        Output::Json | Output::Yaml => out.value(output, &topology)?,
+        Output::Dot => out.raw(&draw::dot(&topology)),
+        Output::Svg => out.raw(&draw::svg(&topology)),
+        Output::Table | Output::Wide => {
+            if topology.switches.is_empty() {
+                out.line("no switches");
+            }
+            let links = |name: &str| {
+                let ends = topology.links.iter().filter(|link| link.a.switch == name || link.b.switch == name);
+                let up = ends.clone().filter(|link| link.state == "up").count();
+                format!("{up}/{}", ends.count())
+            };
+            let switches = topology.switches.iter().map(|switch| {
+                let edge = if switch.edge { "yes" } else { "no" };
+                let name = clean(&switch.name);
+                vec![name, clean(&switch.role), yes_no(out, switch.connected), edge.into(), links(&switch.name)]
+            });
+            let rows: Vec<_> = switches.collect();
+            out.table(&["SWITCH", "ROLE", "CONNECTED", "EDGE", "LINKS-UP"], &rows);
+            table(out, "A", &topology.links);
+            foreign(out, &topology.foreign_lldp);
+        }
+    }
+    Ok(Outcome::Yes)
+}
+
+/// What `status` says of links: how many, which are not up, and whose LLDP comes.
+pub fn status(out: &mut Out, links: &LinksInShort) {
+    let count = |state: &str| links.not_up.iter().filter(|link| link.state == state).count();
+    let (down, conflict, unknown) = (count("down"), count("conflict"), count("unknown"));
+    if links.up > 0 || !links.not_up.is_empty() {
+        out.line("");
+        let down = out.tint(if down == 0 { Tone::Good } else { Tone::Bad }, &format!("{down} down"));
+        let conflict = match conflict {
+            0 => String::new(),
+            some => format!(", {}", out.tint(Tone::Bad, &format!("{some} in conflict"))),
+        };
+        let unknown = if unknown == 0 { String::new() } else { format!(", {unknown} not known") };
+        out.line(format!("links: {} up, {down}{conflict}{unknown}", links.up));
+        table(out, "NOT-UP", &links.not_up);
+    }
+    foreign(out, &links.foreign_lldp);
+}
+
+fn table(out: &mut Out, first: &str, links: &[LinkStatus]) {
+    let row = |link: &LinkStatus| {
+        let tone = match link.state.as_str() {
+            "up" => Tone::Good,
+            "unknown" => Tone::Warn,
+            _ => Tone::Bad,
+        };
+        vec![
+            end(&link.a),
+            end(&link.b),
+            out.tint(tone, &clean(&link.state)),
+            link.name.as_deref().map_or_else(|| "-".into(), clean),
+            if link.discovered { "yes".into() } else { "no".into() },
+            if link.why.is_empty() { "-".into() } else { clean(&link.why) },
+        ]
+    };
+    let rows: Vec<_> = links.iter().map(row).collect();
+    if !rows.is_empty() {
+        out.line("");
+        out.table(&[first, "B", "STATE", "DECLARED-BY", "DISCOVERED", "WHY"], &rows);
+    }
+}
+
+fn foreign(out: &mut Out, foreign: &[ForeignLldp]) {
+    let row = |found: &ForeignLldp| {
+        let sender = if found.sender.is_empty() { "-".into() } else { clean(&found.sender) };
+        vec![clean(&found.switch), clean(&found.port), found.frames.to_string(), sender]
+    };
+    let rows: Vec<_> = foreign.iter().map(row).collect();
+    if !rows.is_empty() {
+        out.line("");
+        out.table(&["FOREIGN-LLDP-AT", "PORT", "FRAMES", "SENDER"], &rows);
+    }
+}
+
+fn end(end: &LinkEnd) -> String {
+    clean(&format!("{}:{}", end.switch, end.port))
+}
