@@ -148,7 +148,9 @@ fn decision(outcome: &Outcome) -> Decision {
     match outcome {
         Outcome::Delivered { .. } | Outcome::Answered(_) => Decision::Allow,
         Outcome::Dropped(_) => Decision::Deny,
-        Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => Decision::Reject,
+        Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::NoRoute { .. } | Outcome::TooBig { .. } => {
+            Decision::Reject
+        }
         Outcome::Probe(_) | Outcome::Discovered(_) => Decision::Deny,
         Outcome::Copied(copies) => panic!("nothing here is for a group: {copies:?}"),
     }
@@ -209,6 +211,7 @@ fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agre
         Outcome::Dropped(cause)
         | Outcome::Rejected(cause)
         | Outcome::Expired { cause, .. }
+        | Outcome::NoRoute { cause, .. }
         | Outcome::TooBig { cause, .. }
         | Outcome::Probe(cause)
         | Outcome::Discovered(cause) => {
@@ -281,7 +284,8 @@ fn routes(
     let through = |ttl: u8| first.clone().with(Field::EthDst, GATEWAY_MAC.to_bits()).with(Field::IpTtl, ttl);
     let routed = travel(state, compiler, [from, to], conn::NEW, through(9));
     if flow.to.workload.is_none() {
-        prop_assert_eq!(routed.outcome(), &Outcome::Dropped(Cause::Builtin(Builtin::NoRoute)));
+        let told = Outcome::NoRoute { cause: Cause::Builtin(Builtin::NoRoute), from: gateway };
+        prop_assert_eq!(routed.outcome(), &told);
         return Ok(());
     }
     prop_assert_eq!(decision(routed.outcome()), wanted, "routed {:#?}", routed);

@@ -185,6 +185,9 @@ fn end(core: &Core, state: &State, switch: &Name, outcome: &Outcome) -> (Verdict
         Outcome::Expired { cause, from } => {
             (Verdict::Deny, format!("dropped by {}: its TTL ends at {from}, and the sender is told", by(*cause)))
         }
+        Outcome::NoRoute { cause, from } => {
+            (Verdict::Deny, format!("dropped by {}: no route leads on from {from}, and the sender is told", by(*cause)))
+        }
         Outcome::TooBig { cause, mtu } => {
             (Verdict::Deny, format!("dropped by {}: the sender is told that {mtu} bytes fit", by(*cause)))
         }

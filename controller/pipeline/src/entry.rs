@@ -151,6 +151,11 @@ pub enum Action {
         /// The gateway's address, of the packet's family.
         from: IpAddr,
     },
+    /// Drops the packet and tells its sender that no route leads on (RFC 792, RFC 4443 §3.1), as from this address.
+    NoRoute {
+        /// The gateway's address, of the packet's family.
+        from: IpAddr,
+    },
     /// Drops the packet and tells its sender how long a packet may be (RFC 1191, RFC 4443 §3.2), as its destination.
     TooBig {
         /// Bytes of the longest IP packet that would pass.
@@ -165,7 +170,7 @@ pub enum Action {
 impl Action {
     /// Whether it drops the packet and tells the sender why: nothing that follows is done.
     pub const fn refuses(&self) -> bool {
-        matches!(self, Self::Reject | Self::Expired { .. } | Self::TooBig { .. })
+        matches!(self, Self::Reject | Self::Expired { .. } | Self::NoRoute { .. } | Self::TooBig { .. })
     }
 
     /// The ports that it names.

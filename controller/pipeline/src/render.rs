@@ -67,6 +67,7 @@ fn render_action(action: &Action) -> String {
         Action::DecTtl => "dec-ttl".into(),
         Action::CheckSize(limit) => format!("too_big:=longer than {limit}"),
         Action::Expired { from } => format!("expired from {from}"),
+        Action::NoRoute { from } => format!("no-route from {from}"),
         Action::TooBig { mtu } => format!("too-big mtu {mtu}"),
         Action::Probe => "probe".into(),
         Action::Discover => "discover".into(),

@@ -252,7 +252,9 @@ impl Stage {
                 F::EthType,
                 F::IpProto,
                 F::IpTtl,
+                F::Ipv4Src,
                 F::Ipv4Dst,
+                F::Ipv6Src,
                 F::Ipv6Dst,
             ],
             sets: &[

@@ -54,6 +54,13 @@ pub enum Outcome {
         /// Who tells.
         from: IpAddr,
     },
+    /// Dropped, and the sender is told that no route leads on.
+    NoRoute {
+        /// The rule that dropped it.
+        cause: Cause,
+        /// Who tells.
+        from: IpAddr,
+    },
     /// Dropped, and the sender is told what would fit.
     TooBig {
         /// The rule that dropped it.
@@ -187,6 +194,7 @@ fn from<'a>(
                 Action::Expired { from } => {
                     return Outcome::Expired { cause: entry.cause, from: *from };
                 }
+                Action::NoRoute { from } => return Outcome::NoRoute { cause: entry.cause, from: *from },
                 Action::TooBig { mtu } => {
                     return Outcome::TooBig { cause: entry.cause, mtu: *mtu };
                 }

@@ -93,6 +93,7 @@ fn out(program: &Program, packet: &Packet, tracked: u128) -> Option<Port> {
         Outcome::Dropped(_)
         | Outcome::Rejected(_)
         | Outcome::Expired { .. }
+        | Outcome::NoRoute { .. }
         | Outcome::TooBig { .. }
         | Outcome::Probe(_)
         | Outcome::Discovered(_) => None,

@@ -75,6 +75,8 @@ struct Way {
 #[derive(Default)]
 pub(crate) struct Tunnels {
     ways: BTreeMap<Ends, Way>,
+    /// Those that begin or end at a switch.
+    at: BTreeMap<Name, BTreeSet<Ends>>,
     /// The same, by when they are probed next.
     due: BTreeSet<(Duration, Ends)>,
     /// By token: whose last probe it is.
@@ -100,6 +102,9 @@ impl Tunnels {
                     self.remove(&ends);
                     let way = Way { near, far, token: 0, lost: 0, state: TunnelState::Unknown, sent: now, due: now };
                     self.due.insert((now, ends.clone()));
+                    for end in [&ends.0, &ends.1] {
+                        self.at.entry(end.clone()).or_default().insert(ends.clone());
+                    }
                     self.ways.insert(ends, way);
                 }
             }
@@ -111,6 +116,14 @@ impl Tunnels {
         if let Some(way) = self.ways.remove(ends) {
             self.due.remove(&(way.due, ends.clone()));
             self.tokens.remove(&way.token);
+            for end in [&ends.0, &ends.1] {
+                if let Some(at) = self.at.get_mut(end) {
+                    at.remove(ends);
+                    if at.is_empty() {
+                        self.at.remove(end);
+                    }
+                }
+            }
         }
     }
 
@@ -121,8 +134,7 @@ impl Tunnels {
 
     /// A switch has its program: its tunnels are probed at once.
     pub(crate) fn settled(&mut self, switch: &Name, now: Duration) {
-        let ends: Vec<Ends> =
-            self.ways.keys().filter(|(from, to, _)| from == switch || to == switch).cloned().collect();
+        let ends = self.at.get(switch).cloned().unwrap_or_default();
         ends.into_iter().for_each(|ends| self.put_off(ends, now));
     }
 
@@ -287,7 +299,9 @@ mod tests {
         tunnels.heard(&a, probes[&b][0].token, [192, 0, 2, 2].into());
         assert_eq!(state(&tunnels, &b), TunnelState::Unknown);
         tunnels.set([((a.clone(), b.clone()), BTreeSet::new())].into(), Duration::ZERO);
-        assert_eq!(tunnels.views().into_keys().collect::<Vec<_>>(), [b]);
+        assert!(tunnels.views().into_keys().eq([b.clone()]));
+        tunnels.set([((b, a), BTreeSet::new())].into(), Duration::ZERO);
+        assert!(tunnels.at.is_empty());
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Errands {
             Some(Errand::Discover) => return Ok(self.discovered(ports, packet, now)),
             Some(Errand::Reject) => Why::Refused,
             Some(Errand::Expired(from)) => Why::Expired(from),
+            Some(Errand::NoRoute(from)) => Why::NoRoute(from),
             Some(Errand::TooBig(mtu)) => Why::TooBig(mtu),
         };
         self.tell(session, ports, packet, why, now)?;

@@ -284,6 +284,8 @@ pub(crate) enum Errand {
     Reject,
     /// Tell its sender that the TTL ended, as from this address.
     Expired(IpAddr),
+    /// Tell its sender that no route leads on, as from this address.
+    NoRoute(IpAddr),
     /// Tell its sender how long a packet may be.
     TooBig(u16),
     /// Report a tunnel's probe.
@@ -297,13 +299,14 @@ impl Errand {
     const TOO_BIG: u8 = 2;
     const PROBE: u8 = 3;
     const DISCOVER: u8 = 4;
+    const NO_ROUTE: u8 = 5;
 
     /// As bytes: what it is, and its argument.
     fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Reject => Vec::new(),
-            Self::Expired(IpAddr::V4(from)) => [&[Self::EXPIRED][..], &from.octets()].concat(),
-            Self::Expired(IpAddr::V6(from)) => [&[Self::EXPIRED][..], &from.octets()].concat(),
+            Self::Expired(from) => with_address(Self::EXPIRED, from),
+            Self::NoRoute(from) => with_address(Self::NO_ROUTE, from),
             Self::TooBig(mtu) => [&[Self::TOO_BIG][..], &mtu.to_be_bytes()].concat(),
             Self::Probe => vec![Self::PROBE],
             Self::Discover => vec![Self::DISCOVER],
@@ -314,8 +317,8 @@ impl Errand {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let Some((kind, rest)) = bytes.split_first() else { return Some(Self::Reject) };
         match (*kind, rest.len()) {
-            (Self::EXPIRED, 4) => Some(Self::Expired(IpAddr::from(*rest.first_chunk::<4>()?))),
-            (Self::EXPIRED, 16) => Some(Self::Expired(IpAddr::from(*rest.first_chunk::<16>()?))),
+            (Self::EXPIRED, 4 | 16) => Some(Self::Expired(address(rest)?)),
+            (Self::NO_ROUTE, 4 | 16) => Some(Self::NoRoute(address(rest)?)),
             (Self::TOO_BIG, 2) => Some(Self::TooBig(u16::from_be_bytes(*rest.first_chunk()?))),
             (Self::PROBE, 0) => Some(Self::Probe),
             (Self::DISCOVER, 0) => Some(Self::Discover),
@@ -326,7 +329,7 @@ impl Errand {
     /// The action that sends the packet.
     pub fn action(self) -> Action {
         let (max_len, meter) = match self {
-            Self::Reject | Self::Expired(_) | Self::TooBig(_) => (REJECT_BYTES, REJECT_METER),
+            Self::Reject | Self::Expired(_) | Self::NoRoute(_) | Self::TooBig(_) => (REJECT_BYTES, REJECT_METER),
             Self::Probe => (PROBE_BYTES, PROBE_METER),
             Self::Discover => (MAX_DISCOVERED, DISCOVER_METER),
         };
@@ -339,6 +342,19 @@ impl Errand {
         let Action::Controller(controller) = action else { return None };
         Self::from_bytes(&controller.userdata).filter(|errand| errand.action() == *action)
     }
+}
+
+fn with_address(kind: u8, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => [&[kind][..], &v4.octets()].concat(),
+        IpAddr::V6(v6) => [&[kind][..], &v6.octets()].concat(),
+    }
+}
+
+/// The address that these bytes are, all of them.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// The bits of an identity that go into a group-policy id.

@@ -159,6 +159,7 @@ impl Lifting<'_> {
             other => match Errand::of(other).ok_or_else(strange)? {
                 Errand::Reject => Action::Reject,
                 Errand::Expired(from) => Action::Expired { from },
+                Errand::NoRoute(from) => Action::NoRoute { from },
                 Errand::TooBig(mtu) => Action::TooBig { mtu },
                 Errand::Probe => Action::Probe,
                 Errand::Discover => Action::Discover,

@@ -272,6 +272,7 @@ impl Lowering<'_> {
             }
             Action::Reject => self.actions.push(Errand::Reject.action()),
             Action::Expired { from } => self.actions.push(Errand::Expired(*from).action()),
+            Action::NoRoute { from } => self.actions.push(Errand::NoRoute(*from).action()),
             Action::TooBig { mtu } => self.actions.push(Errand::TooBig(*mtu).action()),
             Action::Probe => self.actions.push(Errand::Probe.action()),
             Action::Discover => self.actions.push(Errand::Discover.action()),

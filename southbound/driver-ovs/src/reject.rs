@@ -12,6 +12,9 @@ pub enum Why {
     Refused,
     /// Its TTL ended at the gateway with this address, of the packet's family: ICMP time exceeded.
     Expired(IpAddr),
+    /// No route leads on from the gateway with this address, of the packet's family: ICMP network unreachable, or no
+    /// route to the destination.
+    NoRoute(IpAddr),
     /// It is longer than an IP packet may be, which is so many bytes: ICMP fragmentation needed, or packet too big.
     TooBig(u16),
 }
@@ -97,14 +100,16 @@ fn ipv4(packet: &[u8], why: Why, mut out: Vec<u8>) -> Option<Vec<u8>> {
             Why::Refused => ([3, if protocol == UDP { 3 } else { 13 }], 0),
             // Time to live exceeded in transit (RFC 792).
             Why::Expired(_) => ([11, 0], 0),
+            // Network unreachable (RFC 792).
+            Why::NoRoute(_) => ([3, 0], 0),
             // Fragmentation needed, and the next hop's MTU in the lower 16 bits (RFC 1191 §4).
             Why::TooBig(mtu) => ([3, 4], mtu.into()),
         };
         (ICMP, error(kind, argument, packet.get(..total).unwrap_or(packet), &[]))
     };
     let from = match why {
-        Why::Expired(IpAddr::V4(gateway)) => gateway.octets(),
-        Why::Expired(IpAddr::V6(_)) => return None,
+        Why::Expired(IpAddr::V4(gateway)) | Why::NoRoute(IpAddr::V4(gateway)) => gateway.octets(),
+        Why::Expired(IpAddr::V6(_)) | Why::NoRoute(IpAddr::V6(_)) => return None,
         Why::Refused | Why::TooBig(_) => dst,
     };
     let start = out.len();
@@ -143,8 +148,8 @@ fn ipv6(packet: &[u8], why: Why, mut out: Vec<u8>) -> Option<Vec<u8>> {
     let payload = packet.get(header..)?;
     let whole = (40 + length).checked_sub(header)?;
     let from = match why {
-        Why::Expired(IpAddr::V6(gateway)) => gateway.octets(),
-        Why::Expired(IpAddr::V4(_)) => return None,
+        Why::Expired(IpAddr::V6(gateway)) | Why::NoRoute(IpAddr::V6(gateway)) => gateway.octets(),
+        Why::Expired(IpAddr::V4(_)) | Why::NoRoute(IpAddr::V4(_)) => return None,
         Why::Refused | Why::TooBig(_) => dst,
     };
     let pseudo = |protocol: u8, length: u16| {
@@ -161,6 +166,8 @@ fn ipv6(packet: &[u8], why: Why, mut out: Vec<u8>) -> Option<Vec<u8>> {
         let (kind, argument) = match why {
             // Port unreachable; administratively prohibited (RFC 4443 §3.1).
             Why::Refused => ([1, if protocol == UDP { 4 } else { 1 }], 0),
+            // No route to the destination (RFC 4443 §3.1).
+            Why::NoRoute(_) => ([1, 0], 0),
             // Packet too big, and how big it may be (RFC 4443 §3.2).
             Why::TooBig(mtu) => ([2, 0], mtu.into()),
             // Hop limit exceeded in transit (RFC 4443 §3.3).

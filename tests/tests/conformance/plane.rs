@@ -252,7 +252,9 @@ fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Opt
             Outcome::Delivered { port, packet } => (port, packet),
             Outcome::Answered(packet) if came.is_none() => return Some(Seen::Packet(at.into(), packet)),
             Outcome::Answered(packet) => panic!("a question that came by a tunnel was answered: {packet:?}"),
-            Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::TooBig { .. } => return Some(Seen::Refusal),
+            Outcome::Rejected(_) | Outcome::Expired { .. } | Outcome::NoRoute { .. } | Outcome::TooBig { .. } => {
+                return Some(Seen::Refusal);
+            }
             Outcome::Dropped(_) | Outcome::Probe(_) | Outcome::Discovered(_) => return None,
             Outcome::Copied(copies) => panic!("no case asks for groups: {copies:?}"),
         };

@@ -84,8 +84,9 @@ fn routed() -> Case {
         let about = forwarded(&ask, &RIGHT);
         let error = through(way.back()).icmp_error(if v6 { 1 } else { 3 }, if v6 { 4 } else { 3 }, &about);
         case.send(RIGHT.port, error.clone(), Changed(LEFT.port, forwarded(&error, &LEFT)));
-        // Between a gateway and the outside there is no way.
-        case.send(LEFT.port, through(LEFT.to(&EXT, v6)).tcp(SYN, 41_063, 80), Dropped("builtin/no-route"));
+        // Between a gateway and the outside there is no way, and who asks is told.
+        let told = from_gateway(&NEAR, &LEFT, v6, if v6 { 1 } else { 3 });
+        case.send(LEFT.port, through(LEFT.to(&EXT, v6)).tcp(SYN, 41_063, 80), Told("builtin/no-route", told, None));
     }
     case
 }

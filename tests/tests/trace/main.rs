@@ -200,6 +200,7 @@ impl Rig {
             Outcome::Dropped(_)
             | Outcome::Rejected(_)
             | Outcome::Expired { .. }
+            | Outcome::NoRoute { .. }
             | Outcome::TooBig { .. }
             | Outcome::Probe(_)
             | Outcome::Discovered(_) => (vec![], None),
@@ -279,6 +280,7 @@ async fn open_vswitch_agrees_with_the_interpreter() {
                     Outcome::Dropped(_) => 2,
                     Outcome::Rejected(_)
                     | Outcome::Expired { .. }
+                    | Outcome::NoRoute { .. }
                     | Outcome::TooBig { .. }
                     | Outcome::Probe(_)
                     | Outcome::Discovered(_) => 3,

@@ -24,6 +24,9 @@ pub(super) fn gateways(e: &mut Entries, here: &Here<'_>) {
                 let tell = vec![Action::Expired { from: *gateway }];
                 e.add(Stage::ArpNd, 18, last, tell, Next::Drop, Builtin::Ttl);
             }
+            let nowhere = here.inside(from(subnet)).with(Field::Routed, 1u8);
+            let tell = vec![Action::NoRoute { from: *gateway }];
+            e.add(Stage::Locate, 22, nowhere, tell, Next::Drop, Builtin::NoRoute);
         }
     }
     for kind in IP {

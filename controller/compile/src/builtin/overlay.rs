@@ -47,7 +47,7 @@ pub(crate) fn peer<'a>(tunnels: impl Iterator<Item = &'a policy::Tunnel>) -> Vec
     let ends: BTreeSet<(Tunnel, IpAddr)> = tunnels.map(|tunnel| (header(tunnel.kind).0, tunnel.far)).collect();
     for (tunnel, far) in ends {
         let probe = from(far, ip(PROBE_ETHERTYPE).port(tunnel.port()).with(Field::TunId, 0u8));
-        e.add(Stage::Classify, 100, probe, vec![Action::Probe], Next::Drop, Builtin::Probe);
+        e.add(Stage::Classify, 100, probe, vec![Action::Probe], Next::Done, Builtin::Probe);
     }
     e.0
 }

@@ -3,7 +3,10 @@
 use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, overlay, solicitations, src, to};
 use crate::TooLarge;
 use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype};
-use bulkhead_policy::{model::Interface, overlay::Tunnel};
+use bulkhead_policy::{
+    model::{Interface, Workload},
+    overlay::Tunnel,
+};
 use bulkhead_topology::{Mac, Name};
 use std::net::IpAddr;
 
@@ -14,7 +17,7 @@ const GROUP_BIT: u128 = 0x0100_0000_0000;
 pub(super) fn interface(
     e: &mut Entries,
     here: &Here<'_>,
-    workload: &Name,
+    workload: &Workload,
     interface: &Interface,
     identity: u32,
     at: Option<&Name>,
@@ -102,7 +105,7 @@ fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, sende
 }
 
 /// An identity is never cut to what a header has room for.
-fn fits(here: &Here<'_>, workload: &Name, identity: u32, at: &Name, tunnel: &Tunnel) -> Result<(), TooLarge> {
+fn fits(here: &Here<'_>, workload: &Workload, identity: u32, at: &Name, tunnel: &Tunnel) -> Result<(), TooLarge> {
     let limit = match overlay::header(tunnel.kind) {
         (_, Some(field)) => field.full_mask() as u64,
         (_, None) => return Ok(()),
@@ -111,7 +114,11 @@ fn fits(here: &Here<'_>, workload: &Name, identity: u32, at: &Name, tunnel: &Tun
         return Ok(());
     }
     let (network, switch) = (&here.network.name, here.switch);
-    let what =
-        format!("identity of workload {workload} of network {network} in tunnels from switch {at} to switch {switch}");
+    let labels: Vec<String> = workload.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels = if labels.is_empty() { "no labels".into() } else { labels.join(",") };
+    let workload = &workload.name;
+    let what = format!(
+        "identity of {labels} (workload {workload}) of network {network} in tunnels from switch {at} to switch {switch}"
+    );
     Err(TooLarge { what, size: identity.into(), limit })
 }

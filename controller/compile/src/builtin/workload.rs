@@ -18,7 +18,7 @@ pub(crate) fn workload(here: &Here<'_>, workload: &Workload, identity: u32) -> R
             Some(at) if at.switch == *here.switch => plugged(&mut e, here, interface, identity, &at.port),
             elsewhere => {
                 let at = elsewhere.as_ref().map(|at| &at.switch);
-                remote::interface(&mut e, here, &workload.name, interface, identity, at)?;
+                remote::interface(&mut e, here, workload, interface, identity, at)?;
             }
         }
     }

@@ -162,6 +162,12 @@ fn who_runs_out_of_ttl_is_told_by_the_gateway() {
     assert_eq!((packet[6], packet[23], packet[39]), (58, 0xfe, 1));
     assert_eq!((&packet[40..42], &packet[44..48]), (&[3, 0][..], &[0; 4][..]));
     assert_eq!(packet[48..], asked[14..]);
+    // Where no route leads on: RFC 792 type 3, code 0; RFC 4443 type 1, code 0.
+    let got = answer(&v4(6, &syn(2, 0)), Why::NoRoute("10.0.0.254".parse().unwrap())).unwrap();
+    assert_eq!((&got[26..34], &got[34..36]), (&[10, 0, 0, 254, 10, 0, 0, 1][..], &[3, 0][..]));
+    let got = answer(&asked, Why::NoRoute("fd00::fe".parse().unwrap())).unwrap();
+    assert_eq!((got[14 + 23], &got[54..56]), (0xfe, &[1, 0][..]));
+    assert_eq!(answer(&asked, Why::NoRoute("10.0.0.254".parse().unwrap())), None);
     // A gateway of the other family has nothing to say.
     assert_eq!(answer(&asked, Why::Expired("10.0.0.254".parse().unwrap())), None);
     assert_eq!(answer(&v4(6, &syn(2, 0)), Why::Expired("fd00::fe".parse().unwrap())), None);

@@ -139,6 +139,7 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         any::<u16>().prop_map(Action::CheckSize),
         any::<u16>().prop_map(|mtu| Action::TooBig { mtu }),
         any::<std::net::IpAddr>().prop_map(|from| Action::Expired { from }),
+        any::<std::net::IpAddr>().prop_map(|from| Action::NoRoute { from }),
         select(plain),
     ]
     .boxed()

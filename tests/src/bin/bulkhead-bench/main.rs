@@ -115,6 +115,10 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Overlay) {
         let of = |switches: &usize| part("overlay", || overlay::measure(*switches));
         all.insert("overlay".into(), [10, 50].iter().map(of).collect());
+        // Of ever larger fabrics the same four networks, then more of them.
+        let shapes = [[10, 4, 4], [50, 20, 4], [50, 60, 4], [50, 60, 8]];
+        let of = |shape: &[usize; 3]| part("overlay reach", || overlay::reachable(*shape));
+        all.insert("overlayReachable".into(), shapes.iter().map(of).collect());
         all.insert("overlayPackets".into(), on_ovs("overlay packets", &tunnel::measure));
     }
     if wanted(Part::Memory) {
