@@ -51,6 +51,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/trace", post(questions::trace::<B>))
         .route("/v1/matrix", get(matrix::matrix::<B>))
         .route("/v1/hits", get(questions::hits::<B>))
+        .route("/v1/attachments", get(lists::attachments::<B>))
         .route("/v1/vteps/{name}", get(vteps::vtep::<B>).post(vteps::report::<B>))
         .route("/v1/topology", get(questions::topology::<B>))
         .layer(middleware::from_fn_with_state(backend.clone(), only_when_ready::<B>));

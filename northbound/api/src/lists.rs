@@ -11,8 +11,8 @@ use axum::{
     body::Bytes,
     extract::{Path, State},
 };
-use bulkhead_policy::{Kind, Resource};
-use bulkhead_types::{Selector, parse_selector};
+use bulkhead_policy::{Kind, Resource, State as Snapshot, model::Workload};
+use bulkhead_types::{SeenAttachment, Selector, parse_selector};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
@@ -134,4 +134,44 @@ fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64
         (resource, version)
     };
     found.into_iter().map(versioned).collect()
+}
+
+/// The query of `/v1/attachments`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AttachmentsQuery {
+    workload: Option<String>,
+}
+
+/// `GET /v1/attachments`: where interfaces are plugged in whose documents do not say.
+pub(crate) async fn attachments<B: Backend>(
+    State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
+    Params(query): Params<AttachmentsQuery>,
+) -> Result<Written, Failure> {
+    let job = move |gone: &Gone| {
+        let look = |view: View<'_>| match &query.workload {
+            None => Some(seen(view.state, view.state.workloads.values().map(AsRef::as_ref))),
+            Some(name) => Some(seen(view.state, [view.state.workloads.get(name.as_str())?.as_ref()])),
+        };
+        let found = backend.read(look).ok_or_else(|| Failure::not_found("there is no workload of this name"))?;
+        gone.check()?;
+        Written::json(&found)
+    };
+    desk.lists.run(job).await
+}
+
+fn seen<'a>(state: &Snapshot, workloads: impl IntoIterator<Item = &'a Workload>) -> Vec<SeenAttachment> {
+    let interfaces = workloads.into_iter().flat_map(|w| w.interfaces.iter().map(move |interface| (w, interface)));
+    let open = interfaces.filter(|(_, interface)| interface.attachment.is_none());
+    let found = |(workload, interface)| {
+        let at = state.attachment(workload, interface)?;
+        Some(SeenAttachment {
+            workload: workload.name.to_string(),
+            mac: interface.mac.to_string(),
+            switch: at.switch.to_string(),
+            port: at.port.to_string(),
+        })
+    };
+    open.filter_map(found).collect()
 }

@@ -10,12 +10,18 @@ use axum::{
 };
 use bulkhead_api::{router, serve};
 use bulkhead_client::Client;
+use bulkhead_policy::{
+    Change, Resource,
+    model::{Host, Plugged},
+};
+use bulkhead_topology::{Mac, Port};
 use bulkhead_types::{
     ApplyAnswer, ChangeKind, FlowQuestion, MAX_INPUT, MatrixRow, PlanAnswer, Problem, ReachAnswer, Verdict,
 };
 use common::{Fake, shop};
 use std::{
     io::{Read, Write},
+    sync::Arc,
     time::Duration,
 };
 use tower::ServiceExt;
@@ -103,6 +109,40 @@ async fn resources_come_and_go_one_by_one() {
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
     let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].clone()).collect();
     assert_eq!(names, ["db", "web-1", "web-2"]);
+}
+
+#[tokio::test]
+async fn where_hosts_see_workloads_is_told_apart_from_what_documents_say() {
+    let fake = Fake::default();
+    let app = router(fake.clone());
+    let workload = |name: &str, mac: u8, at: &str| {
+        format!(
+            "---\nkind: Workload\nmetadata: {{name: {name}}}\nspec: {{network: n, interfaces: [{{mac: \"02:00:00:00:00:0{mac}\", \
+             ips: [10.0.0.{mac}]{at}}}]}}\n"
+        )
+    };
+    let documents = "kind: Network\nmetadata: {name: n}\nspec: {vni: 1, subnets: [10.0.0.0/24]}\n".to_string()
+        + &workload("said", 1, ", attachment: {switch: hv1, port: p1}")
+        + &workload("seen", 2, "")
+        + &workload("nowhere", 3, "");
+    let (status, text) = call(&app, "POST", "/v1/apply", YAML, documents).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    // `said` is seen elsewhere, which its document outweighs.
+    let plugged = [("p1", "seen", 2), ("p2", "said", 1)].map(|(port, workload, mac)| Plugged {
+        port: Port::Name(port.into()),
+        workload: workload.parse().unwrap(),
+        mac: Mac([2, 0, 0, 0, 0, mac]),
+    });
+    let host = Host { name: "hv2".parse().unwrap(), underlay_mtu: None, plugged: plugged.into() };
+    fake.0.lock().unwrap().state.apply(&[Change::set(Resource::Host(Arc::new(host)))]);
+    for path in ["/v1/attachments", "/v1/attachments?workload=seen"] {
+        let (_, text) = call(&app, "GET", path, "", "").await;
+        assert_eq!(text, r#"[{"workload":"seen","mac":"02:00:00:00:00:02","switch":"hv2","port":"p1"}]"#, "{path}");
+    }
+    for name in ["said", "nowhere"] {
+        assert_eq!(call(&app, "GET", &format!("/v1/attachments?workload={name}"), "", "").await.1, "[]");
+    }
+    assert_eq!(problem(&app, "GET", "/v1/attachments?workload=nobody", "", "").await.status, 404);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::{
     Outcome,
     args::{Output, Target},
+    attached::{Place, Seen},
     print::Out,
     show,
     tables::{self, join},
@@ -21,21 +22,26 @@ pub fn describe(client: &Client, output: Output, out: &mut Out, args: &Target) -
             Resource::Policy(policy) => client.hits(Some(policy.name.as_str()))?,
             _ => Vec::new(),
         };
+        let seen = Seen::of(client, [&resource])?;
         if matches!(output, Output::Json | Output::Yaml) {
             let mut document = document.clone();
-            if let (Value::Object(fields), Kind::Policy) = (&mut document, kind) {
-                fields.insert("hits".into(), json!(hits));
-            }
+            match (&mut document, &resource) {
+                (Value::Object(fields), Resource::Policy(_)) => fields.insert("hits".into(), json!(hits)),
+                (Value::Object(fields), Resource::Workload(workload)) => {
+                    fields.insert("attachments".into(), attachments(&seen, workload).into())
+                }
+                _ => None,
+            };
             described.push(document);
             continue;
         }
         if i > 0 {
             out.line("");
         }
-        head(out, kind, &resource);
+        head(out, kind, &resource, &seen);
         match &resource {
             Resource::Policy(policy) => rules(out, policy, &hits),
-            Resource::Workload(workload) => attachments(client, out, workload)?,
+            Resource::Workload(workload) => interfaces(client, out, workload, &seen)?,
             Resource::Zone(zone) => members(client, out, zone)?,
             Resource::Switch(switch) => status(client, out, switch)?,
             _ => {}
@@ -53,9 +59,9 @@ pub fn describe(client: &Client, output: Output, out: &mut Out, args: &Target) -
     Ok(Outcome::Yes)
 }
 
-fn head(out: &mut Out, kind: Kind, resource: &Resource) {
+fn head(out: &mut Out, kind: Kind, resource: &Resource, seen: &Seen) {
     out.line(format!("{:<12} {}", "Kind:", v1::kind_name(kind)));
-    for (name, value) in tables::head(kind, true).iter().zip(tables::row(resource, true)) {
+    for (name, value) in tables::head(kind, true).iter().zip(tables::row(resource, seen, true)) {
         let word = name.get(1..).unwrap_or_default().to_lowercase();
         out.line(format!("{:<12} {value}", format!("{}{word}:", name.get(..1).unwrap_or_default())));
     }
@@ -114,13 +120,28 @@ fn rules(out: &mut Out, policy: &Policy, hits: &[RuleHits]) {
     }
 }
 
-fn attachments(client: &Client, out: &mut Out, workload: &Workload) -> anyhow::Result<()> {
+/// Where a workload's interfaces are plugged in and who says so, for programs.
+fn attachments(seen: &Seen, workload: &Workload) -> Vec<Value> {
+    let place = |interface: &Interface| {
+        let Place { switch, port, from } = seen.place(workload, interface)?;
+        Some(json!({"mac": interface.mac.to_string(), "switch": switch, "port": port, "from": from}))
+    };
+    workload.interfaces.iter().filter_map(place).collect()
+}
+
+fn interfaces(client: &Client, out: &mut Out, workload: &Workload, seen: &Seen) -> anyhow::Result<()> {
     let interface = |i: &Interface| {
-        let at = i.attachment.as_ref().map_or_else(|| "not attached".into(), tables::place);
-        vec![i.mac.to_string(), join(&i.ips), at]
+        let (at, from) = match seen.place(workload, i) {
+            Some(Place { switch, port, from }) => (format!("{switch}:{port}"), from),
+            None => ("not attached".into(), "-"),
+        };
+        vec![i.mac.to_string(), join(&i.ips), at, from.into()]
     };
     out.line("");
-    out.table(&["INTERFACE", "IPS", "ATTACHED"], &workload.interfaces.iter().map(interface).collect::<Vec<_>>());
+    out.table(
+        &["INTERFACE", "IPS", "ATTACHED", "SAID-BY"],
+        &workload.interfaces.iter().map(interface).collect::<Vec<_>>(),
+    );
     let mut zones = Vec::new();
     for document in client.list("zones", None)?.items {
         if let Resource::Zone(zone) = show::resource(&document)?

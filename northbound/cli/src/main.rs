@@ -1,6 +1,7 @@
 //! `bulkhead`: the operator's command line, a client of the public API only.
 
 mod args;
+mod attached;
 mod change;
 mod describe;
 mod fabric;

@@ -3,6 +3,7 @@
 use crate::{
     Outcome, Usage,
     args::{Output, Target},
+    attached::Seen,
     change::known_kind,
     print::Out,
     tables, yaml,
@@ -62,12 +63,19 @@ pub fn resource(document: &Value) -> anyhow::Result<Resource> {
 /// `bulkhead get`
 pub fn get(client: &Client, output: Output, out: &mut Out, args: &Target) -> anyhow::Result<Outcome> {
     let (kind, documents) = fetch(client, args)?;
-    print(kind, output, out, &documents, args.names.len() == 1 || args.kind.contains('/'))?;
+    print(client, kind, output, out, &documents, args.names.len() == 1 || args.kind.contains('/'))?;
     Ok(Outcome::Yes)
 }
 
 /// Prints documents of one kind; `single` is one that was asked for by name.
-pub fn print(kind: Kind, output: Output, out: &mut Out, documents: &[Value], single: bool) -> anyhow::Result<()> {
+pub fn print(
+    client: &Client,
+    kind: Kind,
+    output: Output,
+    out: &mut Out,
+    documents: &[Value],
+    single: bool,
+) -> anyhow::Result<()> {
     match (output, documents) {
         (Output::Json, [one]) if single => out.value(output, one)?,
         (Output::Json, many) => out.value(output, &many)?,
@@ -75,7 +83,8 @@ pub fn print(kind: Kind, output: Output, out: &mut Out, documents: &[Value], sin
         (_, []) => out.line(format!("no {} found", v1::kind_plural(kind))),
         (_, many) => {
             let resources = many.iter().map(resource).collect::<Result<Vec<_>, _>>()?;
-            let rows: Vec<_> = resources.iter().map(|r| tables::row(r, output == Output::Wide)).collect();
+            let seen = Seen::of(client, &resources)?;
+            let rows: Vec<_> = resources.iter().map(|r| tables::row(r, &seen, output == Output::Wide)).collect();
             out.table(tables::head(kind, output == Output::Wide), &rows);
         }
     }

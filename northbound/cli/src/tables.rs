@@ -1,5 +1,6 @@
 //! One line for each resource.
 
+use crate::attached::Seen;
 use bulkhead_types::{Kind, Resource, model::*, protocol};
 use std::fmt::Display;
 
@@ -87,14 +88,14 @@ pub fn port(port: &PortMatch) -> String {
 }
 
 /// The line of a resource.
-pub fn row(resource: &Resource, wide: bool) -> Vec<String> {
-    let mut row = full(resource);
+pub fn row(resource: &Resource, seen: &Seen, wide: bool) -> Vec<String> {
+    let mut row = full(resource, seen);
     let kind = bulkhead_types::key_of(resource).kind;
     row.truncate(head(kind, wide).len());
     row
 }
 
-fn full(resource: &Resource) -> Vec<String> {
+fn full(resource: &Resource, seen: &Seen) -> Vec<String> {
     match resource {
         Resource::Network(r) => vec![
             r.name.to_string(),
@@ -132,7 +133,7 @@ fn full(resource: &Resource) -> Vec<String> {
             r.name.to_string(),
             r.network.to_string(),
             join(r.interfaces.iter().flat_map(|i| &i.ips)),
-            join(r.interfaces.iter().filter_map(|i| i.attachment.as_ref()).map(place)),
+            join(seen.places(r)),
             join(r.labels.iter().map(|(k, v)| format!("{k}={v}"))),
             join(r.interfaces.iter().map(|i| i.mac)),
             join(r.named_ports.iter().map(|(name, port)| format!("{name}={port}"))),

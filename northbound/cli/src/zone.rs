@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> anyhow::Result<Outcome> {
     match command {
         Zone::List => {
-            show::print(Kind::Zone, output, out, &client.list("zones", None)?.items, false)?;
+            show::print(client, Kind::Zone, output, out, &client.list("zones", None)?.items, false)?;
             Ok(Outcome::Yes)
         }
         Zone::Create { name, network, selector, isolate, mode } => {
@@ -76,7 +76,7 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
             let Resource::Zone(zone) = show::resource(&client.get("zones", name)?)? else {
                 return Err(anyhow!("the server's answer is no zone"));
             };
-            show::print(Kind::Workload, output, out, &zone_members(client, &zone)?, false)?;
+            show::print(client, Kind::Workload, output, out, &zone_members(client, &zone)?, false)?;
             Ok(Outcome::Yes)
         }
     }

@@ -435,3 +435,39 @@ leaf1             p9     12       -
 ";
     assert_eq!((code(&output), text(&output.stdout)), (0, expected));
 }
+
+#[test]
+fn where_a_host_saw_a_workload_is_shown_with_who_says_so() {
+    let workload = r#"{"apiVersion":"bulkhead/v1","kind":"Workload","metadata":{"name":"w","resourceVersion":1},
+        "spec":{"network":"n","interfaces":[
+            {"mac":"02:00:00:00:00:01","ips":["10.0.0.1"],"attachment":{"switch":"hv1","port":"eth7"}},
+            {"mac":"02:00:00:00:00:02","ips":["10.0.0.2"]},
+            {"mac":"02:00:00:00:00:03","ips":["10.0.0.3"]}]}}"#;
+    let seen = r#"[{"workload":"w","mac":"02:00:00:00:00:02","switch":"hv2","port":"tap2"}]"#;
+    let zones = r#"{"revision":1,"items":[]}"#;
+    let server = Server::new(Box::leak(Box::new([
+        ("GET /v1/workloads/w", 200, workload),
+        ("GET /v1/attachments?workload=w", 200, seen),
+        ("GET /v1/zones", 200, zones),
+    ])));
+    let table = server.run(&["get", "workload", "w"], "");
+    assert!(text(&table.stdout).contains("hv1:eth7,hv2:tap2(seen)"), "{}", text(&table.stdout));
+    let told = server.run(&["describe", "workload", "w"], "");
+    let rows: Vec<Vec<&str>> = text(&told.stdout).lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        &["INTERFACE", "IPS", "ATTACHED", "SAID-BY"][..],
+        &["02:00:00:00:00:01", "10.0.0.1", "hv1:eth7", "document"],
+        &["02:00:00:00:00:02", "10.0.0.2", "hv2:tap2", "host"],
+        &["02:00:00:00:00:03", "10.0.0.3", "not", "attached", "-"],
+    ] {
+        assert!(rows.iter().any(|found| found == row), "{row:?} in {}", text(&told.stdout));
+    }
+    let json = server.run(&["describe", "workload", "w", "-o", "json"], "");
+    let parsed: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let seen = &parsed["attachments"][1];
+    assert_eq!((&seen["switch"], &seen["from"]), (&"hv2".into(), &"host".into()), "{parsed}");
+    assert_eq!(parsed["attachments"].as_array().unwrap().len(), 2);
+    // What is applied again says nothing of it.
+    let yaml = server.run(&["get", "workload", "w", "-o", "yaml"], "");
+    assert!(!text(&yaml.stdout).contains("tap2"));
+}

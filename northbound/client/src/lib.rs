@@ -2,7 +2,7 @@
 
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, Problem, ReachAnswer, Realization, RuleHits,
-    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -280,6 +280,12 @@ impl Client {
     pub fn hits(&self, policy: Option<&str>) -> Result<Vec<RuleHits>, Error> {
         let query: Vec<_> = policy.map(|p| ("policy", p)).into_iter().collect();
         self.get_json("/v1/hits", &query)
+    }
+
+    /// Where interfaces are plugged in whose documents do not say: of one workload, or of all.
+    pub fn attachments(&self, workload: Option<&str>) -> Result<Vec<SeenAttachment>, Error> {
+        let query: Vec<_> = workload.map(|w| ("workload", w)).into_iter().collect();
+        self.get_json("/v1/attachments", &query)
     }
 
     /// How far a revision has come; the server waits up to `wait` for it to be realized.

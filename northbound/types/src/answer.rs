@@ -302,6 +302,19 @@ pub struct StatusAnswer {
     pub links: LinksInShort,
 }
 
+/// Where a workload's interface is plugged in, as a host tells: its document does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SeenAttachment {
+    /// The workload's name.
+    pub workload: String,
+    /// The interface's MAC address.
+    pub mac: String,
+    /// The switch whose host tells it.
+    pub switch: String,
+    /// The port, by name or number.
+    pub port: String,
+}
+
 /// A switch that resources name and that is not declared.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PendingSwitch {
