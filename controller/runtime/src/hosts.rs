@@ -18,8 +18,6 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// The integration bridge that Bulkhead keeps on a host.
-const BRIDGE: &str = "br-int";
 /// Interfaces that are taken in from one host; the rest is told of. With the longest names, the document of so many
 /// still has room in the store (4 MiB).
 const MAX_PLUGGED: usize = 8_000;
@@ -394,7 +392,6 @@ impl Hosts {
 fn config(keeper: &Keeper, switch: &model::Switch) -> Option<HostConfig> {
     let Driver::Openflow(datapath) = switch.driver else { return None };
     Some(HostConfig {
-        bridge: BRIDGE.into(),
         datapath,
         controller: keeper.controller.clone(),
         datapath_type: None,
@@ -429,8 +426,7 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
             .iface_id
             .parse::<Name>()
             .map_err(|error| quarantined(format!("its iface-id is no workload's name: {error}")))?;
-        let mac =
-            interface.mac.ok_or_else(|| quarantined("external_ids:attached-mac is missing or no address".into()))?;
+        let mac = interface.mac.ok_or_else(|| quarantined("nothing tells its MAC address".into()))?;
         if !known.insert((workload.clone(), mac)) {
             return Err(quarantined("another port of this host says to be the same interface".into()));
         }

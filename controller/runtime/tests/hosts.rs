@@ -187,7 +187,7 @@ async fn who_is_plugged_in_is_bound_and_who_is_unknown_is_quarantined() {
         "tap2 web-2: there is no workload web-2",
         "tap3 web-1: workload web-1 has no interface 02:00:00:00:00:07",
         "tap4 Not a name: its iface-id is no workload's name",
-        "tap5 web-5: external_ids:attached-mac is missing",
+        "tap5 web-5: nothing tells its MAC address",
         "tap6 web-1: another port of this host says to be the same interface",
     ];
     assert_eq!(told.len(), expected.len(), "{told:?}");

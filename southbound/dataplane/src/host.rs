@@ -11,8 +11,6 @@ pub use bulkhead_pipeline::overlay::Tunnel as TunnelKind;
 /// How a host's switch is to be set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
-    /// The integration bridge, as `br-int`.
-    pub bridge: String,
     /// What it tells the controller that it is.
     pub datapath: DatapathId,
     /// Where it finds the controller, as `tcp:192.0.2.10:6653` or `ssl:192.0.2.10:6653`. No other controller is left there. For `*` in place of the

@@ -1,5 +1,6 @@
 //! What a host's database tells of workloads and of the underlay.
 
+use crate::plan::BRIDGE;
 use bulkhead_dataplane::host::{HostConfig, HostReport, Plugged, TunnelKind};
 use bulkhead_ovsdb::{Replica, Row};
 
@@ -33,8 +34,8 @@ fn interfaces<'a>(replica: &'a Replica, bridge: &'a Row) -> impl Iterator<Item =
     ports.flat_map(|port| port.references("interfaces")).filter_map(|uuid| replica.row("Interface", uuid))
 }
 
-fn bridge<'a>(replica: &'a Replica, config: &HostConfig) -> Option<&'a Row> {
-    replica.rows("Bridge").map(|(_, row)| row).find(|row| row.text("name") == Some(&config.bridge))
+fn bridge(replica: &Replica) -> Option<&Row> {
+    replica.rows("Bridge").map(|(_, row)| row).find(|row| row.text("name") == Some(BRIDGE))
 }
 
 fn number(row: &Row, column: &str) -> Option<u32> {
@@ -46,8 +47,8 @@ fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
 }
 
 /// The interfaces of the bridge that name a workload, by port.
-pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
-    let Some(bridge) = bridge(replica, config) else { return Vec::new() };
+pub fn plugged(replica: &Replica) -> Vec<Plugged> {
+    let Some(bridge) = bridge(replica) else { return Vec::new() };
     let mut names: Vec<&str> = interfaces(replica, bridge).filter_map(|row| row.text("name")).collect();
     names.sort_unstable();
     let mut all: Vec<Plugged> = interfaces(replica, bridge)
@@ -60,10 +61,14 @@ pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
             }
             let mac = row.pair("external_ids", "attached-mac");
             let parsed = mac.map(str::parse);
-            let bad = matches!(parsed, Some(Err(_))).then(|| {
-                let told: String = mac.unwrap_or_default().chars().take(32).collect();
-                format!("external_ids:attached-mac `{told}` is no MAC address")
-            });
+            let bad = match (mac, &parsed) {
+                (Some(mac), Some(Err(_))) => {
+                    let told: String = mac.chars().take(32).collect();
+                    Some(format!("external_ids:attached-mac `{told}` is no MAC address"))
+                }
+                (None, _) => Some("external_ids:attached-mac is missing".into()),
+                _ => None,
+            };
             Some(Plugged {
                 port: port.to_owned(),
                 ofport: number(row, "ofport"),
@@ -81,7 +86,7 @@ pub fn plugged(replica: &Replica, config: &HostConfig) -> Vec<Plugged> {
 /// What carries the tunnels. The database does not say which interface has the tunnels' address; but in the userspace
 /// datapath their packets leave through another bridge of it, and if there is only one, it is that.
 pub fn underlay(replica: &Replica, config: &HostConfig) -> HostReport {
-    let ours = bridge(replica, config);
+    let ours = bridge(replica);
     let mut errors = Vec::new();
     for row in ours.into_iter().flat_map(|bridge| interfaces(replica, bridge)) {
         let name = row.text("name").unwrap_or_default();
@@ -101,11 +106,8 @@ pub fn underlay(replica: &Replica, config: &HostConfig) -> HostReport {
             .push("the host has no certificate to show the controller: `ovs-vsctl set-ssl KEY CERTIFICATE CA`".into());
     }
     let userspace = |row: &&Row| row.text("datapath_type") == Some("netdev");
-    let mut others = replica
-        .rows("Bridge")
-        .map(|(_, row)| row)
-        .filter(|row| row.text("name") != Some(&config.bridge))
-        .filter(userspace);
+    let mut others =
+        replica.rows("Bridge").map(|(_, row)| row).filter(|row| row.text("name") != Some(BRIDGE)).filter(userspace);
     let carrier = match (ours.filter(userspace), others.next(), others.next()) {
         (Some(_), Some(carrier), None) if !config.tunnels.is_empty() => Some(carrier),
         _ => None,

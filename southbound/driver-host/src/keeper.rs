@@ -90,7 +90,7 @@ impl Keeper {
         let plan = plan(replica, &self.config, &self.switch);
         // What is plugged into somebody else's bridge is not for us to bind.
         let ours = !matches!(plan, Err(Foreign::Owner { .. }));
-        let interfaces = if ours { plugged(replica, &self.config) } else { Vec::new() };
+        let interfaces = if ours { plugged(replica) } else { Vec::new() };
         let mut acts = Vec::new();
         acts.extend(news(&mut self.interfaces, HostReport::Interfaces(interfaces)));
         acts.extend(news(&mut self.underlay, underlay(replica, &self.config)));

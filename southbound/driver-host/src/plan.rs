@@ -13,6 +13,10 @@ use thiserror::Error;
 /// The key in `external_ids` that marks rows of ours; its value is the switch's name.
 pub const OWNER: &str = "bulkhead-owner";
 
+/// The integration bridge: the one that Bulkhead keeps on a host, by the name that all who plug workloads in expect
+/// (Neutron, libvirt, Kubernetes CNIs).
+pub const BRIDGE: &str = "br-int";
+
 /// The protocol that the controller speaks.
 const PROTOCOL: &str = "OpenFlow13";
 
@@ -67,7 +71,7 @@ pub enum Foreign {
 /// # Errors
 /// When something that is not ours is in the way.
 pub fn plan(replica: &Replica, config: &HostConfig, owner: &Name) -> Result<Plan, Foreign> {
-    let found = replica.rows("Bridge").find(|(_, row)| row.text("name") == Some(&config.bridge));
+    let found = replica.rows("Bridge").find(|(_, row)| row.text("name") == Some(BRIDGE));
     let none = Row::default();
     let mut planner =
         Planner { replica, config, owner, row: found.map_or(&none, |(_, row)| row), plan: Plan::default() };
@@ -83,7 +87,7 @@ pub fn plan(replica: &Replica, config: &HostConfig, owner: &Name) -> Result<Plan
     let mut plan = planner.plan;
     if found.is_none() {
         // What a bridge that was not there did not have goes without saying.
-        plan.repaired = vec![format!("bridge {} was missing", config.bridge)];
+        plan.repaired = vec![format!("bridge {BRIDGE} was missing")];
     }
     Ok(plan)
 }
@@ -131,7 +135,7 @@ impl Planner<'_> {
 
     /// The bridge, by its name: it may be a row of this very transaction.
     fn bridge(&self) -> Vec<Condition> {
-        vec![Condition { column: "name", function: Function::Equal, value: self.config.bridge.as_str().into() }]
+        vec![Condition { column: "name", function: Function::Equal, value: BRIDGE.into() }]
     }
 
     fn mutate_bridge(&mut self, mutations: Vec<Mutation>) {
@@ -146,17 +150,16 @@ impl Planner<'_> {
 
     /// A bridge with nothing but its local port.
     fn create(&mut self) -> Result<(), Foreign> {
-        let name = &self.config.bridge;
-        self.free(name, None)?;
+        self.free(BRIDGE, None)?;
         if self.replica.rows("Open_vSwitch").next().is_none() {
             // A database that nobody has used yet (`ovs-vsctl init` does the same).
             self.act(Operation::Insert { table: "Open_vSwitch", row: vec![], name: None });
         }
-        let interface = vec![("name", name.as_str().into()), ("type", "internal".into())];
+        let interface = vec![("name", BRIDGE.into()), ("type", "internal".into())];
         self.act(Operation::Insert { table: "Interface", row: interface, name: Some("local_interface".into()) });
-        let port = vec![("name", name.as_str().into()), ("interfaces", named("local_interface"))];
+        let port = vec![("name", BRIDGE.into()), ("interfaces", named("local_interface"))];
         self.act(Operation::Insert { table: "Port", row: port, name: Some("local_port".into()) });
-        let bridge = vec![("name", name.as_str().into()), ("ports", named("local_port"))];
+        let bridge = vec![("name", BRIDGE.into()), ("ports", named("local_port"))];
         self.act(Operation::Insert { table: "Bridge", row: bridge, name: Some("bridge".into()) });
         let mutations = vec![Mutation::insert("bridges", named("bridge"))];
         self.act(Operation::Mutate { table: "Open_vSwitch", conditions: vec![], mutations });
@@ -186,7 +189,7 @@ impl Planner<'_> {
         match self.row.pair("external_ids", OWNER) {
             Some(owner) if owner == self.owner.as_str() => return Ok(()),
             Some(owner) => {
-                return Err(Foreign::Owner { bridge: self.config.bridge.clone(), owner: owner.to_owned() });
+                return Err(Foreign::Owner { bridge: BRIDGE.into(), owner: owner.to_owned() });
             }
             None => {}
         }
@@ -195,7 +198,7 @@ impl Planner<'_> {
             let ids = self.row.get("external_ids").cloned().unwrap_or_else(Value::empty);
             let conditions = self.bridge();
             self.act(Operation::Wait { table: "Bridge", conditions, row: vec![("external_ids", ids)] });
-            self.say(format!("bridge {} was nobody's, and is taken", self.config.bridge));
+            self.say(format!("bridge {BRIDGE} was nobody's, and is taken"));
         }
         let (column, mark) = self.mark();
         self.mutate_bridge(vec![Mutation::insert(column, mark)]);
@@ -212,23 +215,23 @@ impl Planner<'_> {
     }
 
     fn settings(&mut self) {
-        let (row, bridge) = (self.row, &self.config.bridge);
+        let row = self.row;
         let wanted = self.config.datapath_type.as_deref().or_else(|| self.beside()).map(str::to_owned);
         if let Some(wanted) = wanted {
             // Open vSwitch writes its default as nothing.
             let is = row.text("datapath_type").filter(|is| !is.is_empty()).unwrap_or("system");
             if is != wanted {
-                self.say(format!("datapath_type of {bridge} was {is}"));
+                self.say(format!("datapath_type of {BRIDGE} was {is}"));
                 self.update_bridge("datapath_type", wanted.as_str().into());
             }
         }
         if row.text("fail_mode") != Some("secure") {
-            self.say(format!("fail_mode of {bridge} was {}", row.text("fail_mode").unwrap_or("not set")));
+            self.say(format!("fail_mode of {BRIDGE} was {}", row.text("fail_mode").unwrap_or("not set")));
             self.update_bridge("fail_mode", "secure".into());
         }
         let protocols: BTreeSet<&Atom> = row.atoms("protocols").collect();
         if !protocols.contains(&Atom::from(PROTOCOL)) {
-            self.say(format!("protocols of {bridge} did not name {PROTOCOL}"));
+            self.say(format!("protocols of {BRIDGE} did not name {PROTOCOL}"));
             // A bridge that names none speaks all: naming one must not take the others away from people's tools.
             let wanted = if protocols.is_empty() { Value::set(PROTOCOLS) } else { PROTOCOL.into() };
             self.mutate_bridge(vec![Mutation::insert("protocols", wanted)]);
@@ -238,7 +241,7 @@ impl Planner<'_> {
         for (key, wanted) in [("datapath-id", datapath.as_str()), ("disable-in-band", "true")] {
             let is = row.pair("other_config", key);
             if is != Some(wanted) {
-                self.say(format!("other_config:{key} of {bridge} was {}", is.unwrap_or("not set")));
+                self.say(format!("other_config:{key} of {BRIDGE} was {}", is.unwrap_or("not set")));
                 self.mutate_bridge(Mutation::put("other_config", key, wanted).into());
             }
         }
@@ -248,7 +251,6 @@ impl Planner<'_> {
     /// last controller goes forgets its flows.
     fn controllers(&mut self, bridge: Option<Uuid>) {
         let (replica, target) = (self.replica, self.config.controller.as_str());
-        let name = &self.config.bridge;
         let shared = |uuid: Uuid| {
             let mut others = replica.rows("Bridge").filter(|(other, _)| Some(*other) != bridge);
             others.any(|(_, row)| row.references("controller").any(|other| other == uuid))
@@ -267,12 +269,12 @@ impl Planner<'_> {
         if let Some((uuid, row)) = ours {
             let conditions = vec![Condition::row(uuid)];
             if row.text("target") != Some(target) {
-                self.say(format!("the controller of {name} was {}", row.text("target").unwrap_or("?")));
+                self.say(format!("the controller of {BRIDGE} was {}", row.text("target").unwrap_or("?")));
                 let row = vec![("target", target.into())];
                 self.act(Operation::Update { table: "Controller", conditions: conditions.clone(), row });
             }
             if row.text("type") == Some("service") {
-                self.say(format!("the controller of {name} was a mere service"));
+                self.say(format!("the controller of {BRIDGE} was a mere service"));
                 let row = vec![("type", Value::empty())];
                 self.act(Operation::Update { table: "Controller", conditions: conditions.clone(), row });
             }
@@ -281,7 +283,7 @@ impl Planner<'_> {
                 self.act(Operation::Mutate { table: "Controller", conditions, mutations });
             }
         } else {
-            self.say(format!("{name} did not have its controller"));
+            self.say(format!("{BRIDGE} did not have its controller"));
             let row = vec![("target", target.into()), ("max_backoff", MAX_BACKOFF.into()), self.mark()];
             self.act(Operation::Insert { table: "Controller", row, name: Some("controller".into()) });
             self.mutate_bridge(vec![Mutation::insert("controller", named("controller"))]);
@@ -289,7 +291,7 @@ impl Planner<'_> {
         let others: Vec<_> = all.into_iter().filter(|(uuid, _)| Some(*uuid) != ours.map(|(uuid, _)| uuid)).collect();
         if !others.is_empty() {
             for (_, row) in &others {
-                self.say(format!("{name} had another controller, {}", row.text("target").unwrap_or("?")));
+                self.say(format!("{BRIDGE} had another controller, {}", row.text("target").unwrap_or("?")));
             }
             let gone = Value::set(others.into_iter().map(|(uuid, _)| uuid));
             self.mutate_bridge(vec![Mutation::delete("controller", gone)]);

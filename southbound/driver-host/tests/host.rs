@@ -54,7 +54,6 @@ impl Rig {
 
     fn config(&self) -> HostConfig {
         HostConfig {
-            bridge: "br-int".into(),
             datapath: DatapathId(0xb1),
             controller: format!("tcp:{}:6653", self.hypervisor.controller_address()),
             datapath_type: Some("netdev".into()),
@@ -351,7 +350,6 @@ fn bare() -> (mpsc::Sender<ToHosts>, mpsc::Receiver<FromHost>, HostConfig) {
     let (from_hosts, reports) = mpsc::channel(64);
     tokio::spawn(run(None, to_hosts, from_hosts));
     let config = HostConfig {
-        bridge: "br-int".into(),
         datapath: DatapathId(1),
         controller: "tcp:192.0.2.10:6653".into(),
         datapath_type: None,

@@ -15,7 +15,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> HostConfig {
     HostConfig {
-        bridge: "br-int".into(),
         datapath: DatapathId(0xb1),
         controller: "tcp:192.0.2.10:6653".into(),
         datapath_type: Some("netdev".into()),
@@ -246,10 +245,12 @@ async fn interfaces_whose_names_openflow_cuts_are_told_with_what_is_wrong() {
     let Some(mut rig) = Rig::start().await else { return };
     rig.shaped(SECOND).await;
     let named = |name: String| Value::Set([bulkhead_ovsdb::Atom::Named(name)].into());
-    let names = ["vhostuser-web-1", "vhostuser-web-10", "vhostuser-web-2"];
+    let names = ["vhostuser-web-1", "vhostuser-web-10", "vhostuser-web-2", "web-3"];
     let mut operations = Vec::new();
     for (at, name) in names.into_iter().enumerate() {
-        let ids = Value::map([("iface-id", format!("web-{at}"))]);
+        // The last one says no address.
+        let mac = (at < 3).then(|| ("attached-mac", format!("02:00:00:00:00:0{at}")));
+        let ids = Value::map([("iface-id", format!("web-{at}"))].into_iter().chain(mac));
         operations.push(Operation::Insert {
             table: "Interface",
             row: vec![("name", name.into()), ("external_ids", ids)],
@@ -274,6 +275,7 @@ async fn interfaces_whose_names_openflow_cuts_are_told_with_what_is_wrong() {
         (names[0], Some("its name is all that OpenFlow tells of vhostuser-web-10, too")),
         (names[1], Some("its name is longer than the 15 bytes that OpenFlow tells")),
         (names[2], None),
+        (names[3], Some("external_ids:attached-mac is missing")),
     ];
     assert_eq!(told, expected);
 }

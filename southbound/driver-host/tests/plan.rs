@@ -7,7 +7,7 @@ mod server;
 use bulkhead_dataplane::host::{HostConfig, HostReport, TunnelKind};
 use bulkhead_driver_host::{
     TABLES,
-    plan::{Foreign, OWNER, plan, unmark},
+    plan::{BRIDGE, Foreign, OWNER, plan, unmark},
     underlay,
 };
 use bulkhead_ovsdb::{Atom, Condition, Connection, Function, Mutation, Operation, Replica, Row, Value};
@@ -18,7 +18,6 @@ use proptest::{
 };
 use server::{Server, act};
 
-const BRIDGE: &str = "br-int";
 const OTHER: &str = "br-phy";
 const TARGETS: [&str; 3] = ["tcp:192.0.2.10:6653", "tcp:192.0.2.11:6653", "ptcp:6653"];
 /// What we write to in maps that others write to as well.
@@ -30,7 +29,6 @@ fn hv1() -> Name {
 
 fn config() -> HostConfig {
     HostConfig {
-        bridge: BRIDGE.into(),
         datapath: DatapathId(0xb1),
         controller: TARGETS[0].into(),
         datapath_type: Some("netdev".into()),
