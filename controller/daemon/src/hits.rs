@@ -8,7 +8,7 @@ use bulkhead_policy::{
     model::{Direction, Policy},
 };
 use bulkhead_runtime::Core;
-use bulkhead_types::{Counter, RuleHits};
+use bulkhead_types::{Counter, RuleHits, SwitchHits};
 use std::collections::BTreeMap;
 
 /// A cause in the operator's words.
@@ -57,7 +57,7 @@ impl Rule {
 pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
     let accepted = core.accepted();
     let state = &accepted.state;
-    let mut by_rule: BTreeMap<Rule, (u64, BTreeMap<String, Counter>)> = BTreeMap::new();
+    let mut by_rule: BTreeMap<Rule, BTreeMap<String, SwitchHits>> = BTreeMap::new();
     if let Some(policy) = policy.and_then(|name| state.policies.get(name)) {
         by_rule.extend(rules(policy).map(|rule| (rule, Default::default())));
     }
@@ -66,15 +66,15 @@ pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
         if policy.is_some() && rule.policy.as_deref() != policy {
             continue;
         }
-        let (dropped, row) = by_rule.entry(rule).or_default();
+        let row = by_rule.entry(rule).or_default();
         for (switch, (packets, bytes)) in switches {
-            let counter = row.entry(switch.to_string()).or_default();
+            let counter: &mut SwitchHits = row.entry(switch.to_string()).or_default();
             counter.packets = counter.packets.saturating_add(packets);
             counter.bytes = counter.bytes.saturating_add(bytes);
-            *dropped = dropped.saturating_add(if drops { packets } else { 0 });
+            counter.dropped = counter.dropped.saturating_add(if drops { packets } else { 0 });
         }
     }
-    let answer = |(rule, (dropped, switches)): (Rule, (u64, BTreeMap<String, Counter>))| RuleHits {
+    let answer = |(rule, switches): (Rule, BTreeMap<String, SwitchHits>)| RuleHits {
         policy: rule.policy,
         direction: rule.direction.map(|direction| direction.as_str().to_owned()),
         index: rule.index,
@@ -83,7 +83,7 @@ pub(crate) fn hits(core: &Core, policy: Option<&str>) -> Vec<RuleHits> {
             packets: sum.packets.saturating_add(counter.packets),
             bytes: sum.bytes.saturating_add(counter.bytes),
         }),
-        dropped,
+        dropped: switches.values().fold(0, |sum: u64, counter| sum.saturating_add(counter.dropped)),
         switches,
     };
     by_rule.into_iter().map(answer).collect()

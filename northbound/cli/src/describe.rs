@@ -186,11 +186,12 @@ fn status(client: &Client, out: &mut Out, switch: &Switch) -> anyhow::Result<()>
     // Packets that no policy rule decided about: `describe policy` has the others.
     let builtin = |hit: &RuleHits| {
         let here = hit.switches.get(switch.name.as_str()).filter(|_| hit.policy.is_none())?;
-        Some(vec![hit.rule.clone(), here.packets.to_string(), here.bytes.to_string()])
+        let counted = [here.packets, here.bytes, here.dropped].map(|number| number.to_string());
+        Some([hit.rule.clone()].into_iter().chain(counted).collect())
     };
     out.line("");
     out.table(
-        &["BUILT-IN RULE", "PACKETS", "BYTES"],
+        &["BUILT-IN RULE", "PACKETS", "BYTES", "DROPPED"],
         &client.hits(None)?.iter().filter_map(builtin).collect::<Vec<_>>(),
     );
     Ok(())

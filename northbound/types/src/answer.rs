@@ -524,6 +524,18 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// What one rule has matched on one switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SwitchHits {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// How many of the packets were dropped, as in [`RuleHits::dropped`].
+    #[serde(default)]
+    pub dropped: u64,
+}
+
 /// What one rule has matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -543,5 +555,5 @@ pub struct RuleHits {
     #[serde(default)]
     pub dropped: u64,
     /// By switch.
-    pub switches: BTreeMap<String, Counter>,
+    pub switches: BTreeMap<String, SwitchHits>,
 }

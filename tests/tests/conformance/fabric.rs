@@ -3,6 +3,7 @@
 
 use crate::{
     case::{BASE, Case, Expect, Sent, Step},
+    frames::SYN,
     plane::{Plane, Seen, Spread, port},
 };
 use bulkhead_client::Client;
@@ -28,8 +29,20 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Looks at the counters before cached flows are ended: what they count comes late.
 const LOOKS: u32 = 3;
 
-/// Dropped packets by cause.
-type Drops = BTreeMap<String, u64>;
+/// Built-in rules that decide where a packet comes in, before any other switch sees it.
+const AT_ONCE: [&str; 7] = ["antispoof", "arp", "dhcp", "fragment", "miss-classify", "non-ip", "ttl"];
+
+/// Who dropped packets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Dropper {
+    cause: String,
+    /// Of a policy's rule.
+    direction: Option<String>,
+    switch: String,
+}
+
+/// Dropped packets.
+type Drops = BTreeMap<Dropper, u64>;
 
 pub struct Fabric {
     pub client: Client,
@@ -179,8 +192,13 @@ impl Fabric {
     fn all_drops(&self) -> Drops {
         let hits = self.client.hits(None).unwrap();
         // Tunnels are probed now and then; nobody's packet is lost to that.
-        let counted = hits.iter().filter(|hits| hits.dropped > 0 && hits.rule != "builtin/probe");
-        counted.map(|hits| (name(hits), hits.dropped)).collect()
+        let counted = hits.iter().filter(|hits| hits.rule != "builtin/probe");
+        let by_switch = counted.flat_map(|hits| hits.switches.iter().map(move |(switch, here)| (hits, switch, here)));
+        let dropped = by_switch.filter(|(.., here)| here.dropped > 0).map(|(hits, switch, here)| {
+            let (direction, switch) = (hits.direction.clone(), switch.clone());
+            (Dropper { cause: name(hits), direction, switch }, here.dropped)
+        });
+        dropped.collect()
     }
 
     /// Sends a packet, and again while it may still be too early, until what has to come of it came.
@@ -218,11 +236,11 @@ impl Fabric {
             let all = self.all_drops();
             seen.extend(self.plane.receive());
             let drops = difference(&self.drops, &all);
-            let counted = cause.is_none_or(|cause| drops.contains_key(cause));
+            let counted = cause.is_none_or(|cause| drops.keys().any(|dropper| dropper.cause == cause));
             let wrong = at.is_none() && !seen.is_empty() || cause.is_none() && !drops.is_empty();
             if wrong || counted && (at.is_none() || !seen.is_empty()) || Instant::now() >= deadline {
                 self.drops = all;
-                return judge(sent, &seen, &drops);
+                return judge(&self.spread, sent, &seen, &drops);
             }
             if look > LOOKS {
                 self.plane.end_cached_flows();
@@ -252,18 +270,23 @@ pub fn name(hits: &RuleHits) -> String {
 }
 
 fn difference(before: &Drops, now: &Drops) -> Drops {
-    let new = |(cause, count): (&String, &u64)| {
-        let new = count - before.get(cause).unwrap_or(&0);
-        (new > 0).then(|| (cause.clone(), new))
+    let new = |(dropper, count): (&Dropper, &u64)| {
+        let new = count - before.get(dropper).unwrap_or(&0);
+        (new > 0).then(|| (dropper.clone(), new))
     };
     now.iter().filter_map(new).collect()
 }
 
 /// Whether what was seen is what had to be.
-fn judge(sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(), String> {
+fn judge(spread: &Spread, sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(), String> {
     let wrong = || Err(format!("{seen:02x?}, dropped {drops:?}"));
     // A packet of several tries counts as often.
-    let only = |cause: &str| drops.len() == 1 && drops.get(cause).is_some_and(|count| *count == 1 || sent.soon);
+    let only = |cause: &str| match drops.first_key_value() {
+        Some((dropper, count)) if drops.len() == 1 => {
+            dropper.cause == cause && (*count == 1 || sent.soon) && belongs(spread, sent, dropper)
+        }
+        _ => false,
+    };
     let nothing = drops.is_empty();
     let back = |at: &str, frame: &[u8]| {
         at == sent.port && parse(at, frame).get(Field::Vlan) == parse(at, &sent.frame).get(Field::Vlan)
@@ -287,6 +310,19 @@ fn judge(sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(), String> {
         _ => false,
     };
     if right { Ok(()) } else { wrong() }
+}
+
+/// Whether the switch that dropped a packet is the one whose part that was: nobody drops for another.
+fn belongs(spread: &Spread, sent: &Sent, dropper: &Dropper) -> bool {
+    let packet = parse(sent.port, &sent.frame);
+    let here = dropper.switch == spread.switch_of(sent.port);
+    // Whoever asks; of answers, the connection's ends are the other way round.
+    let first = packet.value(Field::IpProto) == ip_proto::TCP && tcp_flags(&sent.frame) == SYN;
+    match dropper.direction.as_deref() {
+        Some("egress") if first => here,
+        Some("ingress") if first => spread.switches_for(&packet).contains(&dropper.switch),
+        _ => here || !AT_ONCE.iter().any(|rule| dropper.cause == format!("builtin/{rule}")),
+    }
 }
 
 /// Whether it is this frame, out of this port; of a simulated switch, what of it the pipeline may change.
@@ -316,9 +352,13 @@ fn says(frame: &[u8], mtu: u16) -> bool {
     message[6..8] == mtu.to_be_bytes()
 }
 
+/// The flags of a segment without options and data.
+fn tcp_flags(frame: &[u8]) -> u8 {
+    frame[frame.len() - 20 + 13]
+}
+
 fn is_reset(at: &str, frame: &[u8]) -> bool {
-    let flags = frame[frame.len() - 20 + 13];
-    parse(at, frame).value(Field::IpProto) == ip_proto::TCP && flags & 4 != 0
+    parse(at, frame).value(Field::IpProto) == ip_proto::TCP && tcp_flags(frame) & 4 != 0
 }
 
 fn is_unreachable(at: &str, frame: &[u8]) -> bool {

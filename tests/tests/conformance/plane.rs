@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -53,6 +53,21 @@ impl Spread {
             }
             plain => plain.clone(),
         }
+    }
+
+    /// The name of the switch with this port.
+    pub fn switch_of(&self, port: &str) -> String {
+        switch(self.of(port))
+    }
+
+    /// The names of the switches with whoever has the address that a packet is for: networks may overlap.
+    pub fn switches_for(&self, packet: &Packet) -> Vec<String> {
+        let has = |host: &Host| {
+            packet.get(Field::Ipv4Dst) == Some(u32::from_be_bytes(host.v4).into())
+                || packet.get(Field::Ipv6Dst) == Some(Ipv6Addr::from(host.v6).to_bits())
+        };
+        let all = self.hosts.iter().enumerate().filter(|(_, hosts)| hosts.iter().any(has));
+        all.map(|(number, _)| switch(number)).collect()
     }
 
     fn across(&self) -> bool {
