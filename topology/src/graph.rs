@@ -15,6 +15,7 @@ use routes::Routes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    sync::Arc,
 };
 
 /// A switch's number inside a graph. Numbers of switches that went are given again.
@@ -76,6 +77,10 @@ struct Far {
     up: bool,
 }
 
+/// The order that ways follow, as far as they have followed it.
+#[derive(Debug, Clone, Default)]
+pub struct Followed(Arc<Arcs>);
+
 /// Switches, links and ways.
 #[derive(Debug, Default)]
 pub struct Graph {
@@ -94,7 +99,7 @@ pub struct Graph {
     /// Whether switches or links came or went.
     grown: bool,
     /// The ways from one switch up to another that were followed since the order last changed for good.
-    followed: Arcs,
+    followed: Followed,
     turned: Turned,
 }
 
@@ -264,7 +269,29 @@ impl Graph {
         let named = changed.into_iter().filter(|(at, to)| at != to).filter_map(|(at, to)| Some((name(at)?, name(to)?)));
         let named: Vec<(Name, Name)> = named.collect();
         self.turned.ways.extend(named);
-        self.turned.reordered |= self.followed.follow(routes.arcs());
+        self.turned.reordered |= Arc::make_mut(&mut self.followed.0).follow(routes.arcs());
+    }
+
+    /// The order that ways follow, for [`Self::follow_again`].
+    pub fn followed(&self) -> Followed {
+        self.followed.clone()
+    }
+
+    /// What was changed since [`Self::followed`] said this is taken back, and nobody has heard of it: the ways follow
+    /// again what they followed then.
+    pub fn follow_again(&mut self, followed: Followed) {
+        self.settle();
+        self.turned.reordered = false;
+        self.followed = followed;
+    }
+
+    /// The links of a switch, whether or not packets pass.
+    pub fn links_of(&self, name: &Name) -> impl Iterator<Item = (&Port, End)> {
+        let member = self.names.get(name).and_then(|node| self.member(*node));
+        let links = member.into_iter().flat_map(|member| &member.links);
+        links.filter_map(|(port, far)| {
+            Some((port, End { switch: self.member(far.node)?.name.clone(), port: far.port.clone() }))
+        })
     }
 
     /// The ports that lead from a switch on to an edge. Nothing has been changed since [`Self::take_turned`] was

@@ -1,5 +1,6 @@
 //! The entries that no policy asks for: the pipeline's own, a switch's, a network's and a workload's.
 
+mod carry;
 mod gateway;
 mod network;
 mod overlay;
@@ -8,15 +9,20 @@ mod remote;
 mod spread;
 mod workload;
 
+pub(crate) use carry::{cables, way};
 pub(crate) use network::network;
 pub(crate) use overlay::{overlay, peer};
 pub(crate) use pipeline::pipeline;
 pub(crate) use spread::spread;
 pub(crate) use workload::workload;
 
-use crate::fabric::{Fabric, WayOut};
-use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage, ethertype, ip_proto};
-use bulkhead_policy::{model::Network, overlay::Tunnel};
+use crate::fabric::{Fabric, Transport, WayOut};
+use bulkhead_pipeline::{
+    Action, Builtin, Cause, Entry, Field, Match, Next, Stage,
+    carry::{CARRIED, edge, source},
+    ethertype, ip_proto,
+};
+use bulkhead_policy::model::Network;
 use bulkhead_topology::{Mac, Name, Port};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -119,7 +125,7 @@ impl<'a> Here<'a> {
 
     /// Whether outsiders reach another switch by this one.
     fn is_way_out_of(&self, switch: &Name) -> bool {
-        matches!(self.fabric.way_out(self.network, switch), Some(WayOut::Tunnel(to, _)) if to == self.switch)
+        matches!(self.fabric.way_out(self.network, switch), Some(WayOut::Across(to, _)) if to == self.switch)
     }
 
     /// Of packets in the network.
@@ -139,7 +145,13 @@ impl<'a> Here<'a> {
     }
 
     /// What sends a packet into a tunnel: what the header says is written here, and nothing of it is the sender's.
-    fn enter(&self, tunnel: &Tunnel) -> Vec<Action> {
+    fn enter(&self, transport: &Transport) -> Vec<Action> {
+        let tunnel = match transport {
+            Transport::Tunnel(tunnel) => tunnel,
+            Transport::Carried(to) => {
+                return vec![Action::Set(Field::OutTunnel, CARRIED), Action::Set(Field::OutVlan, (*to).into())];
+            }
+        };
         let (header, identity) = overlay::header(tunnel.kind);
         let far = match tunnel.far {
             IpAddr::V4(v4) => Action::Set(Field::TunDst4, v4.to_bits().into()),
@@ -162,12 +174,18 @@ impl<'a> Here<'a> {
                 let tag = (*vlan != 0).then(|| Action::Set(Field::OutVlan, (*vlan).into()));
                 ([Action::SetOut((*port).clone())].into_iter().chain(tag).collect(), to(Stage::Deliver))
             }
-            WayOut::Tunnel(_, tunnel) => (self.enter(tunnel), to(Stage::Fit)),
+            WayOut::Across(_, transport) => (self.enter(transport), to(Stage::Fit)),
         }
     }
 
-    /// Of packets that come by a tunnel from its far end, with an identity if its header carries one.
-    fn behind(&self, tunnel: &Tunnel, identity: u32, m: Match) -> Match {
+    /// Of packets that come from another switch, with an identity if their header carries one.
+    fn behind(&self, transport: &Transport, identity: u32, m: Match) -> Match {
+        let tunnel = match transport {
+            Transport::Tunnel(tunnel) => tunnel,
+            Transport::Carried(from) => {
+                return self.within(m).with(Field::FromTunnel, 1u8).masked(Field::EthSrc, edge(*from), source::EDGE);
+            }
+        };
         let (header, field) = overlay::header(tunnel.kind);
         let m = overlay::from(tunnel.far, self.within(m).port(header.port()));
         match field {
@@ -179,7 +197,7 @@ impl<'a> Here<'a> {
     /// Outsiders never have an address of the network's own, by whatever way they come in.
     fn no_outsiders_address(&self, e: &mut Entries, address: IpAddr) {
         let by_uplink = self.uplinks().next().is_some().then_some((Field::SrcLocal, 0u8, 90, Builtin::Antispoof));
-        let by_tunnel = matches!(self.way_out(), Some(WayOut::Tunnel(..)));
+        let by_tunnel = matches!(self.way_out(), Some(WayOut::Across(..)));
         let by_tunnel = by_tunnel.then_some((Field::FromTunnel, 1, 92, Builtin::OverlayAntispoof));
         for (field, value, priority, cause) in by_uplink.into_iter().chain(by_tunnel) {
             let theirs = |m: Match| self.within(m).with(field, value);

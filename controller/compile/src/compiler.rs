@@ -1,5 +1,6 @@
 //! The compiler's state, and what each kind of change does to it.
 
+mod carrying;
 mod guests;
 mod places;
 mod policies;
@@ -8,6 +9,7 @@ mod tests;
 
 use crate::{
     TooLarge,
+    carrier::Heading,
     dirty::Dirty,
     fabric::Fabric,
     index::{GroupKey, Identity, Index},
@@ -115,6 +117,8 @@ pub struct Compiler {
     policy_names: BTreeMap<u32, Name>,
     zone_names: BTreeMap<u32, Name>,
     network_names: BTreeMap<u32, Name>,
+    /// The order of the fabric's ways before the last change.
+    heading: Heading,
     /// Why a refused change could not be taken back. What fitted before fits again, so this is a fault of ours; but
     /// nothing may be compiled from what is left.
     lost: Option<TooLarge>,
@@ -125,7 +129,8 @@ impl Compiler {
     pub fn new(state: &State, numbers: Numbers) -> Result<(Self, Compiled), TooLarge> {
         let mut compiler = Self { numbers, ..Self::default() };
         let all: Vec<Change> = state.resources().map(Change::set).collect();
-        let deltas = compiler.change(&all)?;
+        compiler.fabric.carrier.epoch = compiler.numbers.last(Numbered::Order);
+        let deltas = compiler.change(&all, None)?;
         let numbers = compiler.numbers.take_fresh();
         Ok((compiler, Compiled { deltas, numbers }))
     }
@@ -137,7 +142,8 @@ impl Compiler {
         }
         let back: Vec<Change> =
             changes.iter().map(|change| Change { key: change.key.clone(), value: self.value(&change.key) }).collect();
-        match self.change(changes) {
+        self.heading = self.fabric.carrier.heading();
+        match self.change(changes, None) {
             Ok(deltas) => Ok(Compiled { deltas, numbers: self.numbers.take_fresh() }),
             Err(refused) => {
                 self.withdraw(&back, &[]).map_err(|error| {
@@ -153,7 +159,9 @@ impl Compiler {
     /// Follows `back`, which takes back the last change; `given` are numbers that that change gave and that nobody was
     /// told of: they may be given again. On an error, only the compiler's numbers are of any more use.
     pub fn withdraw(&mut self, back: &[Change], given: &[(Arc<str>, Option<u32>)]) -> Result<(), TooLarge> {
-        let followed = self.change(back);
+        let heading = self.heading.clone();
+        self.numbers.taking_back();
+        let followed = self.change(back, Some(heading));
         self.numbers.take_back(given);
         followed.map(drop)
     }
@@ -164,7 +172,8 @@ impl Compiler {
         let classes = self.switches.values().flat_map(|switch| switch.classes.values());
         let prefixes: BTreeSet<u32> = classes.map(|class| class.number).collect();
         self.numbers.forget(|kind, number| match kind {
-            Numbered::Network => true,
+            Numbered::Network | Numbered::Edge => true,
+            Numbered::Order => number == self.fabric.carrier.epoch,
             Numbered::Identity => self.index.identities.contains_key(&number),
             Numbered::Rule => self.rules.contains_key(&number),
             Numbered::Policy => self.policy_names.contains_key(&number),
@@ -212,11 +221,12 @@ impl Compiler {
             Kind::AddressSet => self.sets.get(name).map(|set| Resource::AddressSet(set.clone())),
             Kind::Switch => self.fabric.switches.get(name).cloned().map(Resource::Switch),
             Kind::Host => self.fabric.hosts.get(name).cloned().map(Resource::Host),
-            Kind::Link | Kind::Adjacency => None,
+            Kind::Link => self.fabric.carrier.links.get(name).cloned().map(Resource::Link),
+            Kind::Adjacency => self.fabric.carrier.adjacencies.get(name).cloned().map(Resource::Adjacency),
         }
     }
 
-    fn change(&mut self, changes: &[Change]) -> Result<BTreeMap<Name, Delta>, TooLarge> {
+    fn change(&mut self, changes: &[Change], back: Option<Heading>) -> Result<BTreeMap<Name, Delta>, TooLarge> {
         let mut sorted: Vec<&Change> = changes.iter().collect();
         // What others are looked up in comes first.
         let rank = |kind| match kind {
@@ -235,6 +245,7 @@ impl Compiler {
         let followed = sorted.iter().try_for_each(|change| self.one(change, &mut dirty));
         self.tunnels_turned(&mut dirty);
         followed?;
+        self.carry(&mut dirty, back)?;
         self.renew(dirty)
     }
 
@@ -267,7 +278,22 @@ impl Compiler {
             }
             (Some(Resource::Host(host)), _) => self.set_host(name, Some(host), dirty),
             (None, Kind::Host) => self.set_host(name, None, dirty),
-            (Some(Resource::Link(_) | Resource::Adjacency(_)), _) | (None, Kind::Link | Kind::Adjacency) => Ok(()),
+            (Some(Resource::Link(link)), _) => {
+                self.fabric.carrier.set_link(name, Some(link));
+                Ok(())
+            }
+            (None, Kind::Link) => {
+                self.fabric.carrier.set_link(name, None);
+                Ok(())
+            }
+            (Some(Resource::Adjacency(adjacency)), _) => {
+                self.fabric.carrier.set_adjacency(name, Some(adjacency));
+                Ok(())
+            }
+            (None, Kind::Adjacency) => {
+                self.fabric.carrier.set_adjacency(name, None);
+                Ok(())
+            }
         }
     }
 

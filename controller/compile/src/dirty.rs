@@ -271,6 +271,8 @@ impl Compiler {
                 let host = self.fabric.hosts.get(name).map(AsRef::as_ref);
                 self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host))
             }
+            Unit::Cables => builtin::cables(&self.fabric, name),
+            Unit::Way(edge) => builtin::way(&self.fabric, name, edge),
             Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),
             Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
             Unit::Spread(network) => self.spread(name, network)?,

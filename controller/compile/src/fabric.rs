@@ -1,6 +1,7 @@
 //! What the switches of a fabric are to each other: which there are, what is seen on their hosts, and where networks are
 //! present.
 
+use crate::carrier::Carrier;
 use bulkhead_policy::{
     model::{Attachment, Host, Network, Plugged, Switch, Workload},
     overlay::{self, Tunnel},
@@ -16,6 +17,10 @@ use std::{
 pub(crate) struct Fabric {
     /// Declared switches.
     pub switches: BTreeMap<Name, Arc<Switch>>,
+    /// The switches of the physical fabric that networks are present on, and their numbers.
+    pub edges: BTreeMap<Name, u32>,
+    /// Links between switches.
+    pub carrier: Carrier,
     /// What is seen on hosts.
     pub hosts: BTreeMap<Name, Arc<Host>>,
     /// Where workloads' interfaces are seen.
@@ -36,13 +41,22 @@ pub(crate) struct Fabric {
 pub(crate) enum WayOut<'a> {
     /// By its own first uplink: port and VLAN.
     Uplink(&'a Port, u16),
-    /// By the uplink of that switch.
-    Tunnel(&'a Name, Tunnel),
+    /// By the uplink of that switch, which is reached like this.
+    Across(&'a Name, Transport),
+}
+
+/// How packets of a network get from one switch to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// By a tunnel.
+    Tunnel(Tunnel),
+    /// By the links of the physical fabric, to the edge with this number.
+    Carried(u32),
 }
 
 impl Fabric {
     /// Whether there is such a switch, with a VTEP address.
-    pub fn has_vtep(&self, switch: &Name) -> bool {
+    fn has_vtep(&self, switch: &Name) -> bool {
         self.switches.get(switch).is_some_and(|switch| switch.vtep.is_some())
     }
 
@@ -56,7 +70,22 @@ impl Fabric {
         overlay::tunnel(network, self.switches.get(from)?, self.switches.get(to)?)
     }
 
-    /// The first uplink of a network on the switch, or else the first that there is a tunnel to.
+    /// The same, by a tunnel or by the links of the physical fabric; from its other end the packets of `to` come likewise.
+    pub fn transport(&self, network: &Network, from: &Name, to: &Name) -> Option<Transport> {
+        if self.edges.contains_key(from)
+            && let Some(number) = self.edges.get(to)
+        {
+            return (from != to).then_some(Transport::Carried(*number));
+        }
+        self.tunnel(network, from, to).map(Transport::Tunnel)
+    }
+
+    /// Whether switch may reach others at all.
+    pub fn reaches(&self, switch: &Name) -> bool {
+        self.has_vtep(switch) || self.edges.contains_key(switch)
+    }
+
+    /// The first uplink of a network on the switch, or else the first that it reaches.
     pub fn way_out<'a>(&self, network: &'a Network, switch: &Name) -> Option<WayOut<'a>> {
         // Nobody would judge what goes by one of a switch that does not.
         let mut uplinks = network.uplinks.iter().filter(|uplink| !self.has_guests(&uplink.at.switch));
@@ -65,7 +94,7 @@ impl Fabric {
         }
         uplinks.find_map(|uplink| {
             let to = &uplink.at.switch;
-            Some(WayOut::Tunnel(to, self.tunnel(network, switch, to)?))
+            Some(WayOut::Across(to, self.transport(network, switch, to)?))
         })
     }
 

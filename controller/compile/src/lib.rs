@@ -5,6 +5,7 @@
 //! is the delta. Compiling from nothing is the same code with everything dirty.
 
 mod builtin;
+mod carrier;
 mod census;
 mod compiler;
 mod dirty;

@@ -8,7 +8,11 @@
 //! was (A23). Such a name gets another number when it comes back.
 
 use crate::TooLarge;
-use std::{collections::BTreeMap, sync::Arc};
+use bulkhead_pipeline::carry::MAX_EDGE;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What numbers are given to. Each kind counts for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +23,19 @@ pub(crate) enum Numbered {
     Policy,
     Zone,
     Prefix,
+    /// Edges of the physical fabric.
+    Edge,
+    /// Orders of the fabric's switches, one after another.
+    Order,
 }
 
-/// Kinds whose names are forgotten. Networks are not among them: they have few numbers, and few names.
-const FORGOTTEN: [Numbered; 5] =
-    [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix];
+/// Kinds whose names are forgotten. Networks and edges are not among them: they have few numbers, and few names.
+const FORGOTTEN: [Numbered; 6] =
+    [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix, Numbered::Order];
 
 impl Numbered {
-    const ALL: [Self; 6] = [Self::Network, Self::Identity, Self::Rule, Self::Policy, Self::Zone, Self::Prefix];
+    const ALL: [Self; 8] =
+        [Self::Network, Self::Identity, Self::Rule, Self::Policy, Self::Zone, Self::Prefix, Self::Edge, Self::Order];
 
     fn name(self) -> &'static str {
         match self {
@@ -36,6 +45,8 @@ impl Numbered {
             Self::Policy => "policy",
             Self::Zone => "zone",
             Self::Prefix => "prefix",
+            Self::Edge => "edge",
+            Self::Order => "order",
         }
     }
 
@@ -46,7 +57,8 @@ impl Numbered {
             Self::Network => (1, 0xffff),
             Self::Identity => (16, u32::MAX - 1),
             Self::Rule => (1, 0xff_fffe),
-            Self::Policy | Self::Zone | Self::Prefix => (1, u32::MAX - 1),
+            Self::Edge => (1, MAX_EDGE),
+            Self::Policy | Self::Zone | Self::Prefix | Self::Order => (1, u32::MAX - 1),
         }
     }
 }
@@ -56,11 +68,15 @@ impl Numbered {
 pub struct Numbers {
     given: BTreeMap<Arc<str>, u32>,
     fresh: Vec<Arc<str>>,
+    /// A change is taken back: that is never refused, see [`Self::taking_back`].
+    lenient: bool,
+    /// Names that have a number only as long as a change is taken back.
+    spare: Vec<Arc<str>>,
 }
 
 impl FromIterator<(Arc<str>, u32)> for Numbers {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, u32)>>(given: I) -> Self {
-        Self { given: given.into_iter().collect(), fresh: Vec::new() }
+        Self { given: given.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -74,6 +90,16 @@ impl Numbers {
         let (first, last) = kind.range();
         let counter: Arc<str> = format!("next/{}", kind.name()).into();
         let number = self.given.get(&counter).copied().unwrap_or(first);
+        if number > last && self.lenient && kind == Numbered::Identity {
+            // As high as there is one that nobody has: what stands has fewer names than there are numbers.
+            let prefix = format!("{}/", kind.name());
+            let of_kind = self.given.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let taken: BTreeSet<u32> = of_kind.map(|(_, number)| *number).collect();
+            let number = (first..=last).rev().find(|number| !taken.contains(number)).unwrap_or(last);
+            self.given.insert(full.clone(), number);
+            self.spare.push(full);
+            return Ok(number);
+        }
         if number > last {
             return Err(TooLarge {
                 what: format!("numbers of kind {}", kind.name()),
@@ -87,6 +113,18 @@ impl Numbers {
         Ok(number)
     }
 
+    /// The last number of a kind that was given, 0 if none was.
+    pub(crate) fn last(&self, kind: Numbered) -> u32 {
+        let counter = format!("next/{}", kind.name());
+        self.given.get(counter.as_str()).map_or(0, |next| next.saturating_sub(1))
+    }
+
+    /// From now on a change is taken back, until [`Self::take_back`]. On the way there may be identities that stood neither
+    /// before the change nor after it (by old labels in a new zone): they get numbers, even if there are no more.
+    pub(crate) fn taking_back(&mut self) {
+        self.lenient = true;
+    }
+
     /// What was given since the last call, for storing.
     pub(crate) fn take_fresh(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
         let mut fresh = std::mem::take(&mut self.fresh);
@@ -98,6 +136,10 @@ impl Numbers {
     /// Takes back what was given by a change that is not to be, and everything given since: names lose their numbers,
     /// and the next name of their kind gets the first of these. Nothing may have been stored or sent with them.
     pub(crate) fn take_back(&mut self, given: &[(Arc<str>, Option<u32>)]) {
+        self.lenient = false;
+        for name in std::mem::take(&mut self.spare) {
+            self.given.remove(&name);
+        }
         let later = std::mem::take(&mut self.fresh);
         // What is given between two looks at the counter is consecutive: the lowest number is where it stood.
         let mut lowest = [u32::MAX; Numbered::ALL.len()];

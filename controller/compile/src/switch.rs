@@ -20,6 +20,10 @@ pub(crate) enum Unit {
     Pipeline,
     /// The overlay ports.
     Overlay,
+    /// The ports that lead to other switches of the physical fabric.
+    Cables,
+    /// The way to an edge of it.
+    Way(Name),
     /// What of another switch is believed, whatever the network.
     Peer(Name),
     Network(Name),

@@ -331,6 +331,8 @@ builtins! {
     Probe = "probe",
     /// Frames by which links between switches are found.
     Discover = "discover",
+    /// Packets on their way between switches of the fabric.
+    Carry = "carry",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.

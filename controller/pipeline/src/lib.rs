@@ -3,6 +3,7 @@
 //! The compiler writes [`Entry`]s into [`Program`]s; drivers lower them to their protocol and lift what
 //! they read back; [`walk`] is the reference of what a program does to a packet.
 
+pub mod carry;
 mod check;
 mod entry;
 mod field;

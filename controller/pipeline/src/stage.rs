@@ -11,6 +11,8 @@ use crate::field::Field;
 pub enum Stage {
     /// In-port to network and source identity.
     Classify,
+    /// Between switches of the fabric: on to the edge that the packet is for.
+    Carry,
     /// Source addresses must be the sender's own.
     Antispoof,
     /// ARP and ND are answered here; nothing is flooded.
@@ -112,6 +114,15 @@ impl Stage {
             in_port: true,
             matches: &[F::TunId, F::TunSrc4, F::TunSrc6, F::EthType, F::Vlan],
             sets: &[F::Network, F::SrcId, F::SrcLocal, F::InVlan, F::FromTunnel, F::Vlan],
+            next: &[S::Carry, S::Antispoof],
+        },
+        StageSpec {
+            stage: S::Carry,
+            name: "carry",
+            about: "What came by a link from another switch, by the number of the edge in its tag: out of a port towards that edge; at the edge itself, the tag comes off.",
+            in_port: false,
+            matches: &[F::EthSrc, F::Vlan],
+            sets: &[F::Network, F::FromTunnel, F::Routed, F::PeerReply, F::EthSrc, F::Vlan],
             next: &[S::Antispoof],
         },
         StageSpec {
@@ -149,7 +160,7 @@ impl Stage {
                 F::NdTarget,
                 F::NdTll,
             ],
-            sets: &[F::SrcId, F::SrcLocal, F::PeerReply],
+            sets: &[F::SrcId, F::SrcLocal, F::InVlan, F::PeerReply, F::EthSrc],
             next: &[S::ArpNd],
         },
         StageSpec {
@@ -425,10 +436,10 @@ impl Stage {
         StageSpec {
             stage: S::Fit,
             name: "fit",
-            about: "Compares what leaves by a tunnel with what the underlay has room for.",
+            about: "Compares what leaves by a tunnel with what the underlay has room for. What leaves for another edge gets the Ethernet source that says from where it comes.",
             in_port: false,
-            matches: &[F::Network, F::OutTunnel, F::ToPeer, F::Conn, F::TunDst4, F::TunDst6],
-            sets: &[F::TooBig, F::EthDst],
+            matches: &[F::Network, F::OutTunnel, F::Routed, F::ToPeer, F::PeerReply, F::Conn, F::TunDst4, F::TunDst6],
+            sets: &[F::TooBig, F::EthSrc, F::EthDst],
             next: &[S::Deliver],
         },
         StageSpec {

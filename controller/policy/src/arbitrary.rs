@@ -443,15 +443,29 @@ pub fn try_apply(state: &mut State, step: &[Change]) -> bool {
 /// random changes makes of it. About 6 workloads and 6 policies.
 pub fn state() -> impl Strategy<Value = State> {
     let networks = (network_named(0), network_named(1));
-    let switches = (switch_named(0), switch_named(1), switch_named(2));
+    let switches = (switch_named(0), switch_named(1), switch_named(2), prop::bool::weighted(0.3));
     let hosts = (host_named(0), host_named(1), host_named(2));
     let sets = vec(address_set(), 2..8);
     let zones = vec(zone(), 2..10);
     let workloads = prop_oneof![9 => vec(workload(), 8..24), 1 => vec(workload(), 0..4)];
     let policies = prop_oneof![9 => vec(policy(), 6..14), 1 => vec(policy(), 0..2)];
     (networks, switches, hosts, sets, zones, workloads, policies, steps(0..6)).prop_map(
-        |((n0, n1), (s0, s1, s2), (h0, h1, h2), sets, zones, workloads, policies, steps)| {
+        |((n0, n1), (mut s0, mut s1, mut s2, wired), (h0, h1, h2), sets, zones, workloads, policies, steps)| {
             let mut state = State::default();
+            if wired {
+                // One behind the other, without tunnels.
+                for switch in [&mut s0, &mut s1, &mut s2] {
+                    switch.vtep = None;
+                    if switch.driver == Driver::Kernel {
+                        switch.driver = Driver::Sim;
+                    }
+                }
+                let end = |switch, port: &str| Attachment { switch: name("sw", switch), port: Port::Name(port.into()) };
+                for i in 0..2 {
+                    let link = Link { name: name("link", i), a: end(i, "up"), b: end(i + 1, "down") };
+                    try_apply(&mut state, &[Change::set(Resource::Link(link.into()))]);
+                }
+            }
             let all = [n0, n1].into_iter().map(|r| Resource::Network(r.into()));
             let all = all.chain([s0, s1, s2].into_iter().map(|r| Resource::Switch(r.into())));
             let all = all.chain([h0, h1, h2].into_iter().map(|r| Resource::Host(r.into())));

@@ -74,6 +74,7 @@ fn onward(stage: Stage) -> Option<Stage> {
         | S::StagedIngressBaseline => Some(S::IngressEmergency),
         S::IngressEmergency | S::IngressPlatform | S::IngressApplication | S::IngressBaseline => Some(S::Verdict),
         S::Classify
+        | S::Carry
         | S::ArpNd
         | S::Answer
         | S::SrcClass

@@ -19,7 +19,9 @@ use bulkhead_openflow::{
     },
 };
 use bulkhead_pipeline::{
-    Field, Packet, conn,
+    Field, Packet, Stage,
+    carry::CARRIED,
+    conn,
     overlay::{REPLY_MAC, Tunnel},
 };
 use bulkhead_topology::Port;
@@ -145,8 +147,11 @@ impl Errands {
             return Ok(());
         }
         let Some(data) = reject::answer(&packet.packet, why) else { return Ok(()) };
-        let mut data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
         let tunnel = ports.name(port).and_then(|name| Tunnel::of(&Port::Name(name.clone())));
+        if tunnel.is_none() && layout::told(&packet.metadata, Field::FromTunnel) == 1 {
+            return send(session, by_links(packet), data);
+        }
+        let mut data = reject::tagged(data, layout::told(&packet.metadata, Field::InVlan) as u16);
         if tunnel.is_some() && asker(packet) != EXTERNAL {
             // The switch there is told that it is an answer.
             data.splice(..REPLY_MAC.0.len().min(data.len()), REPLY_MAC.0);
@@ -199,6 +204,21 @@ fn back(packet: &PacketIn2, tunnel: Option<Tunnel>) -> Vec<OfAction> {
         Tunnel::Vxlan => {}
     }
     set.into_iter().map(|(field, value)| OfAction::SetField { field, value }).collect()
+}
+
+/// What makes an answer go to the edge that the packet came from by the links of the fabric: as any packet of its
+/// destination's, by whatever way stands in the tables.
+fn by_links(packet: &PacketIn2) -> Vec<OfAction> {
+    let said = |field| layout::told(&packet.metadata, field);
+    let set = [
+        (Field::Network, said(Field::Network)),
+        (Field::OutTunnel, CARRIED),
+        (Field::OutVlan, said(Field::InVlan)),
+        // The edge there is told that it is an answer.
+        (Field::PeerReply, u128::from(asker(packet) != EXTERNAL)),
+    ];
+    let load = |(field, value)| Some(OfAction::Load { dst: layout::metadata(field)?, value: value as u64 });
+    set.into_iter().filter_map(load).chain([OfAction::resubmit(Stage::Fit as u8)]).collect()
 }
 
 /// The field that leads a tunnel's packet to this address.

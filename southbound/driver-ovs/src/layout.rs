@@ -32,7 +32,7 @@ pub const COOKIE_OWNER: u64 = 0xb1 << 56;
 /// The bits by which entries are known as ours; all others are foreign, and never touched or reported.
 pub const COOKIE_MASK: u64 = 0xff << 56;
 /// Number of this page: entries written under another layout mean something else, and are not lifted.
-const LAYOUT: u8 = 4;
+const LAYOUT: u8 = 5;
 
 /// The register that holds the chosen out-port.
 pub(crate) const OUT_PORT: OxmField = OxmField::Reg6;

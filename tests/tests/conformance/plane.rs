@@ -3,7 +3,7 @@
 use crate::{case::Expect, frames::Host};
 use bulkhead_driver_sim as sim;
 use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
-use bulkhead_pipeline::{Field, Outcome, Packet, overlay, overlay::Tunnel};
+use bulkhead_pipeline::{Field, Outcome, Packet, carry as links, overlay, overlay::Tunnel};
 use bulkhead_topology::{Mac, Name, Port};
 use serde_json::Value;
 use std::{
@@ -26,11 +26,28 @@ pub struct Spread {
     pub hosts: &'static [&'static [Host]],
     /// How the networks travel from one switch to another.
     pub encap: &'static str,
+    /// How many switches without hosts have a link to each with some: if any, nothing goes by tunnels.
+    pub spines: usize,
 }
 
 /// The name of a switch, the first one's being 0.
 fn switch(number: usize) -> String {
     format!("hv{}", number + 1)
+}
+
+/// The name of a switch without hosts, and of the ports that lead to it.
+fn spine_name(number: usize) -> String {
+    format!("spine{}", number + 1)
+}
+
+/// Whether a port leads to another switch.
+pub fn by_link(port: &Port) -> bool {
+    matches!(port, Port::Name(name) if name.starts_with("spine"))
+}
+
+/// The port that leads to a switch.
+fn end(switch: &str, to: &str) -> (Name, Port) {
+    (switch.parse().unwrap(), port(to))
 }
 
 /// Its address in the underlay.
@@ -142,8 +159,26 @@ impl Plane {
         for number in 0..spread.hosts.len() {
             let (name, address) = (switch(number), vtep(number));
             switches.with(&name.parse().unwrap(), |switch| switch.set_vtep(address));
-            let tunnels = if spread.across() { format!(", vtep: {address}") } else { String::new() };
-            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {{driver: sim{tunnels}}}")
+            let more = match (spread.spines, spread.across()) {
+                (0, true) => format!(", vtep: {address}"),
+                (0, false) => String::new(),
+                _ => ", role: leaf".into(),
+            };
+            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {{driver: sim{more}}}").unwrap();
+            for spine in 0..spread.spines {
+                switches.wire(end(&name, &spine_name(spine)), end(&spine_name(spine), &name));
+                writeln!(
+                    documents,
+                    "---\nkind: Link\nmetadata: {{name: {name}-{0}}}\nspec: {{a: {{switch: {name}, port: {0}}}, b: \
+                     {{switch: {0}, port: {name}}}}}",
+                    spine_name(spine)
+                )
+                .unwrap();
+            }
+        }
+        for spine in 0..spread.spines {
+            let name = spine_name(spine);
+            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {{driver: sim, role: spine}}")
                 .unwrap();
         }
         (Self::Simulated { switches: switches.clone(), spread, seen: Vec::new() }, switches, documents)
@@ -257,12 +292,13 @@ impl Plane {
 
 /// Carries a frame through simulated switches: from its port's, and by tunnel to another one.
 fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Option<Seen> {
-    let mut number = spread.of(at);
-    let name = |number: usize| -> Name { switch(number).parse().unwrap() };
+    let mut on: Name = switch(spread.of(at)).parse().unwrap();
     let mut packet = Packet::parse(port(at), frame).unwrap();
+    let mut hops = 0;
     loop {
         let came = Tunnel::of(&packet.in_port);
-        let outcome = switches.with(&name(number), |switch| switch.pass(packet, frame).outcome);
+        let came = came.map(|_| ()).or((hops > 0).then_some(()));
+        let outcome = switches.with(&on, |switch| switch.pass(packet, frame).outcome);
         let (out, sent) = match outcome {
             Outcome::Delivered { port, packet } => (port, packet),
             Outcome::Answered(packet) if came.is_none() => return Some(Seen::Packet(at.into(), packet)),
@@ -273,14 +309,21 @@ fn carry(switches: &sim::Fabric, spread: &Spread, at: &str, frame: &[u8]) -> Opt
             Outcome::Dropped(_) | Outcome::Probe(_) | Outcome::Discovered(_) => return None,
             Outcome::Copied(copies) => panic!("no case asks for groups: {copies:?}"),
         };
+        if let Some((next, port)) = switches.far_end(&(on.clone(), out.clone())) {
+            hops += 1;
+            assert!(hops <= 2, "up and down: {sent:?}");
+            (packet, on) = (links::arrive(&sent, port), next);
+            continue;
+        }
         if Tunnel::of(&out).is_none() {
             return Some(Seen::Packet(out.to_string(), sent));
         }
         assert!(came.is_none(), "from tunnel to tunnel: {sent:?}");
         let to = u32::try_from(sent.value(Field::TunDst4)).unwrap();
         let far = (0..spread.hosts.len()).find(|number| vtep(*number) == Ipv4Addr::from(to)).unwrap();
-        packet = overlay::arrive(&sent, out, vtep(number));
-        number = far;
+        let near = (0..spread.hosts.len()).find(|number| switch(*number) == on.as_str()).unwrap();
+        packet = overlay::arrive(&sent, out, vtep(near));
+        on = switch(far).parse().unwrap();
     }
 }
 

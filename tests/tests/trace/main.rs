@@ -35,6 +35,8 @@ const SEED: u64 = 1;
 /// Ports that states attach to: 1 to 8 by number, eth1 to eth8 by name (numbers 11 to 18 here), and an uplink.
 const EACH: u32 = 8;
 const UPLINK: u32 = 20;
+/// What leads to other switches of the physical fabric.
+const LINKS: [(u32, &str); 2] = [(21, "up"), (22, "down")];
 
 /// The tracker's answers, in the words of `--ct-next`.
 const ANSWERS: [(&str, u128); 8] = [
@@ -79,6 +81,9 @@ fn switch() -> Name {
 }
 
 fn port_name(number: u32) -> String {
+    if let Some((_, name)) = LINKS.iter().find(|(link, _)| *link == number) {
+        return (*name).into();
+    }
     match number {
         UPLINK => "uplink".into(),
         1..=EACH => format!("num{number}"),
@@ -87,7 +92,7 @@ fn port_name(number: u32) -> String {
 }
 
 fn numbers() -> impl Iterator<Item = u32> {
-    (1..=EACH).chain(11..=10 + EACH).chain([UPLINK])
+    (1..=EACH).chain(11..=10 + EACH).chain([UPLINK]).chain(LINKS.map(|(number, _)| number))
 }
 
 impl Rig {

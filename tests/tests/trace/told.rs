@@ -182,8 +182,19 @@ pub fn differences(flow: &str, packet: &Packet) -> Vec<String> {
         let told = keys.iter().find_map(|key| value(&parts, key)).filter(|_| packet.value(Field::IpProto) != 2);
         compare(keys[0], told.map_or(Some(0), number), fields.iter().find_map(|field| packet.get(*field)).unwrap_or(0));
     }
-    let metadata =
-        packet.value(Field::Network) | packet.value(Field::SrcLocal) << 16 | packet.value(Field::DstLocal) << 17;
+    let places = [
+        (Field::Network, 0),
+        (Field::SrcLocal, 16),
+        (Field::DstLocal, 17),
+        (Field::FromTunnel, 18),
+        (Field::TooBig, 19),
+        (Field::OutTunnel, 20),
+        (Field::Routed, 22),
+        (Field::ToPeer, 23),
+        (Field::PeerReply, 24),
+        (Field::ToGroup, 25),
+    ];
+    let metadata = places.into_iter().fold(0, |bits, (field, at)| bits | packet.value(field) << at);
     compare("reg0", value(&parts, "reg0").map_or(Some(0), number), metadata);
     let tag = match (value(&parts, "dl_vlan"), value(&parts, "vlan_tci")) {
         (Some(vid), _) => number(vid).map(|vid| vid | 0x1000),

@@ -73,7 +73,7 @@ pub(super) fn neighbours(members: &[Option<Member>], node: Node) -> impl Iterato
 }
 
 /// Ways from one switch up to another.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Arcs(BTreeSet<(Node, Node)>);
 
 impl Arcs {

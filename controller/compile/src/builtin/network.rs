@@ -1,6 +1,6 @@
 //! What a network needs on a switch that it is present on.
 
-use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, Here, IP, dst, gateway, ip, nd, overlay, to};
+use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, Here, IP, carry, dst, gateway, ip, nd, overlay, to};
 use crate::fabric::WayOut;
 use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Stage, conn, ethertype, ip_proto, vlan};
 use bulkhead_policy::model::OnTighten;
@@ -14,6 +14,7 @@ pub(crate) fn network(here: &Here<'_>) -> Vec<Entry> {
         e.add(Stage::Connection, 70, here.within(live), vec![], to(Stage::Verdict), Builtin::Persist);
     }
     tunnels(&mut e, here);
+    carry::network(&mut e, here);
     for (port, vlan) in here.uplinks() {
         let tag = if vlan == 0 { 0 } else { vlan::PRESENT | u128::from(vlan) };
         let matches = Match::any().port(port.clone()).with(Field::Vlan, tag);
@@ -38,14 +39,14 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
         let set = vec![Action::Set(Field::Network, here.number.into()), Action::Set(Field::FromTunnel, 1)];
         e.add(Stage::Classify, 100, ours, set, to(Stage::Antispoof), Builtin::Classify);
     }
-    if matches!(here.way_out(), Some(WayOut::Uplink(..))) && overlay::ports(here).next().is_some() {
+    if matches!(here.way_out(), Some(WayOut::Uplink(..))) && here.fabric.reaches(here.switch) {
         // Below the rows for workloads elsewhere, and above what is for outsiders at the uplink.
         let others = here.within(Match::any()).with(Field::FromTunnel, 1u8);
         e.drop(Stage::Antispoof, 95, others, Builtin::OverlayAntispoof);
     }
-    if let Some(WayOut::Tunnel(_, tunnel)) = here.way_out() {
+    if let Some(WayOut::Across(_, transport)) = here.way_out() {
         for kind in IP.into_iter().chain([ethertype::ARP]) {
-            let outsiders = here.behind(&tunnel, EXTERNAL, ip(kind));
+            let outsiders = here.behind(&transport, EXTERNAL, ip(kind));
             // Outsiders have no switch that judges them: what this one calls an answer is one.
             let set = vec![Action::Set(Field::SrcId, EXTERNAL.into()), Action::Set(Field::PeerReply, 1)];
             e.add(Stage::Antispoof, 50, outsiders, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
@@ -55,7 +56,7 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
 
 /// What is for nobody inside goes out: from the switch's own workloads, and at an uplink from those elsewhere.
 fn outwards(e: &mut Entries, here: &Here<'_>, way_out: &WayOut<'_>) {
-    let by_tunnel = matches!(way_out, WayOut::Uplink(..)) && overlay::ports(here).next().is_some();
+    let by_tunnel = matches!(way_out, WayOut::Uplink(..)) && here.fabric.reaches(here.switch);
     let (leave, next) = here.leave(way_out);
     for tunnelled in [Some(0), by_tunnel.then_some(1u8)].into_iter().flatten() {
         let inside = |m: Match| match tunnelled {

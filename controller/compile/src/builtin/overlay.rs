@@ -12,6 +12,8 @@ use bulkhead_policy::{
 use bulkhead_topology::Port;
 use std::{collections::BTreeSet, net::IpAddr};
 
+/// Ethertype of the frames by which links are found (IEEE 802.1AB §8.3).
+const LLDP: u128 = 0x88cc;
 /// Largest IP packet of an underlay that nobody has said anything about: Ethernet's own (RFC 894).
 const DEFAULT_UNDERLAY_MTU: u16 = 1500;
 
@@ -61,9 +63,15 @@ pub(super) fn from(far: IpAddr, m: Match) -> Match {
 }
 
 /// The entries of a switch with a VTEP address: what no network owns is dropped, and what leaves has to fit the underlay.
+/// Others look for links to each other.
 pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
-    let Some(vtep) = switch.vtep else { return e.0 };
+    let Some(vtep) = switch.vtep else {
+        // Below what is of workloads and uplinks: what they say of links is not listened to.
+        let heard = ip(LLDP).with(Field::Vlan, 0u8);
+        e.add(Stage::Classify, 30, heard, vec![Action::Discover], Next::Drop, Builtin::Discover);
+        return e.0;
+    };
     let underlay = host.and_then(|host| host.underlay_mtu).unwrap_or(DEFAULT_UNDERLAY_MTU);
     for tunnel in encapsulations(switch) {
         let came = Match::any().port(tunnel.port());
@@ -87,7 +95,7 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
 }
 
 /// Of packets in the direction opposite to their connection's first packet.
-fn replies(m: Match) -> Match {
+pub(super) fn replies(m: Match) -> Match {
     m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL)
 }
 
@@ -95,7 +103,7 @@ fn replies(m: Match) -> Match {
 /// destination's has not let in, is one to the first and none to the second: whatever comes back is then no answer,
 /// but the destination's own doing, and is judged as that. So each switch says of what it sends whether it is an
 /// answer there.
-fn unconfirmed(e: &mut Entries) {
+pub(super) fn unconfirmed(e: &mut Entries) {
     let judge = to(Stage::StagedEgressEmergency);
     for kind in IP {
         let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, REPLY_MAC.to_bits());

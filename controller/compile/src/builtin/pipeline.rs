@@ -16,6 +16,7 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         e.0.push(Entry::new(spec.stage, 0, Match::any(), Vec::new(), Next::Drop, Cause::Miss(spec.stage)));
     }
     tags(&mut e);
+    e.drop(Stage::Carry, 1, Match::any(), Builtin::Carry);
     let local = |yes: u128| Match::any().with(Field::SrcLocal, yes);
     e.drop(Stage::Antispoof, 1, local(1), Builtin::Antispoof);
     e.add(Stage::Antispoof, 10, local(0), vec![], to(Stage::ArpNd), Builtin::Antispoof);

@@ -1,12 +1,9 @@
 //! What an interface that is plugged in on another switch needs on this one.
 
 use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, overlay, solicitations, src, to};
-use crate::TooLarge;
+use crate::{TooLarge, fabric::Transport};
 use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype};
-use bulkhead_policy::{
-    model::{Interface, Workload},
-    overlay::Tunnel,
-};
+use bulkhead_policy::model::{Interface, Workload};
 use bulkhead_topology::{Mac, Name};
 use std::net::IpAddr;
 
@@ -23,15 +20,15 @@ pub(super) fn interface(
     at: Option<&Name>,
 ) -> Result<(), TooLarge> {
     let uplink = here.uplinks().next().is_some();
-    let tunnel = at.and_then(|at| Some((at, here.fabric.tunnel(here.network, here.switch, at)?)));
-    if uplink || (tunnel.is_none() && here.way_out().is_some()) {
+    let transport = at.and_then(|at| Some((at, here.fabric.transport(here.network, here.switch, at)?)));
+    if uplink || (transport.is_none() && here.way_out().is_some()) {
         for address in &interface.ips {
             here.not_outside(e, *address, Builtin::Locate);
         }
     }
-    let Some((at, tunnel)) = tunnel else { return Ok(()) };
-    fits(here, workload, identity, at, &tunnel)?;
-    let sender = Sender::of(here, identity, interface.mac, at, &tunnel);
+    let Some((at, transport)) = transport else { return Ok(()) };
+    fits(here, workload, identity, at, &transport)?;
+    let sender = Sender::of(here, identity, interface.mac, at, &transport);
     let is_way_out = here.is_way_out_of(at);
     for address in &interface.ips {
         // With outsiders it speaks by one uplink: those of others would answer for it a second time.
@@ -44,24 +41,24 @@ pub(super) fn interface(
         let judge = if sender.guest { Field::DstLocal } else { Field::ToPeer };
         let found =
             [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
-        let found = found.into_iter().chain([Action::Set(judge, 1)]).chain(here.enter(&tunnel)).collect();
+        let found = found.into_iter().chain([Action::Set(judge, 1)]).chain(here.enter(&transport)).collect();
         e.add(Stage::Locate, 100, from(dst(*address)), found, to(Stage::Track), Builtin::Locate);
         // Guests send to no group: others of theirs would get no copy.
         let unicast = |m: Match| if sender.guest { m.masked(Field::EthDst, 0u8, GROUP_BIT) } else { m };
         sender.believe(e, 100, unicast(src(*address)));
     }
     if is_way_out {
-        by_this_uplink(e, here, interface, &sender, &tunnel);
+        by_this_uplink(e, here, interface, &sender);
     }
     Ok(())
 }
 
-/// Whom packets are from that come by a tunnel and fit a row.
+/// Whom packets are from that come from another switch and fit a row.
 struct Sender<'a> {
     here: &'a Here<'a>,
     identity: u32,
     mac: Mac,
-    tunnel: &'a Tunnel,
+    transport: &'a Transport,
     /// It is behind a kernel VTEP, which judges nothing: this switch judges what it sends, and knows by its own tracker
     /// alone what is an answer. That VTEP keeps its workloads from using each other's Ethernet addresses, so here these
     /// keep them from using each other's others.
@@ -69,14 +66,19 @@ struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    fn of(here: &'a Here<'a>, identity: u32, mac: Mac, at: &Name, tunnel: &'a Tunnel) -> Self {
-        Self { here, identity, mac, tunnel, guest: here.fabric.has_guests(at) }
+    fn of(here: &'a Here<'a>, identity: u32, mac: Mac, at: &Name, transport: &'a Transport) -> Self {
+        Self { here, identity, mac, transport, guest: here.fabric.has_guests(at) }
     }
 
     /// A packet's source identity is that of the row which it fits, and never what its header says.
     fn believe(&self, e: &mut Entries, priority: u16, m: Match) {
-        let mut row = self.here.behind(self.tunnel, self.identity, m);
+        let mut row = self.here.behind(self.transport, self.identity, m);
         let mut set = vec![Action::Set(Field::SrcId, self.identity.into())];
+        if let Transport::Carried(from) = self.transport {
+            // Who refuses it tells the edge that it came from.
+            set.push(Action::Set(Field::InVlan, (*from).into()));
+            set.push(Action::Set(Field::EthSrc, self.mac.to_bits().into()));
+        }
         if self.guest {
             row = row.with(Field::EthSrc, self.mac.to_bits());
             set.extend([Action::Set(Field::SrcLocal, 1), Action::Set(Field::PeerReply, 1)]);
@@ -86,9 +88,11 @@ impl<'a> Sender<'a> {
 }
 
 /// What the interface asks outsiders, and their answers.
-fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, sender: &Sender<'_>, tunnel: &Tunnel) {
+fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, sender: &Sender<'_>) {
     let mac = interface.mac;
-    let own = |m: Match| m.with(Field::EthSrc, mac.to_bits());
+    // Links do not carry the sender's Ethernet address.
+    let tunnelled = matches!(sender.transport, Transport::Tunnel(_));
+    let own = |m: Match| if tunnelled { m.with(Field::EthSrc, mac.to_bits()) } else { m };
     for address in &interface.ips {
         if let IpAddr::V4(v4) = address {
             let arp = ip(ethertype::ARP).with(Field::ArpSha, mac.to_bits()).with(Field::ArpSpa, v4.to_bits());
@@ -98,14 +102,18 @@ fn by_this_uplink(e: &mut Entries, here: &Here<'_>, interface: &Interface, sende
     for solicit in solicitations(own, mac, &interface.ips) {
         sender.believe(e, 102, solicit);
     }
-    for question in dhcp(own, mac) {
-        sender.believe(e, 100, question);
+    // What a client asks before it has an address names nothing but the Ethernet address.
+    if tunnelled {
+        for question in dhcp(own, mac) {
+            sender.believe(e, 100, question);
+        }
     }
-    answers_from_outside(e, here, mac, &here.enter(tunnel), to(Stage::Fit));
+    answers_from_outside(e, here, mac, &here.enter(sender.transport), to(Stage::Fit));
 }
 
 /// An identity is never cut to what a header has room for.
-fn fits(here: &Here<'_>, workload: &Workload, identity: u32, at: &Name, tunnel: &Tunnel) -> Result<(), TooLarge> {
+fn fits(here: &Here<'_>, workload: &Workload, identity: u32, at: &Name, transport: &Transport) -> Result<(), TooLarge> {
+    let Transport::Tunnel(tunnel) = transport else { return Ok(()) };
     let limit = match overlay::header(tunnel.kind) {
         (_, Some(field)) => field.full_mask() as u64,
         (_, None) => return Ok(()),

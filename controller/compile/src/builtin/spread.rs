@@ -1,7 +1,7 @@
 //! Groups that a network asks for: who gets what its workloads send to them (ADR 11).
 
 use super::{EXTERNAL, Entries, Here, IP, dst, ip, overlay, to};
-use crate::TooLarge;
+use crate::{TooLarge, fabric::Transport};
 use bulkhead_pipeline::{
     Action, Builtin, Entry, Field, Match, Next, Output, Stage, ethertype, ip_proto, overlay::group_mac,
 };
@@ -47,7 +47,10 @@ pub(crate) fn spread(here: &Here<'_>, near: &[&Interface], far: &[Tunnel]) -> Re
         });
         let far = far.iter().map(|tunnel| {
             // Which port that is, `receive` knows: were it not there, nobody would get a copy.
-            let header = here.enter(tunnel).into_iter().filter(|action| !matches!(action, Action::SetOut(_)));
+            let header = here
+                .enter(&Transport::Tunnel(*tunnel))
+                .into_iter()
+                .filter(|action| !matches!(action, Action::SetOut(_)));
             Action::Fork { actions: header.collect(), to: Stage::Receive }
         });
         let near: Vec<Action> = near.collect();

@@ -14,6 +14,7 @@ use std::{
 
 impl Compiler {
     pub(super) fn set_switch(&mut self, name: &Name, new: Option<&Arc<Switch>>, dirty: &mut Dirty) {
+        self.fabric.carrier.stale.insert(name.clone());
         let reached = |switch: &Arc<Switch>| (switch.vtep, switch.driver.clone());
         let otherwise = self.fabric.switches.get(name).map(reached) != new.map(reached);
         let concerned: BTreeSet<Name> =
@@ -48,6 +49,11 @@ impl Compiler {
         } else if !had {
             self.switches.insert(name.clone(), Default::default());
             dirty.unit(name, Unit::Pipeline);
+            // A removal that is taken back: links and ways are what they were, and its entries are gone.
+            dirty.unit(name, Unit::Cables);
+            for edge in self.fabric.edges.keys() {
+                dirty.unit(name, Unit::Way(edge.clone()));
+            }
             for identity in self.locals.get(name).into_iter().flatten() {
                 self.local_changed(name, *identity, dirty);
             }
@@ -55,7 +61,7 @@ impl Compiler {
     }
 
     /// A switch came, went, or is reached by tunnels otherwise than before.
-    fn reached_otherwise(&self, switch: &Name, dirty: &mut Dirty) {
+    pub(super) fn reached_otherwise(&self, switch: &Name, dirty: &mut Dirty) {
         dirty.unit(switch, Unit::Overlay);
         let plugged = self.plugged.get(switch);
         for network in self.present_on(switch).collect::<BTreeSet<_>>() {
@@ -121,6 +127,8 @@ impl Compiler {
             if self.fabric.exit(name, same, &at.switch) {
                 self.host_guests(name, &at.switch, -1, dirty);
             }
+            self.fabric.carrier.port_turned(at);
+            self.fabric.carrier.unsure.insert(at.switch.clone());
             if after.iter().all(|other| other.switch != at.switch) {
                 leave(&mut self.uplinked, &at.switch, name);
             }
@@ -130,6 +138,8 @@ impl Compiler {
             if self.fabric.enter(name, same, &at.switch) {
                 self.host_guests(name, &at.switch, 1, dirty);
             }
+            self.fabric.carrier.port_turned(at);
+            self.fabric.carrier.unsure.insert(at.switch.clone());
             self.uplinked.entry(at.switch.clone()).or_default().insert(name.clone());
         }
         if let (Some(new), None) = (new, same) {
@@ -140,7 +150,7 @@ impl Compiler {
             dirty.unit(place, Unit::Network(name.clone()));
             dirty.unit(place, Unit::Spread(name.clone()));
         }
-        let far = |place: &&Name| self.fabric.has_vtep(place) || before.union(&after).any(|at| at.switch == **place);
+        let far = |place: &&Name| self.fabric.reaches(place) || before.union(&after).any(|at| at.switch == **place);
         let far: Vec<&Name> = concerned.iter().filter(far).collect();
         // A network's own number is in every entry of its workloads, and so is how packets leave a switch. Whatever else
         // of a network comes to stand in its workloads' entries has to be compared here too.
@@ -314,7 +324,11 @@ impl Compiler {
         }
         self.everywhere(name, after.as_deref(), dirty);
         self.spread_changed(&hosts, dirty);
+        for at in before.iter().chain(&after).flat_map(|workload| written_ports(workload)) {
+            self.fabric.carrier.port_turned(at);
+        }
         for (network, switch) in moved {
+            self.fabric.carrier.unsure.insert(switch.clone());
             dirty.unit(switch, Unit::Network(network.clone()));
             if !self.sees_far(network, switch) {
                 continue;
@@ -384,7 +398,7 @@ impl Compiler {
 
     /// Whether a switch may have entries about a network's workloads that are elsewhere: by a tunnel or beside an uplink.
     fn sees_far(&self, network: &Name, switch: &Name) -> bool {
-        self.fabric.has_vtep(switch) || self.uplinked.get(switch).is_some_and(|networks| networks.contains(network))
+        self.fabric.reaches(switch) || self.uplinked.get(switch).is_some_and(|networks| networks.contains(network))
     }
 }
 

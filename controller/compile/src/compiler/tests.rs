@@ -86,7 +86,7 @@ fn programs(compiler: &Compiler) -> BTreeMap<Name, Program> {
 
 /// The same numbers, none of which are left.
 fn used_up(numbers: &Numbers) -> Numbers {
-    let last = ["network", "identity", "rule", "policy", "zone", "prefix"];
+    let last = ["network", "identity", "rule", "policy", "zone", "prefix", "edge", "order"];
     let counters = last.map(|kind| (Arc::from(format!("next/{kind}")), u32::MAX));
     numbers.iter().map(|(name, number)| (name.clone(), number)).chain(counters).collect()
 }

@@ -5,18 +5,22 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Stage, Step, Tracker, Walk, ethertype, ip_proto,
+    Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Stage, Step, Tracker, Walk, carry, ethertype,
+    ip_proto,
     overlay::{Tunnel, arrive},
     vlan, walk,
 };
 use bulkhead_policy::{
     Flow, Service, State,
-    model::{Attachment, Direction, Interface, Network, Switch, Workload},
+    model::{Attachment, Direction, FabricPort, Interface, Network, Switch, Workload},
     overlay::{judges, tunnel},
     vtep::{Carried, forwarding},
 };
 use bulkhead_topology::{Mac, Name, Port};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// A source port that nothing is said about.
 const EPHEMERAL: u16 = 40_000;
@@ -55,9 +59,81 @@ pub fn is_kernel(state: &State, switch: &Name) -> bool {
 /// Whether packets of a network get from one switch to another, or stay on one.
 fn linked(state: &State, network: &Network, a: &Name, b: &Name) -> bool {
     match (state.switches.get(a), state.switches.get(b)) {
-        (Some(from), Some(to)) => (a == b && judges(from)) || tunnel(network, from, to).is_some(),
+        (Some(from), Some(to)) if a == b => judges(from) || tunnel(network, from, to).is_some(),
+        (Some(from), Some(to)) => tunnel(network, from, to).is_some() || (has_links(state, a) && has_links(state, b)),
         _ => false,
     }
+}
+
+/// Whether packets pass between two switches that have links or tunnels, or are one.
+fn passes(state: &State, a: &Name, b: &Name) -> bool {
+    if a == b || state.switches[a].vtep.is_some() {
+        return true;
+    }
+    let (mut seen, mut stack) = (BTreeSet::new(), vec![a.clone()]);
+    while let Some(at) = stack.pop() {
+        if seen.insert(at.clone()) {
+            stack.extend(
+                cables(state)
+                    .into_iter()
+                    .filter(|(near, _, up)| *up && near.switch == at)
+                    .map(|(_, far, _)| far.switch),
+            );
+        }
+    }
+    seen.contains(b)
+}
+
+fn has_links(state: &State, switch: &Name) -> bool {
+    cables(state).iter().any(|(near, ..)| near.switch == *switch)
+}
+
+/// What is known of a port, whatever it is called.
+fn known<'a>(state: &'a State, at: &Attachment) -> Option<&'a FabricPort> {
+    let called = |port: &&FabricPort| at.port == Port::Name(port.name.clone()) || at.port == Port::Number(port.number);
+    state.adjacencies.get(&at.switch)?.ports.iter().find(called)
+}
+
+/// A port by its name, if that is known.
+fn by_name(state: &State, at: &Attachment) -> Attachment {
+    let port = known(state, at).map_or_else(|| at.port.clone(), |known| Port::Name(known.name.clone()));
+    Attachment { switch: at.switch.clone(), port }
+}
+
+/// What is said to be at the other end of each port that leads to a switch: what links say, and what is heard.
+fn said(state: &State) -> BTreeSet<(Attachment, Attachment)> {
+    let declared =
+        state.links.values().flat_map(|link| [(link.a.clone(), link.b.clone()), (link.b.clone(), link.a.clone())]);
+    let heard = state.adjacencies.values().flat_map(|adjacency| {
+        let port = |port: &FabricPort| {
+            let at = Attachment { switch: adjacency.name.clone(), port: Port::Name(port.name.clone()) };
+            Some((at, port.heard.clone()?))
+        };
+        adjacency.ports.iter().filter_map(port)
+    });
+    declared.chain(heard).map(|(near, far)| (by_name(state, &near), by_name(state, &far))).collect()
+}
+
+/// Each end of each link that is used, the other one, and whether packets pass: both ends are switches without VTEP
+/// addresses, at ports that nobody else has, of which nothing else is said.
+pub fn cables(state: &State) -> Vec<(Attachment, Attachment, bool)> {
+    let all = said(state);
+    let mut taken: BTreeSet<Attachment> = BTreeSet::new();
+    for workload in state.workloads.values() {
+        let at = workload.interfaces.iter().filter_map(|interface| state.attachment(workload, interface));
+        taken.extend(at.map(|at| by_name(state, &at)));
+    }
+    let uplinks = state.networks.values().flat_map(|network| &network.uplinks);
+    taken.extend(uplinks.map(|uplink| by_name(state, &uplink.at)));
+    let carries =
+        |at: &Attachment| state.switches.get(&at.switch).is_some_and(|switch| switch.vtep.is_none() && judges(switch));
+    let of = |near: &Attachment| all.iter().filter(|(end, _)| end == near).map(|(_, far)| far).collect::<Vec<_>>();
+    let up = |end: &Attachment| known(state, end).is_none_or(|known| known.up);
+    let agreed = all.iter().filter(|(near, far)| {
+        let fits = |at| carries(at) && !taken.contains(at);
+        near.switch != far.switch && fits(near) && fits(far) && of(near) == [far] && of(far) == [near]
+    });
+    agreed.map(|(near, far)| (near.clone(), far.clone(), up(near) && up(far))).collect()
 }
 
 /// Where outsiders are found from a switch: at its own first uplink, or the first of a switch that it reaches.
@@ -107,7 +183,8 @@ pub fn places(state: &State, flow: &Flow) -> Option<[Place; 2]> {
 /// Whether there is a way between the two places.
 pub fn connected(state: &State, flow: &Flow, [from, to]: &[Place; 2]) -> bool {
     let network = &state.networks[&flow.network];
-    linked(state, network, &from.at.switch, &to.at.switch)
+    let (from, to) = (&from.at.switch, &to.at.switch);
+    linked(state, network, from, to) && passes(state, from, to)
 }
 
 /// The identity that a switch gives to what comes by a port.
@@ -264,11 +341,26 @@ pub fn over_each<'a>(
         packet = arrive(&sent, Tunnel::Vxlan.port(), state.switches[from].vtep.unwrap());
         journey.switch = state.switches.values().find(|switch| switch.vtep == Some(vtep)).unwrap().name.clone();
     }
+    let mut hops = 0;
     loop {
         let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn[journey.walks.len()]), packet);
         let outcome = found.outcome.clone();
         journey.walks.push(found);
         let Outcome::Delivered { port, packet: sent } = outcome else { return journey };
+        let end = by_name(state, &Attachment { switch: journey.switch.clone(), port: port.clone() });
+        if let Some((_, next, _)) = cables(state).into_iter().find(|(near, _, up)| *up && *near == end) {
+            hops += 1;
+            assert!(hops <= 2 * state.switches.len(), "in a circle: {journey:#?}");
+            // Who only carries it on has nothing to say about it.
+            if journey.walks.last().unwrap().steps.iter().any(|step| step.stage == Stage::Carry)
+                && journey.walks.last().unwrap().steps.len() == 2
+            {
+                journey.walks.pop();
+            }
+            packet = carry::arrive(&sent, next.port);
+            journey.switch = next.switch;
+            continue;
+        }
         if Tunnel::of(&port).is_none() {
             return journey;
         }

@@ -10,6 +10,7 @@ mod fabric;
 mod memory;
 mod overlay;
 mod packets;
+mod physical;
 mod quick;
 mod reconnect;
 mod sample;
@@ -68,6 +69,7 @@ enum Part {
     Hostile,
     Mix,
     Overlay,
+    Physical,
     Memory,
     Edit,
     Bulk,
@@ -120,6 +122,11 @@ fn main() -> anyhow::Result<()> {
         let of = |shape: &[usize; 3]| part("overlay reach", || overlay::reachable(*shape));
         all.insert("overlayReachable".into(), shapes.iter().map(of).collect());
         all.insert("overlayPackets".into(), on_ovs("overlay packets", &tunnel::measure));
+    }
+    if wanted(Part::Physical) {
+        // 5k²/4 switches with k ports each: 80, and 980.
+        let of = |ports: &usize| part("physical fabric", || physical::measure(*ports));
+        all.insert("physicalFabric".into(), [8, 28].iter().map(of).collect());
     }
     if wanted(Part::Memory) {
         let compile = |size: &usize| part("memory", || memory::compile(*size));
