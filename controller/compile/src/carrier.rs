@@ -1,5 +1,5 @@
 //! The switches that carry packets for each other without tunnels: which links between them are used, and the ways that
-//! follow (ADR 11).
+//! follow (ADR 13).
 
 use bulkhead_policy::model::{Adjacency, Attachment, FabricPort, Link, Role};
 use bulkhead_topology::{

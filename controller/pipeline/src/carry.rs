@@ -1,4 +1,4 @@
-//! What a packet looks like on its way between the switches of a fabric (ADR 11).
+//! What a packet looks like on its way between the switches of a fabric (ADR 13).
 //!
 //! It has a VLAN tag with the number of the edge that it is for, and its Ethernet source says what an overlay's header
 //! would: the network, the edge that it comes from, and how far it has come.

@@ -1,4 +1,4 @@
-//! What switches need that carry packets for each other by their links (ADR 11).
+//! What switches need that carry packets for each other by their links (ADR 13).
 
 use super::{Entries, Here, overlay, to};
 use crate::fabric::Fabric;
