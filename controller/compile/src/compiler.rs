@@ -23,7 +23,7 @@ use bulkhead_policy::{
     Change, Key, Kind, Resource, State, carries_out,
     model::{Action, AddressSet, Direction, Mode, Network, Policy, Tier, Workload, Zone},
 };
-use bulkhead_topology::Name;
+use bulkhead_topology::{Name, graph::Graph};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -180,6 +180,11 @@ impl Compiler {
             Numbered::Zone => self.zone_names.contains_key(&number),
             Numbered::Prefix => prefixes.contains(&number),
         })
+    }
+
+    /// The links that are used between switches without tunnels, and the ways over them.
+    pub fn graph(&self) -> &Graph {
+        &self.fabric.carrier.graph
     }
 
     /// The program of a switch.

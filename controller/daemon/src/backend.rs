@@ -9,9 +9,9 @@ use bulkhead_policy::{
 use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PendingSwitch, QuarantinedInterface, Realization,
-    RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer,
-    VtepReport,
+    ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
+    QuarantinedInterface, Realization, RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TopologyAnswer,
+    TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::sleep;
@@ -137,6 +137,10 @@ impl Backend for Controller {
 
     async fn topology(&self) -> TopologyAnswer {
         self.handle.look(links::topology).await.unwrap_or_default()
+    }
+
+    async fn path(&self, question: PathQuestion) -> Result<PathAnswer, String> {
+        self.handle.look(move |core| links::path(core, &question)).await.map_err(|gone| gone.to_string())?
     }
 
     fn metrics(&self) -> String {

@@ -1,9 +1,17 @@
-//! Links, as the API tells them.
+//! Links and ways, as the API tells them.
 
-use bulkhead_policy::model::{Attachment, Role};
-use bulkhead_runtime::{Core, Foreign, LinkState, LinkView, TopologyView};
-use bulkhead_topology::Name;
-use bulkhead_types::{ForeignLldp, LinkEnd, LinkStatus, LinksInShort, SwitchPlace, TopologyAnswer};
+use bulkhead_policy::{
+    State,
+    model::{Attachment, Role},
+};
+use bulkhead_runtime::{Core, Foreign, LinkState, LinkView, Paths, TopologyView};
+use bulkhead_topology::{Name, graph::End};
+use bulkhead_types::{
+    ForeignLldp, LinkEnd, LinkStatus, LinksInShort, PathAnswer, PathHop, PathQuestion, SwitchPlace, TopologyAnswer,
+};
+
+/// What says that a name is a switch's.
+const SWITCH: &str = "switch:";
 
 /// Switches and links.
 pub(crate) fn topology(core: &Core) -> TopologyAnswer {
@@ -36,6 +44,55 @@ pub(crate) fn in_short(topology: TopologyView) -> LinksInShort {
         up: up.len() as u64,
         not_up: rest.into_iter().map(link).collect(),
         foreign_lldp: topology.foreign.into_iter().map(lldp).collect(),
+    }
+}
+
+/// The ways between two.
+pub(crate) fn path(core: &Core, question: &PathQuestion) -> Result<PathAnswer, String> {
+    let accepted = core.accepted();
+    let state = &accepted.state;
+    let [from, to] = [&question.from, &question.to].map(|text| place(state, text));
+    let (from, to) = (from?, to?);
+    let Paths { count, steps } = core.paths(&from, &to);
+    let has_vtep = |name: &Name| state.switches.get(name).is_some_and(|switch| switch.vtep.is_some());
+    let (found, why) = match (from == to, count, has_vtep(&from), has_vtep(&to)) {
+        (true, ..) => (true, "both are at the same switch"),
+        (_, 1.., ..) => (true, ""),
+        (_, _, true, true) => (true, "both have VTEP addresses: a tunnel leads from one to the other"),
+        (_, _, false, false) if !state.is_edge(&to) => {
+            (false, "nobody is attached where it ends: nothing is carried there")
+        }
+        (_, _, false, false) => (false, "no links that are up lead from one to the other"),
+        _ => (false, "one has a VTEP address and the other has not: they do not reach each other"),
+    };
+    let end = |end: End| LinkEnd { switch: end.switch.to_string(), port: end.port.to_string() };
+    let hop = |(near, far): (End, End)| PathHop { from: end(near), to: end(far) };
+    Ok(PathAnswer {
+        from: question.from.clone(),
+        to: question.to.clone(),
+        from_switch: from.to_string(),
+        to_switch: to.to_string(),
+        found,
+        paths: count,
+        steps: steps.into_iter().map(|step| step.into_iter().map(hop).collect()).collect(),
+        why: why.into(),
+    })
+}
+
+/// The switch that a workload is at, or that is named itself.
+fn place(state: &State, text: &str) -> Result<Name, String> {
+    let name = text.strip_prefix(SWITCH).unwrap_or(text);
+    if name == text
+        && let Some(workload) = state.workloads.get(text)
+    {
+        let at = workload.interfaces.iter().find_map(|interface| state.attachment(workload, interface));
+        let at = at.ok_or_else(|| format!("workload {text} is attached nowhere"))?;
+        return Ok(at.switch);
+    }
+    match state.switches.get_key_value(name) {
+        Some((name, _)) => Ok(name.clone()),
+        None if name == text => Err(format!("there is no workload and no switch `{name}`")),
+        None => Err(format!("there is no switch `{name}`")),
     }
 }
 

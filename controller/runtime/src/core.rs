@@ -8,6 +8,7 @@ use crate::{
     hosts::{HostView, Hosts, Keeper},
     links::{Links, Prober, TopologyView},
     metrics::Totals,
+    paths::{Paths, paths},
     tunnels::{TunnelView, Tunnels},
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
@@ -328,6 +329,11 @@ impl Core {
     /// Whether a switch is connected.
     pub fn is_connected(&self, switch: &Name) -> bool {
         self.fabric.is_connected(switch)
+    }
+
+    /// The ways that packets take over links from a switch to one that somebody is attached to.
+    pub fn paths(&self, from: &Name, to: &Name) -> Paths {
+        paths(self.compiler.graph(), from, to)
     }
 
     /// Lets time pass: what is due is done.

@@ -26,6 +26,7 @@ mod handle;
 mod hosts;
 mod links;
 mod metrics;
+mod paths;
 mod realization;
 mod record;
 mod run;
@@ -41,6 +42,7 @@ pub use crate::{
     hosts::{HostView, Keeper, Quarantined},
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
     metrics::Totals,
+    paths::Paths,
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},
     run::{Loop, run, spawn},

@@ -6,8 +6,8 @@
 use bulkhead_policy::{Change, Diagnostic, Key, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer,
-    VtepAnswer, VtepReport,
+    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, Realization, RuleHits, StatusAnswer,
+    TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
@@ -124,6 +124,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Switches and the links between them.
     fn topology(&self) -> impl Future<Output = TopologyAnswer> + Send;
+
+    /// The ways between two. The error says what is wrong with the question, or why it cannot be answered.
+    fn path(&self, question: PathQuestion) -> impl Future<Output = Result<PathAnswer, String>> + Send;
 
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> String;

@@ -54,6 +54,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/attachments", get(lists::attachments::<B>))
         .route("/v1/vteps/{name}", get(vteps::vtep::<B>).post(vteps::report::<B>))
         .route("/v1/topology", get(questions::topology::<B>))
+        .route("/v1/path", post(questions::path::<B>))
         .layer(middleware::from_fn_with_state(backend.clone(), only_when_ready::<B>));
     Router::new()
         .merge(state)

@@ -8,7 +8,8 @@ use axum::{
     response::IntoResponse,
 };
 use bulkhead_types::{
-    FlowQuestion, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer, parse_duration,
+    FlowQuestion, PathAnswer, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer,
+    parse_duration,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
@@ -47,6 +48,11 @@ pub(crate) async fn trace<B: Backend>(
 
 pub(crate) async fn topology<B: Backend>(State(backend): State<B>) -> Json<TopologyAnswer> {
     Json(backend.topology().await)
+}
+
+pub(crate) async fn path<B: Backend>(State(backend): State<B>, request: Request) -> Result<Json<PathAnswer>, Failure> {
+    let question = json(request).await?;
+    backend.path(question).await.map(Json).map_err(Failure::question)
 }
 
 pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusAnswer> {

@@ -129,6 +129,14 @@ pub enum Command {
     /// Show switches and the links between them, declared or discovered; `-o dot` and `-o svg` draw them.
     #[command(after_help = "Example:\n  bulkhead topology -o svg > fabric.svg")]
     Topology,
+    /// Show the ways that packets take from one switch to another, link by link. Exit code 3: there is none.
+    #[command(after_help = "Examples:\n  bulkhead path web-1 db-1\n  bulkhead path switch:leaf1 switch:leaf2 -o json")]
+    Path {
+        /// A workload or a switch; switch:NAME where a workload has the same name.
+        from: String,
+        /// The same.
+        to: String,
+    },
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),

@@ -1,4 +1,4 @@
-//! topology, and what `status` says of links.
+//! topology, path, and what `status` says of links.
 
 mod draw;
 
@@ -9,7 +9,7 @@ use crate::{
     yes_no,
 };
 use bulkhead_client::Client;
-use bulkhead_types::{ForeignLldp, LinkEnd, LinkStatus, LinksInShort};
+use bulkhead_types::{ForeignLldp, LinkEnd, LinkStatus, LinksInShort, PathQuestion};
 
 /// `bulkhead topology`
 pub fn topology(client: &Client, output: Output, out: &mut Out) -> anyhow::Result<Outcome> {
@@ -39,6 +39,34 @@ pub fn topology(client: &Client, output: Output, out: &mut Out) -> anyhow::Resul
         }
     }
     Ok(Outcome::Yes)
+}
+
+/// `bulkhead path`
+pub fn path(client: &Client, output: Output, out: &mut Out, from: &str, to: &str) -> anyhow::Result<Outcome> {
+    let answer = client.path(&PathQuestion { from: from.into(), to: to.into() })?;
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, &answer)?;
+    } else {
+        let [from, to] = [&answer.from_switch, &answer.to_switch].map(|name| clean(name));
+        let said = match (answer.found, answer.paths) {
+            (false, _) => out.tint(Tone::Bad, "no way"),
+            (true, 0 | 1) => out.tint(Tone::Good, "one way"),
+            (true, many) => out.tint(Tone::Good, &format!("{many} equal ways")),
+        };
+        out.line(format!("{said}: {from} to {to}, {} links", answer.steps.len()));
+        if !answer.why.is_empty() {
+            out.line(clean(&answer.why));
+        }
+        let rows: Vec<_> = answer
+            .steps
+            .iter()
+            .enumerate()
+            .flat_map(|(at, hops)| hops.iter().map(move |hop| (at + 1, hop)))
+            .map(|(at, hop)| vec![at.to_string(), end(&hop.from), end(&hop.to)])
+            .collect();
+        out.table(&["LINK", "FROM", "TO"], &rows);
+    }
+    Ok(if answer.found { Outcome::Yes } else { Outcome::No })
 }
 
 /// What `status` says of links: how many, which are not up, and whose LLDP comes.

@@ -89,6 +89,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Trace(question) => question::trace(&client()?, cli.output, out, question),
         Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
         Command::Topology => fabric::topology(&client()?, cli.output, out),
+        Command::Path { from, to } => fabric::path(&client()?, cli.output, out, from, to),
         Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -414,6 +414,25 @@ leaf1             p9     12       core-7 port Gi0/1
 }
 
 #[test]
+fn a_path_is_told_link_by_link() {
+    let hop = r#"{"from":{"switch":"leaf1","port":"p1"},"to":{"switch":"spine1","port":"p1"}}"#;
+    let found: &'static str = format!(
+        r#"{{"from":"a","to":"b","fromSwitch":"leaf1","toSwitch":"leaf2","found":true,"paths":2,"steps":[[{hop}],[]]}}"#
+    )
+    .leak();
+    let none = r#"{"from":"a","to":"b","fromSwitch":"leaf1","toSwitch":"leaf2","found":false,"paths":0,"steps":[],
+        "why":"no links that are up lead from one to the other"}"#;
+    let server = Server::new(Box::leak(Box::new([("POST /v1/path", 200, found)])));
+    let output = server.run(&["path", "a", "b"], "");
+    let expected = "2 equal ways: leaf1 to leaf2, 2 links\nLINK   FROM       TO\n1      leaf1:p1   spine1:p1\n";
+    assert_eq!((code(&output), text(&output.stdout)), (0, expected));
+    assert_eq!(server.asked.lock().unwrap().as_slice(), [r#"POST /v1/path {"from":"a","to":"b"}"#]);
+    let output = Server::new(Box::leak(Box::new([("POST /v1/path", 200, none)]))).run(&["path", "a", "b"], "");
+    let expected = "no way: leaf1 to leaf2, 0 links\nno links that are up lead from one to the other\n";
+    assert_eq!((code(&output), text(&output.stdout)), (3, expected));
+}
+
+#[test]
 fn status_tells_links_that_are_not_up_and_foreign_lldp() {
     let status = r#"{"revision":7,"ready":true,"switches":[],"links":{"up":3,"notUp":[
         {"a":{"switch":"leaf1","port":"p2"},"b":{"switch":"spine2","port":"p1"},"discovered":true,"state":"down",

@@ -1,8 +1,9 @@
 //! A blocking client of the REST API.
 
 use bulkhead_types::{
-    ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, Problem, ReachAnswer, Realization, RuleHits,
-    SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion, Problem, ReachAnswer,
+    Realization, RuleHits, SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer,
+    VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -257,6 +258,11 @@ impl Client {
     /// Switches and the links between them.
     pub fn topology(&self) -> Result<TopologyAnswer, Error> {
         self.get_json("/v1/topology", &[])
+    }
+
+    /// The ways between two.
+    pub fn path(&self, question: &PathQuestion) -> Result<PathAnswer, Error> {
+        self.post_json("/v1/path", &[], question)
     }
 
     /// The switches' states.

@@ -86,3 +86,45 @@ pub struct LinksInShort {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_lldp: Vec<ForeignLldp>,
 }
+
+/// A question about ways: the body of `POST /v1/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathQuestion {
+    /// A workload's or a switch's name; `switch:NAME` where a workload has the same one.
+    pub from: String,
+    /// The same.
+    pub to: String,
+}
+
+/// The answer to `POST /v1/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathAnswer {
+    /// Where the ways begin, as asked.
+    pub from: String,
+    /// Where they end, as asked.
+    pub to: String,
+    /// The switch that they begin at.
+    pub from_switch: String,
+    /// The switch that they end at.
+    pub to_switch: String,
+    /// Whether there is one: also where both are the same switch, or a tunnel leads from one to the other.
+    pub found: bool,
+    /// How many ways of the same length there are; 0 if there is none, or none is needed.
+    pub paths: u64,
+    /// Link by link, every link that one of the ways takes.
+    pub steps: Vec<Vec<PathHop>>,
+    /// What else there is to say, as why there is no way.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// A link on a way, in the direction of the packets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct PathHop {
+    /// Where packets leave.
+    pub from: LinkEnd,
+    /// Where they arrive.
+    pub to: LinkEnd,
+}

@@ -4,8 +4,8 @@ use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, FlowQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer,
-    VtepForwarding, VtepReport,
+    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer,
+    TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -111,6 +111,13 @@ impl Backend for Fake {
 
     async fn topology(&self) -> TopologyAnswer {
         TopologyAnswer { revision: self.read(|view| view.revision), ..TopologyAnswer::default() }
+    }
+
+    async fn path(&self, question: PathQuestion) -> Result<PathAnswer, String> {
+        match question.from == question.to {
+            true => Ok(PathAnswer { found: true, ..PathAnswer::default() }),
+            false => Err("there is no fabric".into()),
+        }
     }
 
     fn metrics(&self) -> String {
