@@ -19,7 +19,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench bench-quick soak fuzz fuzz-coverage edits trace laws
+.PHONY: all setup build demo down test check bench bench-quick mininet soak fuzz fuzz-coverage edits trace laws
 
 all: build
 
@@ -66,6 +66,11 @@ bench: setup
 bench-quick: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench --quick tests/bench-quick.json $(ARGS)
+
+# Mininet's topologies under Bulkhead, in namespaces of their own; ARGS="tree" for one of them. Needs Debian's mininet.
+mininet: setup build
+	@/usr/bin/python3 -c "import mininet" 2>/dev/null || { echo "mininet is not installed: apt-get install mininet"; exit 1; }
+	@$(SUDO) lab/mininet/run.sh $(TARGET)/debug $(ARGS)
 
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
 soak: setup

@@ -2,8 +2,7 @@
 
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion, Problem, ReachAnswer,
-    Realization, RuleHits, SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer,
-    VtepReport,
+    Realization, RuleHits, SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
