@@ -67,9 +67,9 @@ bench-quick: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench --quick tests/bench-quick.json $(ARGS)
 
-# Mininet's topologies under Bulkhead, in namespaces of their own; ARGS="tree" for one of them. Needs Debian's mininet.
-mininet: setup build
-	@/usr/bin/python3 -c "import mininet" 2>/dev/null || { echo "mininet is not installed: apt-get install mininet"; exit 1; }
+# Mininet's topologies under Bulkhead, in namespaces of their own; ARGS="tree" for one of them.
+mininet: build
+	@lab/setup.sh mininet
 	@$(SUDO) lab/mininet/run.sh $(TARGET)/debug $(ARGS)
 
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.

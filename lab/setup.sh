@@ -23,6 +23,7 @@ need ethtool ethtool
 need ping iputils-ping
 need tcpdump tcpdump
 need cc "gcc libc6-dev"
+[ "${1:-}" != mininet ] || need mn mininet
 have cargo || [ -x "$HOME/.cargo/bin/cargo" ] || need curl "curl ca-certificates"
 
 if [ -n "$wanted" ]; then
