@@ -193,7 +193,7 @@ impl Forged {
 
 fn agree_on_forged(states: impl Strategy<Value = State>) {
     let counts = std::cell::Cell::new([0u32; 2]);
-    let input = (states, prop::collection::vec(forged(), 24));
+    let input = (states, prop::collection::vec(forged(), 40));
     let config = Config { failure_persistence: None, ..Config::default() };
     let cases = config.cases;
     let test = |(state, packets): (State, Vec<Forged>)| {
