@@ -49,8 +49,12 @@ fn three_hundred_tunnels_of_one_switch() {
         world.reaches(from, to, Service::Icmp);
     }
     for (from, to) in [("hv1", "hv2"), ("hv2", "hv1")] {
-        let tunnels = world.switch(from).tunnels;
-        assert!(tunnels.iter().any(|tunnel| tunnel.to == to && tunnel.state == "up"), "{from} to {to}");
+        // On a busy machine a probe of so many may be lost; the next one comes through.
+        world.until(&format!("the tunnel from {from} to {to} is up"), |status| {
+            let tunnels =
+                status.switches.iter().filter(|switch| switch.name == from).flat_map(|switch| &switch.tunnels);
+            tunnels.into_iter().any(|tunnel| tunnel.to == to && tunnel.state == "up")
+        });
     }
     // Behind the others' addresses is nobody: what asks for them, and probes, is not more for that.
     let tap = world.fabric.underlay().tap("hv1").unwrap();
