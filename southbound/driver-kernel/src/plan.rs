@@ -27,6 +27,7 @@ const WORKLOAD: BridgePort = BridgePort {
     neighbour_suppression: false,
     isolated: true,
     locked: true,
+    link_local: true,
 };
 
 /// What a tunnel may do: the bridge answers for who is behind it, and only with a way out is anything sent there that is
@@ -40,6 +41,7 @@ fn towards(way_out: bool) -> BridgePort {
         neighbour_suppression: true,
         isolated: false,
         locked: false,
+        link_local: true,
     }
 }
 

@@ -265,34 +265,45 @@ fn what_is_for_nobody_known_goes_by_the_way_out_or_nowhere() {
     }
 }
 
-/// A workload that knows the bridge's address, and the host's, gets no further than its own network.
+/// A workload that knows the bridge's address, and the host's, gets no further than its own network; nor does one that
+/// speaks to the groups that a bridge leaves to the port that it hears them at.
 #[test]
 fn a_workload_does_not_reach_the_host() {
-    let Some(site) = Site::new("host", false) else { return };
-    site.keep(0, |keeper, wanted| fine(&keeper.keep(wanted).unwrap()));
+    let Some(site) = Site::new("host", true) else { return };
     let mut links = site.hosts[0].netlink().unwrap();
-    links.add_address("u0", ip("fd00:9::1"), 64).unwrap();
+    links.add_address("u0", ip("192.0.2.1"), 24).unwrap();
+    site.keep(0, |keeper, wanted| fine(&keeper.keep(wanted).unwrap()));
     let bridge = links.link("bhb5001").unwrap().mac.unwrap();
     let mut inside = site.workloads[0].netlink().unwrap();
     inside.add_route(ip("192.0.2.0"), 24, None, "eth0").unwrap();
     inside.add_route(ip("fd00:9::"), 64, None, "eth0").unwrap();
-    for address in ["192.0.2.1", "fd00:9::1"] {
-        inside.pin_neighbour("eth0", ip(address), bridge).unwrap();
+    let unfiltered = ["all", "default", "w1", "bhb5001"].map(|link| format!("ipv4/conf/{link}/rp_filter"));
+    site.hosts[0].sysctl(&unfiltered.each_ref().map(|key| (key.as_str(), "0"))).unwrap();
+    let mut heard = |address: &str, mac: MacAddress| {
+        inside.pin_neighbour("eth0", ip(address), mac).unwrap();
         let there = site.hosts[0].run(|| UdpSocket::bind((ip(address), 7001))).unwrap().unwrap();
-        there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let from = if address.contains(':') { "fd00:1::1" } else { "10.1.0.1" };
         let here = site.workloads[0].run(|| UdpSocket::bind((ip(from), 0))).unwrap().unwrap();
-        let heard = || {
-            here.send_to(b"hello", (ip(address), 7001)).unwrap();
-            there.recv_from(&mut [0; 16]).is_ok()
-        };
-        assert!(!heard(), "{address}");
+        here.send_to(b"hello", (ip(address), 7001)).unwrap();
+        there.recv_from(&mut [0; 16]).is_ok()
+    };
+    let groups = (0..=15).map(|last| [0x01, 0x80, 0xc2, 0, 0, last]);
+    for address in ["192.0.2.1", "fd00:9::1"] {
+        for mac in [bridge].into_iter().chain(groups.clone()) {
+            assert!(!heard(address, mac), "{address} by {mac:02x?}");
+        }
         // The same without what keeps it away: the test can fail.
-        site.hosts[0].sysctl(&[("ipv4/conf/bhb5001/rp_filter", "0"), ("ipv4/conf/all/rp_filter", "0")]).unwrap();
         links.remove_barrier("bhb5001").unwrap();
-        assert!(heard(), "{address}");
+        assert!(heard(address, bridge), "{address}");
         let kept = site.keep(0, |keeper, wanted| keeper.keep(wanted).unwrap());
         assert_eq!(kept.changed, ["barrier put between bhb5001 and the host"]);
-        assert!(!heard(), "{address}");
+        assert!(!heard(address, bridge), "{address}");
+        let mut open = links.link("w1").unwrap().port.unwrap();
+        open.link_local = false;
+        links.set("w1", &[LinkChange::Port(open)]).unwrap();
+        assert!(heard(address, [0x01, 0x80, 0xc2, 0, 0, 0x0e]), "{address}");
+        let kept = site.keep(0, |keeper, wanted| keeper.keep(wanted).unwrap());
+        assert_eq!(kept.changed, ["w1 isolated and locked as it has to be"]);
     }
 }

@@ -2,6 +2,11 @@
 
 use netlink_packet_route::link::InfoBridgePort;
 
+/// The groups that a bridge itself is meant to hear, 01:80:c2:00:00:00 to :0f (IEEE 802.1D table 7-10), a bit for each.
+/// Without its bit, a frame to one is not the bridge's, but the host's, which gets it from the port itself. That of
+/// pause frames (:01) cannot be set: they are dropped (br_private.h, BR_GROUPFWD_MACPAUSE).
+const LINK_LOCAL: u16 = 0xfffd;
+
 /// The settings of a bridge's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BridgePort {
@@ -19,6 +24,9 @@ pub struct BridgePort {
     pub isolated: bool,
     /// What comes in by it has to be from an address that is known to be behind it.
     pub locked: bool,
+    /// What is for the groups that bridges themselves hear is carried as for any other: by the same checks, and past
+    /// whatever is between the bridge and the host. Otherwise the host gets it from the port, unchecked.
+    pub link_local: bool,
 }
 
 impl BridgePort {
@@ -31,6 +39,7 @@ impl BridgePort {
             InfoBridgePort::NeighSupress(self.neighbour_suppression),
             InfoBridgePort::Isolated(self.isolated),
             InfoBridgePort::Locked(self.locked),
+            InfoBridgePort::GroupFwdMask(if self.link_local { LINK_LOCAL } else { 0 }),
         ]
     }
 
@@ -44,6 +53,7 @@ impl BridgePort {
             neighbour_suppression: is(|one| matches!(one, InfoBridgePort::NeighSupress(true))),
             isolated: is(|one| matches!(one, InfoBridgePort::Isolated(true))),
             locked: is(|one| matches!(one, InfoBridgePort::Locked(true))),
+            link_local: is(|one| matches!(one, InfoBridgePort::GroupFwdMask(LINK_LOCAL))),
         }
     }
 }
