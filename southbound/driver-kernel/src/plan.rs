@@ -17,6 +17,13 @@ const UNDERLAY_MTU: u32 = 1500;
 /// Every address that a VXLAN device has no entry for.
 const EVERYBODY_ELSE: MacAddress = [0; 6];
 
+/// The address of a network's bridge, which says nothing with it: locally administered. One of its ports' would change
+/// with them, and the kernel then forgets the neighbours that it was told of.
+fn address(vni: u32) -> MacAddress {
+    let [_, first, second, third] = vni.to_be_bytes();
+    [0x0a, b'b', b'h', first, second, third]
+}
+
 /// What a workload's interface may do: reach nobody on this host, use no Ethernet address but its own, and hear nothing
 /// that is not for it.
 const WORKLOAD: BridgePort = BridgePort {
@@ -107,7 +114,7 @@ impl Network<'_> {
                 return;
             }
         }
-        self.bridge();
+        self.bridge(vni);
         self.tunnel(Vxlan { vni, local: vtep, port: VXLAN_PORT, learning: false }, mtu);
         self.ports();
         self.forwards();
@@ -122,7 +129,7 @@ impl Network<'_> {
         self.step(Step::Set(link.to_owned(), change));
     }
 
-    fn bridge(&mut self) {
+    fn bridge(&mut self, vni: u32) {
         let name = self.bridge.clone();
         let is = self.actual.link(&name);
         let found = is.and_then(|link| match link.kind {
@@ -135,6 +142,9 @@ impl Network<'_> {
             }
             self.step(Step::AddBridge(name.clone()));
             self.set(&name, LinkChange::Alias(self.mark.to_owned()));
+        }
+        if found.is_none_or(|(link, _)| link.mac != Some(address(vni))) {
+            self.set(&name, LinkChange::Mac(address(vni)));
         }
         if found.is_none_or(|(_, snooping)| snooping) {
             self.set(&name, LinkChange::NoSnooping);

@@ -90,6 +90,7 @@ impl fmt::Display for Step {
             Step::Set(name, change) => match change {
                 LinkChange::Up => write!(out, "{name} switched on"),
                 LinkChange::Mtu(mtu) => write!(out, "{name} given an MTU of {mtu}"),
+                LinkChange::Mac(address) => write!(out, "{name} given the address {}", mac(address)),
                 LinkChange::Alias(_) => write!(out, "{name} marked"),
                 LinkChange::Bridge(bridge) => write!(out, "{name} made a port of {bridge}"),
                 LinkChange::NoBridge => write!(out, "{name} taken out of its bridge"),
