@@ -1,8 +1,11 @@
 //! What a host has.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use bulkhead_netlink::{Address, Error, Forward, Link, Neighbour, Netlink, sysctl};
+
+use crate::wanted::Wanted;
 
 /// What the kernel tells of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Actual {
     pub neighbours: Vec<Neighbour>,
     /// The host's own addresses.
     pub addresses: Vec<Address>,
+    /// The links that lead to the VTEPs that are wanted.
+    pub towards_vteps: BTreeSet<u32>,
     /// The marked devices that make themselves no address.
     pub silent: BTreeSet<String>,
     /// The devices that the host itself takes nothing from.
@@ -32,7 +37,7 @@ impl Actual {
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn read(netlink: &mut Netlink, mark: &str) -> Result<Actual, Error> {
+    pub fn read(netlink: &mut Netlink, mark: &str, wanted: &Wanted) -> Result<Actual, Error> {
         let links = netlink.links()?;
         let ours = links.iter().filter(|link| link.alias.as_deref() == Some(mark));
         // A parameter that is not there is one of a protocol that the kernel does not have.
@@ -40,7 +45,15 @@ impl Actual {
         let silent = ours.map(|link| link.name.clone()).filter(|name| silent(name)).collect();
         let barriers = netlink.barriers()?.into_iter().collect();
         let (forwarding, neighbours) = (netlink.forwarding()?, netlink.neighbours()?);
-        Ok(Actual { links, forwarding, neighbours, addresses: netlink.addresses()?, silent, barriers })
+        let domains = wanted.networks.values();
+        let vteps: BTreeSet<IpAddr> =
+            domains.flat_map(|domain| domain.far.values().copied().chain(domain.way_out)).collect();
+        let mut towards_vteps = BTreeSet::new();
+        for vtep in vteps {
+            towards_vteps.extend(netlink.link_towards(vtep)?);
+        }
+        let addresses = netlink.addresses()?;
+        Ok(Actual { links, forwarding, neighbours, addresses, towards_vteps, silent, barriers })
     }
 
     pub(crate) fn link(&self, name: &str) -> Option<&Link> {

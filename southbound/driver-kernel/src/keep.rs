@@ -9,9 +9,10 @@ use crate::actual::Actual;
 use crate::plan::plan;
 use crate::wanted::{Wanted, mark};
 
-/// How often in a row a host is looked at again after something was done about it. What one round cannot do, such as to
-/// fill a table that its own steps emptied, the next does; what three cannot, somebody undoes.
-const ROUNDS: usize = 3;
+/// How often in a row a host is looked at again after something was done about it. A network needs three rounds: its
+/// bridge, what joins it, and what is switched on then; what two more cannot do, such as to fill a table that steps
+/// emptied, somebody undoes.
+const ROUNDS: usize = 5;
 
 /// Keeps one host.
 #[derive(Debug)]
@@ -55,15 +56,15 @@ impl Keeper {
         let mut kept = Kept::default();
         let drift = self.done.as_ref() == Some(wanted);
         for round in 0..=ROUNDS {
-            let actual = Actual::read(&mut self.netlink, &self.mark)?;
+            let actual = Actual::read(&mut self.netlink, &self.mark, wanted)?;
             let plan = plan(wanted, &actual, &self.mark);
             let mut troubles = plan.troubles;
-            if plan.steps.is_empty() {
+            if plan.groups.is_empty() {
                 kept.in_shape = true;
             } else if round == ROUNDS {
-                troubles.push(format!("it does not stay: {} after {ROUNDS} rounds", plan.steps.len()));
+                troubles.push(format!("it does not stay: {} after {ROUNDS} rounds", plan.groups.len()));
             }
-            if plan.steps.is_empty() || round == ROUNDS {
+            if plan.groups.is_empty() || round == ROUNDS {
                 kept.troubles.extend(troubles);
                 if kept.in_shape {
                     // What was refused before was done after all.
@@ -74,28 +75,34 @@ impl Keeper {
                 return Ok(kept);
             }
             kept.troubles.clear();
-            for step in plan.steps {
-                match step.carry_out(&mut self.netlink) {
-                    // That an interface came is nobody's doing.
-                    Ok(()) if drift && !self.missing.contains(step.link()) => kept.repaired.push(step.to_string()),
-                    Ok(()) => kept.changed.push(step.to_string()),
-                    Err(error) => kept.troubles.push(format!("{REFUSED}{error}")),
+            for group in plan.groups {
+                for step in group {
+                    match step.carry_out(&mut self.netlink) {
+                        // That an interface came is nobody's doing.
+                        Ok(()) if drift && !self.missing.contains(step.link()) => kept.repaired.push(step.to_string()),
+                        Ok(()) => kept.changed.push(step.to_string()),
+                        Err(error) => {
+                            kept.troubles.push(format!("{REFUSED}{error}"));
+                            break;
+                        }
+                    }
                 }
             }
         }
         Ok(kept)
     }
 
-    /// Removes everything of ours from the host; what went.
+    /// Removes everything of ours from the host, and leaves workloads' interfaces switched off, as nothing keeps them from
+    /// the host any more; what was done.
     ///
     /// # Errors
     /// When the kernel does not answer, or refuses.
     pub fn leave(&mut self) -> Result<Vec<String>, Error> {
         self.done = None;
         let nothing = Wanted { vtep: Ipv4Addr::UNSPECIFIED.into(), networks: BTreeMap::new() };
-        let actual = Actual::read(&mut self.netlink, &self.mark)?;
-        let steps = plan(&nothing, &actual, &self.mark).steps;
-        let gone = steps.into_iter().map(|step| step.carry_out(&mut self.netlink).map(|()| step.to_string()));
+        let actual = Actual::read(&mut self.netlink, &self.mark, &nothing)?;
+        let steps = plan(&nothing, &actual, &self.mark).groups.into_iter().flatten();
+        let gone = steps.map(|step| step.carry_out(&mut self.netlink).map(|()| step.to_string()));
         gone.collect()
     }
 }

@@ -55,23 +55,53 @@ fn towards(way_out: bool) -> BridgePort {
 /// What is to be done, and what stands in its way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What is to be done, in this order.
-    pub steps: Vec<Step>,
+    /// What is to be done, in this order. Steps of a group go on from each other: after one that is refused, the rest of
+    /// its group is not done.
+    pub groups: Vec<Vec<Step>>,
     /// What cannot be done, for people.
     pub troubles: Vec<String>,
     /// Workloads' interfaces that are not there yet, or somebody else's.
     pub missing: BTreeSet<String>,
 }
 
+impl Plan {
+    fn group(&mut self, steps: Vec<Step>) {
+        if !steps.is_empty() {
+            self.groups.push(steps);
+        }
+    }
+
+    fn refuse(&mut self, port: &str, trouble: String) {
+        self.missing.insert(port.to_owned());
+        self.troubles.push(trouble);
+    }
+}
+
 /// What makes `actual` what is `wanted`. Devices that `mark` marks are ours; others are never touched, but for workloads'
 /// interfaces, which become ports of our bridges.
+///
+/// A workload's interface is on only while it is isolated, locked, in its network's bridge, and the bridge behind its
+/// barrier, all as `actual` tells it: what was only just asked for does not count. So it takes more than one look at the
+/// host until it is as it is to be.
 pub fn plan(wanted: &Wanted, actual: &Actual, mark: &str) -> Plan {
     let mut plan = Plan::default();
-    let known: BTreeSet<String> = wanted.networks.keys().flat_map(|vni| [bridge(*vni), tunnel(*vni)]).collect();
-    for stale in actual.links.iter().filter(|link| is_ours(link, mark) && !known.contains(&link.name)) {
-        plan.steps.push(Step::Delete(stale.name.clone()));
-        if actual.barriers.contains(&stale.name) {
-            plan.steps.push(Step::NoBarrier(stale.name.clone()));
+    let own = own(actual, wanted.vtep);
+    for device in actual.links.iter().filter(|link| is_ours(link, mark)) {
+        let network = wanted.networks.iter().find(|(vni, _)| device.name == bridge(**vni));
+        // Whoever joined a bridge otherwise would reach everybody in it.
+        let joined = actual.links.iter().filter(|link| link.bridge == Some(device.index) && !is_ours(link, mark));
+        let leaves = joined.filter(|link| network.is_none_or(|(_, domain)| !domain.ports.contains_key(&link.name)));
+        // Outside there is no barrier behind it: it is left switched off, unless it is what the host itself speaks by.
+        let leaves = leaves.map(|link| {
+            let off = link.up && !own.contains_key(&link.index);
+            let off = off.then(|| Step::Set(link.name.clone(), LinkChange::Down));
+            off.into_iter().chain([Step::Set(link.name.clone(), LinkChange::NoBridge)]).collect::<Vec<_>>()
+        });
+        if network.is_some() {
+            leaves.for_each(|steps| plan.group(steps));
+        } else if !wanted.networks.keys().any(|vni| device.name == tunnel(*vni)) {
+            let barrier = actual.barriers.contains(&device.name).then(|| Step::NoBarrier(device.name.clone()));
+            plan.group(leaves.flatten().chain([Step::Delete(device.name.clone())]).chain(barrier).collect());
         }
     }
     let underlay = actual.addresses.iter().find(|address| address.ip == wanted.vtep);
@@ -83,11 +113,13 @@ pub fn plan(wanted: &Wanted, actual: &Actual, mark: &str) -> Plan {
     let overhead = if wanted.vtep.is_ipv4() { v4 } else { v6 };
     let mtu = underlay.map_or(UNDERLAY_MTU, |link| link.mtu).saturating_sub(overhead);
     for (vni, domain) in &wanted.networks {
-        Network { plan: &mut plan, actual, mark, bridge: bridge(*vni), tunnel: tunnel(*vni), domain }.plan(
-            *vni,
-            wanted.vtep,
-            mtu,
-        );
+        let (bridge, tunnel) = (bridge(*vni), tunnel(*vni));
+        let found = actual.link(&bridge);
+        let barrier = found.is_some() && actual.barriers.contains(&bridge);
+        let found = found.filter(|link| matches!(link.kind, LinkKind::Bridge { .. }));
+        let network =
+            Network { plan: &mut plan, actual, own: &own, mark, bridge, found, ready: barrier, tunnel, domain };
+        network.plan(*vni, wanted.vtep, mtu);
     }
     plan
 }
@@ -96,11 +128,44 @@ fn is_ours(link: &Link, mark: &str) -> bool {
     link.alias.as_deref() == Some(mark)
 }
 
+/// The links that the host itself speaks by, and why each is one.
+fn own(actual: &Actual, vtep: IpAddr) -> BTreeMap<u32, String> {
+    let mut own = BTreeMap::new();
+    for address in &actual.addresses {
+        let link_local = match address.ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        // IPv6 addresses that the host made up itself do not count: a workload could have it make one.
+        if address.ip == vtep || (!link_local && (address.ip.is_ipv4() || address.permanent)) {
+            own.entry(address.link).or_insert_with(|| format!("it has the host's address {}", address.ip));
+        }
+    }
+    for link in &actual.towards_vteps {
+        own.entry(*link).or_insert_with(|| "other VTEPs are reached by it".to_owned());
+    }
+    // A VLAN of a bond of two: each round goes one down.
+    loop {
+        let below = actual.links.iter().filter(|link| own.contains_key(&link.index));
+        let below = below.filter_map(|link| Some((link.below?, format!("{} is on top of it", link.name))));
+        let below: Vec<_> = below.filter(|(below, _)| !own.contains_key(below)).collect();
+        if below.is_empty() {
+            return own;
+        }
+        own.extend(below);
+    }
+}
+
 struct Network<'a> {
     plan: &'a mut Plan,
     actual: &'a Actual,
+    own: &'a BTreeMap<u32, String>,
     mark: &'a str,
     bridge: String,
+    /// The bridge, if it is there.
+    found: Option<&'a Link>,
+    /// Whether it is there, behind its barrier.
+    ready: bool,
     tunnel: String,
     domain: &'a Domain,
 }
@@ -114,114 +179,124 @@ impl Network<'_> {
                 return;
             }
         }
-        self.bridge(vni);
-        self.tunnel(Vxlan { vni, local: vtep, port: VXLAN_PORT, learning: false }, mtu);
-        self.ports();
+        if self.found.is_some() && !self.ready {
+            let trouble = format!("no barrier is behind {}: its workloads' interfaces stay switched off", self.bridge);
+            self.plan.troubles.push(trouble);
+        }
+        let ports = self.ports();
+        if !self.ready {
+            ports.into_iter().for_each(|steps| self.plan.group(steps));
+            let steps = self.bridge(vni);
+            self.plan.group(steps);
+            return;
+        }
+        let steps = self.bridge(vni).into_iter().chain(self.tunnel(vni, vtep, mtu)).collect();
+        self.plan.group(steps);
+        ports.into_iter().for_each(|steps| self.plan.group(steps));
         self.forwards();
         self.neighbours();
     }
 
-    fn step(&mut self, step: Step) {
-        self.plan.steps.push(step);
+    fn bridge(&self, vni: u32) -> Vec<Step> {
+        let name = &self.bridge;
+        let set = |change| Step::Set(name.clone(), change);
+        let mut steps = Vec::new();
+        if self.found.is_none() {
+            steps.extend(self.actual.link(name).map(|_| Step::Delete(name.clone())));
+            steps.extend([Step::AddBridge(name.clone()), set(LinkChange::Alias(self.mark.to_owned()))]);
+        }
+        if self.found.is_none_or(|link| link.mac != Some(address(vni))) {
+            steps.push(set(LinkChange::Mac(address(vni))));
+        }
+        if self.found.is_none_or(|link| link.kind != (LinkKind::Bridge { snooping: false })) {
+            steps.push(set(LinkChange::NoSnooping));
+        }
+        steps.extend(self.silence(name, self.found.is_some()));
+        if !self.ready {
+            steps.push(Step::Barrier(name.clone()));
+        } else if self.found.is_some_and(|link| !link.up) {
+            steps.push(set(LinkChange::Up));
+        }
+        steps
     }
 
-    fn set(&mut self, link: &str, change: LinkChange) {
-        self.step(Step::Set(link.to_owned(), change));
+    fn silence(&self, name: &str, found: bool) -> Option<Step> {
+        (!found || !self.actual.silent.contains(name)).then(|| Step::Silence(name.to_owned()))
     }
 
-    fn bridge(&mut self, vni: u32) {
-        let name = self.bridge.clone();
-        let is = self.actual.link(&name);
-        let found = is.and_then(|link| match link.kind {
-            LinkKind::Bridge { snooping } => Some((link, snooping)),
-            _ => None,
-        });
-        if found.is_none() {
-            if is.is_some() {
-                self.step(Step::Delete(name.clone()));
-            }
-            self.step(Step::AddBridge(name.clone()));
-            self.set(&name, LinkChange::Alias(self.mark.to_owned()));
-        }
-        if found.is_none_or(|(link, _)| link.mac != Some(address(vni))) {
-            self.set(&name, LinkChange::Mac(address(vni)));
-        }
-        if found.is_none_or(|(_, snooping)| snooping) {
-            self.set(&name, LinkChange::NoSnooping);
-        }
-        self.silence(&name, found.is_some());
-        if found.is_none() || !self.actual.barriers.contains(&name) {
-            self.step(Step::Barrier(name.clone()));
-        }
-        if found.is_none_or(|(link, _)| !link.up) {
-            self.set(&name, LinkChange::Up);
-        }
-    }
-
-    fn silence(&mut self, name: &str, found: bool) {
-        if !found || !self.actual.silent.contains(name) {
-            self.step(Step::Silence(name.to_owned()));
-        }
-    }
-
-    fn tunnel(&mut self, vxlan: Vxlan, mtu: u32) {
-        let name = self.tunnel.clone();
-        let is = self.actual.link(&name);
+    fn tunnel(&self, vni: u32, vtep: IpAddr, mtu: u32) -> Vec<Step> {
+        let name = &self.tunnel;
+        let set = |change| Step::Set(name.clone(), change);
+        let vxlan = Vxlan { vni, local: vtep, port: VXLAN_PORT, learning: false };
+        let is = self.actual.link(name);
         let found = is.filter(|link| link.kind == LinkKind::Vxlan(vxlan));
+        let mut steps = Vec::new();
         if found.is_none() {
-            if is.is_some() {
-                self.step(Step::Delete(name.clone()));
-            }
-            self.step(Step::AddVxlan(name.clone(), vxlan));
-            self.set(&name, LinkChange::Alias(self.mark.to_owned()));
+            steps.extend(is.map(|_| Step::Delete(name.clone())));
+            steps.extend([Step::AddVxlan(name.clone(), vxlan), set(LinkChange::Alias(self.mark.to_owned()))]);
         }
-        self.silence(&name, found.is_some());
+        steps.extend(self.silence(name, found.is_some()));
         if found.is_none_or(|link| link.mtu != mtu) {
-            self.set(&name, LinkChange::Mtu(mtu));
+            steps.push(set(LinkChange::Mtu(mtu)));
         }
-        self.port(&name, found, towards(self.domain.way_out.is_some()));
+        steps.extend(self.joins(name, found, towards(self.domain.way_out.is_some())));
         if found.is_none_or(|link| !link.up) {
-            self.set(&name, LinkChange::Up);
+            steps.push(set(LinkChange::Up));
         }
+        steps
     }
 
-    /// A link as a port of the bridge; what it may do can be said only of one that is a port.
-    fn port(&mut self, name: &str, found: Option<&Link>, port: BridgePort) {
-        let bridge = self.actual.link(&self.bridge).map(|bridge| bridge.index);
-        let joined = found.is_some_and(|link| link.bridge.is_some() && link.bridge == bridge);
-        if !joined {
-            self.set(name, LinkChange::Bridge(self.bridge.clone()));
-        }
-        if !joined || found.and_then(|link| link.port) != Some(port) {
-            self.set(name, LinkChange::Port(port));
-        }
+    fn is_in(&self, link: &Link) -> bool {
+        self.found.is_some_and(|bridge| link.bridge == Some(bridge.index))
     }
 
-    fn ports(&mut self) {
+    /// What makes a link a port of the bridge; what it may do can be said only of one that is a port.
+    fn joins(&self, name: &str, found: Option<&Link>, port: BridgePort) -> Vec<Step> {
+        let joined = found.is_some_and(|link| self.is_in(link));
+        let join = (!joined).then(|| LinkChange::Bridge(self.bridge.clone()));
+        let may = (!joined || found.and_then(|link| link.port) != Some(port)).then_some(LinkChange::Port(port));
+        join.into_iter().chain(may).map(|change| Step::Set(name.to_owned(), change)).collect()
+    }
+
+    /// What is to be done about each workload's interface.
+    fn ports(&mut self) -> Vec<Vec<Step>> {
+        let mut groups = Vec::new();
         for name in self.domain.ports.keys() {
             let Some(link) = self.actual.link(name) else {
-                self.plan.troubles.push(format!("there is no interface {name} yet"));
-                self.plan.missing.insert(name.clone());
+                self.plan.refuse(name, format!("there is no interface {name} yet"));
                 continue;
             };
             let bridge = link.bridge.and_then(|bridge| self.actual.links.iter().find(|link| link.index == bridge));
             if let Some(other) = bridge.filter(|bridge| !is_ours(bridge, self.mark)) {
-                self.plan.troubles.push(format!("interface {name} is a port of {}, and stays it", other.name));
-                self.plan.missing.insert(name.clone());
+                self.plan.refuse(name, format!("interface {name} is a port of {}, and stays it", other.name));
                 continue;
             }
             if is_ours(link, self.mark) {
-                self.plan.troubles.push(format!("interface {name} is no workload's: it is Bulkhead's own"));
-                self.plan.missing.insert(name.clone());
+                self.plan.refuse(name, format!("interface {name} is no workload's: it is Bulkhead's own"));
                 continue;
             }
-            self.port(name, Some(link), WORKLOAD);
+            // One that is a port already is cut off from the host; an address that it is given does not free it.
+            if let (None, Some(why)) = (bridge, self.own.get(&link.index)) {
+                self.plan.refuse(name, format!("interface {name} is no workload's: {why}"));
+                continue;
+            }
+            let joins = self.joins(name, Some(link), WORKLOAD);
+            let safe = self.ready && joins.is_empty();
+            if self.ready && !safe && !link.up && self.is_in(link) {
+                let trouble =
+                    format!("interface {name} stays switched off: it is not isolated and locked (Linux 5.18)");
+                self.plan.troubles.push(trouble);
+            }
+            let switch = match (safe, link.up) {
+                (true, false) => Some(LinkChange::Up),
+                (false, true) => Some(LinkChange::Down),
+                _ => None,
+            };
+            let switch = switch.map(|change| Step::Set(name.clone(), change));
+            let joins = joins.into_iter().filter(|_| self.ready);
+            groups.push(switch.into_iter().chain(joins).collect());
         }
-        // Whoever joined the bridge otherwise would reach everybody in it.
-        let Some(bridge) = self.actual.link(&self.bridge) else { return };
-        let joined = self.actual.links.iter().filter(|link| link.bridge == Some(bridge.index));
-        let strangers = joined.filter(|link| link.name != self.tunnel && !self.domain.ports.contains_key(&link.name));
-        self.plan.steps.extend(strangers.map(|link| Step::Set(link.name.clone(), LinkChange::NoBridge)));
+        groups
     }
 
     fn forwards(&mut self) {
@@ -258,7 +333,7 @@ impl Network<'_> {
         let remove = stale.into_iter().filter(|(_, mac, by)| goes(*mac, *by));
         let add = add.iter().map(|(link, mac, by)| Step::Forward((*link).into(), *mac, *by));
         let remove = remove.map(|(link, mac, by)| Step::Unforward(link.into(), mac, by));
-        self.plan.steps.extend(add.chain(remove));
+        self.plan.groups.extend(add.chain(remove).map(|step| vec![step]));
     }
 
     fn neighbours(&mut self) {
@@ -268,12 +343,12 @@ impl Network<'_> {
             here.map(|known| (known.ip, (known.mac, known.pinned))).collect();
         for (ip, mac) in &self.domain.neighbours {
             if known.get(ip) != Some(&(Some(*mac), true)) {
-                self.step(Step::Know(self.bridge.clone(), *ip, *mac));
+                self.plan.group(vec![Step::Know(self.bridge.clone(), *ip, *mac)]);
             }
         }
         // What nobody pinned is the kernel's own, and passes.
         for (ip, _) in known.iter().filter(|(ip, (_, pinned))| *pinned && !self.domain.neighbours.contains_key(*ip)) {
-            self.step(Step::Unknow(self.bridge.clone(), *ip));
+            self.plan.group(vec![Step::Unknow(self.bridge.clone(), *ip)]);
         }
     }
 }

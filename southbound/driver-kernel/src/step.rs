@@ -89,6 +89,7 @@ impl fmt::Display for Step {
             Step::NoBarrier(name) => write!(out, "barrier behind {name} removed"),
             Step::Set(name, change) => match change {
                 LinkChange::Up => write!(out, "{name} switched on"),
+                LinkChange::Down => write!(out, "{name} switched off"),
                 LinkChange::Mtu(mtu) => write!(out, "{name} given an MTU of {mtu}"),
                 LinkChange::Mac(address) => write!(out, "{name} given the address {}", mac(address)),
                 LinkChange::Alias(_) => write!(out, "{name} marked"),

@@ -54,7 +54,10 @@ impl Site {
             let name = format!("w{number}");
             let veth = Veth { name: &name, peer: "eth0", peer_in: namespace, mac: Some(mac(number)), mtu: Some(1500) };
             links.add_veth(&veth).unwrap();
-            links.set(&name, &[LinkChange::Up]).unwrap();
+            // The others' are switched on by who keeps the host.
+            if number % 2 == 1 {
+                links.set(&name, &[LinkChange::Up]).unwrap();
+            }
             let mut inside = namespace.netlink().unwrap();
             inside.set("eth0", &[LinkChange::Up]).unwrap();
             inside.add_address("eth0", ip(&format!("10.1.0.{number}")), 24).unwrap();
@@ -242,7 +245,13 @@ fn what_is_not_wanted_any_more_goes_and_what_is_others_stays() {
         assert!(kept.repaired.is_empty() && kept.changed.iter().any(|told| told.contains("w2")), "{kept:#?}");
         links.delete_link("late").unwrap();
         let gone = keeper.leave().unwrap();
-        assert_eq!(gone, ["bhb5001 removed", "barrier behind bhb5001 removed", "bhv5001 removed"]);
+        let mut ports = gone.clone();
+        let devices = ports.split_off(4);
+        assert_eq!(devices, ["bhb5001 removed", "barrier behind bhb5001 removed", "bhv5001 removed"]);
+        for port in ["w1", "w2"] {
+            let told = ["switched off", "taken out of its bridge"].map(|what| format!("{port} {what}"));
+            assert!(ports.windows(2).any(|two| two == told), "{gone:?}");
+        }
     });
     assert_eq!(links.links().unwrap().len(), before);
     assert!(links.link("w1").unwrap().bridge.is_none() && links.link("others").is_ok() && links.link("bhb7").is_ok());
@@ -266,45 +275,119 @@ fn what_is_for_nobody_known_goes_by_the_way_out_or_nowhere() {
     }
 }
 
+impl Site {
+    /// Lets the first workload speak to the first host, which filters nothing itself.
+    fn towards_the_host(&self) {
+        let mut links = self.hosts[0].netlink().unwrap();
+        links.add_address("u0", ip("192.0.2.1"), 24).unwrap();
+        let unfiltered = ["all", "default", "w1"].map(|link| format!("ipv4/conf/{link}/rp_filter"));
+        self.hosts[0].sysctl(&unfiltered.each_ref().map(|key| (key.as_str(), "0"))).unwrap();
+        let mut inside = self.workloads[0].netlink().unwrap();
+        inside.add_route(ip("192.0.2.0"), 24, None, "eth0").unwrap();
+        inside.add_route(ip("fd00:9::"), 64, None, "eth0").unwrap();
+    }
+
+    /// Whether the first host hears what the first workload sends to one of its addresses by an Ethernet address.
+    fn host_hears(&self, address: &str, mac: MacAddress) -> bool {
+        self.workloads[0].netlink().unwrap().pin_neighbour("eth0", ip(address), mac).unwrap();
+        let there = self.hosts[0].run(|| UdpSocket::bind((ip(address), 7001))).unwrap().unwrap();
+        there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let from = if address.contains(':') { "fd00:1::1" } else { "10.1.0.1" };
+        let here = self.workloads[0].run(|| UdpSocket::bind((ip(from), 0))).unwrap().unwrap();
+        let _ = here.send_to(b"hello", (ip(address), 7001));
+        there.recv_from(&mut [0; 16]).is_ok()
+    }
+}
+
+/// The first host's addresses.
+const HOST: [&str; 2] = ["192.0.2.1", "fd00:9::1"];
+
 /// A workload that knows the bridge's address, and the host's, gets no further than its own network; nor does one that
 /// speaks to the groups that a bridge leaves to the port that it hears them at.
 #[test]
 fn a_workload_does_not_reach_the_host() {
     let Some(site) = Site::new("host", true) else { return };
-    let mut links = site.hosts[0].netlink().unwrap();
-    links.add_address("u0", ip("192.0.2.1"), 24).unwrap();
+    site.towards_the_host();
     site.keep(0, |keeper, wanted| fine(&keeper.keep(wanted).unwrap()));
+    let mut links = site.hosts[0].netlink().unwrap();
     let bridge = links.link("bhb5001").unwrap().mac.unwrap();
-    let mut inside = site.workloads[0].netlink().unwrap();
-    inside.add_route(ip("192.0.2.0"), 24, None, "eth0").unwrap();
-    inside.add_route(ip("fd00:9::"), 64, None, "eth0").unwrap();
-    let unfiltered = ["all", "default", "w1", "bhb5001"].map(|link| format!("ipv4/conf/{link}/rp_filter"));
-    site.hosts[0].sysctl(&unfiltered.each_ref().map(|key| (key.as_str(), "0"))).unwrap();
-    let mut heard = |address: &str, mac: MacAddress| {
-        inside.pin_neighbour("eth0", ip(address), mac).unwrap();
-        let there = site.hosts[0].run(|| UdpSocket::bind((ip(address), 7001))).unwrap().unwrap();
-        there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let from = if address.contains(':') { "fd00:1::1" } else { "10.1.0.1" };
-        let here = site.workloads[0].run(|| UdpSocket::bind((ip(from), 0))).unwrap().unwrap();
-        here.send_to(b"hello", (ip(address), 7001)).unwrap();
-        there.recv_from(&mut [0; 16]).is_ok()
+    let heard = |address: &str, mac| site.host_hears(address, mac);
+    let mend = |expected: &[String]| {
+        let kept = site.keep(0, |keeper, wanted| keeper.keep(wanted).unwrap());
+        assert_eq!(kept.changed, expected);
     };
     let groups = (0..=15).map(|last| [0x01, 0x80, 0xc2, 0, 0, last]);
-    for address in ["192.0.2.1", "fd00:9::1"] {
+    for address in HOST {
         for mac in [bridge].into_iter().chain(groups.clone()) {
             assert!(!heard(address, mac), "{address} by {mac:02x?}");
         }
         // The same without what keeps it away: the test can fail.
         links.remove_barrier("bhb5001").unwrap();
         assert!(heard(address, bridge), "{address}");
-        let kept = site.keep(0, |keeper, wanted| keeper.keep(wanted).unwrap());
-        assert_eq!(kept.changed, ["barrier put between bhb5001 and the host"]);
+        let [off, on] = ["off", "on"].map(|what| ["w1", "w2"].map(|port| format!("{port} switched {what}")));
+        let barrier = ["barrier put between bhb5001 and the host".to_owned()];
+        mend(&[off.as_slice(), &barrier, &on].concat());
         assert!(!heard(address, bridge), "{address}");
         let mut open = links.link("w1").unwrap().port.unwrap();
         open.link_local = false;
         links.set("w1", &[LinkChange::Port(open)]).unwrap();
         assert!(heard(address, [0x01, 0x80, 0xc2, 0, 0, 0x0e]), "{address}");
-        let kept = site.keep(0, |keeper, wanted| keeper.keep(wanted).unwrap());
-        assert_eq!(kept.changed, ["w1 isolated and locked as it has to be"]);
+        mend(&["w1 switched off", "w1 isolated and locked as it has to be", "w1 switched on"].map(String::from));
     }
+}
+
+/// One that goes, with its network or with everything, has no way to the host either.
+#[test]
+fn a_workload_that_leaves_does_not_reach_the_host() {
+    let Some(site) = Site::new("gone", true) else { return };
+    site.towards_the_host();
+    let mac = site.hosts[0].netlink().unwrap().link("w1").unwrap().mac.unwrap();
+    let heard = || HOST.map(|address| site.host_hears(address, mac));
+    assert_eq!(heard(), [true; 2], "an interface that is nobody's is the host's");
+    site.keep(0, |keeper, wanted| {
+        let mut without = wanted.clone();
+        without.networks.get_mut(&5001).unwrap().ports.remove("w1");
+        let mut moved = wanted.clone();
+        let domain = moved.networks.get(&5001).unwrap().clone();
+        moved.networks = BTreeMap::from([(7, domain)]);
+        let nothing = Wanted { vtep: wanted.vtep, networks: BTreeMap::new() };
+        for wanted in [wanted, &without, wanted, &moved, wanted, &nothing, wanted] {
+            fine(&keeper.keep(wanted).unwrap());
+            assert_eq!(heard(), [false; 2], "{wanted:?}");
+        }
+        keeper.leave().unwrap();
+        assert_eq!(heard(), [false; 2]);
+    });
+    let mut links = site.hosts[0].netlink().unwrap();
+    let link = links.link("w1").unwrap();
+    assert!(!link.up && link.bridge.is_none());
+    links.set("w1", &[LinkChange::Up]).unwrap();
+    assert_eq!(heard(), [true; 2], "it is the host's again");
+}
+
+/// Somebody names what the host itself speaks by.
+#[test]
+fn the_hosts_own_interfaces_are_no_workloads() {
+    let Some(site) = Site::new("own", false) else { return };
+    let mut links = site.hosts[0].netlink().unwrap();
+    site.keep(0, |keeper, wanted| {
+        let mut wanted = wanted.clone();
+        for (port, last) in [("u0", 8), ("lo", 9)] {
+            wanted.networks.get_mut(&5001).unwrap().ports.insert(port.into(), BTreeSet::from([mac(last)]));
+        }
+        let kept = keeper.keep(&wanted).unwrap();
+        let expected = [("lo", "127.0.0.1"), ("u0", "192.0.2.1")]
+            .map(|(port, address)| format!("interface {port} is no workload's: it has the host's address {address}"));
+        assert!(kept.in_shape && kept.troubles == expected, "{kept:#?}");
+        let uplink = links.link("u0").unwrap();
+        assert!(uplink.up && uplink.bridge.is_none());
+        // It is put there by hand: it gets out as it was.
+        links.set("u0", &[LinkChange::Bridge("bhb5001".into())]).unwrap();
+        wanted.networks.get_mut(&5001).unwrap().ports.remove("u0");
+        let kept = keeper.keep(&wanted).unwrap();
+        assert_eq!(kept.changed, ["u0 taken out of its bridge"]);
+        assert!(links.link("u0").unwrap().up);
+    });
+    site.keep(1, |keeper, wanted| fine(&keeper.keep(wanted).unwrap()));
+    assert!(site.speaks(1, 3, "10.1.0.3"));
 }

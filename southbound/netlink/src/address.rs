@@ -17,6 +17,9 @@ pub struct Address {
     pub ip: IpAddr,
     /// How many of its leading bits are those of the link's network: 0 to 32, or to 128.
     pub length: u8,
+    /// Whether somebody gave it to the link for good: not for a time, and not the host itself by what a router told
+    /// there (`IFA_F_PERMANENT`).
+    pub permanent: bool,
 }
 
 pub(crate) fn family(ip: IpAddr) -> AddressFamily {
@@ -45,7 +48,8 @@ impl Netlink {
                     _ => None,
                 });
                 let (link, length) = (message.header.index, message.header.prefix_len);
-                Some(Address { link, ip: local.or(only)?, length })
+                let permanent = message.header.flags.contains(AddressHeaderFlags::Permanent);
+                Some(Address { link, ip: local.or(only)?, length, permanent })
             })
             .collect();
         addresses.sort();

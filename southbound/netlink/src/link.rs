@@ -34,6 +34,8 @@ pub struct Link {
     pub bridge: Option<u32>,
     /// What it may do as a bridge's port.
     pub port: Option<BridgePort>,
+    /// The number of the link that it is a part of, as a VLAN is (or macvlan, or ipvlan).
+    pub below: Option<u32>,
     /// What only some kinds of links have.
     pub kind: LinkKind,
 }
@@ -243,6 +245,9 @@ fn as_port(settings: Vec<InfoBridgePort>) -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)])
 }
 
+/// Kinds of links that are a part of another.
+const PARTS: [InfoKind; 5] = [InfoKind::Vlan, InfoKind::MacVlan, InfoKind::MacVtap, InfoKind::IpVlan, InfoKind::IpVtap];
+
 fn read(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
@@ -253,19 +258,28 @@ fn read(message: &LinkMessage) -> Link {
         alias: None,
         bridge: None,
         port: None,
+        below: None,
         kind: LinkKind::Other,
     };
+    // Of one in another namespace the number is told as well, and of other kinds that of what they are connected to.
+    let (mut lower, mut elsewhere, mut part) = (None, false, false);
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::Controller(bridge) => link.bridge = Some(*bridge),
-            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| read_info(&mut link, info)),
+            LinkAttribute::LinkInfo(infos) => {
+                infos.iter().for_each(|info| read_info(&mut link, info));
+                part = infos.iter().any(|info| matches!(info, LinkInfo::Kind(kind) if PARTS.contains(kind)));
+            }
             _ => {}
         }
     }
+    link.below = lower.filter(|_| part && !elsewhere);
     link
 }
 

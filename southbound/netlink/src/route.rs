@@ -42,6 +42,31 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// The link that what is for an address leaves by now; `None` if nothing leads there, or only because a router there
+    /// said so (RFC 4861 §6.3.4).
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn link_towards(&mut self, to: IpAddr) -> Result<Option<u32>, Error> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(to);
+        message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+        message.attributes = vec![RouteAttribute::Destination(to.into())];
+        let answers = match self.ask(|| format!("the way to {to}"), RouteNetlinkMessage::GetRoute(message)) {
+            Err(Error::Refused { .. }) => return Ok(None),
+            answers => answers?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(message) if message.header.protocol != RouteProtocol::Ra => {
+                message.attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                })
+            }
+            _ => None,
+        }))
+    }
+
     /// Adds a route to the main table, out of a link, by way of a router or to whoever is there.
     ///
     /// # Errors

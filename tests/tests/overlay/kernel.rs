@@ -173,7 +173,8 @@ fn a_kernel_vtep(name: &str, vteps: [&str; 2]) {
     assert!(leave.wait().unwrap().success());
     let left = links.links().unwrap();
     assert!(left.iter().all(|link| !link.name.starts_with("bhb") && !link.name.starts_with("bhv")), "{left:?}");
-    assert!(left.iter().any(|link| link.name == "b" && link.bridge.is_none()));
+    let off = |name: &str| left.iter().any(|link| link.name == name && link.bridge.is_none() && !link.up);
+    assert!(off("b") && off("d"), "{left:?}");
 }
 
 #[test]
