@@ -27,9 +27,9 @@ pub(crate) struct Carrier {
     pub unsure: BTreeSet<Name>,
 }
 
-/// The order that ways followed, and its number.
+/// The order that ways followed at one moment, and its number: what [`crate::Compiler::withdraw_to`] goes back to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heading(Followed, u32);
+pub struct Heading(Followed, u32);
 
 /// How high a role stands: ways go up towards higher ones first.
 pub(crate) fn level(role: Role) -> u8 {

@@ -166,6 +166,18 @@ impl Compiler {
         followed.map(drop)
     }
 
+    /// The order of the fabric's ways as it is now; for [`Self::withdraw_to`].
+    pub fn heading(&self) -> Heading {
+        self.fabric.carrier.heading()
+    }
+
+    /// Follows `back`, which takes back all changes since [`Self::heading`] was asked for `heading`. Numbers that they
+    /// gave stay given. On an error, only the compiler's numbers are of any more use.
+    pub fn withdraw_to(&mut self, heading: Heading, back: &[Change]) -> Result<(), TooLarge> {
+        self.heading = heading;
+        self.withdraw(back, &[])
+    }
+
     /// Forgets the numbers of names that nobody has any more; what was forgotten, to be stored. No program changes
     /// by it. Costs a look at every name.
     pub fn forget(&mut self) -> Vec<(Arc<str>, Option<u32>)> {

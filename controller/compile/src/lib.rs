@@ -18,6 +18,7 @@ mod service;
 mod set;
 mod switch;
 
+pub use carrier::Heading;
 pub use compiler::{CauseName, Compiled, Compiler};
 pub use numbers::Numbers;
 

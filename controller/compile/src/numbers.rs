@@ -33,6 +33,15 @@ pub(crate) enum Numbered {
 const FORGOTTEN: [Numbered; 6] =
     [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix, Numbered::Order];
 
+/// How many numbers are left out when some may have been given that are not known: more than one change can give.
+const GAPS: [(Numbered, u32); 5] = [
+    (Numbered::Identity, 1 << 20),
+    (Numbered::Rule, 1 << 18),
+    (Numbered::Policy, 1 << 20),
+    (Numbered::Zone, 1 << 20),
+    (Numbered::Prefix, 1 << 20),
+];
+
 impl Numbered {
     const ALL: [Self; 8] =
         [Self::Network, Self::Identity, Self::Rule, Self::Policy, Self::Zone, Self::Prefix, Self::Edge, Self::Order];
@@ -158,6 +167,20 @@ impl Numbers {
                 self.given.remove(counter.as_str());
             } else {
                 self.given.insert(counter.into(), lowest);
+            }
+        }
+    }
+
+    /// Goes on numbering far above what was given: what is known may not be all that was given. Kinds with few numbers
+    /// go on where they are; their numbers mean something on one switch at a time, which is read back.
+    pub fn skip(&mut self) {
+        for (kind, gap) in GAPS {
+            let next = self.given.get(format!("next/{}", kind.name()).as_str()).copied().unwrap_or(kind.range().0);
+            // Near the end there is no room to be careful.
+            if let Some(next) = next.checked_add(gap).filter(|next| *next < kind.range().1 / 2) {
+                let counter: Arc<str> = format!("next/{}", kind.name()).into();
+                self.given.insert(counter.clone(), next);
+                self.fresh.push(counter);
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     entry::{Entry, EntryKey},
     stage::Stage,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A set of entries with unique keys, in canonical order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,20 @@ impl Delta {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
+    }
+
+    /// This and then `later`, as one: the last word on each key counts.
+    pub fn then(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        let later_keys = later.remove.iter().chain(later.add.iter().map(|entry| &entry.key));
+        let later_keys: BTreeSet<&EntryKey> = later_keys.collect();
+        self.remove.retain(|key| !later_keys.contains(key));
+        self.add.retain(|entry| !later_keys.contains(&entry.key));
+        self.remove.extend(later.remove);
+        self.add.extend(later.add);
     }
 }
 
