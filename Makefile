@@ -14,12 +14,14 @@ SEED ?= $(shell date +%s)
 # Inputs that `make fuzz` gives each target, and edits that `make edits` makes.
 FUZZ_EXECUTIONS ?= 10000000
 EDITS ?= 1000000
+# How often `make crashes` kills.
+KILLS ?= 300
 # What libFuzzer needs to see which code an input reaches.
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench bench-quick mininet soak fuzz fuzz-coverage edits trace laws
+.PHONY: all setup build demo down test check bench bench-quick crashes mininet soak fuzz fuzz-coverage edits trace laws
 
 all: build
 
@@ -71,6 +73,10 @@ bench-quick: setup
 mininet: build
 	@lab/setup.sh mininet
 	@$(SUDO) lab/mininet/run.sh $(TARGET)/debug $(ARGS)
+
+# The store killed at 300 random moments under the edits of eight clients, every other time while it recovers.
+crashes: setup build
+	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-store --test crash -- --nocapture
 
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
 soak: setup

@@ -1,23 +1,28 @@
 //! Durable revisions behind one small trait.
 //!
 //! A store knows documents as text under text keys, and numbers under names; what they mean is none of
-//! its business. [`RedbStore`] keeps them in one file, [`MemoryStore`] in memory, for tests.
+//! its business. [`RedbStore`] keeps them in one file, [`MemoryStore`] in memory, for tests. With the feature
+//! `store-sled` there is a `SledStore` too, for comparison (docs/adr/0014).
 
+mod error;
+mod history;
 mod memory;
 mod redb_store;
+#[cfg(feature = "store-sled")]
+mod sled_store;
 
+pub use error::StoreError;
+pub use history::{Between, Difference, History, Noted, Row};
 pub use memory::MemoryStore;
 pub use redb_store::RedbStore;
+#[cfg(feature = "store-sled")]
+pub use sled_store::SledStore;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Longest document and longest key, in bytes: a document is one resource, and the API takes none near
 /// this size; a longer one is a mistake somewhere and must not fill the disk.
 pub const MAX_DOCUMENT: usize = 4 << 20;
-
-/// How many revisions' notes (who, when, which keys) are kept; the documents themselves are kept as of
-/// the newest revision only.
-pub const MAX_NOTES: u64 = 10_000;
 
 /// One accepted change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,7 +33,7 @@ pub struct Revision {
     pub author: String,
     /// When, in milliseconds since 1970-01-01 UTC.
     pub time: u64,
-    /// Documents by key: their new text, or `None` where they are removed.
+    /// Documents by key: their new text, or `None` where they are removed. Keys are unique.
     pub changes: Vec<(String, Option<Arc<str>>)>,
     /// Numbers by name that change with it, or `None` where they are given back.
     pub numbers: Vec<(Arc<str>, Option<u32>)>,
@@ -54,84 +59,87 @@ pub struct Loaded {
     pub numbers: BTreeMap<Arc<str>, u32>,
 }
 
-/// Why something could not be stored or loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the store open.
-    #[error("{} is in use by another bulkheadd; stop that one, or give this one another --data-dir", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The store was written by a newer program.
-    #[error(
-        "{} has format {found}, this bulkheadd knows formats up to {known}; run the newer bulkheadd that wrote it",
-        path.display()
-    )]
-    NewerFormat {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u64,
-        /// The newest format that is understood.
-        known: u64,
-    },
-    /// The revision does not follow the last one.
-    #[error("revision {got} does not follow revision {last}")]
-    OutOfOrder {
-        /// The revision that was to be stored.
-        got: u64,
-        /// The one that is.
-        last: u64,
-    },
-    /// A document or key is too long.
-    #[error("{key} is {size} bytes long; at most {MAX_DOCUMENT} are stored")]
-    TooLong {
-        /// The document's key, cut to a printable length.
-        key: String,
-        /// Its length in bytes.
-        size: usize,
-    },
-    /// An earlier write failed: whether it reached the disk is not known, so nothing more is written.
-    #[error("an earlier write failed, so nothing more is written until bulkheadd is restarted: {0}")]
-    Broken(String),
-    /// What is stored cannot be read.
-    #[error("{} cannot be read: {what}; restore it from a backup", path.display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The operating system or the database said no.
-    #[error("{}: {what}", path.display())]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// Its words.
-        what: String,
-    },
+/// How the store was found when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The format that it had before, if it was an older one.
+    pub upgraded: Option<u64>,
+    /// Whether the newest commit was not whole, so that the one before it was taken.
+    pub cut_back: bool,
+    /// Why it cannot be written, if it cannot.
+    pub read_only: Option<String>,
 }
 
-/// Keeps revisions.
+/// How much history is kept. What is beyond any of the bounds is forgotten, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Revisions.
+    pub revisions: u64,
+    /// How old a revision may be.
+    pub age: Duration,
+    /// Bytes of earlier documents: a bound on the disk, whoever changes how much.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { revisions: 10_000, age: Duration::from_secs(365 * 24 * 3600), bytes: 1 << 30 }
+    }
+}
+
+/// Keeps revisions. There is one writer; whoever reads history does so through [`Reader`]s, beside it.
 pub trait Store: Send {
-    /// Stores a revision as a whole. When this returns `Ok` it survives a crash of the program and of the
-    /// machine; after an `Err` nothing of it is there, or ([`StoreError::Broken`] from then on) unknown.
-    fn append(&mut self, revision: &Revision) -> Result<(), StoreError>;
+    /// Stores revisions as a whole, all of them or none, in one durable commit, after the revision `expected`. When
+    /// this returns `Ok` they survive a crash of the program and of the machine; after an `Err` nothing of them is
+    /// there, or ([`StoreError::Broken`] from then on) unknown. Forgets some of what is beyond the retention.
+    fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError>;
 
     /// Everything, as of the newest revision.
     fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Fills an empty store with the rows of a [`Reader::snapshot`], in one durable commit; nothing is stored if one of
+    /// them makes no sense. Gives the newest revision.
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError>;
+
+    /// A way to what is stored that can be used beside the writer.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// How the store was found when it was opened.
+    fn found(&self) -> Found {
+        Found::default()
+    }
+}
+
+/// Looks at what is stored, at any time, from any thread. Each look sees one moment.
+pub trait Reader: Send + Sync {
+    /// Notes of at most `limit` revisions older than `before`, newest first.
+    fn history(&self, before: u64, limit: usize) -> Result<History, StoreError>;
+
+    /// What differs between two revisions; the newest one if `to` is `None`.
+    fn between(&self, from: u64, to: Option<u64>) -> Result<Between, StoreError>;
+
+    /// The revisions after `after`, at most `limit` of them, oldest first, with their documents and without numbers;
+    /// waits up to `wait` until there is one.
+    fn watch(&self, after: u64, limit: usize, wait: Duration) -> Result<Vec<Revision>, StoreError>;
+
+    /// Hands on everything that is stored as rows, the first of which is [`Row::Store`]; ends early if `each` says no.
+    fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError>;
 }
 
 /// What every store refuses.
-fn check(revision: &Revision, last: u64) -> Result<(), StoreError> {
-    if revision.number != last + 1 {
-        return Err(StoreError::OutOfOrder { got: revision.number, last });
+fn check(expected: u64, revisions: &[Revision], last: u64) -> Result<(), StoreError> {
+    if expected != last {
+        return Err(StoreError::OutOfOrder { got: expected.saturating_add(1), last });
     }
-    for (key, text) in &revision.changes {
-        let size = key.len().max(text.as_ref().map_or(0, |text| text.len()));
-        if size > MAX_DOCUMENT {
-            return Err(StoreError::TooLong { key: key.chars().take(64).collect(), size });
+    for (revision, before) in revisions.iter().zip(last..) {
+        if revision.number != before + 1 {
+            return Err(StoreError::OutOfOrder { got: revision.number, last: before });
+        }
+        for (key, text) in &revision.changes {
+            let size = key.len().max(text.as_ref().map_or(0, |text| text.len()));
+            if size > MAX_DOCUMENT {
+                return Err(StoreError::TooLong { key: key.chars().take(64).collect(), size });
+            }
         }
     }
     Ok(())

@@ -1,19 +1,58 @@
 //! A store that forgets when it is dropped.
 
-use crate::{Document, Loaded, Revision, Store, StoreError, check};
+use crate::{
+    Between, Document, History, Loaded, Noted, Reader, Revision, Row, Store, StoreError, check,
+    history::{self, Newest, Past},
+};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-/// Keeps everything in memory: for tests and for trying things out.
-#[derive(Debug, Clone, Default)]
+/// Keeps everything in memory, and all of its history: for tests and for trying things out.
+#[derive(Debug, Default)]
 pub struct MemoryStore {
-    loaded: Loaded,
+    shared: Arc<Shared>,
     /// Fails the next append, once, if set.
     fail: Option<String>,
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    kept: Mutex<Kept>,
+    newest: Newest,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Kept {
+    loaded: Loaded,
+    oldest: u64,
+    notes: BTreeMap<u64, Noted>,
+    past: BTreeMap<(u64, String), Option<Document>>,
+}
+
+impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl MemoryStore {
-    /// A store that already has something.
+    /// A store that already has something, whose history begins there.
     pub fn with(loaded: Loaded) -> Self {
-        Self { loaded, fail: None }
+        let store = Self::default();
+        let revision = loaded.revision;
+        *store.shared.kept() = Kept { loaded, oldest: revision, ..Kept::default() };
+        store.shared.newest.set(revision);
+        store
+    }
+
+    /// A document of the newest revision.
+    #[cfg(feature = "store-sled")]
+    pub(crate) fn document(&self, key: &str) -> Option<Document> {
+        self.shared.kept().loaded.documents.get(key).cloned()
     }
 
     /// Makes the next append fail for this reason.
@@ -22,21 +61,20 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
-    fn append(&mut self, revision: &Revision) -> Result<(), StoreError> {
-        check(revision, self.loaded.revision)?;
-        if let Some(what) = self.fail.take() {
-            return Err(StoreError::Failed { path: "memory".into(), what });
-        }
+impl Kept {
+    fn append(&mut self, revision: &Revision) {
+        let noted = Noted::of(revision, |key| self.loaded.documents.contains_key(key));
+        self.notes.insert(revision.number, noted);
         self.loaded.revision = revision.number;
         for (key, text) in &revision.changes {
-            match text {
+            let before = match text {
                 Some(text) => {
                     let document = Document { text: text.clone(), revision: revision.number };
                     self.loaded.documents.insert(key.clone(), document)
                 }
                 None => self.loaded.documents.remove(key),
             };
+            self.past.insert((revision.number, key.clone()), before);
         }
         for (name, number) in &revision.numbers {
             match number {
@@ -44,10 +82,101 @@ impl Store for MemoryStore {
                 None => self.loaded.numbers.remove(name),
             };
         }
+    }
+
+    fn past(&self, after: u64) -> impl Iterator<Item = Result<Past, Infallible>> {
+        let rows = self.past.range((after + 1, String::new())..);
+        rows.map(|((number, key), document)| Ok((*number, key.clone(), document.clone())))
+    }
+
+    fn current(&self, key: &str) -> Result<Option<Document>, Infallible> {
+        Ok(self.loaded.documents.get(key).cloned())
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError> {
+        let mut kept = self.shared.kept();
+        check(expected, revisions, kept.loaded.revision)?;
+        if let Some(what) = self.fail.take() {
+            return Err(StoreError::Failed { path: "memory".into(), what });
+        }
+        revisions.iter().for_each(|revision| kept.append(revision));
+        self.shared.newest.set(kept.loaded.revision);
         Ok(())
     }
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
-        Ok(self.loaded.clone())
+        Ok(self.shared.kept().loaded.clone())
+    }
+
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
+        let mut kept = self.shared.kept();
+        if kept.loaded.revision > 0 {
+            return Err(StoreError::NotEmpty { revision: kept.loaded.revision });
+        }
+        let mut filled = Kept::default();
+        for row in rows {
+            match row.map_err(StoreError::Damaged)? {
+                Row::Store { revision, oldest } => (filled.loaded.revision, filled.oldest) = (revision, oldest),
+                Row::Document { key, revision, text } => {
+                    _ = filled.loaded.documents.insert(key, Document { text, revision });
+                }
+                Row::Number { name, number } => _ = filled.loaded.numbers.insert(name, number),
+                Row::Note { number, note } => _ = filled.notes.insert(number, Noted { number, ..note }),
+                Row::Past { number, key, revision, text } => {
+                    _ = filled.past.insert((number, key), text.map(|text| Document { text, revision }));
+                }
+            }
+        }
+        *kept = filled;
+        self.shared.newest.set(kept.loaded.revision);
+        Ok(kept.loaded.revision)
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.shared.clone()
+    }
+}
+
+impl Reader for Shared {
+    fn history(&self, before: u64, limit: usize) -> Result<History, StoreError> {
+        let kept = self.kept();
+        let revisions = kept.notes.range(..before).rev().take(limit).map(|(_, noted)| noted.clone()).collect();
+        Ok(History { newest: kept.loaded.revision, oldest: kept.oldest, revisions })
+    }
+
+    fn between(&self, from: u64, to: Option<u64>) -> Result<Between, StoreError> {
+        let kept = self.kept();
+        let to = to.unwrap_or(kept.loaded.revision);
+        history::kept(from, kept.oldest, kept.loaded.revision)?;
+        history::kept(to, kept.oldest, kept.loaded.revision)?;
+        let (low, high) = (from.min(to), from.max(to));
+        let Ok(between) = history::between((low, high), kept.past(low), |key| kept.current(key));
+        Ok(between.facing(from))
+    }
+
+    fn watch(&self, after: u64, limit: usize, wait: Duration) -> Result<Vec<Revision>, StoreError> {
+        self.newest.wait(after, wait);
+        let kept = self.kept();
+        history::kept(after, kept.oldest, kept.loaded.revision)?;
+        let Ok(past) = kept.past(after).collect();
+        let Ok(written) = history::written(past, |key| kept.current(key));
+        let notes = kept.notes.range(after + 1..).take(limit);
+        Ok(notes.map(|(number, noted)| noted.revision(written.get(number))).collect())
+    }
+
+    fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError> {
+        let kept = self.kept().clone();
+        let Loaded { revision, documents, numbers } = kept.loaded;
+        let first = Row::Store { revision, oldest: kept.oldest };
+        let documents =
+            documents.into_iter().map(|(key, Document { text, revision })| Row::Document { key, revision, text });
+        let numbers = numbers.into_iter().map(|(name, number)| Row::Number { name, number });
+        let notes = kept.notes.into_iter().map(|(number, note)| Row::Note { number, note });
+        let past = kept.past.into_iter().map(|((number, key), document)| Row::past(number, key, document));
+        let mut rows = std::iter::once(first).chain(documents).chain(numbers).chain(notes).chain(past);
+        rows.all(each);
+        Ok(())
     }
 }

@@ -16,9 +16,10 @@ fn revision(number: u64, changes: &[(&str, Option<&str>)], numbers: &[(&str, Opt
 
 /// Three revisions and what is there after them.
 fn fill(store: &mut dyn Store) -> Loaded {
-    store.append(&revision(1, &[("a", Some("one")), ("b", Some("two"))], &[("x", Some(1)), ("y", Some(2))])).unwrap();
-    store.append(&revision(2, &[("a", Some("three"))], &[])).unwrap();
-    store.append(&revision(3, &[("b", None)], &[("x", None)])).unwrap();
+    store
+        .append(0, &[revision(1, &[("a", Some("one")), ("b", Some("two"))], &[("x", Some(1)), ("y", Some(2))])])
+        .unwrap();
+    store.append(1, &[revision(2, &[("a", Some("three"))], &[]), revision(3, &[("b", None)], &[("x", None)])]).unwrap();
     let loaded = store.load().unwrap();
     assert_eq!(loaded.revision, 3);
     assert_eq!(loaded.documents.len(), 1);
@@ -34,13 +35,44 @@ fn both_stores_mean_the_same() {
     assert_eq!(on_disk, fill(&mut MemoryStore::default()));
 }
 
+#[cfg(feature = "store-sled")]
+#[test]
+fn sled_means_the_same_and_finds_it_again() {
+    use bulkhead_store::SledStore;
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = SledStore::open(directory.path()).unwrap();
+    let before = fill(&mut store);
+    assert!(matches!(SledStore::open(directory.path()).unwrap_err(), StoreError::InUse { .. }));
+    assert!(matches!(store.append(2, &[revision(3, &[], &[])]).unwrap_err(), StoreError::OutOfOrder { .. }));
+    let (mut rows, mut redb) = (Vec::new(), RedbStore::open(other.path()).unwrap());
+    fill(&mut redb);
+    store
+        .reader()
+        .snapshot(&mut |row| {
+            rows.push(row);
+            true
+        })
+        .unwrap();
+    drop(store);
+    let mut store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.load().unwrap(), before);
+    let both = [store.reader(), redb.reader()].map(|reader| {
+        let (history, between) = (reader.history(u64::MAX, 10).unwrap(), reader.between(0, None).unwrap());
+        (history, between, reader.watch(0, 10, std::time::Duration::ZERO).unwrap())
+    });
+    assert_eq!(both[0], both[1]);
+    let third = tempfile::tempdir().unwrap();
+    SledStore::open(third.path()).unwrap().restore(&mut rows.into_iter().map(Ok)).unwrap();
+    assert_eq!(SledStore::open(third.path()).unwrap().load().unwrap(), before);
+}
+
 #[test]
 fn everything_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let before = fill(&mut RedbStore::open(directory.path()).unwrap());
     let mut store = RedbStore::open(directory.path()).unwrap();
     assert_eq!(store.load().unwrap(), before);
-    store.append(&revision(4, &[("c", Some("four"))], &[])).unwrap();
+    store.append(3, &[revision(4, &[("c", Some("four"))], &[])]).unwrap();
 }
 
 #[test]
@@ -50,7 +82,7 @@ fn what_was_acknowledged_survives_a_kill() {
     let before = fill(&mut store);
     // The file as it is on the disk while the program runs: what a kill would leave behind.
     fs::copy(store.path(), dead.path().join("bulkhead.redb")).unwrap();
-    store.append(&revision(4, &[("late", Some("later"))], &[])).unwrap();
+    store.append(3, &[revision(4, &[("late", Some("later"))], &[])]).unwrap();
     assert_eq!(RedbStore::open(dead.path()).unwrap().load().unwrap(), before);
 }
 
@@ -78,10 +110,43 @@ fn a_newer_format_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_store_is_refused() {
+fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("bulkhead.redb"), b"not a database, but long enough to be looked at").unwrap();
-    assert!(RedbStore::open(directory.path()).is_err());
+    let path = directory.path().join("bulkhead.redb");
+    // What a store would be that was cut off at its very beginning is none either.
+    for bytes in [&b"not a database, but long enough to be looked at"[..], b"", &[0; 8192]] {
+        fs::write(&path, bytes).unwrap();
+        let error = RedbStore::open(directory.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("bulkhead restore"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn format_1_is_made_into_this_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bulkhead.redb");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/formats/1.redb"), &path).unwrap();
+    let mut store = RedbStore::open(directory.path()).unwrap();
+    assert_eq!(store.found().upgraded, Some(1));
+    let loaded = store.load().unwrap();
+    let versions: Vec<_> = loaded.documents.iter().map(|(key, found)| (key.as_str(), found.revision)).collect();
+    assert_eq!(versions, [("AddressSet/corp", 2), ("Network/prod", 3)]);
+    assert_eq!(
+        loaded.numbers,
+        [("network/prod".into(), 1), ("next/network".into(), 2), ("next/prefix".into(), 7)].into()
+    );
+    // It noted who and when; what was before was not kept.
+    let history = store.reader().history(u64::MAX, 10).unwrap();
+    assert_eq!((history.newest, history.oldest, history.revisions.len()), (3, 3, 3));
+    assert_eq!(history.revisions[1].updated, ["AddressSet/corp", "AddressSet/old"]);
+    assert!(matches!(store.reader().between(2, None).unwrap_err(), StoreError::NotKept { oldest: 3, .. }));
+    store.append(3, &[revision(4, &[("Network/prod", None)], &[])]).unwrap();
+    drop(store);
+    let mut store = RedbStore::open(directory.path()).unwrap();
+    assert_eq!((store.found().upgraded, store.load().unwrap().revision), (None, 4));
+    assert_eq!(store.reader().between(4, Some(3)).unwrap().differences.len(), 1);
 }
 
 #[test]
@@ -91,10 +156,15 @@ fn gaps_and_giants_are_refused_and_change_nothing() {
     let mut memory = MemoryStore::default();
     for store in [&mut redb as &mut dyn Store, &mut memory] {
         let before = fill(store);
-        let error = store.append(&revision(5, &[], &[])).unwrap_err();
+        let error = store.append(3, &[revision(5, &[], &[])]).unwrap_err();
         assert!(matches!(error, StoreError::OutOfOrder { got: 5, last: 3 }));
+        // Somebody who has missed a revision, and one of a group that is out of line.
+        let stale = store.append(2, &[revision(3, &[], &[])]).unwrap_err();
+        assert!(matches!(stale, StoreError::OutOfOrder { got: 3, last: 3 }));
+        let group = [revision(4, &[("k", Some("fine"))], &[]), revision(6, &[], &[])];
+        assert!(matches!(store.append(3, &group).unwrap_err(), StoreError::OutOfOrder { got: 6, last: 4 }));
         let giant = "x".repeat(MAX_DOCUMENT + 1);
-        let error = store.append(&revision(4, &[("k", Some("fine")), ("g", Some(&giant))], &[])).unwrap_err();
+        let error = store.append(3, &[revision(4, &[("k", Some("fine")), ("g", Some(&giant))], &[])]).unwrap_err();
         assert!(matches!(error, StoreError::TooLong { .. }));
         assert_eq!(store.load().unwrap(), before);
     }
