@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// Names that the compiler may keep for nothing, beside as many as are in use: forgetting them costs a look at all.
 const SPARE_NAMES: usize = 10_000;
@@ -79,6 +79,38 @@ pub enum LoadError {
     TooLarge(String),
 }
 
+/// Numbers by name, or `None` where they are given back.
+type Given = Vec<(Arc<str>, Option<u32>)>;
+
+/// What is stored, as a state and compiled, and numbers that this gave. With `skip` numbering goes on far above what
+/// is known.
+pub(crate) fn compiled(loaded: Loaded, decode: Decode, skip: bool) -> Result<(Accepted, Compiler, Given), LoadError> {
+    let Loaded { revision, documents, numbers } = loaded;
+    let mut accepted = Accepted { revision, ..Accepted::default() };
+    let mut changes = Vec::with_capacity(documents.len());
+    for (key, document) in documents {
+        let resource = match decode(&document.text) {
+            Ok(resource) => resource,
+            // It is found again once the host, or the switch, answers.
+            Err(why) if key.starts_with("Host/") || key.starts_with("Adjacency/") => {
+                warn!(key, why, "what was found there cannot be read; left out");
+                continue;
+            }
+            Err(why) => return Err(LoadError::Document { key, why }),
+        };
+        accepted.versions.insert(resource.key(), document.revision);
+        changes.push(Change::set(resource));
+    }
+    accepted.state.apply(&changes);
+    let mut numbers: Numbers = numbers.into_iter().collect();
+    if skip {
+        numbers.skip();
+    }
+    let (compiler, compiled) =
+        Compiler::new(&accepted.state, numbers).map_err(|error| LoadError::TooLarge(error.to_string()))?;
+    Ok((accepted, compiler, compiled.numbers))
+}
+
 /// State, compiler, store and switches: everything that the loop owns.
 pub struct Core {
     pub(crate) shared: Shared,
@@ -90,10 +122,10 @@ pub struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) fabric: Fabric,
     pub(crate) log_budget: flow_log::Budget,
-    decode: Decode,
+    pub(crate) decode: Decode,
     keeper: Option<Keeper>,
-    prober: Option<Prober>,
-    links: Option<Links>,
+    pub(crate) prober: Option<Prober>,
+    pub(crate) links: Option<Links>,
     hosts: Hosts,
     tunnels: Tunnels,
     pub(crate) totals: Arc<Mutex<Totals>>,
@@ -103,28 +135,18 @@ impl Core {
     /// Loads what is stored, compiles it, and only then attaches the switches: a controller that has not
     /// loaded its state touches none.
     pub fn load(mut store: Box<dyn Store>, decode: Decode, drivers: Drivers) -> Result<Self, LoadError> {
-        let Loaded { revision, documents, numbers } = store.load()?;
-        let mut accepted = Accepted { revision, ..Accepted::default() };
-        let mut changes = Vec::with_capacity(documents.len());
-        for (key, document) in documents {
-            let resource = match decode(&document.text) {
-                Ok(resource) => resource,
-                // It is found again once the host, or the switch, answers.
-                Err(why) if key.starts_with("Host/") || key.starts_with("Adjacency/") => {
-                    warn!(key, why, "what was found there cannot be read; left out");
-                    continue;
-                }
-                Err(why) => return Err(LoadError::Document { key, why }),
-            };
-            accepted.versions.insert(resource.key(), document.revision);
-            changes.push(Change::set(resource));
+        let loaded = store.load()?;
+        let found = store.found();
+        if found.cut_back {
+            let revision = loaded.revision;
+            error!(revision, "the newest commit in the store was not whole, and was cut back to this revision");
         }
-        accepted.state.apply(&changes);
-        let numbers: Numbers = numbers.into_iter().collect();
-        let (compiler, compiled) =
-            Compiler::new(&accepted.state, numbers).map_err(|error| LoadError::TooLarge(error.to_string()))?;
+        if let Some(older) = found.upgraded {
+            info!(format = older, "the store was of an older format, and is of the newest now");
+        }
+        // A commit that was lost may have given numbers that a switch still holds.
+        let (accepted, compiler, compiled) = compiled(loaded, decode, found.cut_back)?;
         let (keeper, prober) = (drivers.keeper.clone(), drivers.prober);
-        let links = prober.map(|prober| Links::new(prober.key, &accepted.state));
         let fabric = Fabric::new(drivers);
         let mut core = Self {
             shared: Shared(Arc::new(RwLock::new(accepted))),
@@ -137,25 +159,34 @@ impl Core {
             decode,
             keeper,
             prober,
-            links,
+            links: None,
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
             totals: Arc::default(),
         };
-        core.remember(compiled.numbers);
+        core.remember(compiled);
         core.forget();
-        core.attach_all();
+        if found.read_only.is_some() {
+            core.storing(found.read_only);
+        }
+        core.begin_links();
+        core.attach_all(Duration::ZERO);
         core.find_tunnels(Duration::ZERO);
         Ok(core)
     }
 
-    fn attach_all(&mut self) {
+    /// Looks for links as the accepted state says, from nothing.
+    pub(crate) fn begin_links(&mut self) {
+        self.links = self.prober.map(|prober| Links::new(prober.key, &self.shared.read().state));
+    }
+
+    pub(crate) fn attach_all(&mut self, now: Duration) {
         let accepted = self.shared.read();
         for (name, switch) in &accepted.state.switches {
-            self.fabric.attach(name, &switch.driver, accepted.revision, Duration::ZERO);
+            self.fabric.attach(name, &switch.driver, accepted.revision, now);
         }
         drop(accepted);
-        self.keep_hosts(Duration::ZERO);
+        self.keep_hosts(now);
     }
 
     /// Has hosts kept as the accepted state says.
@@ -166,7 +197,7 @@ impl Core {
     }
 
     /// Notes numbers that the compiler changed; they are stored with the next revision.
-    pub(crate) fn remember(&mut self, numbers: Vec<(Arc<str>, Option<u32>)>) {
+    pub(crate) fn remember(&mut self, numbers: Given) {
         for (name, number) in numbers {
             // What came and went between two revisions, as it does when one cannot be stored, was never stored. If it
             // was after all, the store keeps a number that is nobody else's.
@@ -284,7 +315,7 @@ impl Core {
                 edits.push(Edit { document, change, expected: None });
             }
             if !edits.is_empty() {
-                return Some(Request { edits, dry_run: false, author: author.into(), time });
+                return Some(Request { edits, dry_run: false, newest: None, author: author.into(), time });
             }
         }
     }

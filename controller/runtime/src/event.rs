@@ -26,10 +26,14 @@ pub enum Event {
         time: u64,
         /// Whether nothing was to change.
         dry_run: bool,
+        /// The revision that was to be the newest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<u64>,
         /// What was to change.
         edits: Vec<EditNote>,
     },
-    /// What the change before this came to: the revision in force after it, or why it was refused.
+    /// What a change came to: the revision in force after it, or why it was refused. Changes that were carried out
+    /// together are recorded one after another, and then their outcomes in the same order.
     Outcome {
         /// The revision.
         revision: Option<u64>,
@@ -245,6 +249,7 @@ impl From<&Request> for Event {
             author: request.author.clone(),
             time: request.time,
             dry_run: request.dry_run,
+            newest: request.newest,
             edits: request.edits.iter().map(note).collect(),
         }
     }

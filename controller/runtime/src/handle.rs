@@ -6,10 +6,13 @@ use crate::{
     fabric::{SwitchView, Views},
     metrics::{self, Totals},
     realization::Realization,
+    restore::{RestoreRefusal, Restoring},
 };
+use bulkhead_store::Reader;
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,29 +35,44 @@ pub struct Gone;
 /// A look at the loop's own data.
 pub(crate) type Look = Box<dyn FnOnce(&Core) + Send>;
 
+/// A change that is asked for.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) asked: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Outcome, Refusal>>,
+}
+
 /// What the loop is asked.
 pub(crate) enum Message {
-    Apply { request: Request, asked: Instant, reply: oneshot::Sender<Result<Outcome, Refusal>> },
+    Apply(Asked),
     Realization { revision: u64, wait: Duration, reply: oneshot::Sender<Realization> },
     Count { reply: oneshot::Sender<()> },
+    Restore { restoring: Restoring, reply: oneshot::Sender<Result<u64, RestoreRefusal>> },
     Look(Look),
     Stop,
 }
 
 /// A way to the loop; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Handle {
     messages: mpsc::Sender<Message>,
     shared: Shared,
     views: Views,
     totals: Arc<Mutex<Totals>>,
+    store: Arc<dyn Reader>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
 }
 
 impl Handle {
     pub(crate) fn new(core: &Core) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(DEPTH);
         let (shared, views, totals) = (core.shared.clone(), core.views(), core.totals.clone());
-        (Self { messages, shared, views, totals }, receiver)
+        (Self { messages, shared, views, totals, store: core.store.reader() }, receiver)
     }
 
     async fn ask<R>(&self, message: impl FnOnce(oneshot::Sender<R>) -> Message) -> Result<R, Gone> {
@@ -75,7 +93,7 @@ impl Handle {
             ))));
         };
         let (reply, answer) = oneshot::channel();
-        place.map_err(|_| Gone)?.send(Message::Apply { request, asked, reply });
+        place.map_err(|_| Gone)?.send(Message::Apply(Asked { request, asked, reply }));
         answer.await.map_err(|_| Gone)
     }
 
@@ -98,6 +116,21 @@ impl Handle {
             }))
         })
         .await
+    }
+
+    /// Brings a backup back; it is durable and in force when the answer is `Ok`.
+    pub async fn restore(&self, restoring: Restoring) -> Result<Result<u64, RestoreRefusal>, Gone> {
+        self.ask(|reply| Message::Restore { restoring, reply }).await
+    }
+
+    /// What is stored, with its history. Looking there may take as long as the disk does.
+    pub fn store(&self) -> &dyn Reader {
+        &*self.store
+    }
+
+    /// Why changes cannot be stored; `None` if they can, as far as is known.
+    pub fn store_trouble(&self) -> Option<String> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).store_trouble.clone()
     }
 
     /// Looks at the newest accepted state; changes wait meanwhile.

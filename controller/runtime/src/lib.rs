@@ -12,7 +12,8 @@
 //! no clock in it; [`run`] feeds it. Others look at the accepted state through [`Handle`] without asking
 //! the loop. Which protocol a switch speaks is known to nobody here: [`Drivers`] says where commands go.
 //!
-//! Compiling and storing happen in the loop itself: one change at a time, in one order. The loop has a
+//! Compiling and storing happen in the loop itself, one change after another, in one order; those that wait are made
+//! durable together. The loop has a
 //! thread of its own ([`spawn`]), so a slow disk holds back changes and the handling of reports, but
 //! neither the drivers' sessions nor readers of views.
 
@@ -22,6 +23,7 @@ mod drivers;
 mod event;
 mod fabric;
 mod flow_log;
+mod group;
 mod handle;
 mod hosts;
 mod links;
@@ -29,6 +31,7 @@ mod metrics;
 mod paths;
 mod realization;
 mod record;
+mod restore;
 mod run;
 mod tunnels;
 
@@ -45,6 +48,7 @@ pub use crate::{
     paths::Paths,
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},
+    restore::{RestoreRefusal, Restoring},
     run::{Loop, run, spawn},
     tunnels::{TunnelState, TunnelView},
 };

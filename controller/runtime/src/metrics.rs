@@ -37,6 +37,10 @@ pub struct Totals {
     pub busy: Duration,
     /// How long changes waited for the loop.
     pub waits: Waits,
+    /// Commits to the store: each makes all changes durable that waited for it.
+    pub commits: u64,
+    /// Why changes cannot be stored, if the last attempt failed.
+    pub store_trouble: Option<String>,
 }
 
 /// Upper bounds of the classes in which waits are counted, in seconds.
@@ -117,6 +121,12 @@ pub(crate) fn render(
     let about = ("bulkhead_change_seconds_total", "counter", "Time spent checking, compiling and storing changes.");
     metric(&mut out, about, busy);
     totals.waits.render("bulkhead_change_wait_seconds", "How long changes waited for those before them.", &mut out);
+    let commits = [(None, totals.commits)];
+    let about = ("bulkhead_store_commits_total", "counter", "Commits to the store; one may hold several changes.");
+    metric(&mut out, about, commits);
+    let writable = [(None, u8::from(totals.store_trouble.is_none()))];
+    let about = ("bulkhead_store_writable", "gauge", "Whether changes can be stored; if not, all are refused.");
+    metric(&mut out, about, writable);
     let reports = [(None, totals.reports)];
     metric(&mut out, ("bulkhead_reports_total", "counter", "Reports from drivers."), reports);
     let waiting = [("requests", requests_waiting), ("reports", totals.reports_waiting)];

@@ -9,6 +9,7 @@ use crate::{
 use bulkhead_policy::Change;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, Write},
     time::Duration,
 };
@@ -94,23 +95,26 @@ pub fn parse_line(line: &str) -> Result<(Duration, Event), String> {
 /// controller that starts where the recording started.
 pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle) -> Result<Replayed, ReplayError> {
     let mut replayed = Replayed::default();
-    let mut last: Option<Event> = None;
+    // Of changes whose recorded outcome is still to come; those of a group come after all of its changes.
+    let mut outcomes: VecDeque<Event> = VecDeque::new();
     for (index, line) in recording.lines().enumerate() {
         let wrong = |why: String| ReplayError::Line { line: index + 1, why };
         let (_, event) = parse_line(&line?).map_err(wrong)?;
         match event {
-            Event::Apply { author, time, dry_run, edits } => {
+            Event::Apply { author, time, dry_run, newest, edits } => {
                 let edits: Result<Vec<Edit>, String> = edits.into_iter().map(|note| edit(note, decode)).collect();
-                let request = Request { edits: edits.map_err(wrong)?, dry_run, author, time };
-                last = Some(Event::from(&controller.apply(request).await?));
+                let request = Request { edits: edits.map_err(wrong)?, dry_run, newest, author, time };
+                outcomes.push_back(Event::from(&controller.apply(request).await?));
                 replayed.changes += 1;
             }
             Event::Outcome { .. } => {
-                if let Some(now) = last.take().filter(|now| *now != event) {
+                if let Some(now) = outcomes.pop_front().filter(|now| *now != event) {
                     replayed.differences.push(format!("line {}: {event:?} was recorded, now {now:?}", index + 1));
                 }
             }
             Event::Start { revision } => {
+                // What was under way when the run before ended was not answered.
+                outcomes.clear();
                 let now = controller.read(|accepted| accepted.revision);
                 if now != revision {
                     let what = format!("the controller began at revision {revision}, now it is at {now}");

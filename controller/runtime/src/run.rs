@@ -3,7 +3,7 @@
 use crate::{
     core::Core,
     event::{Event, HostNote, ReportNote},
-    handle::{Handle, Message},
+    handle::{Asked, Handle, Message},
     realization::Realization,
     record::Recorder,
 };
@@ -24,6 +24,10 @@ use tokio::{
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for a revision's realization; longer ones are cut to it.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+/// Most changes that are made durable together, and most resources in them before no further one is taken in: readers
+/// wait meanwhile. 64 clients that wait for their answers fit.
+const MAX_GROUP: usize = 128;
+const MAX_RESOURCES: usize = 1_000;
 /// How long the loop sleeps if nothing is due: only so that there is one kind of sleep.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -104,6 +108,15 @@ pub async fn run(the_loop: Loop) {
                 let now = start.elapsed();
                 match message {
                     Some(Message::Stop) | None => return,
+                    Some(Message::Apply(first)) => {
+                        let (group, next) = gather(first, &mut messages);
+                        apply(group, &mut core, &mut recorder, now);
+                        match next {
+                            Some(Message::Stop) => return,
+                            Some(next) => waiters.extend(handle(next, &mut core, &mut recorder, now)),
+                            None => {}
+                        }
+                    }
                     Some(message) => waiters.extend(handle(message, &mut core, &mut recorder, now)),
                 }
             }
@@ -154,21 +167,41 @@ fn observe(core: &mut Core, recorder: &mut Recorder, now: Duration) {
     }
 }
 
+/// Every change that waits already, up to a bound, and the message after them if it is something else.
+fn gather(first: Asked, messages: &mut mpsc::Receiver<Message>) -> (Vec<Asked>, Option<Message>) {
+    let mut resources = first.request.edits.len();
+    let mut group = vec![first];
+    while group.len() < MAX_GROUP && resources < MAX_RESOURCES {
+        match messages.try_recv() {
+            Ok(Message::Apply(next)) => {
+                resources += next.request.edits.len();
+                group.push(next);
+            }
+            Ok(other) => return (group, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (group, None)
+}
+
+/// Carries out a group of changes, then answers all of them.
+fn apply(group: Vec<Asked>, core: &mut Core, recorder: &mut Recorder, now: Duration) {
+    group.iter().for_each(|asked| recorder.write(now, || Event::from(&asked.request)));
+    let began = Instant::now();
+    let results = core.apply_all(group.iter().map(|asked| &asked.request), now);
+    let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
+    totals.busy += began.elapsed();
+    group.iter().for_each(|asked| totals.waits.add(began.duration_since(asked.asked)));
+    drop(totals);
+    results.iter().for_each(|result| recorder.write(now, || Event::from(result)));
+    for (asked, result) in group.into_iter().zip(results) {
+        // Who asked may have gone; the change stands.
+        let _ = asked.reply.send(result);
+    }
+}
+
 fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {
     match message {
-        Message::Apply { request, asked, reply } => {
-            recorder.write(now, || Event::from(&request));
-            let began = Instant::now();
-            let result = core.apply(&request, now);
-            let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            totals.busy += began.elapsed();
-            totals.waits.add(began.duration_since(asked));
-            drop(totals);
-            recorder.write(now, || Event::from(&result));
-            // Who asked may have gone; the change stands.
-            let _ = reply.send(result);
-            None
-        }
         Message::Realization { revision, wait, reply } => {
             recorder.write(now, || Event::Query { about: format!("realization of {revision}") });
             Some(Waiter::Realization { revision, until: now + wait.min(MAX_WAIT), reply })
@@ -177,10 +210,21 @@ fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Durat
             recorder.write(now, || Event::Query { about: "counters".into() });
             Some(Waiter::Count { switches: core.count(), until: now + COUNT_TIMEOUT, reply })
         }
+        Message::Restore { restoring, reply } => {
+            let result = core.restore(restoring, now);
+            // As after a start: what led there is in no recording of this controller's.
+            if let Ok(revision) = result {
+                recorder.write(now, || Event::Start { revision });
+            }
+            // Who asked may have gone; what was restored stands.
+            let _ = reply.send(result);
+            None
+        }
         Message::Look(look) => {
             look(core);
             None
         }
-        Message::Stop => None,
+        // Whoever takes messages sees to these.
+        Message::Apply(_) | Message::Stop => None,
     }
 }

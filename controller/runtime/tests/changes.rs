@@ -10,7 +10,7 @@ use bulkhead_policy::{
     model::{Driver, Role, Switch},
 };
 use bulkhead_runtime::{Core, Drivers, Edit, Refusal, Request, What};
-use bulkhead_store::{Document, Loaded, MemoryStore, RedbStore, Revision, Store, StoreError};
+use bulkhead_store::{Document, Loaded, MemoryStore, Reader, RedbStore, Revision, Row, Store, StoreError};
 use bulkhead_topology::DatapathId;
 use common::{Rig, SHOP, decode, name, set, unset};
 use std::{
@@ -243,15 +243,23 @@ async fn a_wrong_change_changes_nothing() {
 struct Flaky(MemoryStore, Arc<AtomicBool>);
 
 impl Store for Flaky {
-    fn append(&mut self, revision: &Revision) -> Result<(), StoreError> {
+    fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError> {
         if self.1.load(Ordering::SeqCst) {
             self.0.fail_next("no space left on device");
         }
-        self.0.append(revision)
+        self.0.append(expected, revisions)
     }
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
         self.0.load()
+    }
+
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
+        self.0.restore(rows)
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.0.reader()
     }
 }
 
