@@ -1,7 +1,7 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
-use crate::{hits::hits, links, trace::trace, vteps::Vteps};
-use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
+use crate::{history, hits::hits, links, trace::trace, vteps::Vteps};
+use bulkhead_api::{Applied, ApplyError, Asked, Backend, Difference, Edit, History, PastError, RestoreError, View};
 use bulkhead_policy::{
     Key, Kind, State,
     model::{Attachment, Driver, Port},
@@ -10,10 +10,15 @@ use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, Switch
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
-    QuarantinedInterface, Realization, RuleHits, SessionStatus, StatusAnswer, SwitchStatus, TopologyAnswer,
-    TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
+    QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus, StatusAnswer, SwitchStatus,
+    TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 use tokio::time::sleep;
 
 /// How often it is looked whether kernel VTEPs are where they are to be.
@@ -24,20 +29,18 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Controller {
     handle: Handle,
     vteps: Vteps,
+    data_dir: PathBuf,
 }
 
 impl Controller {
-    /// The controller behind a handle.
-    pub fn new(handle: Handle) -> Self {
-        Self { handle, vteps: Vteps::default() }
+    /// The controller behind a handle, whose data directory this is.
+    pub fn new(handle: Handle, data_dir: PathBuf) -> Self {
+        Self { handle, vteps: Vteps::default(), data_dir }
     }
 }
 
-/// Who makes changes: the API does not tell its clients apart yet.
-const AUTHOR: &str = "api";
-
 impl Backend for Controller {
-    async fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> Result<Applied, ApplyError> {
+    async fn apply(&self, edits: Vec<Edit>, asked: Asked) -> Result<Applied, ApplyError> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let edit = |edit: Edit| bulkhead_runtime::Edit {
             change: edit.change,
@@ -46,20 +49,42 @@ impl Backend for Controller {
         };
         let request = Request {
             edits: edits.into_iter().map(edit).collect(),
-            dry_run,
-            author: AUTHOR.into(),
+            dry_run: asked.dry_run,
+            author: asked.author,
+            newest: asked.newest,
             time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         };
         match self.handle.apply(request).await {
-            Ok(Ok(outcome)) => Ok(applied(outcome, dry_run)),
+            Ok(Ok(outcome)) => Ok(applied(outcome, asked.dry_run)),
             Ok(Err(refusal)) => Err(match refusal {
                 Refusal::Rejected(found) => ApplyError::Rejected(found),
                 Refusal::Conflict { key, expected, actual } => ApplyError::Conflict { key, expected, actual },
+                Refusal::Moved { expected, actual } => ApplyError::Moved { expected, actual },
                 Refusal::TooLarge(why) => ApplyError::TooLarge(why),
                 refusal @ Refusal::Unavailable(_) => ApplyError::Unavailable(refusal.to_string()),
             }),
             Err(gone @ Gone) => Err(ApplyError::Unavailable(gone.to_string())),
         }
+    }
+
+    fn history(&self, before: u64, limit: usize) -> Result<History, PastError> {
+        history::history(self.handle.store(), before, limit)
+    }
+
+    fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+        history::between(self.handle.store(), from, to)
+    }
+
+    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
+        history::backup(self.handle.store(), out)
+    }
+
+    fn spool(&self) -> io::Result<File> {
+        history::spool(&self.data_dir)
+    }
+
+    async fn restore(&self, file: File) -> Result<RestoreAnswer, RestoreError> {
+        history::restore(&self.handle, file).await
     }
 
     fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
@@ -112,7 +137,15 @@ impl Backend for Controller {
         });
         switches.extend(kernels);
         switches.sort_by(|a, b| a.name.cmp(&b.name));
-        StatusAnswer { revision, ready: self.ready(), compile_error: String::new(), switches, pending, links }
+        StatusAnswer {
+            revision,
+            ready: self.ready(),
+            compile_error: String::new(),
+            store_error: self.handle.store_trouble().unwrap_or_default(),
+            switches,
+            pending,
+            links,
+        }
     }
 
     async fn hits(&self, policy: Option<&str>) -> Vec<RuleHits> {

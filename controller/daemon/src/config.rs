@@ -2,6 +2,7 @@
 
 use crate::vtep::VtepArgs;
 use anyhow::{Context, anyhow, bail};
+use bulkhead_store::Retention;
 use bulkhead_tls::Files;
 use clap::{Parser, Subcommand};
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Where REST and the web page are, if nobody says otherwise: this host alone.
@@ -52,6 +54,12 @@ pub struct Args {
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
     #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// How many revisions are kept to go back to [default: 10000]
+    #[arg(long, env = "BULKHEAD_HISTORY_REVISIONS", value_name = "COUNT")]
+    pub history_revisions: Option<u64>,
+    /// How many days they are kept [default: 365]
+    #[arg(long, env = "BULKHEAD_HISTORY_DAYS", value_name = "DAYS")]
+    pub history_days: Option<u32>,
     /// Record every event to this file, as JSON lines; what is there already is gone on with
     #[arg(long, env = "BULKHEAD_RECORD", value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -78,6 +86,8 @@ struct File {
     southbound_cert: Option<PathBuf>,
     southbound_key: Option<PathBuf>,
     data_dir: Option<PathBuf>,
+    history_revisions: Option<u64>,
+    history_days: Option<u32>,
     record: Option<PathBuf>,
     log: Option<String>,
 }
@@ -95,6 +105,8 @@ pub struct Config {
     pub southbound_tls: Option<Files>,
     /// Directory of the store.
     pub data_dir: PathBuf,
+    /// How much history is kept.
+    pub retention: Retention,
     /// File of the recording.
     pub record: Option<PathBuf>,
     /// The log filter.
@@ -122,10 +134,20 @@ impl Config {
                 args.southbound_key.or(file.southbound_key),
             )?,
             data_dir: args.data_dir.or(file.data_dir).map_or_else(data_dir, Ok)?,
+            retention: retention(
+                args.history_revisions.or(file.history_revisions),
+                args.history_days.or(file.history_days),
+            ),
             record: args.record.or(file.record),
             log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+fn retention(revisions: Option<u64>, days: Option<u32>) -> Retention {
+    let default = Retention::default();
+    let age = days.map(|days| Duration::from_secs(24 * 3600 * u64::from(days)));
+    Retention { revisions: revisions.unwrap_or(default.revisions), age: age.unwrap_or(default.age), ..default }
 }
 
 /// All three files, or none.

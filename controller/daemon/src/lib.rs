@@ -2,6 +2,7 @@
 
 mod backend;
 mod config;
+mod history;
 mod hits;
 mod links;
 mod start;

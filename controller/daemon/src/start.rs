@@ -54,7 +54,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let tls = config.southbound_tls.clone().map(Tls::load).transpose().context("TLS with switches cannot begin")?;
     let recorder = config.record.as_deref().map_or_else(|| Ok(Recorder::off()), recorder)?;
     let began = Instant::now();
-    let store = RedbStore::open(&config.data_dir)?;
+    let store = RedbStore::open_keeping(&config.data_dir, config.retention)?;
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
     let (to_hosts, host_commands) = channel();
@@ -91,7 +91,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
-    let http = tokio::spawn(bulkhead_api::serve(http, Controller::new(handle.clone()), shutdown));
+    let http =
+        tokio::spawn(bulkhead_api::serve(http, Controller::new(handle.clone(), config.data_dir.clone()), shutdown));
     info!(api = %format_args!("http://{listen}"), openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
     Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
 }
@@ -192,7 +193,7 @@ fn route(driver: &Driver) -> Option<(usize, Address)> {
 }
 
 /// Reads a stored document.
-fn decode(document: &str) -> Result<Resource, String> {
+pub(crate) fn decode(document: &str) -> Result<Resource, String> {
     bulkhead_types::load(document).map_err(|findings| {
         let findings: Vec<String> = findings.iter().map(|f| format!("{}: {}", f.path, f.message)).collect();
         findings.join("; ")

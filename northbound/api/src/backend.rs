@@ -3,13 +3,13 @@
 //! The API turns documents into [`Edit`]s and answers into JSON; everything that has to do with
 //! revisions, switches and entries is behind [`Backend`].
 
-use bulkhead_policy::{Change, Diagnostic, Key, State};
+use bulkhead_policy::{Change, Diagnostic, Key, Resource, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, Realization, RuleHits, StatusAnswer,
-    TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, Realization, RestoreAnswer, RuleHits,
+    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs::File, future::Future, io, sync::Arc, time::Duration};
 
 /// One resource's change, as one client asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,18 @@ pub struct Edit {
     /// [`ApplyError::Conflict`] if the resource's is another one now. 0 means that the resource must not
     /// exist. `None` is no condition.
     pub expected: Option<u64>,
+}
+
+/// How a change is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Check everything, change nothing.
+    pub dry_run: bool,
+    /// Who asks, as he says himself.
+    pub author: String,
+    /// The revision that must be the newest one: the change is refused as [`ApplyError::Moved`] if it is not. `None` is
+    /// no condition.
+    pub newest: Option<u64>,
 }
 
 /// An accepted change.
@@ -55,6 +67,14 @@ pub enum ApplyError {
         /// What it is; 0 is "does not exist".
         actual: u64,
     },
+    /// There is a newer revision than the client has seen.
+    #[error("revision {actual} is the newest by now, not {expected} any more")]
+    Moved {
+        /// What the client expected.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
     /// It would not fit: predicted entries or identifiers exceed a limit. The text has the numbers.
     #[error("{0}")]
     TooLarge(String),
@@ -69,6 +89,66 @@ fn conflict(key: &Key, expected: u64, actual: u64) -> String {
         (_, 0) => format!("{key} does not exist any more"),
         _ => format!("{key} has changed: it is at resourceVersion {actual}, not {expected} any more"),
     }
+}
+
+/// Who made a revision, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// Its number.
+    pub revision: u64,
+    /// Who made it.
+    pub author: String,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub time: u64,
+    /// What it did to which resources.
+    pub changes: Vec<(Key, ChangeKind)>,
+}
+
+/// Some revisions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// The newest revision.
+    pub newest: u64,
+    /// The oldest one whose state is kept.
+    pub oldest: u64,
+    /// Revisions, newest first.
+    pub revisions: Vec<Noted>,
+}
+
+/// A resource that differs between two revisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Which.
+    pub key: Key,
+    /// At the first one.
+    pub from: Option<Resource>,
+    /// At the second one.
+    pub to: Option<Resource>,
+}
+
+/// Why an earlier revision cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PastError {
+    /// It is not kept, or never was there, or cannot be read any more.
+    #[error("{0}")]
+    NotKept(String),
+    /// What is stored cannot be read.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why a backup cannot be restored. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// It is damaged, or not understood.
+    #[error("{0}")]
+    Damaged(String),
+    /// There is something already.
+    #[error("{0}")]
+    NotEmpty(String),
+    /// It cannot be stored.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What is accepted at one moment: what is read from it belongs together.
@@ -93,9 +173,26 @@ impl View<'_> {
 /// requests.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Carries out `edits` as one atomic change and answers once it is durable. Keys are unique in
-    /// `edits`. Removing a resource that does not exist is [`ChangeKind::Unchanged`]. With `dry_run`
-    /// everything is checked and nothing changed.
-    fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+    /// `edits`. Removing a resource that does not exist is [`ChangeKind::Unchanged`].
+    fn apply(&self, edits: Vec<Edit>, asked: Asked) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// At most `limit` revisions before `before`. Reads from the disk.
+    fn history(&self, before: u64, limit: usize) -> Result<History, PastError>;
+
+    /// What differs between two revisions, by key; what users cannot write (hosts, adjacencies) is left out. Reads from
+    /// the disk.
+    fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError>;
+
+    /// Writes a backup of one moment (`bulkhead_types::backup`) part by part, until `out` says that it takes no more.
+    /// Reads from the disk.
+    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError>;
+
+    /// A file for a backup that is to be restored, which nobody else sees.
+    fn spool(&self) -> io::Result<File>;
+
+    /// Restores the backup in `file`, if it is whole and understood and nothing was ever accepted. Answers once it is
+    /// durable and in force.
+    fn restore(&self, file: File) -> impl Future<Output = Result<RestoreAnswer, RestoreError>> + Send;
 
     /// Looks at what is accepted now. `look` is short: writers may have to wait for it. Two looks may see two
     /// revisions, so what has to fit together is read in one.

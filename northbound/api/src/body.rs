@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// Longest that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// Longest that nothing of it may come.
-const PAUSE_TIME: Duration = Duration::from_secs(10);
+pub(crate) const PAUSE_TIME: Duration = Duration::from_secs(10);
 /// Most bytes of a body that is not counted as a large one.
 pub(crate) const SMALL: usize = 64 << 10;
 
@@ -63,12 +63,12 @@ fn too_large() -> Failure {
     Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", detail)
 }
 
-fn late(limit: Duration, what: &str) -> Failure {
+pub(crate) fn late(limit: Duration, what: &str) -> Failure {
     Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", format!("{what} within {} s", limit.as_secs()))
 }
 
 /// The next part of a body.
-async fn part(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
+pub(crate) async fn part(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     // What is no data is a trailer, which says nothing here.
     Some(frame.map(|frame| frame.into_data().unwrap_or_default()))

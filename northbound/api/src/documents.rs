@@ -1,7 +1,7 @@
 //! Resources: get, put, delete, apply.
 
 use crate::{
-    Backend, Edit, Params,
+    Asked, Backend, Edit, Params,
     body::{SMALL, body},
     plan,
     problem::Failure,
@@ -15,8 +15,8 @@ use axum::{
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
-    read, read_removals,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, MAX_USER, Parsed, PlanAnswer, Severity, USER_HEADER,
+    canonical, nearest, object, read, read_removals,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::Deserialize;
@@ -31,6 +31,11 @@ pub(crate) struct ChangeQuery {
 }
 
 impl ChangeQuery {
+    /// How the change is asked for, with who the headers say that asks.
+    pub(crate) fn asked(&self, headers: &HeaderMap) -> Asked {
+        Asked { dry_run: self.dry_run, author: author(headers), newest: None }
+    }
+
     /// Of a change with several documents: each has its own version.
     fn no_version(&self) -> Result<(), Failure> {
         match self.resource_version {
@@ -38,6 +43,13 @@ impl ChangeQuery {
             Some(_) => Err(Failure::bad("write `resourceVersion` into the documents' metadata")),
         }
     }
+}
+
+/// Who a client says that its user is.
+pub(crate) fn author(headers: &HeaderMap) -> String {
+    let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect();
+    if said.trim().is_empty() { "api".into() } else { said }
 }
 
 pub(crate) fn kind_of(text: &str) -> Result<Kind, Failure> {
@@ -86,7 +98,7 @@ pub(crate) fn guess(state: &Snapshot, key: &Key) -> String {
 }
 
 /// How a body is written, by its content type.
-fn format(headers: &HeaderMap) -> Result<Format, Failure> {
+pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Failure> {
     let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/json" | "application/x-ndjson" => Ok(Format::Json),
@@ -123,8 +135,9 @@ pub(crate) async fn apply<B: Backend>(
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
+    let asked = query.asked(request.headers());
     let parsed = parse(&desk, request, read).await?;
-    change(backend, &desk, parsed, query.dry_run).await
+    change(backend, &desk, parsed, asked).await
 }
 
 /// `POST /v1/delete`: the mirror image of `apply`. What is not there already is as asked.
@@ -135,10 +148,11 @@ pub(crate) async fn remove<B: Backend>(
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
+    let asked = query.asked(request.headers());
     let parsed = parse(&desk, request, read_removals).await?;
     let edit = |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
     let edits = parsed.documents.iter().map(edit).collect();
-    submit(backend, &desk, edits, parsed, query.dry_run).await
+    submit(backend, &desk, edits, parsed, asked).await
 }
 
 pub(crate) async fn put<B: Backend>(
@@ -149,13 +163,14 @@ pub(crate) async fn put<B: Backend>(
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
+    let asked = query.asked(request.headers());
     let mut parsed = parse(&desk, request, read).await?;
     match parsed.documents.as_mut_slice() {
         [document] if document.key == key => document.expected = query.resource_version.or(document.expected),
         [document] => return Err(Failure::bad(format!("the document is {}, the address says {key}", document.key))),
         _ => return Err(Failure::bad("send exactly one document; several go to /v1/apply")),
     }
-    change(backend, &desk, parsed, query.dry_run).await
+    change(backend, &desk, parsed, asked).await
 }
 
 pub(crate) async fn delete<B: Backend>(
@@ -163,23 +178,29 @@ pub(crate) async fn delete<B: Backend>(
     Extension(desk): Extension<Desk>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
+    headers: HeaderMap,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
     if !backend.read(|view| view.state.contains(&key)) {
         return Err(missing(&backend, &key));
     }
     let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };
-    submit(backend, &desk, vec![edit], Parsed::<()>::default(), query.dry_run).await
+    submit(backend, &desk, vec![edit], Parsed::<()>::default(), query.asked(&headers)).await
 }
 
 /// Most documents of a change that is no large one.
 const MAX_FEW: usize = 100;
 
+/// What happened to a resource, as answers have it.
+pub(crate) fn line((key, change): (Key, ChangeKind)) -> ChangeLine {
+    ChangeLine { kind: kind_name(key.kind).into(), name: key.name.to_string(), change }
+}
+
 async fn change<B: Backend>(
     backend: B,
     desk: &Desk,
     parsed: Parsed,
-    dry_run: bool,
+    asked: Asked,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let places = if parsed.documents.len() > MAX_FEW { &desk.large } else { &desk.small };
     let job = move |_: &_| {
@@ -195,18 +216,20 @@ async fn change<B: Backend>(
         Ok((edits, parsed))
     };
     let (edits, parsed) = places.run(job).await?;
-    submit(backend, desk, edits, parsed, dry_run).await
+    submit(backend, desk, edits, parsed, asked).await
 }
 
-async fn submit<B: Backend, R>(
+/// Has a change carried out, and says what came of it. `parsed` is where it was written.
+pub(crate) async fn submit<B: Backend, R>(
     backend: B,
     desk: &Desk,
     edits: Vec<Edit>,
     parsed: Parsed<R>,
-    dry_run: bool,
+    asked: Asked,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let dry_run = asked.dry_run;
     let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };
-    let applied = match backend.apply(edits, dry_run).await {
+    let applied = match backend.apply(edits, asked).await {
         Ok(applied) => applied,
         Err(error) => {
             let mut failure = Failure::from(error);
@@ -225,11 +248,6 @@ async fn submit<B: Backend, R>(
     };
     let mut changes: Vec<(Key, ChangeKind)> = applied.changes;
     changes.sort();
-    let line = |(key, change): (Key, ChangeKind)| ChangeLine {
-        kind: kind_name(key.kind).into(),
-        name: key.name.to_string(),
-        change,
-    };
     let changes = changes.into_iter().map(line).collect();
     Ok(Json(ApplyAnswer { revision: applied.revision, changes, diagnostics, plan }))
 }

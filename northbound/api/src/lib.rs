@@ -3,10 +3,12 @@
 //! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
 pub mod backend;
+mod backup;
 mod body;
 mod connections;
 mod documents;
 mod flow;
+mod history;
 mod hosts;
 mod lists;
 mod matrix;
@@ -18,7 +20,9 @@ mod questions;
 mod vteps;
 mod work;
 
-pub use backend::{Applied, ApplyError, Backend, Edit, View};
+pub use backend::{
+    Applied, ApplyError, Asked, Backend, Difference, Edit, History, Noted, PastError, RestoreError, View,
+};
 pub use connections::serve;
 pub use flow::{Resolved, resolve, rule_name, service};
 
@@ -55,6 +59,11 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/vteps/{name}", get(vteps::vtep::<B>).post(vteps::report::<B>))
         .route("/v1/topology", get(questions::topology::<B>))
         .route("/v1/path", post(questions::path::<B>))
+        .route("/v1/history", get(history::history::<B>))
+        .route("/v1/diff", get(history::diff::<B>))
+        .route("/v1/rollback", post(history::rollback::<B>))
+        .route("/v1/backup", get(backup::backup::<B>))
+        .route("/v1/restore", post(backup::restore::<B>))
         .layer(middleware::from_fn_with_state(backend.clone(), only_when_ready::<B>));
     Router::new()
         .merge(state)

@@ -20,19 +20,24 @@ const MAX_ROWS: usize = 1000;
 
 /// Pairs gained and lost by `changes`; the answer's switches are left to the caller.
 pub(crate) fn reachability<B: Backend>(backend: &B, changes: &[Change], gone: &Gone) -> Result<PlanAnswer, Failure> {
-    let few = |state: &State| state.workloads.len() <= MAX_WORKLOADS;
-    let none = |incomplete: String| PlanAnswer { incomplete, ..PlanAnswer::default() };
     let Some(before) = backend.read(|view| few(view.state).then(|| view.state.clone())) else {
-        return Ok(none(format!(
-            "reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs"
-        )));
+        return Ok(too_many());
     };
     let mut after = before.clone();
     after.apply(changes);
-    if !few(&after) {
-        return Ok(none(format!("reachability is compared up to {MAX_WORKLOADS} workloads; the change adds more")));
-    }
     compare(&before, &after, gone)
+}
+
+/// Whether a state's pairs can be compared.
+pub(crate) fn few(state: &State) -> bool {
+    state.workloads.len() <= MAX_WORKLOADS
+}
+
+/// The answer where they cannot.
+pub(crate) fn too_many() -> PlanAnswer {
+    let incomplete =
+        format!("reachability is compared up to {MAX_WORKLOADS} workloads; ask `reach` about single pairs");
+    PlanAnswer { incomplete, ..PlanAnswer::default() }
 }
 
 /// What one workload reaches in one state, and would gain and lose if staged policies were active.
@@ -99,7 +104,11 @@ fn compared(states: [&State; 2]) -> Vec<ServiceText> {
     known.into_iter().chain(more).collect()
 }
 
-fn compare(before: &State, after: &State, gone: &Gone) -> Result<PlanAnswer, Failure> {
+/// Pairs gained and lost from one state to another.
+pub(crate) fn compare(before: &State, after: &State, gone: &Gone) -> Result<PlanAnswer, Failure> {
+    if !few(before) || !few(after) {
+        return Ok(too_many());
+    }
     let mut plan = PlanAnswer::default();
     let services = compared([before, after]);
     if services.len() > MAX_SERVICES {

@@ -1,6 +1,6 @@
 //! Errors as problem documents (RFC 9457).
 
-use crate::backend::ApplyError;
+use crate::backend::{ApplyError, PastError, RestoreError};
 use axum::{
     Json,
     http::{StatusCode, header},
@@ -21,6 +21,11 @@ impl Failure {
     /// An error of `kind`, a word that stays the same, with what happened and what to do.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), diagnostics: Vec::new() }
+    }
+
+    /// Its HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// The request itself makes no sense.
@@ -58,8 +63,32 @@ impl From<ApplyError> for Failure {
             ApplyError::Conflict { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", format!("{detail}; read it again and repeat the change"))
             }
+            ApplyError::Moved { .. } => {
+                Self::new(StatusCode::CONFLICT, "conflict", format!("{detail}; look at what changed, and repeat it"))
+            }
             ApplyError::TooLarge(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-large", detail),
             ApplyError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+        }
+    }
+}
+
+impl From<PastError> for Failure {
+    fn from(error: PastError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PastError::NotKept(_) => Self::question(detail),
+            PastError::Failed(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        let detail = format!("nothing was changed: {error}");
+        match error {
+            RestoreError::Damaged(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "damaged", detail),
+            RestoreError::NotEmpty(_) => Self::new(StatusCode::CONFLICT, "not-empty", detail),
+            RestoreError::Failed(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
         }
     }
 }
@@ -69,6 +98,8 @@ impl IntoResponse for Failure {
         let title = match self.kind {
             "refused" => "The documents are refused",
             "conflict" => "The resource has changed in the meantime",
+            "damaged" => "The backup cannot be restored",
+            "not-empty" => "There is something already",
             "too-large" => "The change does not fit",
             "timeout" => "It takes too long",
             "busy" => "Others have to be answered first",

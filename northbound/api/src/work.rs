@@ -15,7 +15,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// Longest that a request waits until its turn comes.
 const QUEUE_TIME: Duration = Duration::from_secs(20);
@@ -40,6 +43,12 @@ pub(crate) struct Desk {
     pub(crate) matrices: Places,
     /// What a change would do to that.
     pub(crate) plans: Places,
+    /// Looks at earlier revisions.
+    pub(crate) history: Places,
+    /// Backups: each keeps the store from using space again for as long as its client takes.
+    pub(crate) backups: Places,
+    /// Backups that come back: one at a time.
+    pub(crate) restores: Places,
 }
 
 impl Default for Desk {
@@ -52,6 +61,9 @@ impl Default for Desk {
             questions: places(8),
             matrices: places(2),
             plans: places(2),
+            history: places(4),
+            backups: places(2),
+            restores: places(1),
         }
     }
 }
@@ -81,16 +93,25 @@ impl Drop for Waits {
 }
 
 impl Places {
+    /// A place, once there is one, to be kept as long as the work goes on.
+    pub(crate) async fn take(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        match timeout(QUEUE_TIME, self.0.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            // They are never closed.
+            Ok(Err(_)) | Err(_) => {
+                let detail =
+                    format!("no turn within {} s: too many ask for the same; try again later", QUEUE_TIME.as_secs());
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+            }
+        }
+    }
+
     /// Does work, once its turn has come. The place is taken until it is done, whether or not its client is still there.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Gone) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let Ok(place) = timeout(QUEUE_TIME, self.0.clone().acquire_owned()).await else {
-            let detail =
-                format!("no turn within {} s: too many ask for the same; try again later", QUEUE_TIME.as_secs());
-            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
-        };
+        let place = self.take().await?;
         let gone = Gone::default();
         let waits = Waits(gone.clone());
         let done = tokio::task::spawn_blocking(move || {

@@ -137,6 +137,47 @@ pub enum Command {
         /// The same.
         to: String,
     },
+    /// List revisions: who made them, when, and what they changed.
+    History {
+        /// How many.
+        #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+        limit: usize,
+        /// Only those before this revision.
+        #[arg(long, value_name = "REV")]
+        before: Option<u64>,
+    },
+    /// Show what differs between two revisions: resources, and who gains and loses whom. Exit code 3: something does.
+    #[command(after_help = "Examples:\n  bulkhead diff 17       from revision 17 to now\n  bulkhead diff 12 17")]
+    Diff {
+        /// The first revision.
+        #[arg(value_name = "REV")]
+        from: u64,
+        /// The second; the newest if left out.
+        #[arg(value_name = "REV")]
+        to: Option<u64>,
+    },
+    /// Make a new revision with the content of an old one. Shows what that changes, and asks.
+    #[command(after_help = "Examples:\n  bulkhead rollback 17 --wait\n  bulkhead rollback 17 --dry-run")]
+    Rollback {
+        /// The old revision.
+        #[arg(value_name = "REV")]
+        revision: u64,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Write everything that the controller has stored to a file, as of one moment: resources, numbers, history.
+    Backup {
+        /// The file, which must not be there yet; - for standard output.
+        file: PathBuf,
+    },
+    /// Bring a backup back, into a controller that has nothing yet.
+    Restore {
+        /// The file.
+        file: PathBuf,
+    },
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),

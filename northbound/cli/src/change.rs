@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Context;
 use bulkhead_client::{Client, Error};
-use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, Severity, v1};
+use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, PlanAnswer, Severity, v1};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -51,7 +51,8 @@ fn send<R>(client: &Client, input: &Input<R>, request: Request, dry_run: bool) -
     }
 }
 
-fn refused() -> anyhow::Result<Outcome> {
+/// Says that nothing was done.
+pub fn refused() -> anyhow::Result<Outcome> {
     print::note("nothing was changed");
     Ok(Outcome::Failed)
 }
@@ -63,7 +64,8 @@ pub fn apply(client: &Client, output: Output, out: &mut Out, files: &Files, how:
     accepted(client, output, out, &answer, how)
 }
 
-fn accepted(
+/// Says what was done, and waits for it to be so on switches where that is wanted.
+pub fn accepted(
     client: &Client,
     output: Output,
     out: &mut Out,
@@ -90,9 +92,10 @@ fn accepted(
 }
 
 /// Most resources that a change lists one by one; `-o wide` lists any number.
-const MAX_LINES: usize = 200;
+pub const MAX_LINES: usize = 200;
 
-fn lines(out: &mut Out, changes: &[ChangeLine], every: bool) {
+/// Resources of a change, one a line.
+pub fn lines(out: &mut Out, changes: &[ChangeLine], every: bool) {
     for line in changes.iter().filter(|_| every) {
         let text = format!("{}/{} {}", line.kind.to_lowercase(), line.name, line.change.as_str());
         out.line(text);
@@ -153,8 +156,14 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
         out.value(output, &answer)?;
         return Ok(Outcome::Yes);
     }
-    lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
-    let plan = answer.plan.unwrap_or_default();
+    planned(out, &answer, output == Output::Wide);
+    Ok(Outcome::Yes)
+}
+
+/// What a change would do, in words; `every` lists any number of resources.
+pub fn planned(out: &mut Out, answer: &ApplyAnswer, every: bool) {
+    lines(out, &answer.changes, every || answer.changes.len() <= MAX_LINES);
+    let plan = answer.plan.clone().unwrap_or_default();
     out.line("");
     let rows: Vec<_> = plan
         .switches
@@ -168,6 +177,11 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
     }
     out.table(&["SWITCH", "ADDED", "REMOVED", "MODIFIED"], &rows);
     out.line("");
+    reaches(out, &plan);
+}
+
+/// Who gains and loses whom.
+pub fn reaches(out: &mut Out, plan: &PlanAnswer) {
     let lists = [
         ("gains", Tone::Good, &plan.gained),
         ("loses", Tone::Bad, &plan.lost),
@@ -187,7 +201,6 @@ pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> an
     if !plan.incomplete.is_empty() {
         print::note(&format!("note: {}", plan.incomplete));
     }
-    Ok(Outcome::Yes)
 }
 
 /// `bulkhead validate`

@@ -2,9 +2,11 @@
 
 mod args;
 mod attached;
+mod backup;
 mod change;
 mod describe;
 mod fabric;
+mod history;
 mod hosts;
 mod input;
 mod print;
@@ -73,7 +75,10 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
     if matches!(cli.output, Output::Dot | Output::Svg) && !matches!(cli.command, Command::Topology) {
         return Err(Usage("only `bulkhead topology` can be drawn: -o dot and -o svg are for it".into()).into());
     }
-    let client = || Client::new(&cli.server).map_err(|wrong| Usage(wrong.to_string()));
+    let client = || match Client::new(&cli.server) {
+        Ok(client) => Ok(client.of_user(&user())),
+        Err(wrong) => Err(Usage(wrong.to_string())),
+    };
     match &cli.command {
         Command::Apply { files, how } => change::apply(&client()?, cli.output, out, files, how),
         Command::Plan { files } => change::plan(&client()?, cli.output, out, files),
@@ -90,6 +95,13 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
         Command::Topology => fabric::topology(&client()?, cli.output, out),
         Command::Path { from, to } => fabric::path(&client()?, cli.output, out, from, to),
+        Command::History { limit, before } => history::history(&client()?, cli.output, out, *limit, *before),
+        Command::Diff { from, to } => history::diff(&client()?, cli.output, out, *from, *to),
+        Command::Rollback { revision, yes, how } => {
+            history::rollback(&client()?, cli.output, out, *revision, *yes, how)
+        }
+        Command::Backup { file } => backup::backup(&client()?, out, file),
+        Command::Restore { file } => backup::restore(&client()?, cli.output, out, file),
         Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -97,6 +109,16 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
             out.raw(&String::from_utf8_lossy(&script));
             Ok(Outcome::Yes)
         }
+    }
+}
+
+/// Who this is, for the history: nothing proves it.
+fn user() -> String {
+    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    // proc(5): the name that this host has.
+    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(host) if !user.is_empty() => format!("{user}@{}", host.trim()),
+        _ => user,
     }
 }
 

@@ -208,6 +208,10 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             let word = out.tint(Tone::Bad, "not compiled");
             out.line(format!("{word}: {}", clean(&status.compile_error)));
         }
+        if !status.store_error.is_empty() {
+            let word = out.tint(Tone::Bad, "changes are refused");
+            out.line(format!("{word}: {}", clean(&status.store_error)));
+        }
         out.line("");
         if status.switches.is_empty() {
             out.line("no switches");

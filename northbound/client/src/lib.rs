@@ -1,12 +1,17 @@
 //! A blocking client of the REST API.
 
 use bulkhead_types::{
-    ApplyAnswer, Diagnostic, FlowQuestion, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion, Problem, ReachAnswer,
-    Realization, RuleHits, SeenAttachment, StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    ApplyAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion,
+    Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment, StatusAnswer,
+    TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{io, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    time::Duration,
+};
 
 /// Where a controller listens unless it is told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
@@ -117,6 +122,7 @@ pub struct List {
 pub struct Client {
     agent: ureq::Agent,
     base: String,
+    user: Option<String>,
 }
 
 impl Client {
@@ -141,7 +147,21 @@ impl Client {
             .proxy(None)
             .max_redirects(0)
             .build();
-        Ok(Self { agent: ureq::Agent::new_with_config(config), base: base.into() })
+        Ok(Self { agent: ureq::Agent::new_with_config(config), base: base.into(), user: None })
+    }
+
+    /// The same, telling the server with each change whose it is; what a header cannot hold is left out.
+    pub fn of_user(self, user: &str) -> Self {
+        let user: String = user.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+        Self { user: Some(user).filter(|user| !user.is_empty()), ..self }
+    }
+
+    /// Says whose a request is.
+    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.user {
+            Some(user) => request.header(USER_HEADER, user),
+            None => request,
+        }
     }
 
     /// The controller's address.
@@ -205,7 +225,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, Error> {
         let (url, body) = (self.url(path, query), compact(body)?);
-        self.answer(&url, self.agent.post(&url).content_type(JSON).send(body))
+        self.answer(&url, self.signed(self.agent.post(&url)).content_type(JSON).send(body))
     }
 
     /// Applies documents as one atomic change; with `dry_run` only says what it would do.
@@ -228,13 +248,57 @@ impl Client {
     /// Creates or replaces one resource.
     pub fn put(&self, kind: &str, name: &str, document: &Value) -> Result<ApplyAnswer, Error> {
         let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
-        self.answer(&url, self.agent.put(&url).content_type(JSON).send(compact(document)?))
+        self.answer(&url, self.signed(self.agent.put(&url)).content_type(JSON).send(compact(document)?))
     }
 
     /// Removes what documents name, as one atomic change; with `dry_run` only says what it would do.
     pub fn delete(&self, documents: &[Value], dry_run: bool) -> Result<ApplyAnswer, Error> {
         let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
         self.post_json("/v1/delete", query, &documents)
+    }
+
+    /// At most `limit` revisions before `before`, or the newest ones.
+    pub fn history(&self, before: Option<u64>, limit: usize) -> Result<HistoryAnswer, Error> {
+        let (before, limit) = (before.map(|before| before.to_string()), limit.to_string());
+        let before = before.iter().map(|before| ("before", before.as_str()));
+        let query: Vec<_> = before.chain([("limit", limit.as_str())]).collect();
+        self.get_json("/v1/history", &query)
+    }
+
+    /// What differs between two revisions; between one and the newest if there is no second.
+    pub fn diff(&self, from: u64, to: Option<u64>) -> Result<DiffAnswer, Error> {
+        let (from, to) = (from.to_string(), to.map(|to| to.to_string()));
+        let to = to.iter().map(|to| ("to", to.as_str()));
+        let query: Vec<_> = [("from", from.as_str())].into_iter().chain(to).collect();
+        self.get_json("/v1/diff", &query)
+    }
+
+    /// Makes a new revision with the content of an old one; with `dry_run` only says what it would do.
+    pub fn rollback(&self, question: &RollbackQuestion, dry_run: bool) -> Result<ApplyAnswer, Error> {
+        let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
+        self.post_json("/v1/rollback", query, question)
+    }
+
+    /// A backup of everything, to be read to its end: whether it is whole shows there
+    /// ([`bulkhead_types::read_backup`]).
+    pub fn backup(&self) -> Result<impl Read, Error> {
+        let url = self.url("/v1/backup", &[]);
+        // It may take as long as it does.
+        let sent = self.agent.get(&url).config().timeout_global(None).build().call();
+        let response = sent.map_err(|why| Error::Unreachable { url: self.base.clone(), why: Box::new(why) })?;
+        if response.status().as_u16() != 200 {
+            let none = self.answer::<()>(&url, Ok(response));
+            none?;
+            return Err(Error::Answer { url, status: 200, why: "it is no backup".into() });
+        }
+        Ok(response.into_body().into_reader())
+    }
+
+    /// Restores a backup into a controller that has nothing yet.
+    pub fn restore(&self, backup: File) -> Result<RestoreAnswer, Error> {
+        let url = self.url("/v1/restore", &[]);
+        let request = self.signed(self.agent.post(&url)).content_type("application/x-ndjson");
+        self.answer(&url, request.config().timeout_global(None).build().send(backup))
     }
 
     /// Who decides about a connection, and how.
@@ -267,6 +331,12 @@ impl Client {
     /// The switches' states.
     pub fn status(&self) -> Result<StatusAnswer, Error> {
         self.get_json("/v1/status", &[])
+    }
+
+    /// Numbers about the controller, in the Prometheus text format.
+    pub fn metrics(&self) -> Result<String, Error> {
+        let url = self.url("/metrics", &[]);
+        self.read(&url, self.agent.get(&url).call()).map(|(_, text)| text)
     }
 
     /// What a kernel VTEP has to forward that holds what was told it at a revision (0: nothing); the server waits up to

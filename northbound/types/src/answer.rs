@@ -292,6 +292,9 @@ pub struct StatusAnswer {
     /// Why the newest revision could not be compiled, with an older one kept in force; empty if it could.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub compile_error: String,
+    /// Why changes cannot be stored and are refused, while what was accepted before is enforced; empty if they can.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store_error: String,
     /// Every declared switch, by name.
     pub switches: Vec<SwitchStatus>,
     /// Switches that resources name and that are not declared, by name: what is there waits for them.

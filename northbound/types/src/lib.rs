@@ -4,10 +4,12 @@
 //! column; [`canonical`] and [`object`] turn resources back into their one written form.
 
 pub mod answer;
+mod backup;
 mod canonical;
 mod convert;
 mod duration;
 pub mod fabric;
+mod history;
 mod json;
 mod limits;
 pub mod node;
@@ -22,12 +24,14 @@ mod vtep;
 mod yaml;
 
 pub use answer::*;
+pub use backup::{BACKUP_FORMAT, BackupError, BackupHead, BackupSum, read_backup};
 pub use bulkhead_policy::{Kind, Resource, model};
 pub use bulkhead_topology::Selector;
 pub use canonical::{canonical, object};
 pub use convert::convert;
 pub use duration::parse_duration;
 pub use fabric::*;
+pub use history::*;
 pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES, ReadError};
 pub use parse::{Document, Format, Parsed, key_of, load, read, read_removals, validate};
 pub use selector::parse_selector;

@@ -87,6 +87,7 @@ impl Fabric {
             openflow_advertise: Some(openflow),
             southbound_tls: None,
             data_dir: Path::join(directory.path(), "data"),
+            retention: Default::default(),
             record: None,
             log: "warn".into(),
         };

@@ -262,6 +262,7 @@ fn status_says_whose_certificate_a_session_showed_and_who_was_refused() {
         openflow_advertise: None,
         southbound_tls: Some(pki.files("controller")),
         data_dir: dir.path().join("data"),
+        retention: Default::default(),
         record: None,
         log: "warn".into(),
     };

@@ -12,6 +12,7 @@ pub fn config(directory: &Path) -> Config {
         openflow_advertise: None,
         southbound_tls: None,
         data_dir: directory.join("data"),
+        retention: Default::default(),
         record: Some(directory.join("events.jsonl")),
         log: "info".into(),
     }

@@ -1,14 +1,18 @@
 //! A controller that is nothing but a state.
 
-use bulkhead_api::{Applied, ApplyError, Backend, Edit, View};
+use bulkhead_api::{
+    Applied, ApplyError, Asked, Backend, Difference, Edit, History, Noted, PastError, RestoreError, View,
+};
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, Realization, RuleHits, StatusAnswer, TopologyAnswer,
-    TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
+    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, Realization, RestoreAnswer, RuleHits, StatusAnswer,
+    TopologyAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
 };
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
     sync::{Arc, Mutex, mpsc::SyncSender},
     time::Duration,
 };
@@ -18,6 +22,8 @@ pub struct Memory {
     pub state: State,
     pub revision: u64,
     versions: BTreeMap<Key, u64>,
+    /// The state before each revision, from the first on, and what was noted of it.
+    past: Vec<(State, Noted)>,
     pub loading: bool,
     /// Somebody else makes a change right after each look.
     pub restless: bool,
@@ -30,8 +36,12 @@ pub struct Memory {
 pub struct Fake(pub Arc<Mutex<Memory>>);
 
 impl Backend for Fake {
-    async fn apply(&self, edits: Vec<Edit>, dry_run: bool) -> Result<Applied, ApplyError> {
+    async fn apply(&self, edits: Vec<Edit>, asked: Asked) -> Result<Applied, ApplyError> {
         let mut memory = self.0.lock().unwrap();
+        let actual = memory.revision;
+        if let Some(expected) = asked.newest.filter(|newest| *newest != actual) {
+            return Err(ApplyError::Moved { expected, actual });
+        }
         for edit in &edits {
             assert_eq!(edit.document.is_some(), edit.change.value.is_some());
             let actual = memory.versions.get(&edit.change.key).copied().unwrap_or(0);
@@ -51,7 +61,10 @@ impl Backend for Fake {
             _ => ChangeKind::Updated,
         };
         let lines: Vec<_> = changes.iter().map(|c| (c.key.clone(), kind(c))).collect();
-        if !dry_run {
+        if !asked.dry_run {
+            let (revision, before) = (actual + 1, memory.state.clone());
+            let noted = Noted { revision, author: asked.author, time: 1000 * revision, changes: lines.clone() };
+            memory.past.push((before, noted));
             memory.state.apply(&changes);
             memory.revision += 1;
             let revision = memory.revision;
@@ -63,6 +76,53 @@ impl Backend for Fake {
             }
         }
         Ok(Applied { revision: memory.revision, changes: lines, diagnostics: found, entries: None })
+    }
+
+    fn history(&self, before: u64, limit: usize) -> Result<History, PastError> {
+        let memory = self.0.lock().unwrap();
+        let revisions = memory.past.iter().rev().map(|(_, noted)| noted.clone());
+        let revisions = revisions.filter(|noted| noted.revision < before).take(limit).collect();
+        Ok(History { newest: memory.revision, oldest: 0, revisions })
+    }
+
+    fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+        let memory = self.0.lock().unwrap();
+        let state = |revision: u64| match memory.past.get(revision as usize) {
+            Some((state, _)) => Ok(state.clone()),
+            None if revision == memory.revision => Ok(memory.state.clone()),
+            None => Err(PastError::NotKept(format!("revision {revision} is not kept"))),
+        };
+        let (from, to) = (state(from)?, state(to)?);
+        let mut keys: Vec<Key> = from.resources().chain(to.resources()).map(|resource| resource.key()).collect();
+        keys.sort();
+        keys.dedup();
+        let difference = |key: Key| Difference { from: from.get(&key), to: to.get(&key), key };
+        Ok(keys.into_iter().map(difference).filter(|difference| difference.from != difference.to).collect())
+    }
+
+    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
+        let revision = self.0.lock().unwrap().revision;
+        out(format!("backup of {revision}, ").into_bytes());
+        match revision {
+            13 => Err(PastError::Failed("the disk is broken".into())),
+            _ => {
+                out(b"whole".to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    fn spool(&self) -> io::Result<File> {
+        tempfile::tempfile()
+    }
+
+    async fn restore(&self, mut file: File) -> Result<RestoreAnswer, RestoreError> {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        match text.as_str() {
+            "good" => Ok(RestoreAnswer { revision: 7, resources: 0 }),
+            _ => Err(RestoreError::Damaged(format!("`{text}` is no backup"))),
+        }
     }
 
     fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {

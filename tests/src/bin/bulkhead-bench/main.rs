@@ -17,6 +17,7 @@ mod sample;
 mod scale;
 mod shape;
 mod stall;
+mod store;
 mod tunnel;
 
 use clap::Parser;
@@ -51,6 +52,9 @@ struct Arguments {
     /// Entries of the switch that comes back with nothing changed.
     #[arg(long, default_value_t = 100_000)]
     reconnect_entries: usize,
+    /// Size of fabric for a restart and a backup, in workloads.
+    #[arg(long, default_value_t = 100_000)]
+    store_workloads: usize,
     /// Only ratios, held against those in this file: what is a fifth worse is told, and fails.
     #[arg(long, value_name = "FILE")]
     quick: Option<PathBuf>,
@@ -77,6 +81,7 @@ enum Part {
     Stall,
     Reconnect,
     Packets,
+    Store,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -151,6 +156,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Packets) {
         all.insert("packets".into(), on_ovs("packets", &packets::measure));
+    }
+    if wanted(Part::Store) {
+        all.insert("store".into(), part("store", || store::measure(arguments.store_workloads)));
     }
     let all = Value::Object(all);
     println!("{all:#}");
