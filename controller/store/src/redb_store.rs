@@ -159,10 +159,6 @@ impl RedbStore {
 
     /// After a failed write the database trusts itself no more; what is in the file is what was committed last.
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let again = |error: StoreError| {
-            let why = error.to_string();
-            (Health::Failed { why, retry: Instant::now() + RETRY }, error)
-        };
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = database.take() {
             // A backup may be under way; it ends, or fails.
@@ -190,8 +186,11 @@ impl RedbStore {
                 Err(StoreError::Broken(why))
             }
             Err(error) => {
-                let (health, error) = again(error);
-                self.health = health;
+                let why = match &error {
+                    StoreError::Failed { what, .. } => what.clone(),
+                    other => other.to_string(),
+                };
+                self.health = Health::Failed { why, retry: Instant::now() + RETRY };
                 Err(error)
             }
         }
@@ -270,18 +269,18 @@ fn open(path: &Path, file: Watched) -> Result<Opened, StoreError> {
         error => corrupt(error.to_string()),
     };
     let opening = AssertUnwindSafe(|| {
-        let cut_back = Arc::new(AtomicBool::new(false));
-        let told = cut_back.clone();
+        let (cut_back, looked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (told, seen) = (cut_back.clone(), looked.clone());
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_repair_callback(move |session| {
             // It tells of a first step only if the newest commit does not fit its checksums.
-            if session.progress() < FIRST_STEP {
-                told.store(true, Ordering::SeqCst);
-            }
+            told.fetch_or(session.progress() < FIRST_STEP, Ordering::SeqCst);
+            seen.store(true, Ordering::SeqCst);
         });
         let mut database = builder.create_with_backend(file).map_err(refuse)?;
         let before = tables::View::of(&database).map(|view| view.newest).ok();
-        let whole = database.check_integrity().map_err(refuse)?;
+        // After a crash the database has looked at all of them itself.
+        let whole = looked.load(Ordering::SeqCst) || database.check_integrity().map_err(refuse)?;
         let (last, upgraded) = prepare(&database).map_err(|error| match error {
             Prepare::Newer(found) => StoreError::NewerFormat { path: path.to_owned(), found, known: FORMAT },
             Prepare::Failed(redb::Error::Io(error)) if !is_damage(&error) => {

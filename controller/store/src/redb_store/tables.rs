@@ -16,8 +16,8 @@ pub(super) const NOTES: TableDefinition<'_, u64, &str> = TableDefinition::new("n
 /// Revision and key to what the document was before: the revision that had written it, and its text. Since format 2.
 pub(super) const PAST: TableDefinition<'_, (u64, &str), (u64, Option<&str>)> = TableDefinition::new("past");
 
-/// Most rows of history that one commit forgets, of either sort: it is to be as quick as any other. A commit writes
-/// some rows itself, so this has to be above what a group of changes ordinarily brings.
+/// Rows of history that one commit forgets, of either sort, beside twice as many as it writes: it is to be as quick as
+/// any other, and no row is to be left behind for good.
 const MAX_FORGOTTEN: usize = 1_000;
 
 /// Why a file cannot be used.
@@ -126,40 +126,42 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Forgets some of what is beyond the retention, as of the newest revision, which was made at `time`.
-    fn forget(&mut self, newest: u64, time: u64, retention: Retention) -> Result<(), redb::Error> {
+    /// Forgets some of what is beyond the retention, as of the newest revision, which was made at `time`; `added` rows of
+    /// the past came with this commit, so that more than that many can go.
+    fn forget(&mut self, newest: u64, time: u64, added: usize, retention: Retention) -> Result<(), redb::Error> {
         let mut oldest = self.meta.get("oldest")?.map_or(0, |oldest| oldest.value());
         let before = oldest;
         let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
-        // What is forgotten of the past by the time this ends; what is left of it goes with the next commits.
-        let mut freed = 0;
-        for _ in 0..MAX_FORGOTTEN {
+        let most = MAX_FORGOTTEN + 2 * added;
+        // First what is kept is decided by notes, and counted; the rows themselves may go with later commits.
+        let mut looked_at = 0;
+        while looked_at < most {
             let (number, made) = match self.notes.first()? {
                 Some((number, note)) => (number.value(), parse(note.value())?.time),
                 None => break,
             };
             let beyond = newest.saturating_sub(number) >= retention.revisions
                 || time.saturating_sub(made) > age
-                || self.bytes.saturating_sub(freed) > retention.bytes;
+                || self.bytes > retention.bytes;
             // The newest one is always kept.
             if !beyond || number >= newest {
                 break;
             }
             self.notes.remove(number)?;
+            looked_at += 1;
             if number > oldest {
                 for row in self.past.range((number, "")..(number + 1, ""))? {
-                    freed += row?.1.value().1.map_or(0, |text| text.len() as u64);
+                    self.bytes = self.bytes.saturating_sub(row?.1.value().1.map_or(0, |text| text.len() as u64));
+                    looked_at += 1;
                 }
                 oldest = number;
             }
         }
-        for _ in 0..MAX_FORGOTTEN {
+        for _ in 0..most {
             if self.past.first()?.is_none_or(|(key, _)| key.value().0 > oldest) {
                 break;
             }
-            if let Some((_, row)) = self.past.pop_first()? {
-                self.bytes = self.bytes.saturating_sub(row.value().1.map_or(0, |text| text.len() as u64));
-            }
+            self.past.pop_first()?;
         }
         if oldest != before {
             self.meta.insert("oldest", oldest)?;
@@ -185,7 +187,8 @@ pub(super) fn append(database: &Database, revisions: &[Revision], retention: Ret
         tables.append(revision)?;
     }
     if let Some(newest) = revisions.last() {
-        tables.forget(newest.number, newest.time, retention)?;
+        let added = revisions.iter().map(|revision| revision.changes.len()).sum();
+        tables.forget(newest.number, newest.time, added, retention)?;
     }
     tables.close()?;
     Ok(transaction.commit()?)
