@@ -1,77 +1,10 @@
 //! The built command, against files and canned answers.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
-    thread,
-};
+mod common;
 
-/// A server that gives canned answers by method and path, and remembers what it was asked.
-struct Server {
-    url: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn new(answers: &'static [(&'static str, u16, &'static str)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.unwrap());
-                let mut head = String::new();
-                while !head.ends_with("\r\n\r\n") {
-                    if stream.read_line(&mut head).unwrap() == 0 {
-                        break;
-                    }
-                }
-                let length =
-                    head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(String::from));
-                let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
-                stream.read_exact(&mut body).unwrap();
-                let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_string();
-                let found = answers.iter().find(|(asked, ..)| *asked == line);
-                let (status, answer) = found.map_or((404, "{}"), |(_, status, answer)| (*status, *answer));
-                log.lock().unwrap().push(format!("{line} {}", String::from_utf8_lossy(&body)));
-                let head =
-                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
-                let _ = stream.get_mut().write_all((head + answer).as_bytes());
-            }
-        });
-        Self { url, asked }
-    }
-
-    fn run(&self, args: &[&str], stdin: &str) -> Output {
-        bulkhead(&[args, &["--server", &self.url]].concat(), stdin)
-    }
-}
-
-fn bulkhead(args: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-        .args(args)
-        .env_remove("BULKHEAD_SERVER")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
+use common::{Server, bulkhead, code, text};
+use std::{path::PathBuf, process::Command};
 
 const ALLOW: &str = r#"{"verdict":"allow","from":"web-1","to":"app-1","protocol":"tcp","port":8080,
     "egress":{"verdict":"allow","policy":"p","rule":"http","tier":"application"},
