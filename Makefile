@@ -74,9 +74,11 @@ mininet: build
 	@lab/setup.sh mininet
 	@$(SUDO) lab/mininet/run.sh $(TARGET)/debug $(ARGS)
 
-# The store killed at 300 random moments under the edits of eight clients, every other time while it recovers.
+# Killed at 300 random moments under the edits of eight clients, every other time while it recovers: the store alone, and
+# the whole controller.
 crashes: setup build
 	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-store --test crash -- --nocapture
+	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-tests --test store -- --nocapture
 
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
 soak: setup

@@ -109,6 +109,12 @@ fn a_killed_controller_loses_no_packet_and_changes_no_flow() {
     assert_eq!(hv1.flows().unwrap(), before, "after the restart");
     let told = String::from_utf8(ping.wait_with_output().unwrap().stdout).unwrap();
     assert!(told.contains("600 packets transmitted, 600 received"), "{told}");
+    for restart in 2..5 {
+        controller.crash().unwrap();
+        controller.restart().unwrap();
+        realized(&mut controller);
+        assert_eq!(hv1.flows().unwrap(), before, "after restart {restart}");
+    }
     lab.down().unwrap();
 }
 
