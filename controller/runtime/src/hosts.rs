@@ -21,8 +21,6 @@ use tracing::{info, warn};
 /// Interfaces that are taken in from one host; the rest is told of. With the longest names, the document of so many
 /// still has room in the store (4 MiB).
 const MAX_PLUGGED: usize = 8_000;
-/// Longest name of a port, in bytes, as in users' documents.
-const MAX_PORT_NAME: usize = 63;
 /// After how long something that could not be stored is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long a host has to be lost before others may take over what it had: databases restart within seconds, and so do
@@ -417,9 +415,9 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
         if let Some(error) = &interface.error {
             return Err(quarantined(format!("it cannot be used: {error}")));
         }
-        if !(1..=MAX_PORT_NAME).contains(&interface.port.len()) || !interface.port.bytes().all(|b| b.is_ascii_graphic())
-        {
-            let what = format!("its port's name is not 1 to {MAX_PORT_NAME} printable ASCII characters without spaces");
+        if !Port::is_name(&interface.port) {
+            let longest = Port::LONGEST_NAME;
+            let what = format!("its port's name is not 1 to {longest} printable ASCII characters without spaces");
             return Err(quarantined(what));
         }
         let workload = interface

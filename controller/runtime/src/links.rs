@@ -37,6 +37,10 @@ const AWAY: Duration = Duration::from_millis(300);
 const FIRST: Duration = Duration::from_secs(15);
 /// The last number of a port that may have a cable: those above have meanings of their own (OF 1.3.5 §7.2.1, `OFPP_MAX`).
 const LAST_PORT: u32 = 0xffff_ff00;
+/// Ports of one switch that may have a cable, at most; those beyond, by number, take no part. More than any switch has
+/// that is joined by cables (chassis of 48-port cards have some 800): one that says to have 65,000 is not to have the
+/// probes of all others.
+const MAX_CABLES: usize = 1_024;
 /// How often LLDP of others is told of in the log, for one port.
 const TELL: u64 = 1_000;
 
@@ -52,8 +56,10 @@ pub struct Prober {
 /// A switch that takes part.
 struct Node {
     chassis: String,
-    /// Its ports, once it told them since it connected.
+    /// Its ports that may have a cable, once it told them since it connected.
     ports: Option<Vec<PortState>>,
+    /// Ports of its that take no part: those that no document can name, and those beyond [`MAX_CABLES`].
+    left_out: (usize, usize),
     /// Whether it is connected and has its program.
     settled: bool,
     /// When it counts as gone; none while it is settled.
@@ -120,7 +126,8 @@ impl Links {
             if self.nodes.get(name).is_none_or(|node| node.chassis != chassis) {
                 // Another device under the same name is nobody that we knew.
                 self.discovery.remove(name, now);
-                self.nodes.insert(name.clone(), Node { chassis, ports: None, settled: false, away: Some(now + FIRST) });
+                let (left_out, away) = ((0, 0), Some(now + FIRST));
+                self.nodes.insert(name.clone(), Node { chassis, ports: None, left_out, settled: false, away });
                 self.mark(name, now);
             }
         }
@@ -143,7 +150,15 @@ impl Links {
     /// A switch tells its ports.
     pub(crate) fn ports(&mut self, name: &Name, ports: &[PortState], state: &State, now: Duration) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.ports = Some(ports.to_vec());
+            let all = ports.iter().filter(|port| is_cable(port)).count();
+            let unnamed = ports.iter().filter(|port| port.name.as_deref().is_some_and(|name| !Port::is_name(name)));
+            let told = (unnamed.count(), all.saturating_sub(MAX_CABLES));
+            if told != node.left_out {
+                let (unnamed, beyond) = told;
+                warn!(switch = %name, unnamed, beyond, "ports take no part in links: no document can name them, or too many");
+                node.left_out = told;
+            }
+            node.ports = Some(ports.iter().filter(|port| is_cable(port)).take(MAX_CABLES).cloned().collect());
             self.refresh(name, state, now);
             // What came up and is not heard is known to be silent then.
             self.later.insert(name.clone(), now + SILENCE);
@@ -154,7 +169,7 @@ impl Links {
     pub(crate) fn refresh(&mut self, name: &Name, state: &State, now: Duration) {
         let Some(node) = self.nodes.get(name) else { return };
         if let Some(ports) = &node.ports {
-            let free = ports.iter().filter(|port| is_cable(port) && !is_taken(state, name, port));
+            let free = ports.iter().filter(|port| !is_taken(state, name, port));
             let free = free.filter_map(|port| Some((Port::Name(port.name.clone()?), port.up))).collect();
             self.discovery.set(name, &node.chassis, &free, now);
         }
@@ -373,9 +388,11 @@ fn chassis(switch: &Switch) -> Option<String> {
     }
 }
 
-/// Whether a port may have a cable: it is no tunnel, not the host itself, and nobody else's by name.
+/// Whether a port may have a cable: it is no tunnel, not the host itself, nobody else's by name, and what was found at it
+/// can be stored under its name.
 fn is_cable(port: &PortState) -> bool {
-    port.name.is_some() && port.number.is_some_and(|number| (1..=LAST_PORT).contains(&number))
+    port.name.as_deref().is_some_and(Port::is_name)
+        && port.number.is_some_and(|number| (1..=LAST_PORT).contains(&number))
 }
 
 /// Whether somebody is plugged in at a port, or it leads out of the fabric: it is no link, whatever is heard there.

@@ -22,8 +22,6 @@ use std::{
 
 /// Largest 802.1Q VLAN id (IEEE 802.1Q §9.6: 0xfff is reserved).
 const MAX_VLAN: u16 = 4094;
-/// Longest interface name of a switch port, in bytes: Open vSwitch takes more than Linux' 15.
-const MAX_PORT_NAME: usize = 63;
 /// Longest name of a rule or of a named port, in bytes.
 const MAX_SHORT_NAME: usize = 63;
 /// Largest OpenFlow port number; those above are reserved (OF 1.3.5 §7.2.1, OFPP_MAX).
@@ -237,7 +235,7 @@ impl Check {
         let mut ports = Vec::new();
         for (i, port) in spec.ports.iter().enumerate() {
             let path = format!("spec.ports[{i}]");
-            let name = self.short_name(&format!("{path}.name"), "port's name", &port.name, MAX_PORT_NAME);
+            let name = self.short_name(&format!("{path}.name"), "port's name", &port.name, Port::LONGEST_NAME);
             let heard = port.heard.as_ref().map(|at| self.attachment(&format!("{path}.heard"), at));
             let heard = if let Some(heard) = heard { Some(heard?) } else { None };
             ports.push(FabricPort { name: name?, number: port.number, up: port.up, heard });
@@ -288,7 +286,7 @@ impl Check {
                 }
                 port.map(Port::Number)
             }
-            TextOrNumber::Text(name) => self.short_name(path, "port's name", name, MAX_PORT_NAME).map(Port::Name),
+            TextOrNumber::Text(name) => self.short_name(path, "port's name", name, Port::LONGEST_NAME).map(Port::Name),
         }
     }
 

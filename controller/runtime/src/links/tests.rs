@@ -318,3 +318,31 @@ fn a13_lldp_that_cannot_be_read_is_counted_and_no_more() {
     let foreign = world.links.view(&world.state).foreign;
     assert_eq!(foreign, [Foreign { at: at("a", 9), frames: 3, sender: String::new() }]);
 }
+
+/// Switches call their ports what they like, and documents do not take every name: the others' links are found and kept.
+#[test]
+fn a_port_that_no_document_can_name_takes_no_part() {
+    let mut world = World::diamond();
+    let names = [(1, "p1"), (2, "p2"), (5, "Ethernet 1/1"), (6, "überall"), (7, "")];
+    let port = |(number, name): (u32, &str)| PortState { number: Some(number), name: Some(name.into()), up: true };
+    let far = Attachment { switch: name("a"), port: Port::Number(5) };
+    world.apply(&[link(far, at("b", 9))]);
+    world.links.ports(&name("a"), &names.map(port), &world.state, world.now);
+    let probed: Vec<_> = world.links.discovery.ports(&name("a")).into_keys().collect();
+    assert_eq!(probed, [at("a", 1).port, at("a", 2).port]);
+    world.pass(5 * SECOND);
+    assert!(ALL.iter().all(|link| world.up().contains(&(*link).to_owned())), "{:?}", world.up());
+    let stored = &world.state.adjacencies[&name("a")];
+    assert!(stored.ports.iter().all(|port| Port::is_name(&port.name)), "{stored:?}");
+}
+
+#[test]
+fn r25_a_switch_with_more_ports_than_any_has_does_not_get_the_probes_of_all_others() {
+    let mut world = World::diamond();
+    let port = |number: u32| PortState { number: Some(number), name: Some(format!("p{number}").into()), up: true };
+    let ports: Vec<PortState> = (1..65_000).map(port).collect();
+    world.links.ports(&name("a"), &ports, &world.state, world.now);
+    assert_eq!(world.links.discovery.ports(&name("a")).len(), MAX_CABLES);
+    world.pass(5 * SECOND);
+    assert_eq!(world.up(), ALL);
+}
