@@ -5,9 +5,10 @@ use bulkhead_dataplane::{Address, ToDrivers};
 use bulkhead_policy::model::Driver;
 use tokio::sync::mpsc;
 
-/// How many commands may be on their way inside a driver's channel. What is beyond waits in front of it. That is
-/// bounded too: a switch's machine sends nothing before it has the answer to what it sent last, so there is never more
-/// than a step, a read-back and a count per switch.
+/// How many commands may be on their way inside a driver's channel. What is beyond waits in front of it. That is little:
+/// a switch's machine sends nothing before it has the answer to what it sent last, so there is never more than a step, a
+/// read-back and a count per switch. Probes are beside that, some a second and switch; a driver never waits for a switch,
+/// and leaves them out for one that is busy ([`Command::may_be_lost`](bulkhead_dataplane::Command::may_be_lost)).
 const DEPTH: usize = 64;
 
 /// Where each switch's commands go.

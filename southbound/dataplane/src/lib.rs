@@ -53,6 +53,14 @@ pub enum Command {
     Discover(Vec<Outgoing>),
 }
 
+impl Command {
+    /// Whether it may be lost on its way to a switch that does not keep up: it is asked for again by itself. Whatever else
+    /// is lost would be missed.
+    pub const fn may_be_lost(&self) -> bool {
+        matches!(self, Self::Probe(_) | Self::Discover(_))
+    }
+}
+
 /// What a driver reports of one switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {

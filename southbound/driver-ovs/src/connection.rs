@@ -224,10 +224,11 @@ impl Task {
         match &self.stage {
             Stage::Unknown => session,
             Stage::Asked { since, .. } => session.min(*since + MAX_WAIT),
-            Stage::Driven(driven) if driven.switch.is_idle() => {
-                driven.switch.next_deadline().map_or(session, |deadline| session.min(self.began + deadline))
+            Stage::Driven(driven) => {
+                let switch = driven.switch.next_deadline().map(|deadline| self.began + deadline);
+                let command = (!driven.switch.is_idle()).then(|| driven.since + MAX_COMMAND);
+                switch.into_iter().chain(command).fold(session, Instant::min)
             }
-            Stage::Driven(driven) => session.min(driven.since + MAX_COMMAND),
         }
     }
 
@@ -246,7 +247,10 @@ impl Task {
         if let Stage::Driven(driven) = &mut self.stage
             && self.session.is_up()
         {
-            driven.switch.tick(&mut self.session, now).map_err(|error| error.to_string())?;
+            let reports = driven.switch.tick(&mut self.session, now).map_err(|error| error.to_string())?;
+            for report in reports {
+                send(&self.reports, driven, report).await?;
+            }
         }
         self.events().await
     }
@@ -398,7 +402,7 @@ async fn next_order(stage: &mut Stage) -> Option<Order> {
                 biased;
                 _ = ended => None,
                 Some(()) = doubts.recv() => Some(Order::Doubt),
-                command = commands.recv(), if driven.switch.is_idle() => {
+                command = commands.recv(), if driven.switch.is_ready() => {
                     command.map(|(session, command)| Order::Command(session, command))
                 }
             }

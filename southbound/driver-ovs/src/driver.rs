@@ -25,7 +25,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::sleep,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Connections whose peer is not known to be a switch of ours. More are closed at once (R25); each of these
 /// ends within seconds, or a minute if it is a switch that nobody attached.
@@ -34,6 +34,8 @@ const MAX_UNKNOWN: usize = 256;
 const MAX_WAITING: usize = 64;
 /// Commands that may wait for a connection; the controller has one or two under way.
 const COMMANDS: usize = 64;
+/// The places of these that are kept for commands that must not be lost.
+const KEPT: usize = COMMANDS / 2;
 /// Questions of connections that may wait; each asks twice in its life.
 const QUESTIONS: usize = 256;
 /// Pause after a failed accept: the process is out of descriptors, and trying on would only burn time.
@@ -216,9 +218,11 @@ impl Driver {
         // A switch that is not connected is read back when it is.
         let Some((_, live)) = self.live.get_mut(&attached.datapath) else { return };
         let Live::Driving { commands, .. } = live else { return };
-        let probe = matches!(command, Command::Probe(_));
-        // Probes are asked for again, and may be lost; whatever else is lost would be missed.
-        if commands.try_send((session, command)).is_err() && !probe {
+        if command.may_be_lost() && commands.capacity() <= KEPT {
+            debug!(%switch, "busy; a probe is left out");
+            return;
+        }
+        if commands.try_send((session, command)).is_err() {
             warn!(%switch, "does not keep up with its commands; session ended");
             *live = Live::Ending;
         }
@@ -322,5 +326,41 @@ impl Driver {
         // If it has gone meanwhile, it says so in its next question.
         let _ = applicant.reply.send(admission);
         self.live.insert(datapath, (applicant.number, Live::Driving { commands: sender, end, doubt }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Links and tunnels are probed every second, and a switch is not asked what is next while a step is under way.
+    #[test]
+    fn r22_probes_neither_end_the_session_of_a_busy_switch_nor_keep_commands_out() {
+        let (sender, mut commands) = mpsc::channel(COMMANDS);
+        let ((end, _ended), (doubt, _doubts)) = (oneshot::channel(), mpsc::channel(1));
+        let name: Name = "s".parse().unwrap();
+        let mut driver = Driver {
+            reports: mpsc::channel(1).0,
+            attached: BTreeMap::from([(name.clone(), Attached { datapath: 7, attachment: 1 })]),
+            live: BTreeMap::from([(7, (1, Live::Driving { commands: sender, end, doubt }))]),
+            heirs: BTreeMap::new(),
+        };
+        for _ in 0..COMMANDS {
+            driver.command(&name, 1, Command::Discover(Vec::new()));
+            driver.command(&name, 1, Command::Probe(Vec::new()));
+        }
+        for _ in 0..KEPT {
+            driver.command(&name, 1, Command::Count);
+        }
+        assert!(matches!(driver.live[&7].1, Live::Driving { .. }));
+        let waiting: Vec<_> = std::iter::from_fn(|| commands.try_recv().ok()).collect();
+        assert_eq!(waiting.iter().filter(|(_, command)| *command == Command::Count).count(), KEPT);
+        // Of others, none is lost in silence.
+        for _ in 0..=COMMANDS {
+            driver.command(&name, 1, Command::Count);
+        }
+        assert!(matches!(driver.live[&7].1, Live::Ending));
     }
 }

@@ -67,6 +67,11 @@ const MISS_SEND_LEN: u16 = 128;
 /// Actions that fit one message whatever they are: none of ours takes more than some 300 bytes of its 65,535.
 const SURELY_FITS: usize = 64;
 
+/// How often within how long a switch's ports are told: each time all of them, of which it may say to have 65,000.
+const TOLD_MOST: usize = 10;
+/// See [`TOLD_MOST`].
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
 /// Packets and bytes by cause and whether they were dropped.
 type Sums = BTreeMap<(Cause, bool), (u64, u64)>;
 
@@ -92,6 +97,10 @@ pub struct Switch {
     reported: BTreeSet<Port>,
     /// What was reported last of each.
     states: Vec<PortState>,
+    /// When what its ports are was told lately.
+    told: VecDeque<Duration>,
+    /// It is not what was told last, perhaps.
+    untold: bool,
     /// A port's number changed: what is installed must be read back, as after a new connection.
     renumbered: bool,
     /// Number of the session.
@@ -120,6 +129,8 @@ impl Switch {
         Self {
             reported: map.all(),
             states: Vec::new(),
+            told: VecDeque::new(),
+            untold: false,
             ports: map,
             groups: Groups::default(),
             renumbered: false,
@@ -155,6 +166,7 @@ impl Switch {
     fn connected(&mut self) -> [Report; 2] {
         self.reported = self.ports.all();
         self.states = self.ports.states();
+        self.untold = false;
         let capabilities =
             Capabilities { conntrack: true, conjunction: true, max_entries: MAX_ENTRIES, any_port: false };
         let connected = Report::Connected { session: self.session, capabilities, ports: self.reported.clone() };
@@ -166,12 +178,17 @@ impl Switch {
         self.session
     }
 
-    /// Whether a command can be taken now.
+    /// Whether no command is under way.
     pub fn is_idle(&self) -> bool {
         matches!(self.pending, Pending::Nothing)
     }
 
-    /// Begins a command; only when [`Self::is_idle`]. What it says at once is reported.
+    /// Whether a command can be taken now.
+    pub fn is_ready(&self) -> bool {
+        self.is_idle() && !self.renumbered
+    }
+
+    /// Begins a command; only when [`Self::is_ready`]. What it says at once is reported.
     pub fn command(&mut self, session: &mut Session, command: Command) -> Result<Option<Report>, SessionError> {
         match command {
             Command::Read => {
@@ -356,7 +373,7 @@ impl Switch {
                 }
             }
             Event::Message(xid, Msg::BarrierReply) => reports.extend(self.barrier(session, xid)?),
-            Event::Message(_, Msg::PortStatus(status)) => reports.extend(self.port(&status)),
+            Event::Message(_, Msg::PortStatus(status)) => self.port(&status),
             Event::Message(xid, Msg::TlvTableReply(table)) => {
                 if let Some(options) = &mut self.options {
                     options.table(session, xid, &table)?;
@@ -373,11 +390,7 @@ impl Switch {
         if !reports.is_empty() && self.is_idle() {
             self.groups.look(now);
         }
-        if self.renumbered && self.is_idle() {
-            self.renumbered = false;
-            self.session += 1;
-            reports.extend(self.connected());
-        }
+        reports.extend(self.tell(now));
         Ok(reports)
     }
 
@@ -510,7 +523,7 @@ impl Switch {
         Ok(None)
     }
 
-    fn port(&mut self, status: &PortStatus) -> Vec<Report> {
+    fn port(&mut self, status: &PortStatus) {
         let port = &status.port;
         let renumbered = match status.reason {
             PortReason::Delete => self.ports.remove(port.number),
@@ -520,33 +533,67 @@ impl Switch {
             self.ports.link(port.number, port.is_up());
         }
         self.renumbered |= renumbered == Renumbered::Yes;
+        self.untold = true;
+    }
+
+    /// When what its ports are may be told again.
+    fn tell_at(&self) -> Duration {
+        let first = self.told.front().filter(|_| self.told.len() >= TOLD_MOST);
+        first.map_or(Duration::ZERO, |first| *first + TOLD_WITHIN)
+    }
+
+    /// What its ports are now, if that was not told too often lately: then the newest is told later.
+    fn tell(&mut self, now: Duration) -> Vec<Report> {
+        if !self.untold || now < self.tell_at() {
+            return Vec::new();
+        }
         let mut reports = Vec::new();
-        // With other numbers, everything is told when the session begins anew.
+        // With other numbers, everything is told by a session that begins anew.
         if self.renumbered {
+            if self.is_idle() {
+                self.renumbered = false;
+                self.session += 1;
+                self.told(now);
+                reports.extend(self.connected());
+            }
             return reports;
         }
+        self.untold = false;
+        // What a port is called is known before it is used.
+        let mut at = 0;
         let ports = self.ports.all();
         if ports != self.reported {
+            at = usize::from(ports.is_subset(&self.reported));
             self.reported.clone_from(&ports);
             reports.push(Report::Ports(ports));
         }
         let states = self.ports.states();
         if states != self.states {
             self.states.clone_from(&states);
-            // What a port is called is known before it is used.
-            let at = if status.reason == PortReason::Delete { reports.len() } else { 0 };
             reports.insert(at, Report::PortStates(states));
+        }
+        if !reports.is_empty() {
+            self.told(now);
         }
         reports
     }
 
-    /// When [`Self::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.groups.next_deadline().filter(|_| self.is_idle())
+    fn told(&mut self, now: Duration) {
+        self.told.push_back(now);
+        if self.told.len() > TOLD_MOST {
+            self.told.pop_front();
+        }
     }
 
-    /// Takes groups away that nobody uses any more.
-    pub fn tick(&mut self, session: &mut Session, now: Duration) -> Result<(), SessionError> {
+    /// When [`Self::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let groups = self.groups.next_deadline().filter(|_| self.is_idle());
+        let ports = (self.untold && (self.is_idle() || !self.renumbered)).then(|| self.tell_at());
+        groups.into_iter().chain(ports).min()
+    }
+
+    /// Takes groups away that nobody uses any more; tells what could not be told yet.
+    pub fn tick(&mut self, session: &mut Session, now: Duration) -> Result<Vec<Report>, SessionError> {
         // The switch would take every flow along that still names one (OF 1.3.5 §6.5): between commands none of ours does.
         if self.is_idle() {
             for number in self.groups.sweep(now) {
@@ -557,7 +604,7 @@ impl Switch {
                 }
             }
         }
-        Ok(())
+        Ok(self.tell(now))
     }
 
     /// The controller could not take a line.

@@ -125,14 +125,16 @@ impl World {
         for _ in 0..seconds {
             self.settle();
             self.now += TURN;
+            let mut reports = Vec::new();
             if let Some(link) = &mut self.link {
                 link.session.tick(self.now);
                 if let Some(driver) = &mut link.switch
                     && link.session.is_up()
                 {
-                    driver.tick(&mut link.session, self.now).unwrap();
+                    reports = driver.tick(&mut link.session, self.now).unwrap();
                 }
             }
+            reports.into_iter().for_each(|report| self.report(report));
             self.tell(Input::Tick);
         }
         self.settle();
@@ -165,7 +167,7 @@ impl World {
             }
         }
         if let Some(driver) = &mut link.switch
-            && driver.is_idle()
+            && driver.is_ready()
             && let Some(command) = link.commands.pop_front()
         {
             moved = true;

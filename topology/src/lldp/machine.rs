@@ -91,12 +91,20 @@ struct Lead {
 #[derive(Debug, Default)]
 struct Node {
     connected: bool,
+    /// When it connected: its ports are probed together, so long after that as there are whole intervals.
+    since: Duration,
     chassis: String,
     ports: BTreeMap<Port, Lead>,
 }
 
 /// Probes of that many rounds count.
 const ROUNDS: usize = 3;
+
+/// The next whole number of intervals after `since`; `now` is not before that.
+fn next_round(since: Duration, now: Duration) -> Duration {
+    let into = now.saturating_sub(since).as_nanos() % EVERY.as_nanos();
+    now + EVERY - Duration::from_nanos(u64::try_from(into).unwrap_or(0))
+}
 
 /// Finds out which ports are connected to which.
 #[derive(Debug)]
@@ -167,7 +175,7 @@ impl Discovery {
     /// far ends say nothing else: switches go on without a controller.
     pub fn connected(&mut self, switch: &Name, connected: bool, now: Duration) {
         let Some(node) = self.nodes.get_mut(switch).filter(|node| node.connected != connected) else { return };
-        node.connected = connected;
+        (node.connected, node.since) = (connected, now);
         let ports: Vec<(Port, bool)> = node.ports.iter().map(|(port, lead)| (port.clone(), lead.up)).collect();
         for (port, up) in ports {
             let end = End { switch: switch.clone(), port };
@@ -213,7 +221,8 @@ impl Discovery {
             self.pause = now + BETWEEN;
         }
         for end in due {
-            self.put_off(&end, Some(now + EVERY));
+            let Some(since) = self.nodes.get(&end.switch).map(|node| node.since) else { continue };
+            self.put_off(&end, Some(next_round(since, now)));
             self.expire(&end, now);
             self.number += 1;
             let number = self.number;

@@ -417,3 +417,25 @@ fn a_fat_tree_of_a_thousand_switches_is_found_by_its_first_probes() {
     assert_eq!(found, cables.len());
     assert_eq!(discovery.take_changed().len(), ports.len());
 }
+
+/// A switch with many ports is asked once a second and not once for each port.
+#[test]
+fn the_ports_of_a_switch_are_probed_together_whenever_they_came() {
+    let mut discovery = Discovery::new(KEY);
+    discovery.set(&name(0), "0", &BTreeMap::new(), Duration::ZERO);
+    discovery.connected(&name(0), true, Duration::ZERO);
+    let (mut now, mut ports) = (Duration::ZERO, BTreeMap::new());
+    for port in 0..48 {
+        now += Duration::from_millis(37);
+        ports.insert(end(0, port).port, true);
+        discovery.set(&name(0), "0", &ports, now);
+        assert!(discovery.probes(now).values().any(|probes| probes.iter().any(|(at, _)| *at == end(0, port).port)));
+    }
+    now += EVERY;
+    discovery.probes(now);
+    for round in 1..4 {
+        let due = discovery.deadline().unwrap();
+        assert!(due <= now + EVERY * round && due.as_nanos().is_multiple_of(EVERY.as_nanos()), "{due:?}");
+        assert_eq!(discovery.probes(due)[&name(0)].len(), 48);
+    }
+}
