@@ -122,6 +122,9 @@ pub struct Progress {
     /// read back since it connected, is between two revisions, or somebody else changed it. Of a switch that is away,
     /// what was known last.
     pub acknowledged: u64,
+    /// Whether it is connected, and a revision was in force there as a whole since then. It stays so between two
+    /// revisions, and when somebody else changes it.
+    pub settled: bool,
     /// Our entries on it, as of the last confirmation or read-back.
     pub entries: usize,
     /// Changes of entries that it has not confirmed yet.
@@ -248,6 +251,7 @@ impl Machine {
                 self.max_entries = max_entries;
                 self.attempts = 0;
                 self.progress.connected = true;
+                self.progress.settled = false;
                 // A switch may have restarted, empty.
                 self.progress.acknowledged = 0;
                 self.progress.refused = None;
@@ -261,6 +265,7 @@ impl Machine {
                 self.queue.clear();
                 self.waiting.clear();
                 self.progress.connected = false;
+                self.progress.settled = false;
                 self.progress.doubled.clear();
                 self.progress.refused = None;
                 self.progress.last_error = reason.to_owned();
@@ -449,6 +454,7 @@ impl Machine {
         } else {
             self.attempts = 0;
             self.progress.acknowledged = revision;
+            self.progress.settled = true;
             self.progress.refused = None;
             self.progress.last_error.clear();
             if !reread {
@@ -582,6 +588,7 @@ impl Machine {
         self.attempts = 0;
         self.progress.sent = self.progress.desired;
         self.progress.acknowledged = self.progress.desired;
+        self.progress.settled = true;
         self.progress.entries = desired.len().saturating_sub(self.waiting.len());
         self.progress.refused = None;
         self.progress.last_error.clear();

@@ -24,13 +24,16 @@ fn a_switch_that_restarted_has_acknowledged_nothing_until_it_is_filled_again() {
     let mut bench = settled();
     bench.tell(Input::Disconnected("restart"));
     assert_eq!(bench.machine.progress().acknowledged, 1, "what is known of it while it is away");
+    assert!(!bench.machine.progress().settled);
     bench.actual = Program::new();
     let ports = Ports::Known([port(1)].into());
     assert_eq!(bench.tell(Input::Connected { ports: &ports, max_entries: 1000 }), Some(Output::Read));
     assert_eq!(bench.machine.progress().acknowledged, 0);
     let filled = bench.read_back();
     assert_eq!((bench.machine.progress().acknowledged, bench.machine.progress().drift), (0, 0));
+    assert!(!bench.machine.progress().settled);
     bench.finish(filled);
+    assert!(bench.machine.progress().settled);
     assert_eq!((bench.machine.progress().acknowledged, &bench.actual), (1, &bench.desired));
 }
 
@@ -55,6 +58,7 @@ fn a_switch_that_somebody_changed_has_no_revision_until_it_is_mended() {
     bench.audit();
     let mended = bench.read_back();
     assert_eq!((bench.machine.progress().acknowledged, bench.machine.progress().drift), (0, 1));
+    assert!(bench.machine.progress().settled, "it is there, and has a program");
     bench.finish(mended);
     assert_eq!(bench.machine.progress().acknowledged, 1);
 }
@@ -89,7 +93,7 @@ fn a_refusal_between_two_revisions_says_so_and_is_planned_anew() {
     assert!(ahead.is_empty(), "checked already");
     bench.tell(Input::Refused { step, reason: "table full" });
     let progress = bench.machine.progress();
-    assert_eq!((progress.acknowledged, progress.refused), (0, Some(2)));
+    assert_eq!((progress.acknowledged, progress.refused, progress.settled), (0, Some(2), true));
     assert!(progress.last_error.starts_with("table full; ") && progress.last_error.contains("no revision as a whole"));
     // Back to the old revision, as the operator may want it: what was granted in part goes.
     let all: Vec<_> = (2..2 + 2 * BOUNDS.whole as u32).map(|n| policy(n, 1).key).collect();

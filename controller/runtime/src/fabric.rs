@@ -254,12 +254,9 @@ impl Fabric {
         self.slots.get(name).is_some_and(|slot| slot.machine.progress().connected)
     }
 
-    /// Whether a switch is connected and has the program that it is to have, or had it a moment ago.
+    /// Whether a switch is connected and has been given its program since.
     pub(crate) fn is_settled(&self, name: &Name) -> bool {
-        self.slots.get(name).is_some_and(|slot| {
-            let progress = slot.machine.progress();
-            progress.connected && progress.acknowledged > 0
-        })
+        self.slots.get(name).is_some_and(|slot| slot.machine.progress().settled)
     }
 
     /// Whether a report is of the switch as it is attached now.
