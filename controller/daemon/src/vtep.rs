@@ -11,7 +11,10 @@ use bulkhead_types::{VtepForwarding, VtepReport};
 use clap::Parser;
 use std::{
     collections::BTreeSet,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::Duration,
 };
@@ -47,7 +50,7 @@ pub struct VtepArgs {
 
 enum News {
     /// The controller says what to forward.
-    Wanted(VtepForwarding),
+    Wanted(Arc<VtepForwarding>),
     /// Something changed in the kernel.
     Changed,
     /// The controller answers again: it may have forgotten how this host is.

@@ -14,6 +14,11 @@ use std::{
 
 /// How often it is looked, for each VTEP that waits, whether there is another revision.
 const LOOK: Duration = Duration::from_millis(50);
+/// Questions of one VTEP that wait, at most: an agent has one, and for a moment that of the one before it. A further one is
+/// answered after [`CROWDED`].
+const MAX_ASKING: usize = 4;
+/// See [`MAX_ASKING`].
+const CROWDED: Duration = Duration::from_secs(1);
 /// A VTEP that has not asked or told anything for so long is lost. It asks again as soon as it is answered.
 const LOST: Duration = Duration::from_secs(5);
 
@@ -27,7 +32,7 @@ const WARNING: &str = "enforces no policy: the switches at the other end of its 
 #[derive(Debug, Default)]
 struct Agent {
     /// What it has to forward, at the revision that made it so.
-    wanted: Option<VtepForwarding>,
+    wanted: Option<Arc<VtepForwarding>>,
     /// The newest revision of which that is known.
     of: u64,
     /// What it told last.
@@ -41,46 +46,55 @@ struct Agent {
     heard: Option<Instant>,
 }
 
+/// What a VTEP has to forward; `None` if it is none.
+fn worked_out(state: &State, revision: u64, name: &Name) -> Option<VtepForwarding> {
+    let now = forwarding(state, name)?;
+    let networks = now.networks.into_iter().map(|(name, carried)| VtepNetwork {
+        name: name.to_string(),
+        vni: carried.vni.get(),
+        ports: carried
+            .ports
+            .into_iter()
+            .map(|(port, macs)| VtepPort {
+                name: port.to_string(),
+                macs: macs.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        far: carried
+            .far
+            .into_iter()
+            .map(|far| VtepFar { mac: far.mac.to_string(), ips: far.ips, vtep: far.vtep })
+            .collect(),
+        way_out: carried.way_out,
+    });
+    Some(VtepForwarding { revision, vtep: now.vtep, networks: networks.collect() })
+}
+
 impl Agent {
-    /// Looks at what it has to forward now.
-    fn look(&mut self, state: &State, revision: u64, name: &Name) -> bool {
-        if self.of == revision && self.wanted.is_some() {
-            return true;
+    /// Whether it is known what it has to forward at a revision.
+    fn is_of(&self, revision: u64) -> bool {
+        self.wanted.is_some() && self.of >= revision
+    }
+
+    /// Takes in what it has to forward now.
+    fn take(&mut self, now: VtepForwarding) {
+        if self.is_of(now.revision) {
+            return;
         }
-        let Some(now) = forwarding(state, name) else { return false };
-        let networks = now.networks.into_iter().map(|(name, carried)| VtepNetwork {
-            name: name.to_string(),
-            vni: carried.vni.get(),
-            ports: carried
-                .ports
-                .into_iter()
-                .map(|(port, macs)| VtepPort {
-                    name: port.to_string(),
-                    macs: macs.iter().map(ToString::to_string).collect(),
-                })
-                .collect(),
-            far: carried
-                .far
-                .into_iter()
-                .map(|far| VtepFar { mac: far.mac.to_string(), ips: far.ips, vtep: far.vtep })
-                .collect(),
-            way_out: carried.way_out,
-        });
-        let now = VtepForwarding { revision, vtep: now.vtep, networks: networks.collect() };
-        self.of = revision;
+        self.of = now.revision;
         let same =
             self.wanted.as_ref().is_some_and(|before| (before.vtep, &before.networks) == (now.vtep, &now.networks));
         if !same {
-            self.wanted = Some(now);
+            self.wanted = Some(Arc::new(now));
         }
         self.acknowledge();
-        true
     }
 
     fn acknowledge(&mut self) {
-        if self.report.shaped {
-            let newest = self.wanted.as_ref().is_some_and(|wanted| wanted.revision == self.report.held);
-            self.acknowledged = if newest { self.of } else { self.report.held };
+        let newest = self.wanted.as_ref().map_or(0, |wanted| wanted.revision);
+        // What nobody can have told it, it does not hold.
+        if self.report.shaped && self.report.held <= newest {
+            self.acknowledged = if self.report.held == newest { self.of } else { self.report.held };
         }
     }
 
@@ -114,22 +128,29 @@ impl Vteps {
     /// Does something with a VTEP's agent as of now; `None` if there is no such VTEP.
     fn with<R>(&self, handle: &Handle, name: &Name, work: impl FnOnce(&mut Agent) -> R) -> Option<R> {
         handle.read(|accepted| {
-            let mut agents = self.agents();
             if accepted.state.switches.get(name).is_none_or(|switch| judges(switch)) {
-                agents.remove(name);
+                self.agents().remove(name);
                 return None;
             }
+            // Worked out while the other agents' questions are answered.
+            let known = self.agents().get(name).is_some_and(|agent| agent.is_of(accepted.revision));
+            let now = if known { None } else { Some(worked_out(&accepted.state, accepted.revision, name)?) };
+            let mut agents = self.agents();
             let agent = agents.entry(name.clone()).or_default();
-            agent.look(&accepted.state, accepted.revision, name).then(|| work(agent))
+            now.into_iter().for_each(|now| agent.take(now));
+            Some(work(agent))
         })
     }
 
     pub(crate) async fn ask(&self, handle: &Handle, name: &Name, held: u64, wait: Duration) -> Option<VtepAnswer> {
-        self.with(handle, name, |agent| agent.asking += 1)?;
+        let asking = self.with(handle, name, |agent| {
+            agent.asking += 1;
+            agent.asking
+        })?;
         let _asking = Asking(self, name);
-        let until = Instant::now() + wait;
+        let until = Instant::now() + if asking > MAX_ASKING { wait.min(CROWDED) } else { wait };
         loop {
-            let wanted = |agent: &mut Agent| agent.wanted.clone().filter(|wanted| wanted.revision != held);
+            let wanted = |agent: &mut Agent| agent.wanted.as_ref().filter(|wanted| wanted.revision != held).cloned();
             let forwarding = self.with(handle, name, wanted)?;
             if forwarding.is_some() || Instant::now() >= until {
                 return Some(VtepAnswer { forwarding });
@@ -192,5 +213,37 @@ fn status(name: &Name, agent: &Agent) -> SwitchStatus {
             ..HostStatus::default()
         }),
         ..SwitchStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarding(revision: u64, networks: usize) -> VtepForwarding {
+        let network = |vni| VtepNetwork { name: "n".into(), vni, ports: Vec::new(), far: Vec::new(), way_out: None };
+        let networks = (1..).take(networks).map(network).collect();
+        VtepForwarding { revision, vtep: std::net::Ipv4Addr::LOCALHOST.into(), networks }
+    }
+
+    #[test]
+    fn an_agent_is_believed_no_revision_that_it_cannot_have_been_told() {
+        let mut agent = Agent::default();
+        agent.take(forwarding(5, 1));
+        let tells = |agent: &mut Agent, held| {
+            agent.report = VtepReport { held, shaped: true, ..VtepReport::default() };
+            agent.acknowledge();
+            agent.acknowledged
+        };
+        assert_eq!(tells(&mut agent, u64::MAX), 0);
+        assert_eq!(tells(&mut agent, 6), 0);
+        assert_eq!(tells(&mut agent, 5), 5);
+        // A revision that changes nothing for it.
+        agent.take(forwarding(7, 1));
+        assert_eq!((agent.acknowledged, agent.wanted.as_ref().map(|wanted| wanted.revision)), (7, Some(5)));
+        agent.take(forwarding(8, 2));
+        assert_eq!(tells(&mut agent, 5), 5);
+        assert_eq!(tells(&mut agent, 7), 7);
+        assert_eq!(tells(&mut agent, 8), 8);
     }
 }

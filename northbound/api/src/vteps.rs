@@ -4,13 +4,14 @@ use crate::{
     Backend, Params,
     problem::Failure,
     questions::{json, waited},
+    work::{Desk, Written},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Request, State},
 };
 use bulkhead_topology::Name;
-use bulkhead_types::{VtepAnswer, VtepReport};
+use bulkhead_types::VtepReport;
 use serde::Deserialize;
 
 /// The query of `/v1/vteps/NAME`.
@@ -27,12 +28,18 @@ fn none(name: &str) -> Failure {
 
 pub(crate) async fn vtep<B: Backend>(
     State(backend): State<B>,
+    Extension(desk): Extension<Desk>,
     Path(name): Path<String>,
     Params(query): Params<VtepQuery>,
-) -> Result<Json<VtepAnswer>, Failure> {
+) -> Result<Written, Failure> {
     let wait = waited(query.wait.as_deref())?;
     let switch: Name = name.parse().map_err(|_| none(&name))?;
-    backend.vtep(&switch, query.held.unwrap_or(0), wait).await.map(Json).ok_or_else(|| none(&name))
+    let answer = backend.vtep(&switch, query.held.unwrap_or(0), wait).await.ok_or_else(|| none(&name))?;
+    if answer.forwarding.is_none() {
+        return Written::json(&answer);
+    }
+    // It names every workload of its networks.
+    desk.lists.run(move |_| Written::json(&answer)).await
 }
 
 pub(crate) async fn report<B: Backend>(

@@ -1,7 +1,7 @@
 //! What a kernel VTEP and the controller say to each other.
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// What a kernel VTEP has to forward, if it holds something else.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 pub struct VtepAnswer {
     /// What it has to forward; left out if it holds that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forwarding: Option<VtepForwarding>,
+    pub forwarding: Option<Arc<VtepForwarding>>,
 }
 
 /// What a kernel VTEP has to forward.

@@ -161,7 +161,7 @@ impl Backend for Fake {
         self.read(|view| {
             let found = bulkhead_policy::vtep::forwarding(view.state, switch)?;
             let told = VtepForwarding { revision: view.revision, vtep: found.vtep, networks: Vec::new() };
-            Some(VtepAnswer { forwarding: (held != view.revision).then_some(told) })
+            Some(VtepAnswer { forwarding: (held != view.revision).then(|| told.into()) })
         })
     }
 
