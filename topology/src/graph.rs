@@ -6,12 +6,13 @@
 
 mod order;
 mod routes;
+mod ways;
 
-pub use routes::Hops;
+pub use ways::{Hops, Ways};
 
 use crate::{Name, Port};
 use order::{Arcs, Order};
-use routes::Routes;
+use routes::{Changed, Routes};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -51,6 +52,8 @@ impl Cable {
 pub struct Turned {
     /// From which switch to which edge there may be others: the switch, then the edge. In no order, some repeated.
     pub ways: Vec<(Name, Name)>,
+    /// Edges to which there may be others from every switch.
+    pub edges: BTreeSet<Name>,
     /// Whether the ways follow an order that does not go together with the one that was followed so far: a packet that
     /// is on its way by the old one must not be carried on by the new one.
     pub reordered: bool,
@@ -246,29 +249,29 @@ impl Graph {
         let mut changed = self.wanted.follow(&self.members, order, &touched, &edges);
         if self.wanted.connects(&self.members) {
             if self.rooted.take().is_some() {
-                changed = self.wanted.everything(&self.members);
+                changed = self.wanted.everything();
             }
         } else {
             let rooted = Order::rooted(&self.members, self.wanted.order());
             let routes = self.rooted.get_or_insert_default();
             changed = routes.follow(&self.members, Some(rooted), &touched, &edges);
             if !was_rooted {
-                changed = routes.everything(&self.members);
+                changed = routes.everything();
             }
         }
         let routes = self.rooted.as_ref().unwrap_or(&self.wanted);
+        let Changed { mut ways, edges: mut to } = changed;
         // The same ways by other ports, where there are several links between two switches.
-        changed.extend(ports.iter().flat_map(|(near, far)| routes.over(*near, *far)));
-        changed.sort_unstable();
-        changed.dedup();
+        ways.extend(routes.over(&ports, &to));
+        ways.sort_unstable();
+        ways.dedup();
         // An edge that is none any more has lost all ways to it.
-        for edge in edges.iter().filter(|edge| self.member(**edge).is_some_and(|member| !member.edge)) {
-            changed.extend((0..self.members.len() as Node).map(|node| (node, *edge)));
-        }
+        to.extend(edges.iter().filter(|edge| self.member(**edge).is_some_and(|member| !member.edge)));
         let name = |node: Node| self.member(node).map(|member| member.name.clone());
-        let named = changed.into_iter().filter(|(at, to)| at != to).filter_map(|(at, to)| Some((name(at)?, name(to)?)));
-        let named: Vec<(Name, Name)> = named.collect();
+        let named = ways.into_iter().filter(|(at, to)| at != to).filter_map(|(at, to)| Some((name(at)?, name(to)?)));
+        let (named, to): (Vec<(Name, Name)>, Vec<Name>) = (named.collect(), to.into_iter().filter_map(name).collect());
         self.turned.ways.extend(named);
+        self.turned.edges.extend(to);
         self.turned.reordered |= Arc::make_mut(&mut self.followed.0).follow(routes.arcs());
     }
 
@@ -294,11 +297,15 @@ impl Graph {
         })
     }
 
-    /// The ports that lead from a switch on to an edge. Nothing has been changed since [`Self::take_turned`] was
-    /// called.
+    /// The ways from a switch to edges. Nothing has been changed since [`Self::take_turned`] was called.
+    pub fn ways(&self, at: &Name) -> Ways<'_> {
+        let routes = self.rooted.as_ref().unwrap_or(&self.wanted);
+        Ways::new(&self.names, self.names.get(at).map(|at| routes.from(&self.members, *at)))
+    }
+
+    /// The ports that lead from a switch on to an edge, where only one edge is of interest: see [`Self::ways`].
     pub fn hops(&self, at: &Name, to: &Name) -> Hops {
-        let (Some(at), Some(to)) = (self.names.get(at), self.names.get(to)) else { return Hops::default() };
-        self.rooted.as_ref().unwrap_or(&self.wanted).hops(&self.members, *at, *to)
+        self.ways(at).hops(to)
     }
 
     /// Where a packet arrives that leaves by a port.

@@ -33,7 +33,8 @@ use std::{
 /// What one change comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// What changes on each switch; switches on which nothing changes are left out.
+    /// What changes on each switch; switches on which nothing changes are left out. Nothing of what is compiled from
+    /// nothing: that is whole programs.
     pub deltas: BTreeMap<Name, Delta>,
     /// Durable numbers that were given, to be stored with the revision.
     pub numbers: Vec<(Arc<str>, Option<u32>)>,
@@ -130,9 +131,10 @@ impl Compiler {
         let mut compiler = Self { numbers, ..Self::default() };
         let all: Vec<Change> = state.resources().map(Change::set).collect();
         compiler.fabric.carrier.epoch = compiler.numbers.last(Numbered::Order);
-        let deltas = compiler.change(&all, None)?;
+        let dirty = compiler.follow(&all, None)?;
+        compiler.begin(dirty)?;
         let numbers = compiler.numbers.take_fresh();
-        Ok((compiler, Compiled { deltas, numbers }))
+        Ok((compiler, Compiled { deltas: BTreeMap::new(), numbers }))
     }
 
     /// Follows a change. On an error the compiler is as it was.
@@ -244,6 +246,12 @@ impl Compiler {
     }
 
     fn change(&mut self, changes: &[Change], back: Option<Heading>) -> Result<BTreeMap<Name, Delta>, TooLarge> {
+        let dirty = self.follow(changes, back)?;
+        self.renew(dirty)
+    }
+
+    /// Takes over changes; what is to be made anew.
+    fn follow(&mut self, changes: &[Change], back: Option<Heading>) -> Result<Dirty, TooLarge> {
         let mut sorted: Vec<&Change> = changes.iter().collect();
         // What others are looked up in comes first.
         let rank = |kind| match kind {
@@ -263,7 +271,7 @@ impl Compiler {
         self.tunnels_turned(&mut dirty);
         followed?;
         self.carry(&mut dirty, back)?;
-        self.renew(dirty)
+        Ok(dirty)
     }
 
     fn one(&mut self, change: &Change, dirty: &mut Dirty) -> Result<(), TooLarge> {

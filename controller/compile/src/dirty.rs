@@ -39,6 +39,11 @@ impl Dirty {
             }
         }
     }
+
+    /// Many of one switch.
+    pub fn units(&mut self, switch: &Name, units: impl IntoIterator<Item = Unit>) {
+        self.0.entry(switch.clone()).or_default().append(&mut units.into_iter().collect());
+    }
 }
 
 /// A rule as it stands in a switch's order.
@@ -67,7 +72,7 @@ impl Compiler {
                 switch.clear(unit, &mut touched);
             }
             for (unit, pieces) in pieces {
-                switch.fill(unit, pieces, &mut touched);
+                switch.fill(unit, pieces, Some(&mut touched));
             }
             let delta = switch.delta(touched);
             if !delta.is_empty() {
@@ -75,6 +80,18 @@ impl Compiler {
             }
         }
         Ok(deltas)
+    }
+
+    /// Makes the units of switches that have none yet, one switch after another: a whole fabric's at once would take much
+    /// memory. On an error nothing of this compiler is of any use.
+    pub(crate) fn begin(&mut self, dirty: Dirty) -> Result<(), TooLarge> {
+        for (name, units) in dirty.0 {
+            let Some(mut switch) = self.switches.remove(&name) else { continue };
+            let pieces = self.make(&name, &mut switch, units)?;
+            switch.begin(pieces);
+            self.switches.insert(name, switch);
+        }
+        Ok(())
     }
 
     fn make(
@@ -104,9 +121,14 @@ impl Compiler {
         self.classify(switch, prefixes, &mut units)?;
         let mut made = Vec::with_capacity(units.len());
         let mut size = switch.pieces_without(&units);
+        let mut ways = self.fabric.carrier.graph.ways(name);
         for unit in units {
             let pieces = match &unit {
                 Unit::Rule(rule) => self.rule_pieces(name, switch, *rule)?,
+                Unit::Way(edge) => {
+                    let entries = builtin::way(&self.fabric, name, edge, &ways.hops(edge));
+                    entries.into_iter().map(Piece::Whole).collect()
+                }
                 unit => self.entries(name, switch, unit)?.into_iter().map(Piece::Whole).collect(),
             };
             size += pieces.len();
@@ -272,7 +294,6 @@ impl Compiler {
                 self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host))
             }
             Unit::Cables => builtin::cables(&self.fabric, name),
-            Unit::Way(edge) => builtin::way(&self.fabric, name, edge),
             Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),
             Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
             Unit::Spread(network) => self.spread(name, network)?,
@@ -292,7 +313,7 @@ impl Compiler {
                 }
                 None => Vec::new(),
             },
-            Unit::Rule(_) => Vec::new(),
+            Unit::Way(_) | Unit::Rule(_) => Vec::new(),
         })
     }
 

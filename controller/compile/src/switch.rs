@@ -110,20 +110,32 @@ impl Switch {
         }
     }
 
-    /// Gives a cleared unit its new entries.
-    pub fn fill(&mut self, unit: Unit, pieces: Vec<Piece>, touched: &mut Touched) {
+    /// Gives a switch that has nothing its first entries.
+    pub fn begin(&mut self, made: Vec<(Unit, Vec<Piece>)>) {
+        for (unit, pieces) in made {
+            self.fill(unit, pieces, None);
+        }
+        self.masks = Masks::of(&self.program);
+    }
+
+    /// Gives a cleared unit its new entries; remembers what stood at their places, if that is of interest.
+    pub fn fill(&mut self, unit: Unit, pieces: Vec<Piece>, mut touched: Option<&mut Touched>) {
         let mut owned = Vec::with_capacity(pieces.len());
         for piece in pieces {
             match piece {
                 Piece::Whole(entry) => {
                     let key = entry.key.clone();
-                    self.touch(&key, touched);
+                    if let Some(touched) = &mut touched {
+                        self.touch(&key, touched);
+                    }
                     self.program.insert(entry);
                     owned.push((key, None));
                 }
                 Piece::Clause(stage, priority, matches, clause) => {
                     let key = EntryKey { stage, priority, matches };
-                    self.touch(&key, touched);
+                    if let Some(touched) = &mut touched {
+                        self.touch(&key, touched);
+                    }
                     *self.clauses.entry(key.clone()).or_default().entry(clause.clone()).or_default() += 1;
                     self.write_clauses(&key);
                     owned.push((key, Some(clause)));
@@ -137,9 +149,7 @@ impl Switch {
     }
 
     fn touch(&self, key: &EntryKey, touched: &mut Touched) {
-        if !touched.contains_key(key) {
-            touched.insert(key.clone(), self.program.get(key).cloned());
-        }
+        touched.entry(key.clone()).or_insert_with(|| self.program.get(key).cloned());
     }
 
     fn unclause(&mut self, key: EntryKey, clause: &Action) {

@@ -2,7 +2,7 @@
 
 use crate::{field::Field, stage::Stage};
 use bulkhead_topology::Port;
-use std::{collections::BTreeSet, fmt, net::IpAddr, slice};
+use std::{collections::BTreeSet, fmt, net::IpAddr, slice, sync::Arc};
 
 /// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
 /// unique, values have no bit outside their mask, and no mask is empty.
@@ -10,7 +10,8 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, slice};
 pub struct Match {
     /// The port the packet came in by; `None` is any.
     pub in_port: Option<Port>,
-    fields: Vec<(Field, u128, u128)>,
+    /// Shared by all who hold the same match: a program has each several times.
+    fields: Arc<Vec<(Field, u128, u128)>>,
 }
 
 impl Match {
@@ -36,12 +37,13 @@ impl Match {
         let mask = mask & field.full_mask();
         let value = value.into() & mask;
         let place = self.fields.binary_search_by_key(&field, |f| f.0);
+        let fields = Arc::make_mut(&mut self.fields);
         if let Ok(at) = place {
-            self.fields.remove(at);
+            fields.remove(at);
         }
         if mask != 0 {
             let (Ok(at) | Err(at)) = place;
-            self.fields.insert(at, (field, value, mask));
+            fields.insert(at, (field, value, mask));
         }
         self
     }
@@ -62,9 +64,11 @@ impl Match {
         self.get(field).filter(|(_, mask)| *mask == field.full_mask()).map(|(value, _)| value)
     }
 
-    /// Gives back spare memory: programs are large and live long.
+    /// Gives back spare memory: programs are large and live long. What somebody else holds too stays as it is.
     pub fn shrink(&mut self) {
-        self.fields.shrink_to_fit();
+        if let Some(fields) = Arc::get_mut(&mut self.fields) {
+            fields.shrink_to_fit();
+        }
     }
 }
 
@@ -193,8 +197,8 @@ pub enum Output {
     /// This port.
     Port(Port),
     /// One of these ports, the same one for all packets of a connection; which one is the switch's affair. Made by
-    /// [`Self::among`]: sorted, each once, at least two and at most [`MAX_PORTS`].
-    OneOf(Vec<Port>),
+    /// [`Self::among`]: sorted, each once, at least two and at most [`MAX_PORTS`]. Many entries share one list.
+    OneOf(Arc<[Port]>),
 }
 
 /// Ports that one output chooses among at most: Open vSwitch tells no more apart by a packet's hash
@@ -204,10 +208,15 @@ pub const MAX_PORTS: usize = 256;
 impl Output {
     /// Out of any of these ports; `None` if there are none. Of more than [`MAX_PORTS`], the first ones.
     pub fn among(ports: BTreeSet<Port>) -> Option<Self> {
-        let mut ports: Vec<Port> = ports.into_iter().take(MAX_PORTS).collect();
-        match ports.len() {
-            0 | 1 => ports.pop().map(Self::Port),
-            _ => Some(Self::OneOf(ports)),
+        Self::sorted(&ports.into_iter().collect())
+    }
+
+    /// The same of a list that is sorted and has each port once, and may be shared.
+    pub fn sorted(ports: &Arc<[Port]>) -> Option<Self> {
+        match &**ports {
+            [] => None,
+            [port] => Some(Self::Port(port.clone())),
+            all => Some(Self::OneOf(all.get(..MAX_PORTS).map_or_else(|| ports.clone(), Arc::from))),
         }
     }
 

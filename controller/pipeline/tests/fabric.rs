@@ -82,9 +82,9 @@ fn a_choice_is_among_several() {
     assert_eq!(Output::among(BTreeSet::new()), None);
     assert_eq!(Output::among(ports(1)), Some(Output::Port(Port::Number(1))));
     let two = vec![Port::Number(1), Port::Number(2)];
-    assert_eq!(Output::among(ports(2)), Some(Output::OneOf(two.clone())));
+    assert_eq!(Output::among(ports(2)), Some(Output::OneOf(two.clone().into())));
     assert_eq!(Output::among(ports(1000)).unwrap().ports().len(), MAX_PORTS);
-    let entry = |ports: Vec<Port>| entry(Stage::Deliver, vec![Action::Output(Output::OneOf(ports))], Next::Done);
+    let entry = |ports: Vec<Port>| entry(Stage::Deliver, vec![Action::Output(Output::OneOf(ports.into()))], Next::Done);
     let sound = |ports| check(&Program::from_iter([entry(ports)])).is_empty();
     assert!(sound(two.clone()));
     for wrong in [vec![], two[..1].to_vec(), vec![two[1].clone(), two[0].clone()], vec![two[0].clone(); 2]] {

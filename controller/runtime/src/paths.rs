@@ -29,8 +29,8 @@ pub(crate) fn paths(graph: &Graph, from: &Name, to: &Name) -> Paths {
         for ((name, down), ways) in at {
             let hops = graph.hops(&name, to);
             let (ports, down) = if down { (hops.down, true) } else { (hops.up, hops.turns) };
-            for port in ports {
-                let near = End { switch: name.clone(), port };
+            for port in ports.iter() {
+                let near = End { switch: name.clone(), port: port.clone() };
                 let Some(far) = graph.far(&near) else { continue };
                 if far.switch == *to {
                     found.count = found.count.saturating_add(ways);

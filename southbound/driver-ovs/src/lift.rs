@@ -133,7 +133,7 @@ impl Lifting<'_> {
                 let numbers = self.groups.ports(*number).ok_or_else(strange)?;
                 let mut choice: Vec<Port> = numbers.iter().map(|number| port(self.ports, *number, by_number)).collect();
                 choice.sort_unstable();
-                Action::Output(Output::OneOf(choice))
+                Action::Output(Output::OneOf(choice.into()))
             }
             OfAction::OutputReg { src, .. } if *src == Subfield::whole(layout::OUT_PORT) => {
                 Action::Output(Output::Chosen)

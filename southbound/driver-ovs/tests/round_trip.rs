@@ -206,7 +206,7 @@ fn what_is_said_of_a_tunnel_is_known_byte_for_byte() {
             "ffff00180000232000070a40000004060000000000000001",
         ),
         // group:2969567232
-        (vec![Action::Output(Output::OneOf(vec![Port::Number(1), Port::Number(2)]))], "00160008b1000000"),
+        (vec![Action::Output(Output::OneOf([Port::Number(1), Port::Number(2)].into()))], "00160008b1000000"),
         // dec_ttl
         (vec![Action::DecTtl], "0018000800000000"),
     ] {

@@ -3,31 +3,25 @@
 use super::{
     Member, Node,
     order::{Order, neighbours},
+    ways::Start,
 };
-use crate::Port;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// No way.
-const NEVER: u16 = u16::MAX;
+pub(super) const NEVER: u16 = u16::MAX;
 
-/// The ports that lead from a switch on to an edge: all on ways of the same, least number of links.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hops {
-    /// For packets that went only up so far, or begin here. Sorted.
-    pub up: Vec<Port>,
-    /// Whether those packets go down from here on.
-    pub turns: bool,
-    /// For packets that go down already. Sorted.
-    pub down: Vec<Port>,
-    /// Whether packets that went only up so far come from any other switch.
-    pub from_below: bool,
-    /// Whether packets that go down already come from any.
-    pub from_above: bool,
+/// What other ways there may be.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// From where to where.
+    pub ways: Vec<(Node, Node)>,
+    /// Where to, from everywhere.
+    pub edges: BTreeSet<Node>,
 }
 
 /// How far one edge is from everywhere.
 #[derive(Debug, Default)]
-struct Distances {
+pub(super) struct Distances {
     /// Going only down.
     down: Vec<u16>,
     /// Going up first, as far as needed.
@@ -35,11 +29,11 @@ struct Distances {
 }
 
 impl Distances {
-    fn down(&self, node: Node) -> u16 {
+    pub fn down(&self, node: Node) -> u16 {
         self.down.get(node as usize).copied().unwrap_or(NEVER)
     }
 
-    fn any(&self, node: Node) -> u16 {
+    pub fn any(&self, node: Node) -> u16 {
         self.any.get(node as usize).copied().unwrap_or(NEVER)
     }
 
@@ -83,14 +77,14 @@ impl Routes {
     }
 
     /// Follows a change: of the order, of links between the pairs that are `touched`, and of which switches are edges.
-    /// From where to where there may be other ways.
+    /// What other ways there may be.
     pub fn follow(
         &mut self,
         members: &[Option<Member>],
         order: Option<Order>,
         touched: &BTreeSet<(Node, Node)>,
         edges: &BTreeSet<Node>,
-    ) -> Vec<(Node, Node)> {
+    ) -> Changed {
         let fresh = self.beside.is_empty();
         self.beside.resize_with(members.len(), Default::default);
         let mut pairs = touched.clone();
@@ -120,7 +114,7 @@ impl Routes {
                 moved.extend([low, high]);
             }
         }
-        let mut turned = Vec::new();
+        let mut turned = Changed::default();
         let is_edge = |node: Node| members.get(node as usize).and_then(Option::as_ref).is_some_and(|m| m.edge);
         for edge in self.to.keys().copied().filter(|edge| !is_edge(*edge)).collect::<Vec<_>>() {
             self.to.remove(&edge);
@@ -128,7 +122,7 @@ impl Routes {
         if !moved.is_empty() {
             let moved: Vec<Node> = moved.into_iter().collect();
             for edge in self.to.keys().copied().collect::<Vec<_>>() {
-                self.renew(edge, members.len(), &moved, &mut turned);
+                self.renew(edge, members.len(), &moved, &mut turned.ways);
             }
         }
         let all = 0..members.len() as Node;
@@ -140,7 +134,7 @@ impl Routes {
             for edge in new {
                 let distances = self.distances(edge, &sorted);
                 self.to.insert(edge, distances);
-                turned.extend(sorted.iter().map(|node| (*node, edge)));
+                turned.edges.insert(edge);
             }
         }
         turned
@@ -223,42 +217,34 @@ impl Routes {
     }
 
     /// From every switch to every edge.
-    pub fn everything(&self, members: &[Option<Member>]) -> Vec<(Node, Node)> {
-        self.to.keys().flat_map(|edge| (0..members.len() as Node).map(|node| (node, *edge))).collect()
+    pub fn everything(&self) -> Changed {
+        Changed { ways: Vec::new(), edges: self.to.keys().copied().collect() }
     }
 
-    /// The ways from a switch that lead by another beside it.
-    pub fn over(&self, near: Node, far: Node) -> impl Iterator<Item = (Node, Node)> {
-        let by = self.to.iter().filter(move |(_, to)| {
+    /// The ways from a switch that lead by another beside it, of all such pairs; but to `without`.
+    pub fn over(&self, pairs: &BTreeSet<(Node, Node)>, without: &BTreeSet<Node>) -> Vec<(Node, Node)> {
+        let mut ways = Vec::new();
+        for (edge, to) in self.to.iter().filter(|(edge, _)| !without.contains(edge)) {
             let next = |here: u16, there: u16| here != NEVER && there.checked_add(1) == Some(here);
-            next(to.down(near), to.down(far)) || next(to.any(near), to.any(far))
-        });
-        by.map(move |(edge, _)| (near, *edge))
+            let by =
+                |(near, far): &&(Node, Node)| next(to.down(*near), to.down(*far)) || next(to.any(*near), to.any(*far));
+            ways.extend(pairs.iter().filter(by).map(|(near, _)| (*near, *edge)));
+        }
+        ways
     }
 
-    /// The ports that lead from a switch on to an edge.
-    pub fn hops(&self, members: &[Option<Member>], at: Node, to: Node) -> Hops {
-        let (Some(distances), Some(beside)) = (self.to.get(&to), self.beside.get(at as usize)) else {
-            return Hops::default();
-        };
-        let Some(Some(member)) = members.get(at as usize) else { return Hops::default() };
-        let (down, any) = (distances.down(at), distances.any(at));
-        if at == to || any == NEVER {
-            return Hops::default();
-        }
+    /// The ways from a switch.
+    pub fn from<'a>(&'a self, members: &'a [Option<Member>], at: Node) -> Start<'a> {
+        let member = members.get(at as usize).and_then(Option::as_ref);
+        let up = member.into_iter().flat_map(|member| &member.links).filter(|(_, far)| far.up);
         let rank = self.order.rank(at);
-        // By ports, so that they come sorted.
-        let ports = |is_next: &dyn Fn(Node, bool) -> bool| -> Vec<Port> {
-            let up = member.links.iter().filter(|(_, far)| far.up);
-            let next = up.filter(|(_, far)| is_next(far.node, self.order.rank(far.node) < rank));
-            next.map(|(port, _)| port.clone()).collect()
-        };
-        let below = ports(&|next, above| !above && down != NEVER && distances.down(next).saturating_add(1) == down);
-        let turns = down == any;
-        let up = match turns {
-            true => below.clone(),
-            false => ports(&|next, above| above && distances.any(next).saturating_add(1) == any),
-        };
-        Hops { up, turns, down: below, from_below: !beside.down.is_empty(), from_above: !beside.up.is_empty() }
+        let beside = self.beside.get(at as usize);
+        Start {
+            at,
+            links: up.map(|(port, far)| (port, far.node, self.order.rank(far.node) < rank)).collect(),
+            from_below: beside.is_some_and(|beside| !beside.down.is_empty()),
+            from_above: beside.is_some_and(|beside| !beside.up.is_empty()),
+            to: &self.to,
+        }
     }
 }

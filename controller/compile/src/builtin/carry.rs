@@ -7,7 +7,8 @@ use bulkhead_pipeline::{
     carry::{CARRIED, edge, epoch, source},
     vlan,
 };
-use bulkhead_topology::{Name, Port};
+use bulkhead_topology::{Name, Port, graph::Hops};
+use std::sync::Arc;
 
 /// The entries of a switch's ports that lead to others.
 pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
@@ -25,14 +26,14 @@ pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
     e.0
 }
 
-/// The entries of a switch about the way to an edge: packets that are on their way already, and those that begin here.
-pub(crate) fn way(fabric: &Fabric, switch: &Name, edge: &Name) -> Vec<Entry> {
+/// The entries of a switch about the way to an edge, which goes by `hops`: packets that are on their way already, and
+/// those that begin here.
+pub(crate) fn way(fabric: &Fabric, switch: &Name, edge: &Name, hops: &Hops) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
     let Some(number) = fabric.edges.get(edge) else { return e.0 };
-    let hops = fabric.carrier.graph.hops(switch, edge);
     let turn =
         || hops.turns.then_some(Action::SetBits { field: Field::EthSrc, value: source::DOWN, mask: source::DOWN });
-    let out = |ports: &[Port]| Some(Action::Output(Output::among(ports.iter().cloned().collect())?));
+    let out = |ports: &Arc<[Port]>| Output::sorted(ports).map(Action::Output);
     let tagged = Match::any().with(Field::Vlan, vlan::PRESENT | u128::from(*number));
     let on = |down: u128| {
         let bits = epoch(fabric.carrier.epoch) | down;

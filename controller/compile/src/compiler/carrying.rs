@@ -71,8 +71,13 @@ impl Compiler {
         for (at, to) in turned.ways {
             dirty.unit(&at, Unit::Way(to));
         }
-        for (at, to) in begun.iter().flat_map(|at| self.fabric.edges.keys().map(move |to| (at, to))) {
-            dirty.unit(at, Unit::Way(to.clone()));
+        self.ways_turned(turned.edges.iter(), dirty);
+        // A switch that went from the graph had ways to them, too.
+        for at in stale.iter().filter(|name| !self.fabric.carrier.graph.contains(name)) {
+            dirty.units(at, turned.edges.iter().cloned().map(Unit::Way));
+        }
+        for at in &begun {
+            dirty.units(at, self.fabric.edges.keys().cloned().map(Unit::Way));
         }
         let reordered = match back {
             Some(heading) => self.fabric.carrier.head_again(heading) || turned.reordered,
@@ -91,15 +96,21 @@ impl Compiler {
 
     /// Ways follow another order: every switch says so of what it sends, and goes by it.
     fn reordered(&self, dirty: &mut Dirty) {
-        for at in self.fabric.switches.keys().filter(|name| self.fabric.carrier.graph.contains(name)) {
-            for to in self.fabric.edges.keys() {
-                dirty.unit(at, Unit::Way(to.clone()));
-            }
-        }
+        self.ways_turned(self.fabric.edges.keys(), dirty);
         for edge in self.fabric.edges.keys() {
             for network in self.present_on(edge) {
                 dirty.unit(edge, Unit::Network(network.clone()));
             }
+        }
+    }
+
+    /// There are other ways to these edges, from everywhere.
+    fn ways_turned<'a>(&self, edges: impl Iterator<Item = &'a Name> + Clone, dirty: &mut Dirty) {
+        if edges.clone().next().is_none() {
+            return;
+        }
+        for at in self.fabric.switches.keys().filter(|name| self.fabric.carrier.graph.contains(name)) {
+            dirty.units(at, edges.clone().cloned().map(Unit::Way));
         }
     }
 
