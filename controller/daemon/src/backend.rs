@@ -1,6 +1,12 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
-use crate::{history, hits::hits, links, trace::trace, vteps::Vteps};
+use crate::{
+    history,
+    hits::hits,
+    links,
+    trace::trace,
+    vteps::{self, Vteps},
+};
 use bulkhead_api::{Applied, ApplyError, Asked, Backend, Difference, Edit, History, PastError, RestoreError, View};
 use bulkhead_policy::{
     Key, Kind, State,
@@ -14,9 +20,11 @@ use bulkhead_types::{
     TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     path::PathBuf,
+    str::FromStr,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::sleep;
@@ -126,7 +134,11 @@ impl Backend for Controller {
             first: first.to_string(),
         };
         let links = links::in_short(topology);
-        let kernels = self.vteps.status(&self.handle);
+        let mut kernels = self.vteps.status(&self.handle);
+        for kernel in &mut kernels {
+            let from = Name::from_str(&kernel.name).ok().and_then(|name| tunnels.remove(&name));
+            kernel.tunnels = from.into_iter().flatten().map(tunnel).collect();
+        }
         let (revision, pending, mut switches): (_, _, Vec<SwitchStatus>) = self.handle.read(|accepted| {
             let state = &accepted.state;
             let switches = views.map(|(name, view)| {
@@ -135,8 +147,17 @@ impl Backend for Controller {
             });
             (accepted.revision, state.pending().into_iter().map(waiting).collect(), switches.collect())
         });
+        let kept: BTreeMap<String, &str> =
+            kernels.iter().map(|kernel| (kernel.name.clone(), vteps::tunnels(kernel))).collect();
         switches.extend(kernels);
         switches.sort_by(|a, b| a.name.cmp(&b.name));
+        for switch in &mut switches {
+            for tunnel in &mut switch.tunnels {
+                if let Some(state) = kept.get(&switch.name).or_else(|| kept.get(&tunnel.to)) {
+                    tunnel.state = (*state).into();
+                }
+            }
+        }
         StatusAnswer {
             revision,
             ready: self.ready(),
@@ -176,8 +197,10 @@ impl Backend for Controller {
         self.handle.look(move |core| links::path(core, &question)).await.map_err(|gone| gone.to_string())?
     }
 
-    fn metrics(&self) -> String {
-        self.handle.metrics()
+    async fn metrics(&self) -> String {
+        let mut text = self.handle.metrics().await;
+        self.vteps.metrics(&self.handle, &mut text);
+        text
     }
 
     fn ready(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Kernel VTEPs, as the controller knows them: what each has to forward, what it was told, and what it tells.
 
 use bulkhead_policy::{State, overlay::judges, vtep::forwarding};
-use bulkhead_runtime::Handle;
+use bulkhead_runtime::{Handle, metric};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     HostStatus, SwitchStatus, VtepAnswer, VtepFar, VtepForwarding, VtepNetwork, VtepPort, VtepReport,
@@ -37,8 +37,8 @@ struct Agent {
     of: u64,
     /// What it told last.
     report: VtepReport,
-    /// Whether it has told anything.
-    told: bool,
+    /// When that was.
+    told: Option<Instant>,
     /// The newest revision that was in force there.
     acknowledged: u64,
     /// Questions of its that wait for their answers.
@@ -99,7 +99,7 @@ impl Agent {
     }
 
     fn connected(&self) -> bool {
-        self.told && (self.asking > 0 || self.heard.is_some_and(|heard| heard.elapsed() < LOST))
+        self.told.is_some() && (self.asking > 0 || self.heard.is_some_and(|heard| heard.elapsed() < LOST))
     }
 }
 
@@ -165,7 +165,8 @@ impl Vteps {
             lines.iter_mut().for_each(|line| *line = line.chars().take(LINE).collect());
         }
         self.with(handle, name, |agent| {
-            (agent.report, agent.told, agent.heard) = (report, true, Some(Instant::now()));
+            let now = Some(Instant::now());
+            (agent.report, agent.told, agent.heard) = (report, now, now);
             agent.acknowledge();
         })
         .is_some()
@@ -180,11 +181,51 @@ impl Vteps {
 
     /// How each is.
     pub(crate) fn status(&self, handle: &Handle) -> Vec<SwitchStatus> {
+        self.each(handle, status)
+    }
+
+    fn each<R>(&self, handle: &Handle, look: impl Fn(&Name, &Agent) -> R) -> Vec<R> {
         let declared = |state: &State| -> Vec<Name> {
             state.switches.values().filter(|switch| !judges(switch)).map(|switch| switch.name.clone()).collect()
         };
         let names = handle.read(|accepted| declared(&accepted.state));
-        names.iter().filter_map(|name| self.with(handle, name, |agent| status(name, agent))).collect()
+        names.iter().filter_map(|name| self.with(handle, name, |agent| look(name, agent))).collect()
+    }
+
+    /// Numbers about each, in the Prometheus text format.
+    pub(crate) fn metrics(&self, handle: &Handle, out: &mut String) {
+        type Number = fn(&Agent) -> Option<f64>;
+        let numbers: [(&str, &str, &str, Number); 6] = [
+            ("connected", "gauge", "Whether its agent asks and tells.", |a| Some(f64::from(a.connected()))),
+            ("shaped", "gauge", "Whether its host was as it should be when it told last.", |a| {
+                Some(f64::from(a.report.shaped))
+            }),
+            ("desired_revision", "gauge", "The revision it should have.", |a| Some(a.of as f64)),
+            ("acknowledged_revision", "gauge", "The newest revision in force there.", |a| Some(a.acknowledged as f64)),
+            ("report_age_seconds", "gauge", "How long ago it told how it is; none if it never has.", |a| {
+                a.told.map(|told| told.elapsed().as_secs_f64())
+            }),
+            ("repairs_total", "counter", "How often its agent has mended what somebody else had changed.", |a| {
+                Some(a.report.repairs as f64)
+            }),
+        ];
+        let all = self.each(handle, |name, agent| (name.clone(), numbers.map(|(.., number)| number(agent))));
+        for (at, (name, kind, help, _)) in numbers.into_iter().enumerate() {
+            let samples = all.iter().filter_map(|(switch, values)| {
+                Some(([("switch", switch.as_str())], values.get(at).copied().flatten()?))
+            });
+            metric(out, (&format!("bulkhead_vtep_{name}"), kind, help), samples);
+        }
+    }
+}
+
+/// How the tunnels of a kernel VTEP are. Nobody probes them: its kernel answers no probes. What its agent tells is
+/// whether the host has them.
+pub(crate) fn tunnels(kernel: &SwitchStatus) -> &'static str {
+    match (kernel.connected, kernel.host.as_ref().is_some_and(|host| host.shaped)) {
+        (false, _) => "unknown",
+        (true, true) => "set-up",
+        (true, false) => "down",
     }
 }
 
@@ -201,7 +242,7 @@ fn status(name: &Name, agent: &Agent) -> SwitchStatus {
         sent: wanted.map_or(0, |wanted| wanted.revision),
         acknowledged: agent.acknowledged,
         entries: networks().map(|network| network.far.len() as u64).sum(),
-        last_error: if agent.told { trouble.clone() } else { "it has not told anything yet".into() },
+        last_error: if agent.told.is_some() { trouble.clone() } else { "it has not told anything yet".into() },
         host: Some(HostStatus {
             connected,
             shaped: report.shaped,

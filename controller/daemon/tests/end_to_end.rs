@@ -128,3 +128,82 @@ async fn a_trace_goes_through_the_tunnel_to_the_other_switch() {
     }
     daemon.stop().await.unwrap();
 }
+
+/// A link that is declared, and a kernel VTEP beside a switch that it has a tunnel to.
+const LINK_AND_VTEP: &str = r#"
+kind: Switch
+metadata: {name: leaf1}
+spec: {driver: sim, role: leaf}
+---
+kind: Switch
+metadata: {name: spine1}
+spec: {driver: sim, role: spine}
+---
+kind: Link
+metadata: {name: cable}
+spec: {a: {switch: leaf1, port: up1}, b: {switch: spine1, port: down1}}
+---
+kind: Switch
+metadata: {name: hv1}
+spec: {driver: sim, vtep: 192.0.2.1}
+---
+kind: Switch
+metadata: {name: kernel1}
+spec: {driver: kernel, vtep: 192.0.2.9}
+---
+kind: Network
+metadata: {name: net}
+spec: {vni: 77, subnets: [10.1.0.0/24], encap: vxlan}
+---
+kind: Workload
+metadata: {name: a, labels: {app: x}}
+spec: {network: net, interfaces: [{mac: "02:00:00:00:00:01", ips: [10.1.0.1], attachment: {switch: hv1, port: a}}]}
+---
+kind: Workload
+metadata: {name: b, labels: {app: x}}
+spec: {network: net, interfaces: [{mac: "02:00:00:00:00:02", ips: [10.1.0.2], attachment: {switch: kernel1, port: b}}]}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_and_kernel_vteps_are_counted_and_a_vteps_tunnels_are_what_its_agent_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let fabric = Fabric::default();
+    let daemon = start(&config(directory.path()), fabric.clone()).await.unwrap();
+    let client = Client::of(&daemon);
+    let (status, answer) = client.send("POST", "/v1/apply", Some(LINK_AND_VTEP.into())).await;
+    assert_eq!(status, 200, "{answer}");
+
+    let states = async || {
+        let status = client.get("/v1/status").await;
+        let of = |name: &str| {
+            let all = status["switches"].as_array().unwrap();
+            let tunnels = &all.iter().find(|switch| switch["name"] == name).unwrap()["tunnels"];
+            tunnels.as_array().unwrap().iter().map(|tunnel| tunnel["state"].clone()).collect::<Vec<_>>()
+        };
+        [of("hv1"), of("kernel1")]
+    };
+    let metrics = async || client.get("/metrics").await.as_str().unwrap().to_owned();
+    let told = metrics().await;
+    assert!(told.contains("bulkhead_vtep_connected{switch=\"kernel1\"} 0\n"), "{told}");
+    assert!(!told.contains("bulkhead_vtep_report_age_seconds{"), "{told}");
+    for (report, state, shaped) in [
+        (None, "unknown", 0),
+        (Some(json!({"held": 1, "shaped": false, "repairs": 2})), "down", 0),
+        (Some(json!({"held": 1, "shaped": true, "repairs": 3})), "set-up", 1),
+    ] {
+        if let Some(report) = report {
+            assert_eq!(client.send("POST", "/v1/vteps/kernel1", Some(report.to_string())).await.0, 200);
+        }
+        assert_eq!(states().await, [[json!(state)], [json!(state)]]);
+        let told = metrics().await;
+        assert!(told.contains(&format!("bulkhead_vtep_shaped{{switch=\"kernel1\"}} {shaped}\n")), "{told}");
+    }
+    let told = metrics().await;
+    for line in ["connected{switch=\"kernel1\"} 1\n", "repairs_total{switch=\"kernel1\"} 3\n", "report_age_seconds{"] {
+        assert!(told.contains(&format!("bulkhead_vtep_{line}")), "{told}");
+    }
+
+    assert!(told.contains("bulkhead_links{origin=\"declared\",state=\"up\"} 1\n"), "{told}");
+    assert!(told.contains("bulkhead_links{origin=\"both\",state=\"up\"} 0\n"), "{told}");
+    daemon.stop().await.unwrap();
+}

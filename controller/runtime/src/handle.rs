@@ -27,6 +27,9 @@ const DEPTH: usize = 256;
 /// ordinary changes takes (less than a second).
 const MAX_OUTSIDE: Duration = Duration::from_secs(10);
 
+/// How long metrics wait for the loop: they have to come when it is busy, too.
+const MAX_LOOK: Duration = Duration::from_secs(1);
+
 /// The loop has ended: the controller is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the controller is stopping")]
@@ -143,11 +146,12 @@ impl Handle {
         self.views.read().clone()
     }
 
-    /// Metrics in the Prometheus text format.
-    pub fn metrics(&self) -> String {
+    /// Metrics in the Prometheus text format. Those of links are left out while the loop is too busy to tell.
+    pub async fn metrics(&self) -> String {
+        let topology = timeout(MAX_LOOK, self.look(Core::topology)).await.ok().and_then(Result::ok);
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = self.messages.max_capacity() - self.messages.capacity();
-        metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read())
+        metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read(), topology.as_ref())
     }
 
     /// Ends the loop; switches are left as they are.

@@ -44,7 +44,7 @@ pub use crate::{
     handle::{Gone, Handle},
     hosts::{HostView, Keeper, Quarantined},
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
-    metrics::Totals,
+    metrics::{Totals, metric},
     paths::Paths,
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},

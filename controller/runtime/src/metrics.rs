@@ -1,6 +1,9 @@
 //! Numbers about the controller, in the Prometheus text format.
 
-use crate::fabric::SwitchView;
+use crate::{
+    fabric::SwitchView,
+    links::{LinkState, LinkView, TopologyView},
+};
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
@@ -77,32 +80,60 @@ impl Waits {
     }
 }
 
-/// One metric: its name, kind, help, and the numbers with their labels.
-fn metric<'a, V: Display>(
+/// Writes one metric: its name, kind, help, and the numbers with their labels.
+pub fn metric<'a, L, V>(
     out: &mut String,
     (name, kind, help): (&str, &str, &str),
-    samples: impl IntoIterator<Item = (Option<(&'a str, &'a str)>, V)>,
-) {
+    samples: impl IntoIterator<Item = (L, V)>,
+) where
+    L: IntoIterator<Item = (&'a str, &'a str)>,
+    V: Display,
+{
     // Writing to a String cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (label, value) in samples {
+    for (labels, value) in samples {
         // Switch names and our own words need no escaping.
-        let _ = match label {
-            Some((key, label)) => writeln!(out, "{name}{{{key}=\"{label}\"}} {value}"),
-            None => writeln!(out, "{name} {value}"),
-        };
+        let labels: Vec<String> = labels.into_iter().map(|(key, label)| format!("{key}=\"{label}\"")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(out, "{name}{labels} {value}");
     }
+}
+
+/// How many links there are of each kind: who says so, and how they are.
+fn links(topology: &TopologyView, out: &mut String) {
+    let origin = |link: &LinkView| match (link.declared.is_some(), link.discovered) {
+        (true, true) => "both",
+        (true, false) => "declared",
+        (false, _) => "discovered",
+    };
+    let states = [
+        ("up", LinkState::Up),
+        ("down", LinkState::Down),
+        ("unknown", LinkState::Unknown),
+        ("conflict", LinkState::Conflict),
+    ];
+    let kinds = ["declared", "discovered", "both"].into_iter().flat_map(|by| states.map(|state| (by, state)));
+    let samples = kinds.map(|(by, (word, state))| {
+        let count = topology.links.iter().filter(|link| link.state == state && origin(link) == by).count();
+        ([("origin", by), ("state", word)], count)
+    });
+    let about = "Links between switches, by whether they are declared, discovered or both, and how they are.";
+    metric(out, ("bulkhead_links", "gauge", about), samples);
+    let foreign = [([], topology.foreign.iter().map(|found| found.frames).sum::<u64>())];
+    let about = "LLDP frames of somebody else that came to ports where links are looked for.";
+    metric(out, ("bulkhead_foreign_lldp_frames_total", "counter", about), foreign);
 }
 
 /// A number of one switch.
 type PerSwitch = fn(&SwitchView) -> u64;
 
-/// Everything as text.
+/// Everything as text; nothing of links that are not known.
 pub(crate) fn render(
     revision: u64,
     totals: &Totals,
     requests_waiting: usize,
     views: &BTreeMap<Name, SwitchView>,
+    topology: Option<&TopologyView>,
 ) -> String {
     let mut out = String::new();
     metric(&mut out, ("bulkhead_revision", "gauge", "The newest accepted revision."), [(None, revision)]);
@@ -158,6 +189,9 @@ pub(crate) fn render(
     for (name, kind, help, value) in per_switch {
         let samples = views.iter().map(|(switch, view)| (Some(("switch", switch.as_str())), value(view)));
         metric(&mut out, (&format!("bulkhead_switch_{name}"), kind, help), samples);
+    }
+    if let Some(topology) = topology {
+        links(topology, &mut out);
     }
     out
 }

@@ -38,7 +38,7 @@ async fn a_change_reaches_the_switches() {
         let progress = view.progress;
         assert_eq!((progress.acknowledged, progress.connected, progress.refused), (1, true, None), "{switch}");
     }
-    assert!(rig.handle.metrics().contains("bulkhead_switch_acknowledged_revision{switch=\"hv1\"} 1"));
+    assert!(rig.handle.metrics().await.contains("bulkhead_switch_acknowledged_revision{switch=\"hv1\"} 1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -226,7 +226,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn path(&self, question: PathQuestion) -> impl Future<Output = Result<PathAnswer, String>> + Send;
 
     /// Metrics in the Prometheus text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> impl Future<Output = String> + Send;
 
     /// Whether the state is loaded: before that the API changes nothing and answers 503.
     fn ready(&self) -> bool;

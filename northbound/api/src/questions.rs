@@ -115,5 +115,5 @@ pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResp
 }
 
 pub(crate) async fn metrics<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], backend.metrics())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], backend.metrics().await)
 }

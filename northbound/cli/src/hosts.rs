@@ -7,15 +7,17 @@ use bulkhead_types::{HostStatus, SwitchStatus};
 pub fn tunnels(out: &mut Out, switches: &[SwitchStatus]) {
     let all = || switches.iter().flat_map(|switch| switch.tunnels.iter().map(move |tunnel| (switch, tunnel)));
     let count = |state: &str| all().filter(|(_, tunnel)| tunnel.state == state).count();
-    let (up, down, unknown) = (count("up"), count("down"), count("unknown"));
-    if up + down + unknown == 0 {
+    let (up, down, unknown, unprobed) = (count("up"), count("down"), count("unknown"), count("set-up"));
+    if up + down + unknown + unprobed == 0 {
         return;
     }
-    let unknown = if unknown == 0 { String::new() } else { format!(", {unknown} not known") };
+    let more = |count, what| if count == 0 { String::new() } else { format!(", {count} {what}") };
+    let unprobed = more(unprobed, "set up and not probed");
+    let unknown = more(unknown, "not known");
     let tone = if down == 0 { Tone::Good } else { Tone::Bad };
     out.line("");
     let said = out.tint(tone, &format!("{down} down"));
-    out.line(format!("tunnels: {up} up, {said}{unknown}"));
+    out.line(format!("tunnels: {up} up, {said}{unprobed}{unknown}"));
     let rows: Vec<_> = all()
         .filter(|(_, tunnel)| tunnel.state == "down")
         .map(|(switch, tunnel)| [&switch.name, &tunnel.to, &tunnel.port, &tunnel.vtep].map(|text| clean(text)).to_vec())

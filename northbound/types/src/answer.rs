@@ -412,7 +412,8 @@ pub struct TunnelStatus {
     pub port: String,
     /// The VTEP address of the other end.
     pub vtep: String,
-    /// `up`, `down`, or `unknown` as long as one end is not connected: whether probes arrive at the other end.
+    /// `up`, `down`, or `unknown` as long as one end is not connected: whether probes arrive at the other end. Tunnels of
+    /// kernel VTEPs are not probed: `set-up` or `down`, as their agents tell whether the host has them.
     pub state: String,
 }
 

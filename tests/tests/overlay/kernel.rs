@@ -119,6 +119,10 @@ fn a_kernel_vtep(name: &str, vteps: [&str; 2]) {
     let told = world.told(HOST);
     assert!(told.contains("enforces no policy") && told.contains("kernel"), "{told}");
     assert_eq!(world.host(HOST).repairs, 0, "{}", agent.log());
+    world.until("its tunnels are set up", |status| {
+        let mut tunnels = status.switches.iter().flat_map(|switch| &switch.tunnels).peekable();
+        tunnels.peek().is_some() && tunnels.all(|tunnel| tunnel.state == "set-up")
+    });
 
     // What is forbidden at either end is cut at the end that judges.
     let client: &Client = world.client();

@@ -180,7 +180,7 @@ impl Backend for Fake {
         }
     }
 
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         "# EOF\n".into()
     }
 
