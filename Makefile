@@ -7,6 +7,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(TARGET)/debug/bulkhead-lab
 # Labs need root. Who is not root builds as himself and runs labs with sudo, where there is sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+# Has tests run under sudo where that is needed, and asks for no password.
+AS_ROOT := if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then \
+    host=$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_'); \
+    export CARGO_TARGET_$${host}_RUNNER="sudo -E"; fi
 # Packets that `make trace` asks Open vSwitch about, and that `make laws` walks; and where their randomness begins.
 TRACE_PACKETS ?= 100000
 LAWS_PACKETS ?= 10000000
@@ -41,11 +45,7 @@ down: build
 
 # Tests that need root run under sudo where that asks for no password; without it they say NOT TESTED.
 test: setup build
-	@set -eu; \
-	if [ "$$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then \
-	    host=$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_'); \
-	    export CARGO_TARGET_$${host}_RUNNER="sudo -E"; \
-	fi; \
+	@set -eu; $(AS_ROOT); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-fail-fast; \
 	else echo "cargo-nextest is not installed; using cargo test"; \
 	    $(CARGO) test --workspace --exclude bulkhead-tests --quiet --no-fail-fast; \
@@ -69,10 +69,13 @@ bench-quick: setup
 	@$(CARGO) build --quiet --release --workspace --bins
 	@$(SUDO) $(TARGET)/release/bulkhead-bench --quick tests/bench-quick.json $(ARGS)
 
-# Mininet's topologies under Bulkhead, in namespaces of their own; ARGS="tree" for one of them.
+# Mininet's topologies under Bulkhead, in namespaces of their own, and the conformance tests' packets through one;
+# ARGS="tree" for one topology alone.
 mininet: build
 	@lab/setup.sh mininet
 	@$(SUDO) lab/mininet/run.sh $(TARGET)/debug $(ARGS)
+	@[ -n "$(ARGS)" ] || { $(AS_ROOT); \
+	    $(CARGO) test --quiet -p bulkhead-tests --test conformance -- --exact over_links_of_mininet --nocapture; }
 
 # Killed at 300 random moments under the edits of eight clients, every other time while it recovers: the store alone, and
 # the whole controller.

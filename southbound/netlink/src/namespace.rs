@@ -32,7 +32,13 @@ impl Namespace {
         Namespace { name: name.to_owned() }
     }
 
-    /// Its name, as `ip netns exec` takes it.
+    /// The handle for the namespace of a process, which need not have a name.
+    #[must_use]
+    pub fn of_process(process: u32) -> Namespace {
+        Namespace { name: format!("/proc/{process}/ns/net") }
+    }
+
+    /// Its name, as `ip netns exec` takes it; of [`Self::of_process`], the file.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -41,6 +47,7 @@ impl Namespace {
     /// The file that holds it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
+        // What is a whole path stays one.
         Path::new(NAMES).join(&self.name)
     }
 

@@ -9,6 +9,7 @@ mod changes;
 mod fabric;
 mod frames;
 mod hits;
+mod mininet;
 mod plane;
 mod routes;
 mod sizes;
@@ -42,12 +43,12 @@ const FORTY: [&[Host]; 32] = {
 };
 
 fn on(hosts: &'static [&'static [Host]], encap: &'static str) -> Spread {
-    Spread { hosts, encap, spines: 0 }
+    Spread { hosts, encap, spines: 0, one_tracker: false }
 }
 
 /// Leaves with these hosts, and spines.
 fn by_links(hosts: &'static [&'static [Host]], spines: usize) -> Spread {
-    Spread { hosts, encap: "geneve", spines }
+    Spread { hosts, encap: "geneve", spines, one_tracker: false }
 }
 
 fn list() -> Vec<Case> {
@@ -61,10 +62,16 @@ fn run(mut fabric: Fabric) {
 }
 
 /// The list without questions for a DHCP server at an uplink elsewhere, which links do not carry (ADR 13).
-fn run_by_links(mut fabric: Fabric) {
+fn run_by_links(fabric: &mut Fabric) {
     for case in list().iter().filter(|case| !case.name.starts_with("DHCP")) {
         fabric.run(case);
     }
+}
+
+/// The same, and what only real links do.
+fn run_by_real_links(mut fabric: Fabric) {
+    run_by_links(&mut fabric);
+    fabric.run(&sizes::whole(&[(A, B), (A, EXT), (EXT, A)], plane::LINK_MTU));
 }
 
 /// The list, and what only real tunnels do; `pairs` are on two switches.
@@ -95,14 +102,29 @@ fn across_simulated_switches() {
 #[test]
 fn over_links_of_simulated_switches() {
     for hosts in [APART, ASUNDER] {
-        run_by_links(Fabric::simulated(by_links(hosts, 2)));
+        run_by_links(&mut Fabric::simulated(by_links(hosts, 2)));
     }
 }
 
 /// The same with 32 leaves and 8 spines.
 #[test]
 fn over_links_of_forty_simulated_switches() {
-    run_by_links(Fabric::simulated(by_links(&FORTY, 8)));
+    run_by_links(&mut Fabric::simulated(by_links(&FORTY, 8)));
+}
+
+/// Leaf and spine, two of each, of which no link is declared.
+#[test]
+fn over_links_of_open_vswitches() {
+    let Some(fabric) = Fabric::real(by_links(APART, 2)) else { return };
+    run_by_real_links(fabric);
+}
+
+/// The same, put up by Mininet.
+#[test]
+fn over_links_of_mininet() {
+    if mininet::enter("over_links_of_mininet") {
+        run_by_real_links(Fabric::mininet(Spread { one_tracker: true, ..by_links(APART, 2) }));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Where packets go in and come out: switches with a silent host at every port, real or simulated, one or several.
 
-use crate::{case::Expect, frames::Host};
+use crate::{case::Expect, frames::Host, mininet::Mininet};
 use bulkhead_driver_sim as sim;
 use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
+use bulkhead_netlink::{LinkChange, Veth};
 use bulkhead_pipeline::{Field, Outcome, Packet, carry as links, overlay, overlay::Tunnel};
 use bulkhead_topology::{Mac, Name, Port};
 use serde_json::Value;
@@ -19,6 +20,9 @@ const TRY: Duration = Duration::from_millis(100);
 /// The longest IP packet in the underlay, in bytes: a workload's longest ones do not fit into its tunnels.
 pub const UNDERLAY_MTU: u16 = 1400;
 
+/// The longest IP packet on links, in bytes: as long as what hosts send. A tag costs none of it.
+pub const LINK_MTU: u16 = 1500;
+
 /// Who is plugged in where.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
@@ -28,6 +32,8 @@ pub struct Spread {
     pub encap: &'static str,
     /// How many switches without hosts have a link to each with some: if any, nothing goes by tunnels.
     pub spines: usize,
+    /// Whether all switches are one Open vSwitch, and share its connection tracker.
+    pub one_tracker: bool,
 }
 
 /// The name of a switch, the first one's being 0.
@@ -91,6 +97,25 @@ impl Spread {
         self.hosts.len() > 1
     }
 
+    /// How many links there are.
+    pub fn links(&self) -> u64 {
+        (self.hosts.len() * self.spines) as u64
+    }
+
+    /// Every switch, those with hosts first, and its datapath's number.
+    fn ids(&self) -> impl Iterator<Item = (String, u64)> {
+        (0..self.hosts.len()).map(switch).chain((0..self.spines).map(spine_name)).zip(0xb1..)
+    }
+
+    /// What a switch's document says of its role.
+    fn role(&self, name: &str) -> String {
+        match (self.spines, name.starts_with("spine")) {
+            (0, _) => String::new(),
+            (_, true) => ", role: spine".into(),
+            (_, false) => ", role: leaf".into(),
+        }
+    }
+
     /// A case's document, which knows one switch, as it is with these.
     pub fn place(&self, mut document: Value) -> Value {
         if !self.across() {
@@ -141,14 +166,17 @@ pub enum Plane {
         hypervisors: Vec<Hypervisor>,
         wires: BTreeMap<String, Wire>,
         /// Removed last.
-        _lab: Site,
+        site: Site,
     },
 }
 
 /// What a real plane stands on.
 pub enum Site {
-    One(Box<Lab>),
-    Several(Box<bulkhead_lab::Fabric>),
+    /// One switch, or several with cables between them.
+    Lab(Box<Lab>),
+    /// Several with tunnels between them.
+    Fabric(Box<bulkhead_lab::Fabric>),
+    Mininet(Mininet),
 }
 
 impl Plane {
@@ -184,52 +212,76 @@ impl Plane {
         (Self::Simulated { switches: switches.clone(), spread, seen: Vec::new() }, switches, documents)
     }
 
-    /// Open vSwitch, the documents that declare it, and where a controller listens. One switch is told of its
-    /// controller by who tests; of several, their databases are declared, and Bulkhead sets them up.
+    /// Open vSwitch, the documents that declare it, and where a controller listens. Of several switches with tunnels
+    /// between them the databases are declared, and Bulkhead sets them up; others are told of their controller by who
+    /// tests.
     pub fn real(spread: Spread) -> (Self, String, Ipv4Addr) {
-        let mut documents = String::new();
-        let mut site = if spread.across() {
+        let tunnels = spread.across() && spread.spines == 0;
+        let mut site = if tunnels {
             let hosts = 0..spread.hosts.len();
             let empty = Scenario { underlay_mtu: UNDERLAY_MTU, ..Scenario::new("conf") };
             let scenario = hosts.fold(empty, |all, number| all.hypervisor(&switch(number), vtep(number)));
-            Site::Several(Box::new(bulkhead_lab::Fabric::up(&scenario).unwrap()))
+            Site::Fabric(Box::new(bulkhead_lab::Fabric::up(&scenario).unwrap()))
         } else {
-            Site::One(Box::new(Lab::new("conf").unwrap()))
+            Site::Lab(Box::new(Lab::new("conf").unwrap()))
         };
-        let hypervisors = match &mut site {
-            Site::One(lab) => vec![lab.hypervisor(&switch(0), 0xb1).unwrap()],
-            Site::Several(fabric) => fabric.hypervisors().to_vec(),
+        let hypervisors: Vec<Hypervisor> = match &mut site {
+            Site::Lab(lab) => spread.ids().map(|(name, id)| lab.hypervisor(&name, id).unwrap()).collect(),
+            Site::Fabric(fabric) => fabric.hypervisors().to_vec(),
+            Site::Mininet(_) => Vec::new(),
         };
-        let lab = match &mut site {
-            Site::One(lab) => lab,
-            Site::Several(fabric) => fabric.lab(),
-        };
+        let (leaves, spines) = hypervisors.split_at(spread.hosts.len());
+        for (leaf, spine) in leaves.iter().flat_map(|leaf| spines.iter().map(move |spine| (leaf, spine))) {
+            cable(leaf, spine);
+        }
         let mut wires = BTreeMap::new();
-        for (number, hypervisor) in hypervisors.iter().enumerate() {
-            for host in spread.hosts[number] {
-                let workload = lab.add(hypervisor, &Spec::silent(host.port, Mac(host.mac))).unwrap();
+        for (hypervisor, hosts) in hypervisors.iter().zip(spread.hosts) {
+            for host in *hosts {
+                let mut spec = Spec::silent(host.port, Mac(host.mac));
+                if spread.spines > 0 {
+                    spec.mtu = LINK_MTU;
+                }
+                let workload = match &mut site {
+                    Site::Lab(lab) => lab.add(hypervisor, &spec),
+                    Site::Fabric(fabric) => fabric.lab().add(hypervisor, &spec),
+                    Site::Mininet(_) => continue,
+                };
                 // What comes out is looked at where the switch sends it, with its tag.
-                let wire = Wire::tapped((workload.namespace(), "eth0"), (hypervisor.namespace(), host.port));
+                let near = workload.unwrap().namespace().clone();
+                let wire = Wire::tapped((&near, "eth0"), (hypervisor.namespace(), host.port));
                 wires.insert(host.port.into(), wire.unwrap());
             }
+        }
+        let mut documents = String::new();
+        for (number, ((name, id), hypervisor)) in spread.ids().zip(&hypervisors).enumerate() {
             // The least that there is, in milliseconds (ovs-vswitchd.conf.db(5)).
             hypervisor.vsctl(&["set", "Open_vSwitch", ".", "other_config:max-revalidator=100"]).unwrap();
-            let tunnels = format!(", vtep: {}, ovsdb: \"{}\"", vtep(number), hypervisor.ovsdb());
-            let tunnels = if spread.across() { tunnels } else { String::new() };
-            let (name, id) = (switch(number), 0xb1 + number);
-            let spec = format!("{{driver: openflow, datapathId: \"{id:#x}\"{tunnels}}}");
-            writeln!(documents, "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {spec}").unwrap();
+            let more = match tunnels {
+                true => format!(", vtep: {}, ovsdb: \"{}\"", vtep(number), hypervisor.ovsdb()),
+                false => spread.role(&name),
+            };
+            documents += &openflow(&name, id, &more);
         }
         let address = hypervisors[0].controller_address();
-        (Self::Real { hypervisors, wires, _lab: site }, documents, address)
+        (Self::Real { hypervisors, wires, site }, documents, address)
     }
 
-    /// Tells one switch where its controller is; several are told by Bulkhead.
+    /// Mininet's switches with links between them, and the documents that declare them. They look for a controller at
+    /// [`mininet::CONTROLLER`].
+    pub fn mininet(spread: Spread) -> (Self, String) {
+        let layout: Vec<Vec<&str>> =
+            spread.hosts.iter().map(|hosts| hosts.iter().map(|host| host.port).collect()).collect();
+        let names: Vec<(String, u64)> = spread.ids().collect();
+        let (mininet, wires) = Mininet::up(&layout, &names);
+        let declared = names.iter().map(|(name, id)| openflow(name, *id, &spread.role(name)));
+        let documents = declared.collect();
+        (Self::Real { hypervisors: Vec::new(), wires, site: Site::Mininet(mininet) }, documents)
+    }
+
+    /// Tells switches where their controller is, unless somebody else does.
     pub fn set_controller(&self, controller: SocketAddr) {
-        if let Self::Real { hypervisors, .. } = self
-            && let [hypervisor] = &hypervisors[..]
-        {
-            hypervisor.set_controller(controller).unwrap();
+        if let Self::Real { hypervisors, site: Site::Lab(_), .. } = self {
+            hypervisors.iter().for_each(|hypervisor| hypervisor.set_controller(controller).unwrap());
         }
     }
 
@@ -263,9 +315,12 @@ impl Plane {
     }
 
     fn appctl(&self, arguments: &[&str]) {
-        if let Self::Real { hypervisors, .. } = self {
+        if let Self::Real { hypervisors, site, .. } = self {
             for hypervisor in hypervisors {
                 hypervisor.appctl(arguments).unwrap();
+            }
+            if let Site::Mininet(mininet) = site {
+                mininet.appctl(arguments);
             }
         }
     }
@@ -287,6 +342,24 @@ impl Plane {
             }
         }
         self.appctl(&["dpctl/flush-conntrack"]);
+    }
+}
+
+/// The document of an OpenFlow switch.
+fn openflow(name: &str, id: u64, more: &str) -> String {
+    let spec = format!("{{driver: openflow, datapathId: \"{id:#x}\"{more}}}");
+    format!("---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+/// Lays a cable: made at the one end, the other in that switch's namespace. Each port is called as what it leads to.
+fn cable(a: &Hypervisor, b: &Hypervisor) {
+    let (mut at_a, mut at_b) = (a.namespace().netlink().unwrap(), b.namespace().netlink().unwrap());
+    let veth = Veth { name: b.name(), peer: a.name(), peer_in: b.namespace(), mac: None, mtu: Some(LINK_MTU.into()) };
+    at_a.add_veth(&veth).unwrap();
+    for (links, at, port) in [(&mut at_a, a, b.name()), (&mut at_b, b, a.name())] {
+        links.checksums_off(port).unwrap();
+        links.set(port, &[LinkChange::Up]).unwrap();
+        at.add_port(port, &[]).unwrap();
     }
 }
 

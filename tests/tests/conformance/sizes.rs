@@ -33,3 +33,15 @@ pub fn case(pairs: &[(Host, Host)], most: u16) -> Case {
     }
     case
 }
+
+/// The longest packets that a host sends arrive whole, at others and outside; `most` is their length in bytes.
+pub fn whole(pairs: &[(Host, Host)], most: u16) -> Case {
+    let mut case = Case::new("links carry whole packets", &[OUT]);
+    case.network = format!("{UPLINK}\n  defaultAction: allow");
+    for (from, to) in pairs {
+        for v6 in [false, true] {
+            case.send(from.port, from.to(to, v6).udp_of(41_091, 53, most), Delivered(to.port));
+        }
+    }
+    case
+}
