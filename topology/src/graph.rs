@@ -22,6 +22,9 @@ use std::{
 /// A switch's number inside a graph. Numbers of switches that went are given again.
 type Node = u32;
 
+/// Switches that went and whose names are kept, at most: a change of order costs less than to keep any number.
+const MAX_GONE: usize = 1_000;
+
 /// One end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
@@ -52,6 +55,8 @@ impl Cable {
 pub struct Turned {
     /// From which switch to which edge there may be others: the switch, then the edge. In no order, some repeated.
     pub ways: Vec<(Name, Name)>,
+    /// Switches that hang together with others than before: of two of which it is otherwise, one at least.
+    pub parted: Vec<Name>,
     /// Edges to which there may be others from every switch.
     pub edges: BTreeSet<Name>,
     /// Whether the ways follow an order that does not go together with the one that was followed so far: a packet that
@@ -93,6 +98,8 @@ pub struct Graph {
     wanted: Routes,
     /// The ways by the order that always connects everything, as long as the other one does not.
     rooted: Option<Routes>,
+    /// Of each switch the first that it hangs together with.
+    parts: Vec<Node>,
     /// Between which two switches links came, went, or are ordered otherwise.
     touched: BTreeSet<(Node, Node)>,
     /// Whose ports may be others though the ways are the same.
@@ -103,6 +110,8 @@ pub struct Graph {
     grown: bool,
     /// The ways from one switch up to another that were followed since the order last changed for good.
     followed: Followed,
+    /// Switches that went since, whose ways are among these by numbers that others may have now.
+    gone: BTreeSet<Name>,
     turned: Turned,
 }
 
@@ -124,25 +133,47 @@ impl Graph {
                 }
                 self.names.insert(name.clone(), free as Node);
                 self.grown = true;
+                if self.gone.remove(name) {
+                    self.forget_followed();
+                }
             }
         }
     }
 
-    /// A switch went, and its links with it.
-    pub fn remove_switch(&mut self, name: &Name) {
-        let Some(node) = self.names.get(name).copied() else { return };
-        let ports: Vec<Port> = self.member(node).iter().flat_map(|member| member.links.keys()).cloned().collect();
-        for port in ports {
-            self.unplug(node, &port);
+    /// Switches went, and their links with them.
+    pub fn remove_switches<'a>(&mut self, names: impl Iterator<Item = &'a Name>) {
+        let mut gone = Vec::new();
+        for name in names {
+            let Some(node) = self.names.get(name).copied() else { continue };
+            let ports: Vec<Port> = self.member(node).iter().flat_map(|member| member.links.keys()).cloned().collect();
+            for port in ports {
+                self.unplug(node, &port);
+            }
+            self.set_edge(name, false);
+            gone.push((name, node));
         }
-        self.set_edge(name, false);
-        // Nothing leads there any more: whoever gets its number next begins anew.
+        if gone.is_empty() {
+            return;
+        }
+        // Nothing leads there any more: whoever gets their numbers next begins anew.
         self.settle();
-        self.names.remove(name);
-        if let Some(place) = self.members.get_mut(node as usize) {
-            *place = None;
+        for (name, node) in gone {
+            self.names.remove(name);
+            self.gone.insert(name.clone());
+            if let Some(place) = self.members.get_mut(node as usize) {
+                *place = None;
+            }
+        }
+        if self.gone.len() > MAX_GONE {
+            self.forget_followed();
+            self.gone.clear();
         }
         self.grown = true;
+    }
+
+    /// Ways may have been followed that nobody knows of any more: the next new one changes the order for good.
+    pub fn forget_followed(&mut self) {
+        Arc::make_mut(&mut self.followed.0).forgot = true;
     }
 
     /// Whether there is such a switch.
@@ -247,7 +278,9 @@ impl Graph {
         let order = if mem::take(&mut self.grown) { Some(Order::wanted(&self.members)) } else { None };
         let was_rooted = self.rooted.is_some();
         let mut changed = self.wanted.follow(&self.members, order, &touched, &edges);
-        if self.wanted.connects(&self.members) {
+        let parts = self.wanted.parts();
+        let parted = parted(&mem::replace(&mut self.parts, parts), &self.parts);
+        if self.wanted.connects(&self.parts) {
             if self.rooted.take().is_some() {
                 changed = self.wanted.everything();
             }
@@ -270,9 +303,26 @@ impl Graph {
         let name = |node: Node| self.member(node).map(|member| member.name.clone());
         let named = ways.into_iter().filter(|(at, to)| at != to).filter_map(|(at, to)| Some((name(at)?, name(to)?)));
         let (named, to): (Vec<(Name, Name)>, Vec<Name>) = (named.collect(), to.into_iter().filter_map(name).collect());
+        let parted: Vec<Name> = parted.into_iter().filter_map(name).collect();
         self.turned.ways.extend(named);
         self.turned.edges.extend(to);
-        self.turned.reordered |= Arc::make_mut(&mut self.followed.0).follow(routes.arcs());
+        self.turned.parted.extend(parted);
+        if Arc::make_mut(&mut self.followed.0).follow(routes.arcs()) {
+            self.turned.reordered = true;
+            self.gone.clear();
+        }
+    }
+
+    /// Whether links by which packets pass lead from one switch to another. Nothing has been changed since
+    /// [`Self::take_turned`] was called.
+    pub fn hang_together(&self, a: &Name, b: &Name) -> bool {
+        let part = self.part(a);
+        part.is_some() && part == self.part(b)
+    }
+
+    /// A number of what a switch hangs together with, for as long as [`Self::hang_together`] holds.
+    pub fn part(&self, name: &Name) -> Option<u32> {
+        self.parts.get(*self.names.get(name)? as usize).copied()
     }
 
     /// The order that ways follow, for [`Self::follow_again`].
@@ -314,6 +364,28 @@ impl Graph {
         let far = member.links.get(&end.port).filter(|far| far.up)?;
         Some(End { switch: self.member(far.node)?.name.clone(), port: far.port.clone() })
     }
+}
+
+/// The switches that are in another part than before, by what the parts were and are: where one came apart, or several
+/// together, all but the most that stayed.
+fn parted(before: &[Node], after: &[Node]) -> Vec<Node> {
+    let group = |(node, part): (Node, &Node)| (before.get(node as usize).copied().unwrap_or(Node::MAX), *part);
+    let groups = || (0..).zip(after).map(|at| (at.0, group(at)));
+    let mut sizes: BTreeMap<(Node, Node), usize> = BTreeMap::new();
+    groups().for_each(|(_, group)| *sizes.entry(group).or_default() += 1);
+    let (mut most_before, mut most_after) = (BTreeMap::new(), BTreeMap::new());
+    for (group, size) in &sizes {
+        for (most, part) in [(&mut most_before, group.0), (&mut most_after, group.1)] {
+            let most = most.entry(part).or_insert((0, *group));
+            *most = (*most).max((*size, *group));
+        }
+    }
+    let is_most = |group: (Node, Node)| {
+        let is =
+            |most: &BTreeMap<Node, (usize, (Node, Node))>, part| most.get(&part).is_some_and(|most| most.1 == group);
+        is(&most_before, group.0) && is(&most_after, group.1)
+    };
+    groups().filter(|(_, group)| !is_most(*group)).map(|(node, _)| node).collect()
 }
 
 #[cfg(test)]

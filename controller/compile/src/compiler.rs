@@ -131,8 +131,13 @@ impl Compiler {
         let mut compiler = Self { numbers, ..Self::default() };
         let all: Vec<Change> = state.resources().map(Change::set).collect();
         compiler.fabric.carrier.epoch = compiler.numbers.last(Numbered::Order);
+        let known = compiler.numbers.last(Numbered::Edge) > 0;
         let dirty = compiler.follow(&all, None)?;
         compiler.begin(dirty)?;
+        if known {
+            // Switches may still follow ways of this order that the links no longer show.
+            compiler.fabric.carrier.graph.forget_followed();
+        }
         let numbers = compiler.numbers.take_fresh();
         Ok((compiler, Compiled { deltas: BTreeMap::new(), numbers }))
     }

@@ -3,7 +3,7 @@
 
 use crate::carrier::Carrier;
 use bulkhead_policy::{
-    model::{Attachment, Host, Network, Plugged, Switch, Workload},
+    model::{Attachment, Host, Network, Plugged, Switch, Uplink, Workload},
     overlay::{self, Tunnel},
 };
 use bulkhead_topology::{Mac, Name, Port};
@@ -65,6 +65,11 @@ impl Fabric {
         self.switches.get(switch).is_some_and(|switch| !overlay::judges(switch))
     }
 
+    /// Whether a switch hears its links.
+    pub fn is_probed(&self, switch: &Name) -> bool {
+        self.switches.get(switch).is_some_and(|switch| switch.probes())
+    }
+
     /// How packets of a network get from one switch to another.
     pub fn tunnel(&self, network: &Network, from: &Name, to: &Name) -> Option<Tunnel> {
         overlay::tunnel(network, self.switches.get(from)?, self.switches.get(to)?)
@@ -85,17 +90,24 @@ impl Fabric {
         self.has_vtep(switch) || self.edges.contains_key(switch)
     }
 
-    /// The first uplink of a network on the switch, or else the first that it reaches.
+    /// The first uplink of a network on the switch, or else the first that it reaches: by links, as they are now.
     pub fn way_out<'a>(&self, network: &'a Network, switch: &Name) -> Option<WayOut<'a>> {
         // Nobody would judge what goes by one of a switch that does not.
         let mut uplinks = network.uplinks.iter().filter(|uplink| !self.has_guests(&uplink.at.switch));
         if let Some(own) = uplinks.clone().find(|uplink| uplink.at.switch == *switch) {
             return Some(WayOut::Uplink(&own.at.port, own.vlan));
         }
-        uplinks.find_map(|uplink| {
+        // The first that is cut off helps nobody, if another one is not.
+        let across = |uplink: &'a Uplink| {
             let to = &uplink.at.switch;
-            Some(WayOut::Across(to, self.transport(network, switch, to)?))
-        })
+            Some((to, self.transport(network, switch, to)?))
+        };
+        let passes = |(to, transport): &(&Name, Transport)| match transport {
+            Transport::Tunnel(_) => true,
+            Transport::Carried(_) => self.carrier.graph.hang_together(switch, to),
+        };
+        let found = uplinks.clone().filter_map(across).find(passes).or_else(|| uplinks.find_map(across));
+        found.map(|(to, transport)| WayOut::Across(to, transport))
     }
 
     /// The switches that a network is present on.

@@ -8,7 +8,7 @@ use bulkhead_pipeline::{
     Action, Cause, Entry, Field, Memory, Outcome, Output, Packet, Program, Stage, Tracker, carry, check, conn,
     ethertype, walk,
 };
-use bulkhead_policy::{Change, Key, Kind, State};
+use bulkhead_policy::{Change, Key, Kind, State, model::Passage};
 use bulkhead_topology::{Name, Port};
 use common::{apply, changes, name, state};
 use proptest::prelude::*;
@@ -186,13 +186,13 @@ fn a_switch_without_workloads_has_no_entries_about_any() {
     let state = state(&documents);
     let compiler = common::compile(&state);
     let spine = compiler.program(&name("s4")).unwrap();
-    // One for each port and what links are found by; one for each edge, and what is for none.
-    assert_eq!(stage_len(spine, Stage::Classify), 4 + 2);
+    // Two for each port and what links are found by; one for each edge, and what is for none.
+    assert_eq!(stage_len(spine, Stage::Classify), 8 + 2);
     assert_eq!(stage_len(spine, Stage::Carry), 4 + 1);
     let lonely =
         common::compile(&common::state("kind: Switch\nmetadata: {name: s4}\nspec: {driver: sim, role: spine}\n"));
     let alone = lonely.program(&name("s4")).unwrap();
-    assert_eq!(spine.len(), alone.len() + 4 + 4);
+    assert_eq!(spine.len(), alone.len() + 8 + 4);
 }
 
 /// What is put into a link by hand, by a host or by the network between switches.
@@ -225,6 +225,57 @@ fn what_a_host_says_of_the_fabric_is_not_listened_to() {
     assert!(matches!(by_link("s2"), Outcome::Dropped(_)));
 }
 
+#[test]
+fn a12_what_comes_by_a_link_that_is_down_silent_or_not_there_yet_is_nobodys() {
+    let shape = Shape::leaf_spine(2, 2);
+    let mut state = state(&shape.documents());
+    let mut compiler = common::compile(&state);
+    let arrives_by = |compiler: &Compiler, port: &str| {
+        let number = |at: &str| compiler.numbers().iter().find(|(key, _)| ***key == *format!("edge/{at}")).unwrap().1;
+        let source = carry::source::LOCAL | carry::edge(number("s0")) | carry::epoch(0) | 5001;
+        let mut packet = forged(number("s1") as u16, source, 0, 1);
+        packet.in_port = Port::Name(port.into());
+        let walked = walk(compiler.program(&name("s1")).unwrap(), &mut Says(conn::NEW), packet);
+        matches!(walked.outcome, Outcome::Delivered { .. })
+    };
+    assert!(arrives_by(&compiler, "p2"), "nothing is heard of such switches");
+    apply(&mut state, &mut compiler, &[adjacency(&shape, 1, &[2])]).unwrap();
+    assert!(!arrives_by(&compiler, "p2") && arrives_by(&compiler, "p3"));
+    // The far end alone is away, or about to come.
+    let Some(bulkhead_policy::Resource::Adjacency(found)) = adjacency(&shape, 1, &[]).value else { panic!() };
+    let mut found = (*found).clone();
+    found.ports[0].passes = Passage::In;
+    let listens = Change::set(bulkhead_policy::Resource::Adjacency(found.into()));
+    apply(&mut state, &mut compiler, &[listens]).unwrap();
+    assert!(arrives_by(&compiler, "p2"));
+    let sent = |program: &Program| program.iter().any(|entry| is_sent(entry, "p2"));
+    assert!(!sent(compiler.program(&name("s1")).unwrap()), "nothing goes back by it");
+    // Switches that would have heard each other, and did not.
+    let heard = (0..4).map(|switch| Change::remove(Kind::Adjacency.named(&name(&format!("s{switch}")))));
+    let known: Vec<Change> = heard.chain(changes(&openflow(&[1, 2]))).collect();
+    apply(&mut state, &mut compiler, &known).unwrap();
+    assert!(!arrives_by(&compiler, "p2") && arrives_by(&compiler, "p3"));
+    apply(&mut state, &mut compiler, &[adjacency(&shape, 1, &[])]).unwrap();
+    assert!(arrives_by(&compiler, "p2"));
+}
+
+/// Whether an entry sends packets by a port alone.
+fn is_sent(entry: &Entry, port: &str) -> bool {
+    let by = |action: &Action| matches!(action, Action::Output(Output::Port(Port::Name(p))) if **p == *port);
+    entry.actions.iter().any(by)
+}
+
+/// Switches that hear their links.
+fn openflow(switches: &[usize]) -> String {
+    let one = |i: &usize| {
+        format!(
+            "---\nkind: Switch\nmetadata: {{name: s{i}}}\nspec: {{driver: openflow, datapathId: \"{:#x}\"}}\n",
+            i + 1
+        )
+    };
+    switches.iter().map(one).collect()
+}
+
 /// What of a program is about ways, by switch.
 fn changed(before: &Programs, after: &Programs) -> BTreeSet<Name> {
     after.iter().filter(|(name, program)| before.get(*name) != Some(*program)).map(|(name, _)| name.clone()).collect()
@@ -236,7 +287,7 @@ fn adjacency(shape: &Shape, switch: usize, down: &[usize]) -> Change {
     let ports = peers.map(|peer| bulkhead_policy::model::FabricPort {
         name: format!("p{peer}").into(),
         number: peer as u32 + 100,
-        up: !down.contains(&peer),
+        passes: if down.contains(&peer) { Passage::Nothing } else { Passage::Both },
         heard: Some(bulkhead_policy::model::Attachment {
             switch: name(&format!("s{peer}")),
             port: Port::Name(format!("p{switch}").into()),
@@ -279,6 +330,37 @@ fn a_link_that_is_lost_concerns_who_went_by_it() {
     assert_eq!(programs(&state, &compiler), again);
 }
 
+/// A fabric whose network has uplinks on `s0` and `s1`.
+fn with_uplinks(shape: &Shape) -> String {
+    let uplinks = "subnets: [10.0.0.0/16], uplinks: [{switch: s0, port: up}, {switch: s1, port: up}]";
+    shape.documents().replace("subnets: [10.0.0.0/16]", uplinks)
+}
+
+#[test]
+fn outsiders_are_reached_by_another_uplink_while_the_first_is_cut_off() {
+    let shape = Shape::leaf_spine(4, 2);
+    let mut state = state(&with_uplinks(&shape));
+    let mut compiler = common::compile(&state);
+    let out = |state: &State, compiler: &Compiler, from: usize| {
+        let mut packet = packet(from, 0);
+        packet.set(Field::EthDst, 0x0600_0000_0001);
+        packet.set(Field::Ipv4Dst, u128::from(Ipv4Addr::new(192, 0, 2, 1).to_bits()));
+        let programs = programs(state, compiler);
+        let (way, outcome) = travel(&programs, &name(&format!("s{from}")), packet, conn::NEW).unwrap();
+        matches!(outcome, Outcome::Delivered { .. }).then(|| way.last().unwrap().to_string())
+    };
+    assert_eq!(out(&state, &compiler, 2).as_deref(), Some("s0"));
+    apply(&mut state, &mut compiler, &[adjacency(&shape, 0, &[4, 5])]).unwrap();
+    assert_eq!(out(&state, &compiler, 0).as_deref(), Some("s0"));
+    for from in [2, 3] {
+        assert_eq!(out(&state, &compiler, from).as_deref(), Some("s1"));
+    }
+    // The other way round: who is cut off finds the first one gone, and none better.
+    apply(&mut state, &mut compiler, &[adjacency(&shape, 0, &[]), adjacency(&shape, 2, &[4, 5])]).unwrap();
+    assert_eq!(out(&state, &compiler, 2), None);
+    assert_eq!(out(&state, &compiler, 3).as_deref(), Some("s0"));
+}
+
 #[test]
 fn a_port_that_somebody_has_leads_nowhere() {
     let shape = Shape::leaf_spine(2, 2);
@@ -294,11 +376,13 @@ fn a_port_that_somebody_has_leads_nowhere() {
     let program = compiler.program(&name("s0")).unwrap();
     let named = |entry: &&Entry| entry.key.matches.in_port == Some(Port::Name("p2".into()));
     assert_eq!(program.iter().filter(named).count(), 0);
-    let out = |entry: &Entry| {
-        entry.actions.iter().any(|action| matches!(action, Action::Output(Output::Port(Port::Name(p))) if &**p == "p2"))
-    };
-    assert!(!program.iter().any(out));
+    assert!(!program.iter().any(|entry| is_sent(entry, "p2")));
     assert!(arrives(&programs(&state, &compiler), 0, 1));
+    // Nor does it if a link names it, as soon as it is known to be that port.
+    apply(&mut state, &mut compiler, &changes(&link(0, 2))).unwrap();
+    let program = compiler.program(&name("s0")).unwrap();
+    assert_eq!(program.iter().filter(named).count(), 0);
+    assert!(!program.iter().any(|entry| is_sent(entry, "p2")));
 }
 
 #[derive(Debug, Clone)]
@@ -309,6 +393,7 @@ enum Step {
     Relink(usize),
     Move(usize, usize),
     Role(usize, &'static str),
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -320,6 +405,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => at().prop_map(Step::Relink),
         1 => (at(), at()).prop_map(|(a, b)| Step::Move(a, b)),
         1 => (at(), prop::sample::select(vec!["leaf", "spine"])).prop_map(|(a, role)| Step::Role(a, role)),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -350,6 +436,7 @@ fn step_changes(shape: &Shape, down: &mut BTreeSet<usize>, step: &Step) -> Vec<C
             let (a, b) = shape.links[at % links];
             changes(&link(a, b))
         }
+        Step::Restart => Vec::new(),
         Step::Move(who, to) => changes(&workload(who % switches, to % switches)),
         Step::Role(at, role) => changes(&format!(
             "kind: Switch\nmetadata: {{name: s{}}}\nspec: {{driver: sim, role: {role}}}\n",
@@ -368,7 +455,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..12),
         choices in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 8), 4),
     ) {
-        let mut state = state(&shape.documents());
+        let mut state = state(&with_uplinks(&shape));
         let mut compiler = common::compile(&state);
         let (mut down, mut moments) = (BTreeSet::new(), vec![programs(&state, &compiler)]);
         for step in &steps {
@@ -379,6 +466,10 @@ proptest! {
             let numbers = compiler.numbers().iter().map(|(key, number)| (key.clone(), number)).collect();
             let (fresh, _) = Compiler::new(&state, numbers).unwrap();
             prop_assert_eq!(&programs(&state, &fresh), moments.last().unwrap());
+            // And goes on with it, as after a restart.
+            if matches!(step, Step::Restart) {
+                compiler = fresh;
+            }
         }
         for program in moments.last().unwrap().values() {
             prop_assert_eq!(check(program), vec![]);
@@ -422,6 +513,59 @@ proptest! {
                 let (_, outcome) = travel(end, &name(&format!("s{}", place(from))), packet(from, to), conn::NEW).unwrap();
                 let arrived = matches!(outcome, Outcome::Delivered { .. });
                 prop_assert_eq!(arrived, near.contains(&place(to)), "{} to {}: {:?}", from, to, outcome);
+            }
+        }
+    }
+}
+
+/// What a switch hears, with `cables` between the ends that they name.
+fn hears(switch: usize, cables: &[[(usize, usize); 2]]) -> Change {
+    let ends = cables.iter().flat_map(|[a, b]| [(a, b), (b, a)]).filter(|(near, _)| near.0 == switch);
+    let ports = ends.map(|(near, far)| bulkhead_policy::model::FabricPort {
+        name: format!("p{}", near.1).into(),
+        number: near.1 as u32 + 100,
+        passes: Passage::Both,
+        heard: Some(bulkhead_policy::model::Attachment {
+            switch: name(&format!("s{}", far.0)),
+            port: Port::Name(format!("p{}", far.1).into()),
+        }),
+    });
+    let mut ports: Vec<_> = ports.collect();
+    ports.sort();
+    let adjacency = bulkhead_policy::model::Adjacency { name: name(&format!("s{switch}")), ports };
+    Change::set(bulkhead_policy::Resource::Adjacency(adjacency.into()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Cables are drawn and put in elsewhere; some of the switches concerned have not heard it yet.
+    #[test]
+    fn re_cabling_leads_to_what_is_compiled_from_nothing(
+        shape in prop::sample::select(shapes()),
+        steps in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..16), 1..8),
+    ) {
+        let mut documents = with_uplinks(&shape);
+        for (a, b) in &shape.links {
+            documents = documents.replace(&link(*a, *b), "");
+        }
+        let mut state = state(&documents);
+        let mut compiler = common::compile(&state);
+        let count = shape.roles.len();
+        let mut cables: Vec<[(usize, usize); 2]> = shape.links.iter().map(|(a, b)| [(*a, *b), (*b, *a)]).collect();
+        let all = |cables: &[[(usize, usize); 2]]| (0..count).map(|switch| hears(switch, cables)).collect::<Vec<_>>();
+        apply(&mut state, &mut compiler, &all(&cables)).unwrap();
+        for (one, other, who) in steps {
+            let (one, other) = (one.index(cables.len()), other.index(cables.len()));
+            let far = cables[other][1];
+            cables[other][1] = cables[one][1];
+            cables[one][1] = far;
+            let late = |change: &Change| who & (1 << (change.key.name.as_str()[1..].parse::<u8>().unwrap() % 4)) != 0;
+            for changes in [all(&cables).into_iter().filter(|change| !late(change)).collect(), all(&cables)] {
+                apply(&mut state, &mut compiler, &changes).unwrap();
+                let numbers = compiler.numbers().iter().map(|(key, number)| (key.clone(), number)).collect();
+                let (fresh, _) = Compiler::new(&state, numbers).unwrap();
+                prop_assert_eq!(&programs(&state, &fresh), &programs(&state, &compiler));
             }
         }
     }

@@ -11,7 +11,7 @@ use bulkhead_pipeline::{
     overlay::GATEWAY_MAC, render_program,
 };
 use bulkhead_policy::{
-    Change, Decision, Flow, Kind, Profiles, Resource, Service, SideVerdict, State,
+    Census, Change, Decision, Diagnostic, Flow, Kind, Profiles, Resource, Service, SideVerdict, State,
     arbitrary::{FlowSeed, flow_seed, state, steps, try_apply},
     enforces,
     model::{Action as RuleAction, Direction, Mode, OnTighten, Zone},
@@ -456,6 +456,11 @@ proptest! {
             }
         }
         let all: Vec<Change> = state.resources().map(Change::set).collect();
-        prop_assert_eq!(remarks(&state, &all, &compiler), remarks(&state, &all, &Profiles::of(&state)));
+        // Which links join switches is the compiler's to know: without it, those that are declared are taken to.
+        let about = |census: &dyn Census| -> Vec<Diagnostic> {
+            let found = remarks(&state, &all, census).into_iter();
+            found.filter(|found| !found.message.contains("there is no tunnel between them")).collect()
+        };
+        prop_assert_eq!(about(&compiler), about(&Profiles::of(&state)));
     }
 }

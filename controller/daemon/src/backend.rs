@@ -266,7 +266,8 @@ fn doubled(state: &State, switch: &Name, (number, name): (Port, Port)) -> Double
         let at = Attachment { switch: switch.clone(), port: port.clone() };
         let workload = state.workload_on(&at).map(|workload| Kind::Workload.named(&workload.name));
         let network = || state.uplinks_at(&at).next().map(|(_, network)| Kind::Network.named(network));
-        workload.or_else(network).map_or_else(String::new, |key| key.to_string())
+        let link = || state.link_at(&at).map(|link| Kind::Link.named(link));
+        workload.or_else(network).or_else(link).map_or_else(String::new, |key| key.to_string())
     };
     DoubledPort { has: whose(&name), waits: whose(&number), number: number.to_string(), name: name.to_string() }
 }

@@ -20,13 +20,16 @@ pub enum Field {
     SrcLocal,
     /// Whether the destination is a workload of this switch (1 bit).
     DstLocal,
-    /// VLAN that the packet came in on (12 bits; 0: it had no tag). Answers to its sender go out with it.
+    /// VLAN that the packet came in on (12 bits; 0: it had no tag). Answers to its sender go out with it. Of one that came
+    /// by a link, the number of the edge that it came from: a tag of its own it never has.
     InVlan,
-    /// VLAN that the packet goes out on (12 bits; 0: without a tag).
+    /// VLAN that the packet goes out on (12 bits; 0: without a tag). Of one that is carried ([`Self::OutTunnel`]) the number
+    /// of the edge that it is for: on links that is its VLAN.
     OutVlan,
-    /// Whether the packet came by an overlay port (1 bit).
+    /// Whether the packet came from another switch (1 bit): by an overlay port, or by a link to this edge.
     FromTunnel,
-    /// The encapsulation that it leaves with (2 bits), see [`crate::overlay::Tunnel`]; 0: none.
+    /// What it leaves with for another switch (2 bits): an encapsulation, see [`crate::overlay::Tunnel`], or by links,
+    /// [`crate::carry::CARRIED`]; 0: neither.
     OutTunnel,
     /// Whether it is longer than its way out allows (1 bit); set by [`crate::Action::CheckSize`].
     TooBig,
@@ -35,7 +38,7 @@ pub enum Field {
     Routed,
     /// Whether the destination is a workload of another switch (1 bit).
     ToPeer,
-    /// Whether the switch at the tunnel's other end says that the packet is an answer (1 bit).
+    /// Whether the switch that it came from, by a tunnel or by links, says that the packet is an answer (1 bit).
     PeerReply,
     /// Whether it is for every workload of its network that may get it, each a copy (1 bit).
     ToGroup,

@@ -4,12 +4,15 @@ use crate::{
     entry::{Entry, EntryKey},
     stage::Stage,
 };
+use bulkhead_topology::Port;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A set of entries with unique keys, in canonical order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     entries: BTreeMap<EntryKey, Entry>,
+    /// How many entries of the first stage let packets in at each port.
+    doors: BTreeMap<Port, u32>,
 }
 
 /// What turns one program into another. Disjoint: a key is in `remove` or among `add`, not both.
@@ -50,12 +53,37 @@ impl Program {
 
     /// Adds an entry, and gives back the one that it replaces.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        self.entries.insert(entry.key.clone(), entry)
+        let (door, key) = (door(&entry.key).cloned(), entry.key.clone());
+        let old = self.entries.insert(key, entry);
+        if let Some(port) = door.filter(|_| old.is_none()) {
+            *self.doors.entry(port).or_default() += 1;
+        }
+        old
     }
 
     /// Removes an entry.
     pub fn remove(&mut self, key: &EntryKey) -> Option<Entry> {
-        self.entries.remove(key)
+        let old = self.entries.remove(key)?;
+        if let Some(port) = door(key)
+            && let Some(count) = self.doors.get_mut(port)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.doors.remove(port);
+            }
+        }
+        Some(old)
+    }
+
+    /// Whether packets are let in at a port, by what entries call it.
+    pub fn lets_in(&self, port: &Port) -> bool {
+        self.doors.contains_key(port)
+    }
+
+    /// The ports at which packets are let in and that entries call by their numbers.
+    pub fn numbered_doors(&self) -> impl Iterator<Item = u32> {
+        let numbers = self.doors.range(Port::Number(0)..).map(|(port, _)| port);
+        numbers.filter_map(|port| if let Port::Number(number) = port { Some(*number) } else { None })
     }
 
     /// The entry with this key.
@@ -95,7 +123,7 @@ impl Program {
     /// Carries out a delta.
     pub fn apply(&mut self, delta: &Delta) {
         for key in &delta.remove {
-            self.entries.remove(key);
+            self.remove(key);
         }
         for entry in &delta.add {
             self.insert(entry.clone());
@@ -105,6 +133,13 @@ impl Program {
 
 impl FromIterator<Entry> for Program {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        Self { entries: entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect() }
+        let mut program = Self::new();
+        entries.into_iter().for_each(|entry| drop(program.insert(entry)));
+        program
     }
+}
+
+/// The port that a key of the first stage names.
+fn door(key: &EntryKey) -> Option<&Port> {
+    key.matches.in_port.as_ref().filter(|_| key.stage == Stage::Classify)
 }

@@ -369,9 +369,10 @@ pub fn seen() -> impl Strategy<Value = Host> {
 
 /// What `sw-<i>` is connected to.
 fn adjacency_named(i: u8) -> impl Strategy<Value = Adjacency> {
-    let port = (any::<bool>(), option::of(attachment()));
+    let passes = select(vec![Passage::Nothing, Passage::In, Passage::Both, Passage::Both]);
+    let port = (passes, option::of(attachment()));
     btree_map(0..8u32, port, 0..4).prop_map(move |ports| {
-        let port = |(number, (up, heard))| FabricPort { name: format!("p{number}").into(), number, up, heard };
+        let port = |(number, (passes, heard))| FabricPort { name: format!("p{number}").into(), number, passes, heard };
         Adjacency { name: name("sw", i), ports: ports.into_iter().map(port).collect() }
     })
 }

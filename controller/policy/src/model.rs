@@ -368,6 +368,14 @@ pub struct Switch {
     pub ovsdb: Option<String>,
 }
 
+impl Switch {
+    /// Whether it sends and hears the frames that links are found by, so that a link between two such switches that was
+    /// never heard is none.
+    pub fn probes(&self) -> bool {
+        matches!(self.driver, Driver::Openflow(_)) && self.vtep.is_none()
+    }
+}
+
 /// The protocol a switch speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Driver {
@@ -443,10 +451,22 @@ pub struct FabricPort {
     pub name: Arc<str>,
     /// Its OpenFlow number: links, workloads and uplinks may call it by that.
     pub number: u32,
-    /// Whether packets pass: the port is up and, on a switch that sends probes, they arrive.
-    pub up: bool,
-    /// The far end, if it was heard: by its switch's and its port's name. While the port is down, the last one.
+    /// What passes.
+    pub passes: Passage,
+    /// The far end, if it was heard: by its switch's and its port's name. While nothing passes, the last one.
     pub heard: Option<Attachment>,
+}
+
+/// What passes by a port that leads to another switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Passage {
+    /// Nothing: what comes there may be from anybody.
+    Nothing,
+    /// What comes is taken for the far end's, and nothing is sent: the link is about to be used, or its far end is away
+    /// and there are other ways.
+    In,
+    /// Packets pass both ways.
+    Both,
 }
 
 /// A named set of addresses.

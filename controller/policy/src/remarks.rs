@@ -34,6 +34,8 @@ pub trait Census {
     fn count(&self, network: &Name, switch: &Name) -> u32;
     /// The networks that are present on `switch`.
     fn networks_on(&self, switch: &Name) -> BTreeSet<Name>;
+    /// A number that switches share which reach each other by the links that are known; none of one that has no links.
+    fn part(&self, switch: &Name) -> Option<u32>;
 }
 
 /// Remarks on the resources that `changes` give a new value; `state` is the state after them. Cost follows the changes,
@@ -88,7 +90,8 @@ impl Remarks<'_> {
             if count > 1 && !judges(switch) {
                 self.unjudged(key, path, &network.name, name);
             }
-            let some = alike.entry((switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch))).or_default();
+            let kind = (switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch), self.part(switch));
+            let some = alike.entry(kind).or_default();
             // Two, because those that are alike may have no tunnel between them either.
             if some.len() < 2 {
                 some.push(switch);
@@ -104,7 +107,7 @@ impl Remarks<'_> {
         }
         let some: Vec<&Switch> = alike.into_values().flatten().collect();
         let pairs = some.iter().enumerate().flat_map(|(i, a)| some.iter().skip(i + 1).map(move |b| (*a, *b)));
-        let apart = pairs.into_iter().find(|(a, b)| tunnel(network, a, b).is_none());
+        let apart = pairs.into_iter().find(|(a, b)| !self.meet(network, a, b));
         if let Some((a, b)) = apart {
             self.no_tunnel(key, path, network, a, b);
         }
@@ -120,7 +123,7 @@ impl Remarks<'_> {
         }
         let others = self.census.present(&network.name).filter(|(name, _)| *name != switch);
         let mut others = others.filter_map(|(name, _)| self.state.switches.get(name));
-        if let Some(other) = others.find(|other| tunnel(network, here, other).is_none()) {
+        if let Some(other) = others.find(|other| !self.meet(network, here, other)) {
             self.no_tunnel(key, path, network, here, other);
         }
     }
@@ -150,8 +153,20 @@ impl Remarks<'_> {
         }
     }
 
+    /// The part of the physical fabric that a switch is in.
+    fn part(&self, switch: &Switch) -> Option<u32> {
+        if switch.vtep.is_none() && judges(switch) { self.census.part(&switch.name) } else { None }
+    }
+
+    /// Whether packets of a network get from one switch to another.
+    fn meet(&self, network: &Network, a: &Switch, b: &Switch) -> bool {
+        let part = self.part(a);
+        (part.is_some() && part == self.part(b)) || tunnel(network, a, b).is_some()
+    }
+
     fn no_tunnel(&mut self, key: &Key, path: &str, network: &Network, a: &Switch, b: &Switch) {
         let why = match (a.vtep, b.vtep) {
+            (None, None) => "neither has a VTEP address, and no links are known that join them".into(),
             (None, _) => format!("{} has no VTEP address", a.name),
             (_, None) => format!("{} has no VTEP address", b.name),
             (Some(here), Some(there)) if here.is_ipv4() == there.is_ipv4() => {
@@ -323,6 +338,8 @@ pub struct Profiles<'a> {
     profiles: Vec<Profile<'a>>,
     by_pair: BTreeMap<(&'a str, &'a str), Vec<usize>>,
     present: BTreeMap<&'a Name, BTreeMap<Name, u32>>,
+    /// The switches that declared links join, and their parts.
+    parts: BTreeMap<&'a Name, u32>,
 }
 
 /// Network, labels and ports.
@@ -344,6 +361,17 @@ impl<'a> Profiles<'a> {
         for workload in state.workloads.values() {
             for at in workload.interfaces.iter().filter_map(|interface| state.attachment(workload, interface)) {
                 *profiles.present.entry(&workload.network).or_default().entry(at.switch).or_default() += 1;
+            }
+        }
+        for root in state.links.values().map(|link| &link.a.switch) {
+            let (part, mut open) = (profiles.parts.len() as u32, vec![root]);
+            while let Some(name) = open.pop() {
+                if profiles.parts.contains_key(name) {
+                    continue;
+                }
+                profiles.parts.insert(name, part);
+                let links = state.links_of(name).filter_map(|(_, link)| state.links.get(link));
+                open.extend(links.flat_map(|link| [&link.a.switch, &link.b.switch]));
             }
         }
         for (at, (_, labels, _)) in profiles.profiles.iter().enumerate() {
@@ -381,5 +409,9 @@ impl Census for Profiles<'_> {
     fn networks_on(&self, switch: &Name) -> BTreeSet<Name> {
         let on = self.present.iter().filter(|(_, on)| on.contains_key(switch));
         on.map(|(network, _)| (*network).clone()).collect()
+    }
+
+    fn part(&self, switch: &Name) -> Option<u32> {
+        self.parts.get(switch).copied()
     }
 }

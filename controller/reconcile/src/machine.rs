@@ -184,6 +184,8 @@ pub struct Machine {
     reported: BTreeSet<Port>,
     /// Their names by number.
     names: BTreeMap<u32, Arc<str>>,
+    /// Their numbers by name.
+    numbers: BTreeMap<Arc<str>, u32>,
     max_entries: usize,
     step: u64,
     attempts: u32,
@@ -206,6 +208,7 @@ impl Machine {
             ports: Ports::default(),
             reported: BTreeSet::new(),
             names: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             max_entries: 0,
             step: 0,
             attempts: 0,
@@ -276,6 +279,7 @@ impl Machine {
                 self.ports_changed(desired, now)
             }
             Input::Names(names) => {
+                self.numbers = names.iter().map(|(number, name)| (name.clone(), *number)).collect();
                 self.names = names;
                 self.doubled_changed(desired).then(|| self.ports_changed(desired, now)).flatten()
             }
@@ -300,9 +304,10 @@ impl Machine {
                     Phase::Stepping { .. } | Phase::Idle => self.absorb(delta),
                 }
                 // Before anything of it is sent: two may be let in at one port now.
-                let mut keys = delta.remove.iter().chain(delta.add.iter().map(|entry| &entry.key));
-                let doors = self.phase != Phase::Down && keys.any(|key| key.stage == Stage::Classify);
-                let doubled = doors && self.doubled_changed(desired);
+                let keys = delta.remove.iter().chain(delta.add.iter().map(|entry| &entry.key));
+                let mut doors = keys.filter(|key| key.stage == Stage::Classify);
+                let turns = |key: &EntryKey| key.matches.in_port.as_ref().is_some_and(|at| self.turns(at, desired));
+                let doubled = self.phase != Phase::Down && doors.any(turns);
                 let output = doubled.then(|| self.ports_changed(desired, now)).flatten();
                 self.bound_queue();
                 match self.phase {
@@ -350,6 +355,20 @@ impl Machine {
             open.retain(|port| !doubled.contains_key(port));
         }
         self.progress.doubled = doubled.into_iter().collect();
+    }
+
+    /// Whether a port is let in at by number and by name now, and was not, or no longer is.
+    fn turns(&self, port: &Port, desired: &Program) -> bool {
+        let number = match port {
+            Port::Number(number) => Some(*number),
+            Port::Name(name) => self.numbers.get(name).copied(),
+        };
+        let Some((number, name)) = number.and_then(|number| Some((number, self.names.get(&number)?))) else {
+            return false;
+        };
+        let (number, name) = (Port::Number(number), Port::Name(name.clone()));
+        let was = self.progress.doubled.binary_search_by(|(known, _)| known.cmp(&number)).is_ok();
+        was != (desired.lets_in(&number) && desired.lets_in(&name))
     }
 
     /// Whether other ports have two names in the program than before.

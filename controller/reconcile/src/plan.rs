@@ -1,6 +1,6 @@
 //! The difference between what a switch should have and what it has.
 
-use bulkhead_pipeline::{Delta, Entry, EntryKey, Program, Stage};
+use bulkhead_pipeline::{Delta, Entry, EntryKey, Program};
 use bulkhead_topology::Port;
 use std::{
     cmp::Ordering,
@@ -45,17 +45,10 @@ impl Ports {
 }
 
 /// Ports, by number, at which a program lets somebody in by that number and somebody by the name that the switch tells for
-/// it, with that name. Only the switch knows that the two are one port.
+/// it, whatever the one or the other sends there: what has a tag to the one may be the other's. Only the switch knows that the two are one port.
 pub(crate) fn doubled(desired: &Program, names: &BTreeMap<u32, Arc<str>>) -> BTreeMap<Port, Port> {
-    let doors = desired.iter().map(|entry| &entry.key).take_while(|key| key.stage == Stage::Classify);
-    let twice = doors.filter_map(|key| {
-        let Some(Port::Number(number)) = key.matches.in_port else { return None };
-        let name = Port::Name(names.get(&number)?.clone());
-        let mut twin = key.clone();
-        twin.matches.in_port = Some(name.clone());
-        desired.get(&twin).map(|_| (Port::Number(number), name))
-    });
-    twice.collect()
+    let named = |number| Some((Port::Number(number), Port::Name(names.get(&number)?.clone())));
+    desired.numbered_doors().filter_map(named).filter(|(_, name)| desired.lets_in(name)).collect()
 }
 
 /// What makes `actual` the part of `desired` that a switch with these ports can carry.

@@ -243,6 +243,9 @@ impl Core {
         }
         let before = self.fabric.is_settled(&switch);
         self.fabric.report(report, &self.compiler, now);
+        if let Some(links) = &mut self.links {
+            links.in_force(&switch, self.fabric.acknowledged(&switch), now);
+        }
         let after = self.fabric.is_settled(&switch);
         if !before && after {
             self.tunnels.settled(&switch, now);
@@ -328,6 +331,11 @@ impl Core {
         match &result {
             Ok(outcome) => {
                 self.hosts.carried_out(names, now);
+                for key in of(Kind::Adjacency) {
+                    let acknowledged = self.fabric.acknowledged(&key.name);
+                    let links = self.links.iter_mut();
+                    links.for_each(|links| links.carried_out(&key.name, outcome.revision, acknowledged, now));
+                }
                 outcome.diagnostics.iter().for_each(|found| warn!("{}: {found}", request.author));
             }
             Err(refusal) => {

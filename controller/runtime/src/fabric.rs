@@ -259,6 +259,11 @@ impl Fabric {
         self.slots.get(name).is_some_and(|slot| slot.machine.progress().settled)
     }
 
+    /// The newest revision that is in force on a switch as a whole; 0 if none is known to be.
+    pub(crate) fn acknowledged(&self, name: &Name) -> u64 {
+        self.slots.get(name).map_or(0, |slot| slot.machine.progress().acknowledged)
+    }
+
     /// Whether a report is of the switch as it is attached now.
     pub(crate) fn is_attached(&self, from: &FromSwitch) -> bool {
         self.slots.get(&from.switch).is_some_and(|slot| slot.attachment == from.attachment)

@@ -11,12 +11,12 @@ pub use view::{Foreign, LinkState, LinkView, TopologyView};
 use bulkhead_dataplane::{Outgoing, PortState};
 use bulkhead_policy::{
     Change, Key, Kind, Resource, State,
-    model::{Adjacency, Attachment, Driver, FabricPort, Switch},
+    model::{Adjacency, Attachment, Driver, FabricPort, Passage, Switch},
 };
 use bulkhead_topology::{
     Name, Port,
     graph::End,
-    lldp::{self, Discovery, Heard, SILENCE},
+    lldp::{self, Discovery, Heard},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,6 +64,8 @@ struct Node {
     settled: bool,
     /// When it counts as gone; none while it is settled.
     away: Option<Duration>,
+    /// The revision that is to be in force there before anything is sent to what it has just begun to listen at.
+    opening: Option<u64>,
 }
 
 /// All links.
@@ -92,12 +94,12 @@ impl Links {
             let Adjacency { name, ports } = &**found;
             let Some(node) = links.nodes.get(name) else { continue };
             let ports = ports.iter().filter(|port| port.heard.is_some());
-            let ports = ports.map(|port| (Port::Name(port.name.clone()), port.up)).collect();
+            let ports = ports.map(|port| (Port::Name(port.name.clone()), port.passes == Passage::Both)).collect();
             links.discovery.set(name, &node.chassis, &ports, Duration::ZERO);
         }
         for found in found() {
             let Adjacency { name, ports } = &**found;
-            for port in ports.iter().filter(|port| port.up) {
+            for port in ports.iter().filter(|port| port.passes == Passage::Both) {
                 let Some(Attachment { switch, port: far }) = port.heard.clone() else { continue };
                 let at = End { switch: name.clone(), port: Port::Name(port.name.clone()) };
                 links.discovery.believe(&at, &End { switch, port: far }, Duration::ZERO);
@@ -127,7 +129,8 @@ impl Links {
                 // Another device under the same name is nobody that we knew.
                 self.discovery.remove(name, now);
                 let (left_out, away) = ((0, 0), Some(now + FIRST));
-                self.nodes.insert(name.clone(), Node { chassis, ports: None, left_out, settled: false, away });
+                let node = Node { chassis, ports: None, left_out, settled: false, away, opening: None };
+                self.nodes.insert(name.clone(), node);
                 self.mark(name, now);
             }
         }
@@ -140,10 +143,11 @@ impl Links {
         (node.settled, node.away) = (settled, (!settled).then_some(now + AWAY));
         self.discovery.connected(name, settled, now);
         let around: BTreeSet<Name> = self.around(name, state);
-        let until = now + if settled { SILENCE } else { AWAY };
         for name in around.into_iter().chain([name.clone()]) {
             self.mark(&name, now);
-            self.later.insert(name, until);
+            if !settled {
+                self.later.insert(name, now + AWAY);
+            }
         }
     }
 
@@ -160,8 +164,6 @@ impl Links {
             }
             node.ports = Some(ports.iter().filter(|port| is_cable(port)).take(MAX_CABLES).cloned().collect());
             self.refresh(name, state, now);
-            // What came up and is not heard is known to be silent then.
-            self.later.insert(name.clone(), now + SILENCE);
         }
     }
 
@@ -207,6 +209,24 @@ impl Links {
         [dirty, self.later.values().copied().min(), self.discovery.deadline()].into_iter().flatten().min()
     }
 
+    /// What [`Self::changes`] said of a switch is revision `revision`; `acknowledged` is what is in force there.
+    pub(crate) fn carried_out(&mut self, name: &Name, revision: u64, acknowledged: u64, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.opening = Some(revision);
+        }
+        self.in_force(name, acknowledged, now);
+    }
+
+    /// A switch has this revision in force.
+    pub(crate) fn in_force(&mut self, name: &Name, revision: u64, now: Duration) {
+        if let Some(node) = self.nodes.get_mut(name)
+            && node.opening.is_some_and(|opening| opening <= revision)
+        {
+            node.opening = None;
+            self.mark(name, now);
+        }
+    }
+
     /// What has to change for the resources to say what was found; as with hosts, to be asked until nothing comes.
     pub(crate) fn changes(&mut self, state: &State, now: Duration) -> Vec<Change> {
         let again: Vec<Name> =
@@ -231,7 +251,7 @@ impl Links {
                 self.dirty.remove(&name);
                 let before = state.adjacencies.get(&name).map(AsRef::as_ref);
                 let spared = spared.get_or_insert_with(|| self.spared(state, now));
-                let after = self.desired(state, &name, spared, now);
+                let after = self.desired(state, &name, spared);
                 if before != after.as_ref() {
                     tell(&name, before, after.as_ref());
                     let key = Key { kind: Kind::Adjacency, name };
@@ -275,7 +295,7 @@ impl Links {
     }
 
     /// What a switch's resource is to say.
-    fn desired(&self, state: &State, name: &Name, spared: &BTreeSet<Name>, now: Duration) -> Option<Adjacency> {
+    fn desired(&self, state: &State, name: &Name, spared: &BTreeSet<Name>) -> Option<Adjacency> {
         let node = self.nodes.get(name)?;
         let known = state.adjacencies.get(name).map(AsRef::as_ref);
         // It may have been connected otherwise meanwhile, and nothing says so.
@@ -284,52 +304,53 @@ impl Links {
         for (port, far) in self.discovery.neighbours(name) {
             heard.entry(port).or_default().push(far);
         }
-        let declared: Vec<&Port> = state.links_of(name).map(|(port, _)| port).collect();
+        let declared: Vec<(&Port, &Attachment)> = declared(state, name).collect();
         let mut found: BTreeMap<Arc<str>, FabricPort> = BTreeMap::new();
-        for port in ports.iter().filter(|port| is_cable(port) && !is_taken(state, name, port)) {
+        for port in ports.iter().filter(|port| is_cable(port)) {
             let (Some(own), Some(number)) = (port.name.clone(), port.number) else { continue };
+            if is_taken(state, name, port) {
+                // A link may call it otherwise than whoever has it: that the two are one has to be known.
+                if declared.iter().any(|(declared, _)| port.is(declared)) {
+                    found.insert(own.clone(), FabricPort { name: own, number, passes: Passage::Nothing, heard: None });
+                }
+                continue;
+            }
             let before = known.and_then(|known| known.ports.iter().find(|known| known.name == own));
-            let (up, far) = match heard.get(&Port::Name(own.clone())).map(Vec::as_slice) {
-                Some([far]) => (far.switch != *name && !spared.contains(&far.switch), Some(attachment(far))),
-                // More than one: it is no cable.
-                Some([far, ..]) => (false, Some(attachment(far))),
+            let (passes, far) = match heard.get(&Port::Name(own.clone())).map(Vec::as_slice) {
+                Some([far]) if far.switch != *name => {
+                    let far = attachment(far);
+                    let was = before.filter(|before| before.heard.as_ref() == Some(&far)).map(|before| before.passes);
+                    // Nothing is sent before both ends listen, or what comes first would be lost.
+                    let listens = was == Some(Passage::Both) || was == Some(Passage::In) && node.opening.is_none();
+                    let both = listens && !spared.contains(&far.switch);
+                    (if both { Passage::Both } else { Passage::In }, Some(far))
+                }
+                // More than one, or itself: it is no cable.
+                Some([far, ..]) => (Passage::Nothing, Some(attachment(far))),
                 _ => match before.and_then(|before| before.heard.clone()) {
                     // What was heard is not heard any more.
-                    Some(far) if state.switches.contains_key(&far.switch) => (false, Some(far)),
-                    _ if declared.iter().any(|declared| port.is(declared)) => {
-                        let was = before.is_none_or(|before| before.up);
-                        (port.up && self.is_silent(state, name, &own).map_or(was, |silent| !silent(now)), None)
+                    Some(far) if state.switches.contains_key(&far.switch) => (Passage::Nothing, Some(far)),
+                    // What is declared and cannot be heard is as it is declared.
+                    _ if declared.iter().any(|(declared, _)| port.is(declared)) => {
+                        let deaf =
+                            declared.iter().any(|(at, far)| port.is(at) && !self.nodes.contains_key(&far.switch));
+                        (if port.up && deaf { Passage::Both } else { Passage::Nothing }, None)
                     }
                     _ => continue,
                 },
             };
-            found.insert(own.clone(), FabricPort { name: own, number, up, heard: far });
+            found.insert(own.clone(), FabricPort { name: own, number, passes, heard: far });
         }
         // Links lead nowhere by ports that are not there.
-        for port in declared.into_iter().filter(|declared| !ports.iter().any(|port| port.is(declared))) {
+        for port in declared.into_iter().map(|(port, _)| port).filter(|at| !ports.iter().any(|port| port.is(at))) {
             let (own, number) = match port {
                 Port::Name(name) => (name.clone(), 0),
                 Port::Number(number) => (port.to_string().into(), *number),
             };
-            found.entry(own.clone()).or_insert(FabricPort { name: own, number, up: false, heard: None });
+            found.entry(own.clone()).or_insert(FabricPort { name: own, number, passes: Passage::Nothing, heard: None });
         }
         let found = Adjacency { name: name.clone(), ports: found.into_values().collect() };
         (!found.ports.is_empty()).then_some(found)
-    }
-
-    /// Whether nothing is heard at a port that a link leads to, though both ends are probed; none if that cannot be said
-    /// because one of them is not.
-    fn is_silent(&self, state: &State, name: &Name, own: &Arc<str>) -> Option<impl Fn(Duration) -> bool> {
-        let port = self.nodes.get(name)?.ports.as_ref()?.iter().find(|port| port.name.as_ref() == Some(own))?;
-        let (_, link) = state.links_of(name).find(|(declared, _)| port.is(declared))?;
-        let link = state.links.get(link)?;
-        let far = if link.a.switch == *name && port.is(&link.a.port) { &link.b } else { &link.a };
-        let there = self.nodes.get(&far.switch)?;
-        let far_port = there.ports.as_ref()?.iter().find(|port| port.is(&far.port))?;
-        let near = End { switch: name.clone(), port: Port::Name(own.clone()) };
-        let far = End { switch: far.switch.clone(), port: Port::Name(far_port.name.clone()?) };
-        let both = self.nodes.get(name)?.settled && there.settled;
-        both.then_some(move |now| self.discovery.is_probed(&near, now) && self.discovery.is_probed(&far, now))
     }
 
     /// Switches that are away and that the others do not need to reach each other: they may have lost more than their
@@ -383,7 +404,7 @@ fn parts<'a>(links: impl Iterator<Item = &'a (Name, Name)>) -> BTreeMap<&'a Name
 /// What probes call a switch; none if it takes no part.
 fn chassis(switch: &Switch) -> Option<String> {
     match switch.driver {
-        Driver::Openflow(id) if switch.vtep.is_none() => Some(format!("{:016x}", id.0)),
+        Driver::Openflow(id) if switch.probes() => Some(format!("{:016x}", id.0)),
         _ => None,
     }
 }
@@ -402,6 +423,15 @@ fn is_taken(state: &State, switch: &Name, port: &PortState) -> bool {
         let seen = state.hosts.get(switch).is_some_and(|host| host.at(&port).is_some());
         let at = Attachment { switch: switch.clone(), port };
         seen || state.workload_on(&at).is_some() || state.uplinks_at(&at).next().is_some()
+    })
+}
+
+/// The ports of a switch that links name, and the far ends.
+fn declared<'a>(state: &'a State, name: &'a Name) -> impl Iterator<Item = (&'a Port, &'a Attachment)> {
+    state.links_of(name).filter_map(move |(port, link)| {
+        let link = state.links.get(link)?;
+        let is_near = |at: &Attachment| at.switch == *name && at.port == *port;
+        Some((port, if is_near(&link.a) { &link.b } else { &link.a }))
     })
 }
 
@@ -432,7 +462,7 @@ pub(crate) fn concerned(state: &State, changes: &[Change]) -> BTreeSet<Name> {
 /// Tells the log which links came and went.
 fn tell(name: &Name, before: Option<&Adjacency>, after: Option<&Adjacency>) {
     let up = |found: Option<&Adjacency>| -> BTreeMap<Arc<str>, String> {
-        let ports = found.into_iter().flat_map(|found| &found.ports).filter(|port| port.up);
+        let ports = found.into_iter().flat_map(|found| &found.ports).filter(|port| port.passes == Passage::Both);
         let far = |far: &Attachment| format!("{}:{}", far.switch, far.port);
         ports.map(|port| (port.name.clone(), port.heard.as_ref().map(far).unwrap_or_default())).collect()
     };

@@ -102,7 +102,11 @@ fn adjacency(r: &Adjacency) -> v1::AdjacencySpec {
     let ports = r.ports.iter().map(|port| v1::FabricPort {
         name: port.name.to_string(),
         number: port.number,
-        up: port.up,
+        passes: match port.passes {
+            Passage::Nothing => v1::Passage::Nothing,
+            Passage::In => v1::Passage::In,
+            Passage::Both => v1::Passage::Both,
+        },
         heard: port.heard.as_ref().map(attachment),
     });
     v1::AdjacencySpec { ports: ports.collect() }

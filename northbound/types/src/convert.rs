@@ -238,7 +238,12 @@ impl Check {
             let name = self.short_name(&format!("{path}.name"), "port's name", &port.name, Port::LONGEST_NAME);
             let heard = port.heard.as_ref().map(|at| self.attachment(&format!("{path}.heard"), at));
             let heard = if let Some(heard) = heard { Some(heard?) } else { None };
-            ports.push(FabricPort { name: name?, number: port.number, up: port.up, heard });
+            let passes = match port.passes {
+                v1::Passage::Nothing => Passage::Nothing,
+                v1::Passage::In => Passage::In,
+                v1::Passage::Both => Passage::Both,
+            };
+            ports.push(FabricPort { name: name?, number: port.number, passes, heard });
         }
         ports.sort();
         Some(Adjacency { name: name?, ports })

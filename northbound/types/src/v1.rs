@@ -561,6 +561,18 @@ pub struct AdjacencySpec {
     pub ports: Vec<FabricPort>,
 }
 
+/// What passes by a port that leads to another switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Passage {
+    /// Nothing.
+    Nothing,
+    /// Nothing is sent, and what comes is taken for the far end's.
+    In,
+    /// Packets both ways.
+    Both,
+}
+
 /// A port that leads to another switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -569,8 +581,8 @@ pub struct FabricPort {
     pub name: String,
     /// Its OpenFlow number.
     pub number: u32,
-    /// Whether packets pass.
-    pub up: bool,
+    /// What passes.
+    pub passes: Passage,
     /// Who was heard there, last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard: Option<Attachment>,

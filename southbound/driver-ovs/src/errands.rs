@@ -4,7 +4,10 @@
 //! anything is done is bounded here as well as by the switch's meters, which not every switch has.
 
 use crate::{
-    layout::{self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LOG_METER, PROBE_METER, REJECT_METER},
+    layout::{
+        self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LINK_METER, LOG_METER, PROBE_METER,
+        REJECT_METER,
+    },
     ports::PortMap,
     probe,
     reject::{self, Why},
@@ -44,6 +47,8 @@ const EXTERNAL: u128 = 1;
 const PROBES_PER_SECOND: u32 = 500;
 /// Frames per second and switch that may tell of links, likewise: one a second from each of so many neighbours.
 const DISCOVERIES_PER_SECOND: u32 = 200;
+/// The same at ports that lead to other switches: one a second from each, and no switch has more cables.
+const LINKS_PER_SECOND: u32 = 1000;
 
 /// What has been said and written lately.
 #[derive(Debug)]
@@ -52,23 +57,25 @@ pub(crate) struct Errands {
     logs: Allowance,
     probes: Allowance,
     discoveries: Allowance,
+    links: Allowance,
     /// Logged packets that were left out since the last that was reported.
     missed: u64,
 }
 
 impl Errands {
     /// The meters that entries name, and packets per second.
-    pub const METERS: [(u32, u32); 4] = [
+    pub const METERS: [(u32, u32); 5] = [
         (REJECT_METER, REJECTS_PER_SECOND),
         (LOG_METER, LOGS_PER_SECOND),
         (PROBE_METER, PROBES_PER_SECOND),
         (DISCOVER_METER, DISCOVERIES_PER_SECOND),
+        (LINK_METER, LINKS_PER_SECOND),
     ];
 
     /// Nothing has.
     pub fn new() -> Self {
-        let [rejects, logs, probes, discoveries] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
-        Self { rejects, logs, probes, discoveries, missed: 0 }
+        let [rejects, logs, probes, discoveries, links] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
+        Self { rejects, logs, probes, discoveries, links, missed: 0 }
     }
 
     /// A packet came: does what is to be done about it.
@@ -89,7 +96,8 @@ impl Errands {
         let why = match Errand::from_bytes(&packet.userdata) {
             None => return Ok(None),
             Some(Errand::Probe) => return Ok(self.probed(packet, now)),
-            Some(Errand::Discover) => return Ok(self.discovered(ports, packet, now)),
+            Some(Errand::Discover) => return Ok(discovered(&mut self.discoveries, ports, packet, now)),
+            Some(Errand::Link) => return Ok(discovered(&mut self.links, ports, packet, now)),
             Some(Errand::Reject) => Why::Refused,
             Some(Errand::Expired(from)) => Why::Expired(from),
             Some(Errand::NoRoute(from)) => Why::NoRoute(from),
@@ -125,12 +133,6 @@ impl Errands {
     fn probed(&mut self, packet: &PacketIn2, now: Duration) -> Option<Report> {
         let (token, from) = (probe::token(&packet.packet)?, outer_source(packet)?);
         self.probes.take(now).then_some(Report::Probed { token, from })
-    }
-
-    fn discovered(&mut self, ports: &PortMap, packet: &PacketIn2, now: Duration) -> Option<Report> {
-        let (port, mut frame) = (came_by(ports, packet)?, packet.packet.clone());
-        frame.truncate(MAX_DISCOVERED.into());
-        self.discoveries.take(now).then_some(Report::Discovered { port, frame })
     }
 
     /// Tells the sender of a packet why it goes no further.
@@ -227,6 +229,13 @@ fn toward(to: IpAddr) -> Vec<(OxmField, u128)> {
         IpAddr::V4(v4) => vec![(OxmField::TunIpv4Dst, v4.to_bits().into())],
         IpAddr::V6(v6) => vec![(OxmField::TunIpv6Dst, v6.to_bits())],
     }
+}
+
+/// What is reported of a frame that an entry asks to be told of, if there is room for it.
+fn discovered(left: &mut Allowance, ports: &PortMap, packet: &PacketIn2, now: Duration) -> Option<Report> {
+    let (port, mut frame) = (came_by(ports, packet)?, packet.packet.clone());
+    frame.truncate(MAX_DISCOVERED.into());
+    left.take(now).then_some(Report::Discovered { port, frame })
 }
 
 fn in_port(packet: &PacketIn2) -> Option<u32> {

@@ -24,7 +24,7 @@ use bulkhead_openflow::wire::{
     oxm::Match,
     packet::reason,
 };
-use bulkhead_pipeline::{Cause, Field, ip_proto};
+use bulkhead_pipeline::{Builtin, Cause, Field, ip_proto};
 use std::net::IpAddr;
 
 /// Top byte of the cookies of our entries.
@@ -55,6 +55,9 @@ pub const LOG_METER: u32 = 0xb2;
 pub const PROBE_METER: u32 = 0xb3;
 /// The meter that limits frames that may tell of links on their way to the controller, likewise.
 pub const DISCOVER_METER: u32 = 0xb4;
+/// The meter that limits the same frames at ports that lead to other switches: who floods a free port with such frames must
+/// not keep links from being heard.
+pub const LINK_METER: u32 = 0xb6;
 /// Bytes of a probe: all of it, with some room.
 pub const PROBE_BYTES: u16 = 64;
 /// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
@@ -292,6 +295,8 @@ pub(crate) enum Errand {
     Probe,
     /// Report a frame that may tell of a link.
     Discover,
+    /// The same, at a port that is known to lead to another switch.
+    Link,
 }
 
 impl Errand {
@@ -300,6 +305,12 @@ impl Errand {
     const PROBE: u8 = 3;
     const DISCOVER: u8 = 4;
     const NO_ROUTE: u8 = 5;
+    const LINK: u8 = 7;
+
+    /// What [`bulkhead_pipeline::Action::Discover`] is in an entry with this cause.
+    pub fn discover(cause: Cause) -> Self {
+        if cause == Cause::Builtin(Builtin::Carry) { Self::Link } else { Self::Discover }
+    }
 
     /// As bytes: what it is, and its argument.
     fn to_bytes(self) -> Vec<u8> {
@@ -310,6 +321,7 @@ impl Errand {
             Self::TooBig(mtu) => [&[Self::TOO_BIG][..], &mtu.to_be_bytes()].concat(),
             Self::Probe => vec![Self::PROBE],
             Self::Discover => vec![Self::DISCOVER],
+            Self::Link => vec![Self::LINK],
         }
     }
 
@@ -322,6 +334,7 @@ impl Errand {
             (Self::TOO_BIG, 2) => Some(Self::TooBig(u16::from_be_bytes(*rest.first_chunk()?))),
             (Self::PROBE, 0) => Some(Self::Probe),
             (Self::DISCOVER, 0) => Some(Self::Discover),
+            (Self::LINK, 0) => Some(Self::Link),
             _ => None,
         }
     }
@@ -332,6 +345,7 @@ impl Errand {
             Self::Reject | Self::Expired(_) | Self::NoRoute(_) | Self::TooBig(_) => (REJECT_BYTES, REJECT_METER),
             Self::Probe => (PROBE_BYTES, PROBE_METER),
             Self::Discover => (MAX_DISCOVERED, DISCOVER_METER),
+            Self::Link => (MAX_DISCOVERED, LINK_METER),
         };
         let userdata = self.to_bytes();
         Action::Controller(Controller { max_len, meter: Some(meter), userdata, ..Controller::default() })

@@ -275,7 +275,7 @@ impl Lowering<'_> {
             Action::NoRoute { from } => self.actions.push(Errand::NoRoute(*from).action()),
             Action::TooBig { mtu } => self.actions.push(Errand::TooBig(*mtu).action()),
             Action::Probe => self.actions.push(Errand::Probe.action()),
-            Action::Discover => self.actions.push(Errand::Discover.action()),
+            Action::Discover => self.actions.push(Errand::discover(entry.cause).action()),
             Action::DecTtl => {
                 self.headers.place(Field::IpTtl)?;
                 self.actions.push(OfAction::DecNwTtl);

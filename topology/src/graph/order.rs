@@ -74,26 +74,30 @@ pub(super) fn neighbours(members: &[Option<Member>], node: Node) -> impl Iterato
 
 /// Ways from one switch up to another.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Arcs(BTreeSet<(Node, Node)>);
+pub(super) struct Arcs {
+    up: BTreeSet<(Node, Node)>,
+    /// There may be more that were followed: it is not known any more which.
+    pub forgot: bool,
+}
 
 impl Arcs {
-    /// Follows other ones as well. Whether that was not possible: together they would lead in a circle. Then these alone
-    /// are followed.
+    /// Follows other ones as well. Whether that was not possible: together they would lead in a circle, or may with what
+    /// is not known any more. Then these alone are followed.
     pub fn follow(&mut self, arcs: impl Iterator<Item = (Node, Node)>) -> bool {
         let arcs: Vec<(Node, Node)> = arcs.collect();
-        let before = self.0.len();
-        self.0.extend(&arcs);
-        if self.0.len() == before || !self.is_circular() {
+        let before = self.up.len();
+        self.up.extend(&arcs);
+        if self.up.len() == before || !(self.forgot || self.is_circular()) {
             return false;
         }
-        self.0 = arcs.into_iter().collect();
+        *self = Self { up: arcs.into_iter().collect(), forgot: false };
         true
     }
 
     /// Whether one can go up for ever.
     fn is_circular(&self) -> bool {
         let mut below: BTreeMap<Node, u32> = BTreeMap::new();
-        for (from, to) in &self.0 {
+        for (from, to) in &self.up {
             below.entry(*from).or_default();
             *below.entry(*to).or_default() += 1;
         }
@@ -101,7 +105,7 @@ impl Arcs {
         let mut seen = 0;
         while let Some(node) = lowest.pop() {
             seen += 1;
-            for (_, to) in self.0.range((node, 0)..=(node, Node::MAX)) {
+            for (_, to) in self.up.range((node, 0)..=(node, Node::MAX)) {
                 if let Some(count) = below.get_mut(to) {
                     *count -= 1;
                     if *count == 0 {

@@ -195,10 +195,10 @@ impl Routes {
         self.to.insert(edge, to);
     }
 
-    /// Whether there is a way between any two edges that links connect at all.
-    pub fn connects(&self, members: &[Option<Member>]) -> bool {
-        let mut part = vec![Node::MAX; members.len()];
-        for root in 0..members.len() as Node {
+    /// Of each switch the first of those that links lead to by which packets pass.
+    pub fn parts(&self) -> Vec<Node> {
+        let mut part = vec![Node::MAX; self.beside.len()];
+        for root in 0..self.beside.len() as Node {
             let mut stack = vec![root];
             while let Some(node) = stack.pop() {
                 match part.get_mut(node as usize) {
@@ -209,6 +209,11 @@ impl Routes {
                 stack.extend(beside.up.iter().chain(&beside.down));
             }
         }
+        part
+    }
+
+    /// Whether there is a way between any two edges that links connect at all.
+    pub fn connects(&self, part: &[Node]) -> bool {
         let edges: Vec<(Node, Option<&Node>)> = self.to.keys().map(|edge| (*edge, part.get(*edge as usize))).collect();
         self.to.iter().all(|(edge, to)| {
             let part = part.get(*edge as usize);

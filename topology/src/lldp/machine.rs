@@ -72,8 +72,6 @@ struct Lead {
     up: bool,
     /// When it is probed next; none while it cannot be.
     due: Option<Duration>,
-    /// Since when it is probed.
-    since: Duration,
     /// The last probes' numbers: what comes with another one is old.
     sent: VecDeque<u64>,
     /// Where they come to.
@@ -307,12 +305,6 @@ impl Discovery {
         node.ports.iter().flat_map(of).collect()
     }
 
-    /// Whether a port was probed and could have been heard of for so long that its silence means something.
-    pub fn is_probed(&self, end: &End, now: Duration) -> bool {
-        let lead = self.nodes.get(&end.switch).and_then(|node| node.ports.get(&end.port));
-        lead.is_some_and(|lead| lead.due.is_some() && now >= lead.since + SILENCE)
-    }
-
     /// A port, as operators see it.
     pub fn port(&self, end: &End) -> Option<PortView> {
         self.nodes.get(&end.switch)?.ports.get(&end.port).map(|lead| self.view(end, lead))
@@ -342,9 +334,6 @@ impl Discovery {
     fn put_off(&mut self, end: &End, due: Option<Duration>) {
         let Some(lead) = self.lead(end) else { return };
         let before = std::mem::replace(&mut lead.due, due);
-        if before.is_none() {
-            lead.since = due.unwrap_or_default();
-        }
         before.into_iter().for_each(|before| _ = self.due.remove(&(before, end.clone())));
         due.into_iter().for_each(|due| _ = self.due.insert((due, end.clone())));
     }

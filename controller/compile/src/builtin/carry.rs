@@ -7,13 +7,26 @@ use bulkhead_pipeline::{
     carry::{CARRIED, edge, epoch, source},
     vlan,
 };
-use bulkhead_topology::{Name, Port, graph::Hops};
+use bulkhead_policy::model::Passage;
+use bulkhead_topology::{
+    Name, Port,
+    graph::{End, Hops},
+};
 use std::sync::Arc;
 
-/// The entries of a switch's ports that lead to others.
+/// The entries of a switch's ports that lead to others: what comes there is believed.
 pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
-    for (port, _) in fabric.carrier.graph.links_of(switch) {
+    for (port, far) in fabric.carrier.graph.links_of(switch) {
+        let probed = fabric.is_probed(switch) && fabric.is_probed(&far.switch);
+        let near = End { switch: switch.clone(), port: port.clone() };
+        // Who is at a port by which nothing passes may be anybody.
+        if fabric.carrier.passes(&near, probed) == Passage::Nothing {
+            continue;
+        }
+        // Heard apart from what comes by free ports, where anybody may send as much of it as he likes.
+        let heard = overlay::lldp().port(port.clone());
+        e.add(Stage::Classify, 40, heard, vec![Action::Discover], Next::Drop, Builtin::Carry);
         let tagged = Match::any().port(port.clone()).masked(Field::Vlan, vlan::PRESENT, vlan::PRESENT);
         e.add(Stage::Classify, 100, tagged, vec![], to(Stage::Carry), Builtin::Carry);
     }

@@ -62,14 +62,18 @@ pub(super) fn from(far: IpAddr, m: Match) -> Match {
     }
 }
 
+/// Of frames by which links are found.
+pub(super) fn lldp() -> Match {
+    ip(LLDP).with(Field::Vlan, 0u8)
+}
+
 /// The entries of a switch with a VTEP address: what no network owns is dropped, and what leaves has to fit the underlay.
 /// Others look for links to each other.
 pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
     let Some(vtep) = switch.vtep else {
         // Below what is of workloads and uplinks: what they say of links is not listened to.
-        let heard = ip(LLDP).with(Field::Vlan, 0u8);
-        e.add(Stage::Classify, 30, heard, vec![Action::Discover], Next::Drop, Builtin::Discover);
+        e.add(Stage::Classify, 30, lldp(), vec![Action::Discover], Next::Drop, Builtin::Discover);
         return e.0;
     };
     let underlay = host.and_then(|host| host.underlay_mtu).unwrap_or(DEFAULT_UNDERLAY_MTU);

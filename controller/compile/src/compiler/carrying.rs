@@ -1,6 +1,6 @@
 //! Changes of the physical fabric: links, what is heard of them, and which switches are edges.
 
-use super::Compiler;
+use super::{Compiler, places::attached};
 use crate::{
     TooLarge,
     carrier::{Heading, level},
@@ -16,6 +16,7 @@ use bulkhead_topology::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    rc::Rc,
 };
 
 impl Compiler {
@@ -28,32 +29,40 @@ impl Compiler {
             return Ok(());
         }
         let mut concerned = unsure;
+        let graph = &mut self.fabric.carrier.graph;
+        let mut gone = Vec::new();
         for name in &stale {
             match self.fabric.switches.get(name).filter(|switch| switch.vtep.is_none() && judges(switch)) {
-                Some(switch) => self.fabric.carrier.graph.set_switch(name, level(switch.role)),
+                Some(switch) => graph.set_switch(name, level(switch.role)),
                 None => {
-                    concerned.extend(self.fabric.carrier.graph.links_of(name).map(|(_, far)| far.switch));
-                    self.fabric.carrier.graph.remove_switch(name);
+                    concerned.extend(graph.links_of(name).map(|(_, far)| far.switch));
+                    gone.push(name);
                 }
             }
             concerned.insert(name.clone());
         }
-        let mut taken: BTreeMap<Name, BTreeSet<Port>> = BTreeMap::new();
-        for name in &stale {
-            if !self.fabric.carrier.graph.contains(name) {
-                continue;
-            }
-            let now = self
-                .fabric
-                .carrier
-                .cables(name, |switch| taken.entry(switch.clone()).or_insert_with(|| self.taken(switch)).clone());
-            let graph = &mut self.fabric.carrier.graph;
-            let end = |port: &Port| End { switch: name.clone(), port: port.clone() };
+        graph.remove_switches(gone.into_iter());
+        let mut taken: BTreeMap<Name, Rc<BTreeSet<Port>>> = BTreeMap::new();
+        let mut cables = Vec::new();
+        for name in stale.iter().filter(|name| self.fabric.carrier.graph.contains(name)) {
+            let now = self.fabric.carrier.cables(
+                name,
+                |switch| taken.entry(switch.clone()).or_insert_with(|| self.taken(switch).into()).clone(),
+                |switch| self.fabric.is_probed(switch),
+            );
+            cables.push((name, now));
+        }
+        // All that is gone goes first: whoever loses a cable whose far end has another one now hears of it here.
+        let graph = &mut self.fabric.carrier.graph;
+        for (name, now) in &cables {
+            let end = |port: &Port| End { switch: (*name).clone(), port: port.clone() };
             let before: Vec<Cable> = graph.links_of(name).map(|(port, far)| Cable::new(end(port), far)).collect();
             for gone in before.into_iter().filter(|cable| !now.contains_key(cable)) {
                 graph.remove_link(&gone);
                 concerned.extend(gone.ends().map(|end| end.switch.clone()));
             }
+        }
+        for (_, now) in cables {
             for (cable, up) in now {
                 graph.set_link(&cable, up);
                 concerned.extend(cable.ends().map(|end| end.switch.clone()));
@@ -68,6 +77,7 @@ impl Compiler {
             }
         }
         let turned = self.fabric.carrier.graph.take_turned();
+        self.ways_out_turned(&turned.parted, dirty);
         for (at, to) in turned.ways {
             dirty.unit(&at, Unit::Way(to));
         }
@@ -92,6 +102,26 @@ impl Compiler {
             self.reordered(dirty);
         }
         Ok(())
+    }
+
+    /// These switches hang together with others than before: outsiders may be reached by another of several uplinks.
+    fn ways_out_turned(&self, parted: &[Name], dirty: &mut Dirty) {
+        let networks: BTreeSet<&Name> = parted.iter().flat_map(|name| self.present_on(name)).collect();
+        for (name, network) in networks.into_iter().filter_map(|name| Some((name, &self.networks.get(name)?.0))) {
+            let uplinks: BTreeSet<&Name> = network.uplinks.iter().map(|uplink| &uplink.at.switch).collect();
+            if uplinks.len() < 2 {
+                continue;
+            }
+            for place in self.fabric.present(name) {
+                dirty.unit(place, Unit::Network(name.clone()));
+            }
+            for workload in self.members.get(name).into_iter().flatten() {
+                let at = self.workloads.get(workload).into_iter().flat_map(|(workload, _)| attached(workload));
+                for place in at.chain(uplinks.iter().copied()) {
+                    dirty.unit(place, Unit::Workload(workload.clone()));
+                }
+            }
+        }
     }
 
     /// Ways follow another order: every switch says so of what it sends, and goes by it.

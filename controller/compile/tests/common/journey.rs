@@ -12,7 +12,7 @@ use bulkhead_pipeline::{
 };
 use bulkhead_policy::{
     Flow, Service, State,
-    model::{Attachment, Direction, FabricPort, Interface, Network, Switch, Workload},
+    model::{Attachment, Direction, FabricPort, Interface, Network, Passage, Switch, Uplink, Workload},
     overlay::{judges, tunnel},
     vtep::{Carried, forwarding},
 };
@@ -128,20 +128,30 @@ pub fn cables(state: &State) -> Vec<(Attachment, Attachment, bool)> {
     let carries =
         |at: &Attachment| state.switches.get(&at.switch).is_some_and(|switch| switch.vtep.is_none() && judges(switch));
     let of = |near: &Attachment| all.iter().filter(|(end, _)| end == near).map(|(_, far)| far).collect::<Vec<_>>();
-    let up = |end: &Attachment| known(state, end).is_none_or(|known| known.up);
+    let both = |end: &Attachment| known(state, end).is_none_or(|known| known.passes == Passage::Both);
+    // Where both ends would have been heard, both have been.
+    let probed = |end: &Attachment| state.switches.get(&end.switch).is_some_and(|switch| switch.probes());
+    let heard = |end: &Attachment| known(state, end).is_some_and(|known| known.heard.is_some());
     let agreed = all.iter().filter(|(near, far)| {
         let fits = |at| carries(at) && !taken.contains(at);
         near.switch != far.switch && fits(near) && fits(far) && of(near) == [far] && of(far) == [near]
     });
-    agreed.map(|(near, far)| (near.clone(), far.clone(), up(near) && up(far))).collect()
+    let up = |near: &Attachment, far: &Attachment| {
+        let is_heard = !(probed(near) && probed(far)) || heard(near) && heard(far);
+        is_heard && both(near) && both(far)
+    };
+    agreed.map(|(near, far)| (near.clone(), far.clone(), up(near, far))).collect()
 }
 
-/// Where outsiders are found from a switch: at its own first uplink, or the first of a switch that it reaches.
+/// Where outsiders are found from a switch: at its own first uplink, or the first of a switch that it reaches, now if there
+/// is one.
 pub fn way_out(state: &State, network: &Network, switch: &Name) -> Option<Place> {
     // Nobody judges what goes by an uplink of a kernel VTEP.
-    let mut uplinks = network.uplinks.iter().filter(|uplink| !is_kernel(state, &uplink.at.switch));
+    let uplinks = network.uplinks.iter().filter(|uplink| !is_kernel(state, &uplink.at.switch));
     let own = uplinks.clone().find(|uplink| uplink.at.switch == *switch);
-    let other = || uplinks.find(|uplink| linked(state, network, switch, &uplink.at.switch));
+    let linked = |uplink: &&Uplink| linked(state, network, switch, &uplink.at.switch);
+    let now = || uplinks.clone().filter(linked).find(|uplink| passes(state, switch, &uplink.at.switch));
+    let other = || now().or_else(|| uplinks.clone().find(linked));
     own.or_else(other).map(|uplink| Place { at: uplink.at.clone(), vlan: uplink.vlan, mac: 0x0600_0000_0001 })
 }
 

@@ -4,7 +4,7 @@ use super::{Links, is_taken};
 use bulkhead_dataplane::PortState;
 use bulkhead_policy::{
     State,
-    model::{Attachment, FabricPort, Link},
+    model::{Attachment, FabricPort, Link, Passage},
 };
 use bulkhead_topology::{Name, Port};
 use std::collections::BTreeSet;
@@ -162,7 +162,7 @@ impl Links {
     }
 
     fn down(&self, state: &State, near: &Attachment) -> Option<String> {
-        let found = port(state, near).filter(|found| !found.up)?;
+        let found = port(state, near).filter(|found| found.passes != Passage::Both)?;
         Some(match self.told(near) {
             Some(told) if !told.up => format!("port {} is down", text(near)),
             None if self.nodes.get(&near.switch).is_some_and(|node| node.ports.is_some()) => {
@@ -172,6 +172,7 @@ impl Links {
                 let far = found.heard.as_ref().map(|far| far.switch.to_string()).unwrap_or_default();
                 format!("{far} is not connected, and there are other ways")
             }
+            _ if found.passes == Passage::In => format!("{} is about to be used", text(near)),
             _ => format!("{} hears nothing", text(near)),
         })
     }

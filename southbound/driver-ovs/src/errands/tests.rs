@@ -107,15 +107,17 @@ fn a19_a_flood_of_frames_that_may_tell_of_links_is_reported_at_a_rate() {
     ports.insert(3, "up1");
     let came = packet(&[(OxmField::InPort, 3)], vec![7; 300]);
     let reported = |now, errands: &mut Errands| {
-        (0..10_000).filter_map(|_| errands.discovered(&ports, &came, now)).collect::<Vec<_>>()
+        (0..10_000).filter_map(|_| discovered(&mut errands.discoveries, &ports, &came, now)).collect::<Vec<_>>()
     };
     let first = reported(Duration::from_secs(1), &mut errands);
     assert_eq!(first.len(), DISCOVERIES_PER_SECOND as usize);
     assert_eq!(first[0], Report::Discovered { port: Port::Name("up1".into()), frame: vec![7; 256] });
     assert_eq!(reported(Duration::from_millis(1100), &mut errands).len(), DISCOVERIES_PER_SECOND as usize / 10);
+    // What is known to be a link has room of its own.
+    assert!(discovered(&mut errands.links, &ports, &came, Duration::from_millis(1100)).is_some());
     // A port without a name of its own is known by its number.
     let other = packet(&[(OxmField::InPort, 4)], vec![7; 60]);
-    let told = errands.discovered(&ports, &other, Duration::from_secs(5));
+    let told = discovered(&mut errands.discoveries, &ports, &other, Duration::from_secs(5));
     assert_eq!(told, Some(Report::Discovered { port: Port::Number(4), frame: vec![7; 60] }));
-    assert_eq!(errands.discovered(&ports, &packet(&[], vec![7; 60]), Duration::from_secs(5)), None);
+    assert_eq!(discovered(&mut errands.discoveries, &ports, &packet(&[], vec![7; 60]), Duration::from_secs(5)), None);
 }

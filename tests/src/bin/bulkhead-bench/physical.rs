@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_policy::{
     Change, Resource,
-    model::{Adjacency, Attachment, FabricPort},
+    model::{Adjacency, Attachment, FabricPort, Passage},
 };
 use bulkhead_topology::{Name, Port};
 use serde_json::{Value, json};
@@ -42,8 +42,9 @@ impl FatTree {
             for (near, far) in [(a, b), (b, a)] {
                 let heard = Attachment { switch: far.parse()?, port: Port::Name(near.as_str().into()) };
                 let of = ports.entry(near).or_default();
+                let passes = if down.contains(&number) { Passage::Nothing } else { Passage::Both };
                 let (name, count) = (far.as_str().into(), u32::try_from(of.len())?);
-                of.push(FabricPort { name, number: count + 1, up: !down.contains(&number), heard: Some(heard) });
+                of.push(FabricPort { name, number: count + 1, passes, heard: Some(heard) });
             }
         }
         let change = |(name, mut ports): (&str, Vec<FabricPort>)| -> Result<(Name, Change)> {
