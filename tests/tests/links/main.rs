@@ -2,6 +2,7 @@
 //! not forged, and packets take the ways that there are.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod forged;
 mod losses;
 mod world;
 

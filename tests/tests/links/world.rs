@@ -121,7 +121,7 @@ impl World {
         documents
     }
 
-    fn apply(&self, documents: &[Value]) {
+    pub fn apply(&self, documents: &[Value]) {
         self.controller.client.apply(documents, false).unwrap_or_else(|error| panic!("{error}"));
     }
 
