@@ -1,5 +1,6 @@
 //! `bulkheadd` and `bulkhead`, as processes: the demo is a client of the public contract like any other.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_lab::process::Process;
-use bulkhead_lab::{Family, Lab, Service, command};
+use bulkhead_lab::{Family, Files, Lab, Service, command};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -159,8 +160,13 @@ impl Controller {
     }
 
     /// Starts a controller with an empty store, waits until it answers, and says where at `address` it waits for
-    /// switches.
-    pub(crate) fn start(lab: &mut Lab, programs: &Programs, address: Ipv4Addr) -> Result<(Controller, SocketAddr)> {
+    /// switches: for those that speak TLS, if it has files for it.
+    pub(crate) fn start(
+        lab: &mut Lab,
+        programs: &Programs,
+        address: Ipv4Addr,
+        tls: Option<&Files>,
+    ) -> Result<(Controller, SocketAddr)> {
         for _ in 0..PORT_TRIES {
             let (listen, openflow) = (free(Ipv4Addr::LOCALHOST)?, free(address)?);
             let mut daemon = Command::new(&programs.daemon);
@@ -168,6 +174,7 @@ impl Controller {
             // Every hypervisor of the lab reaches this address, and no other one of the host's.
             daemon.args(["--openflow-advertise", &openflow.to_string(), "--data-dir"]);
             daemon.arg(lab.dir().join("data"));
+            daemon.args(tls.into_iter().flat_map(southbound));
             let process = lab.program("bulkheadd", daemon)?;
             let controller = Controller::at(&format!("http://{listen}"), programs);
             if controller.answers(process) {
@@ -304,6 +311,12 @@ fn read<T: DeserializeOwned>(path: &str, mut answer: ureq::http::Response<ureq::
     let text = answer.body_mut().read_to_string()?;
     ensure!(answer.status().is_success(), "{path}: {}: {text}", answer.status());
     serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
+}
+
+/// What bulkheadd is told for it to speak TLS with switches.
+pub(crate) fn southbound(files: &Files) -> Vec<OsString> {
+    let flags = [("ca", &files.ca), ("cert", &files.certificate), ("key", &files.key)];
+    flags.into_iter().flat_map(|(flag, file)| [format!("--southbound-{flag}").into(), file.into()]).collect()
 }
 
 /// A port that nobody has.

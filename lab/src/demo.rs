@@ -64,7 +64,7 @@ impl Shop {
         let hypervisor = lab.hypervisor(name, datapath_id)?;
         let workloads = shop::build(&mut lab, &hypervisor)?;
         say("lab", &format!("{name} (Open vSwitch) and {} hosts are up, {}", workloads.len(), seconds(begun)));
-        let (controller, openflow) = Controller::start(&mut lab, programs, hypervisor.controller_address())?;
+        let (controller, openflow) = Controller::start(&mut lab, programs, hypervisor.controller_address(), None)?;
         hypervisor.set_controller(openflow)?;
         say("daemon", &format!("bulkheadd answers at {}, switches at {openflow}", controller.server));
         apply(&controller, examples)?;
@@ -180,7 +180,7 @@ fn simulated(programs: &Programs, examples: &Path, options: Options) -> Result<b
         say("lab", "nothing can be kept of a simulated switch");
     }
     let mut lab = Lab::host_only("sim")?;
-    let (controller, _) = Controller::start(&mut lab, programs, Ipv4Addr::LOCALHOST)?;
+    let (controller, _) = Controller::start(&mut lab, programs, Ipv4Addr::LOCALHOST, None)?;
     say("daemon", &format!("bulkheadd answers at {}", controller.server));
     apply(&controller, examples)?;
     controller.cli(&["apply", "-f", "-", "--wait=10s"], Some(SIMULATED))?;

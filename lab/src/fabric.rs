@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::authority::{Authority, Files};
 use crate::hypervisor::{Daemon, Hypervisor};
 use crate::lab::{End, Lab};
 use crate::scenario::{Guest, Host, Scenario};
@@ -71,7 +72,7 @@ impl Site {
             ports: self.workloads.iter().map(Workload::port).collect(),
             server: self.server.clone(),
         };
-        let database = |host: &Host| self.hypervisor(&host.name).map(Hypervisor::ovsdb).unwrap_or_default();
+        let database = |host: &Host| self.ovsdb(&host.name).unwrap_or_default();
         let documents = self.scenario.documents(database);
         let text: Vec<_> = documents.iter().map(serde_json::to_string_pretty).collect::<Result<_, _>>()?;
         std::fs::write(self.resources(), format!("---\n{}\n", text.join("\n---\n")))?;
@@ -139,6 +140,21 @@ impl Site {
         self.hypervisors.iter().find(|one| one.name() == name).with_context(|| format!("there is no hypervisor {name}"))
     }
 
+    /// Where a controller finds a hypervisor's database: by TLS, if the scenario wants it.
+    ///
+    /// # Errors
+    /// When there is no such hypervisor.
+    pub fn ovsdb(&self, hypervisor: &str) -> Result<String> {
+        let hypervisor = self.hypervisor(hypervisor)?;
+        Ok(if self.scenario.tls { hypervisor.secure_ovsdb() } else { hypervisor.ovsdb() })
+    }
+
+    /// What a controller speaks TLS with, if the scenario wants it.
+    #[must_use]
+    pub fn southbound(&self) -> Option<Files> {
+        self.scenario.tls.then(|| Files::of(&self.dir, None))
+    }
+
     /// The workload of this name.
     ///
     /// # Errors
@@ -198,9 +214,13 @@ impl Fabric {
         let mut lab = Lab::new(&scenario.lab)?;
         let underlay = Underlay::build(lab.record(), scenario).context("the underlay does not come up")?;
         tell(&format!("underlay, MTU {}, and the attacker {} on it", scenario.underlay_mtu, underlay.rogue_ip()));
+        let authority = if scenario.tls { Some(Authority::new(lab.dir())?) } else { None };
         let mut hypervisors = Vec::new();
         for (host, datapath_id) in scenario.hosts() {
             let hypervisor = lab.hypervisor(&host.name, datapath_id)?;
+            if let Some(authority) = &authority {
+                hypervisor.secure(&authority.sign(Some(&host.name))?)?;
+            }
             let attached = underlay.attach(scenario, host, &hypervisor);
             attached.with_context(|| format!("{} has no place in the underlay", host.name))?;
             tell(&format!("{}: Open vSwitch, VTEP {}", host.name, host.vtep));

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_netlink::{LinkChange, Namespace, Netlink, Veth};
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Files;
 use crate::command;
 use crate::control::Control;
 use crate::process::Process;
@@ -20,6 +21,9 @@ pub const BRIDGE: &str = "br-int";
 
 /// Where Debian puts the database schema.
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// Where databases are asked by network (RFC 7047 §7).
+const OVSDB_PORT: u16 = 6640;
 
 /// How long a daemon may take to answer for the first time, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -118,6 +122,18 @@ impl Hypervisor {
             &bridge,
         ])
         .map(drop)
+    }
+
+    /// From now on it shows this certificate, believes whom its authority has signed, and answers for its database by TLS.
+    pub(crate) fn secure(&self, files: &Files) -> Result<()> {
+        let [key, certificate, ca] = [&files.key, &files.certificate, &files.ca].map(|file| file.to_string_lossy());
+        let manager = format!("pssl:{OVSDB_PORT}:{}", self.control_address());
+        self.vsctl(&["set-ssl", &key, &certificate, &ca, "--", "set-manager", &manager]).map(drop)
+    }
+
+    /// The OVSDB server's address for who comes by TLS, as `ssl:ADDRESS:PORT`.
+    pub(crate) fn secure_ovsdb(&self) -> String {
+        format!("ssl:{}:{OVSDB_PORT}", self.control_address())
     }
 
     /// Starts one of its daemons, and waits until it answers. The database comes first.

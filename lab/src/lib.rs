@@ -16,6 +16,7 @@
 //! Everything is removed when the [`Lab`] is dropped; what a killed process leaves is removed by the next one.
 
 pub mod attack;
+mod authority;
 pub mod command;
 pub mod control;
 pub mod fabric;
@@ -35,6 +36,7 @@ pub mod stream;
 pub mod underlay;
 pub mod workload;
 
+pub use authority::Files;
 pub use bulkhead_netlink::Namespace;
 pub use control::Control;
 pub use fabric::{Fabric, Site};

@@ -32,6 +32,9 @@ pub struct Scenario {
     /// The underlay's MTU in bytes, without the Ethernet header.
     #[serde(default = "underlay_mtu")]
     pub underlay_mtu: u16,
+    /// Whether switches and databases are spoken with by TLS, with certificates of the lab's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// What every pair is asked for.
     pub services: Vec<Service>,
     /// The hosts with a switch.
@@ -102,6 +105,7 @@ impl Scenario {
             about: String::new(),
             datapath: Datapath::default(),
             underlay_mtu: underlay::MTU,
+            tls: false,
             services: vec![Service::Tcp(80), Service::Udp(53), Service::Icmp],
             hypervisors: Vec::new(),
             workloads: Vec::new(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bulkhead_lab::{Answer, Fabric, Family, Listeners, Namespace, Probe, Scenario, Service, Site, state};
 
 use crate::NO;
-use crate::controller::{Controller, Programs};
+use crate::controller::{Controller, Programs, southbound};
 
 /// How long a controller's first program may take to be acknowledged by all switches.
 const REALIZED: &str = "--wait=20s";
@@ -34,8 +34,8 @@ pub(crate) fn up(file: &Path, programs: Option<&Programs>) -> Result<()> {
     }
     let mut fabric = Fabric::up_telling(&scenario, &mut |line| println!("  {line}"))?;
     if let Some(programs) = programs {
-        let address = fabric.controller_address()?;
-        let (controller, openflow) = Controller::start(fabric.lab(), programs, address)?;
+        let (address, tls) = (fabric.controller_address()?, fabric.southbound());
+        let (controller, openflow) = Controller::start(fabric.lab(), programs, address, tls.as_ref())?;
         println!("  bulkheadd answers at {}, switches at {openflow}", controller.server);
         fabric.note_server(&controller.server)?;
         let resources = fabric.resources();
@@ -50,7 +50,13 @@ pub(crate) fn up(file: &Path, programs: Option<&Programs>) -> Result<()> {
     println!("  bulkhead-lab status; bulkhead-lab exec {} COMMAND...", first(&fabric));
     match fabric.server() {
         Some(server) => println!("  export BULKHEAD_SERVER={server}; bulkhead status; bulkhead matrix"),
-        None => println!("  bulkhead apply -f {}", fabric.resources().display()),
+        None => {
+            if let Some(files) = fabric.southbound() {
+                let flags: Vec<_> = southbound(&files).iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                println!("  bulkheadd {}", flags.join(" "));
+            }
+            println!("  bulkhead apply -f {}", fabric.resources().display());
+        }
     }
     println!("  bulkhead-lab down {}", scenario.lab);
     Ok(())
@@ -133,7 +139,7 @@ pub(crate) fn status(lab: Option<&str>) -> Result<ExitCode> {
                 Err(_) => "ovsdb-server does not answer".to_owned(),
             };
             good &= state == "runs";
-            println!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), hypervisor.ovsdb());
+            println!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), site.ovsdb(&host.name)?);
         }
         for (guest, workload) in site.guests() {
             let there = workload.namespace().exists();

@@ -5,7 +5,7 @@
 use bulkhead_lab::{Family, Listeners, Service, Site};
 use bulkhead_tests::controller::program;
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, TcpStream},
     path::Path,
     process::{Command, Output},
@@ -143,6 +143,33 @@ fn two_tenants_with_the_same_addresses() {
 #[test]
 fn an_underlay_of_ipv6() {
     let Some(up) = Up::new("ipv6-underlay") else { return };
+    is_as_policy_says(&up);
+}
+
+#[test]
+fn two_hosts_whose_switches_and_databases_speak_tls() {
+    let Some(up) = Up::new("two-host-tls") else { return };
+    let site = up.site();
+    let client = bulkhead_client::Client::new(site.server().unwrap()).unwrap();
+    for switch in client.status().unwrap().switches {
+        let hypervisor = site.hypervisor(&switch.name).unwrap();
+        // Both ways are protected, and each end has shown its own certificate.
+        assert_eq!(switch.session.unwrap().certificate, Some(switch.name.clone()));
+        let host = switch.host.unwrap();
+        assert!(host.shaped && host.ovsdb == format!("ssl:{}:6640", hypervisor.control_address()), "{host:?}");
+        let target = hypervisor.vsctl(&["get-controller", "br-int"]).unwrap();
+        assert!(target.starts_with("ssl:"), "{target}");
+    }
+    // Whoever comes without a certificate is told nothing.
+    let target = site.hypervisor("hv1").unwrap().vsctl(&["get-controller", "br-int"]).unwrap();
+    let mut plain = TcpStream::connect(target.trim().trim_start_matches("ssl:")).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(&[4, 0, 0, 8, 0, 0, 0, 1]).unwrap();
+    let mut told = Vec::new();
+    // Ended, whichever way; an alert at most (RFC 8446 §6).
+    let ended = plain.read_to_end(&mut told);
+    let waited = ended.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    assert!(!waited && (told.is_empty() || told[0] == 21), "{told:?}");
     is_as_policy_says(&up);
 }
 

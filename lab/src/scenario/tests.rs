@@ -56,7 +56,7 @@ fn every_scenario_of_the_repository_is_right() {
         }
         names.insert(scenario.lab);
     }
-    let wanted = ["ipv6-underlay", "one-host", "three-host-mixed", "two-host-geneve", "two-tenants"];
+    let wanted = ["ipv6-underlay", "one-host", "three-host-mixed", "two-host-geneve", "two-host-tls", "two-tenants"];
     assert!(wanted.iter().all(|name| names.contains(*name)), "{names:?}");
 }
 

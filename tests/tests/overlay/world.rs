@@ -56,7 +56,7 @@ impl World {
 
     /// The scenario's documents, with workloads where they are now, or without saying where.
     pub fn documents(&self, attachments: Attachments) -> Vec<Value> {
-        let database = |host: &bulkhead_lab::scenario::Host| self.fabric.hypervisor(&host.name).unwrap().ovsdb();
+        let database = |host: &bulkhead_lab::scenario::Host| self.fabric.ovsdb(&host.name).unwrap();
         let mut documents = self.fabric.scenario().documents(database);
         if attachments == Attachments::Declared {
             for document in documents.iter_mut().filter(|document| document["kind"] == "Workload") {
