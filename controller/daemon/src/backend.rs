@@ -1,7 +1,7 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
 use crate::{
-    history,
+    certificates, history,
     hits::hits,
     links,
     trace::trace,
@@ -13,6 +13,7 @@ use bulkhead_policy::{
     model::{Attachment, Driver, Port},
 };
 use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
+use bulkhead_tls::Tls;
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
@@ -33,17 +34,18 @@ use tokio::time::sleep;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A way to the running controller.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Controller {
     handle: Handle,
     vteps: Vteps,
     data_dir: PathBuf,
+    tls: Option<Tls>,
 }
 
 impl Controller {
-    /// The controller behind a handle, whose data directory this is.
-    pub fn new(handle: Handle, data_dir: PathBuf) -> Self {
-        Self { handle, vteps: Vteps::default(), data_dir }
+    /// The controller behind a handle, whose data directory this is, and which speaks TLS with switches or does not.
+    pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>) -> Self {
+        Self { handle, vteps: Vteps::default(), data_dir, tls }
     }
 }
 
@@ -166,6 +168,7 @@ impl Backend for Controller {
             switches,
             pending,
             links,
+            southbound_tls: self.tls.as_ref().map(certificates::status),
         }
     }
 
@@ -200,7 +203,7 @@ impl Backend for Controller {
     async fn metrics(&self) -> String {
         let mut text = self.handle.metrics().await;
         self.vteps.metrics(&self.handle, &mut text);
-        text
+        text + &self.tls.as_ref().map(certificates::metrics).unwrap_or_default()
     }
 
     fn ready(&self) -> bool {
@@ -242,7 +245,7 @@ fn tunnel(view: TunnelView) -> TunnelStatus {
 fn host(view: HostView) -> HostStatus {
     let quarantined = view.quarantined.into_iter().map(|found| QuarantinedInterface {
         port: found.port,
-        iface_id: found.iface_id,
+        iface_id: found.owner,
         mac: found.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         why: found.why,
     });

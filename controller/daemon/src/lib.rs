@@ -1,6 +1,7 @@
 //! `bulkheadd`, the controller: configuration, wiring, start and stop; and the agent of a kernel VTEP.
 
 mod backend;
+mod certificates;
 mod config;
 mod history;
 mod hits;

@@ -85,14 +85,14 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
     tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
-    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, openflow_commands, reports));
+    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
-    let http =
-        tokio::spawn(bulkhead_api::serve(http, Controller::new(handle.clone(), config.data_dir.clone()), shutdown));
+    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls);
+    let http = tokio::spawn(bulkhead_api::serve(http, backend, shutdown));
     info!(api = %format_args!("http://{listen}"), openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
     Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
 }

@@ -9,8 +9,8 @@ use crate::{
 use anyhow::{anyhow, bail};
 use bulkhead_client::Client;
 use bulkhead_types::{
-    DoubledPort, FlowQuestion, MatrixRow, PendingSwitch, SessionStatus, SideAnswer, SwitchStatus, Verdict, nearest,
-    parse_service,
+    DoubledPort, FlowQuestion, MatrixRow, PendingSwitch, SessionStatus, SideAnswer, SwitchStatus, TlsStatus, Verdict,
+    nearest, parse_service,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +69,10 @@ pub fn reach(client: &Client, output: Output, out: &mut Out, question: &Question
             let rows =
                 [side(out, "egress", &answer.from, &staged.egress), side(out, "ingress", &answer.to, &staged.ingress)];
             out.table(&HEAD, &rows);
+        }
+        if !answer.note.is_empty() {
+            out.line("");
+            out.line(clean(&answer.note));
         }
     }
     Ok(outcome(answer.verdict))
@@ -212,6 +216,9 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             let word = out.tint(Tone::Bad, "changes are refused");
             out.line(format!("{word}: {}", clean(&status.store_error)));
         }
+        if let Some(tls) = &status.southbound_tls {
+            certificates(out, tls);
+        }
         out.line("");
         if status.switches.is_empty() {
             out.line("no switches");
@@ -230,6 +237,19 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         }
     }
     Ok(if drift { Outcome::No } else { Outcome::Yes })
+}
+
+/// What there is to be done about the certificates of TLS with switches.
+fn certificates(out: &mut Out, tls: &TlsStatus) {
+    for certificate in tls.certificates.iter().filter(|certificate| !certificate.warning.is_empty()) {
+        let (tone, word) = if certificate.expired { (Tone::Bad, "expired") } else { (Tone::Warn, "expires soon") };
+        let word = out.tint(tone, word);
+        out.line(format!("{word}: {}", clean(&certificate.warning)));
+    }
+    if !tls.trouble.is_empty() {
+        let word = out.tint(Tone::Bad, "not in use");
+        out.line(format!("{word}: the files of TLS with switches have changed, and {}", clean(&tls.trouble)));
+    }
 }
 
 /// Switches with their revisions.

@@ -389,6 +389,28 @@ leaf1             p9     12       -
 }
 
 #[test]
+fn status_tells_of_certificates_that_end_and_files_that_are_not_in_use() {
+    let status = r#"{"revision":7,"ready":true,"switches":[],"southboundTls":{"certificates":[
+        {"role":"authority","file":"/etc/ca.pem","owner":"pki","expires":1,"expired":true,"warning":"the authority is over"},
+        {"role":"certificate","file":"/etc/c.pem","owner":"ctl","expires":2,"expired":false,"warning":"it is near its end"},
+        {"role":"certificate","file":"/etc/d.pem","owner":"new","expires":3,"expired":false}],
+        "trouble":"the private key /etc/k.pem is another one's"}}"#;
+    let server = Server::new(Box::leak(Box::new([("GET /v1/status", 200, status)])));
+    let output = server.run(&["status"], "");
+    let expected = "\
+revision 7
+expired: the authority is over
+expires soon: it is near its end
+not in use: the files of TLS with switches have changed, and the private key /etc/k.pem is another one's
+
+no switches
+";
+    assert_eq!((code(&output), text(&output.stdout)), (0, expected));
+    let json: serde_json::Value = serde_json::from_slice(&server.run(&["status", "-o", "json"], "").stdout).unwrap();
+    assert_eq!(json["southboundTls"]["certificates"][2]["expires"], 3);
+}
+
+#[test]
 fn where_a_host_saw_a_workload_is_shown_with_who_says_so() {
     let workload = r#"{"apiVersion":"bulkhead/v1","kind":"Workload","metadata":{"name":"w","resourceVersion":1},
         "spec":{"network":"n","interfaces":[

@@ -2,27 +2,13 @@
 //! that scripts go by.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+mod common;
+
+use std::{fs, path::Path};
 
 /// Runs the command in a folder, without a controller: exit code, standard output, standard error.
 fn bulkhead(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-        .args(arguments)
-        .current_dir(folder)
-        // Nobody listens there.
-        .env("BULKHEAD_SERVER", "http://127.0.0.1:9")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = common::bulkhead(folder, arguments, stdin);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

@@ -246,6 +246,9 @@ pub struct ReachAnswer {
     /// What it would be if every staged policy were active; only where that is another answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<StagedAnswer>,
+    /// What the verdict does not say; empty if it says all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// What would become of a connection if every staged policy were active, and who would decide.
@@ -303,6 +306,39 @@ pub struct StatusAnswer {
     /// The links between switches, in short.
     #[serde(default)]
     pub links: LinksInShort,
+    /// What TLS with switches is spoken with; absent where it is not spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub southbound_tls: Option<TlsStatus>,
+}
+
+/// What TLS with switches is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsStatus {
+    /// The certificates in use.
+    pub certificates: Vec<CertificateStatus>,
+    /// Why the files as they are now are not in use, but those of before; empty if they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
+}
+
+/// A certificate that TLS with switches is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// `authority`, or `certificate`: the controller's own, or one that it shows with it.
+    pub role: String,
+    /// The file.
+    pub file: String,
+    /// Whose it is.
+    pub owner: String,
+    /// Its last second, since 1970-01-01 UTC.
+    pub expires: u64,
+    /// Whether that is over.
+    pub expired: bool,
+    /// What is to be done and why, from 30 days before that on; empty before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub warning: String,
 }
 
 /// Where a workload's interface is plugged in, as a host tells: its document does not say.

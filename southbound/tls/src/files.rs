@@ -14,14 +14,17 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use thiserror::Error;
 use webpki::{BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage};
 
-use crate::session::AnyName;
+use crate::{life::Life, session::AnyName};
 
 /// Most bytes of one file: hundreds of authorities.
 const MAX_FILE: u64 = 1 << 20;
+/// After the last time that a certificate can name, which is in the year 9999 (RFC 5280 §4.1.2.5).
+const END_OF_TIME: Duration = Duration::from_secs(1 << 38);
 /// Permission bits of those who are neither the owner nor of its group.
 const OTHERS: u32 = 0o007;
 
@@ -37,7 +40,7 @@ pub struct Files {
 }
 
 /// What a file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// See [`Files::ca`].
     Ca,
@@ -148,6 +151,8 @@ pub(crate) struct Loaded {
     pub client: Arc<ClientConfig>,
     /// What is odd and works.
     pub warnings: Vec<String>,
+    /// How long the certificates live.
+    pub lives: Vec<Life>,
 }
 
 impl Files {
@@ -156,8 +161,11 @@ impl Files {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let now = UnixTime::now();
         let mut warnings = Vec::new();
-        let roots = Arc::new(self.roots(&provider, now, &mut warnings)?);
+        let mut lives = Vec::new();
+        let roots = Arc::new(self.roots(&provider, now, &mut warnings, &mut lives)?);
         let own = Arc::new(self.own(&provider, now, &mut warnings)?);
+        let shown = own.cert.iter().filter_map(|one| life(&provider, Role::Certificate, &self.certificate, one));
+        lives.extend(shown);
         let resolver = Arc::new(SingleCertAndKey::from(own));
         let unusable = |error: &dyn fmt::Display| FileError::Unusable {
             role: Role::Ca,
@@ -188,7 +196,7 @@ impl Files {
             .with_client_cert_resolver(resolver);
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
-        Ok(Loaded { server: Arc::new(server), client: Arc::new(client), warnings })
+        Ok(Loaded { server: Arc::new(server), client: Arc::new(client), warnings, lives })
     }
 
     fn roots(
@@ -196,10 +204,12 @@ impl Files {
         provider: &CryptoProvider,
         now: UnixTime,
         warnings: &mut Vec<String>,
+        lives: &mut Vec<Life>,
     ) -> Result<RootCertStore, FileError> {
         let mut roots = RootCertStore::empty();
         let mut problem = None;
         for certificate in certificates(Role::Ca, &self.ca)? {
+            let life = life(provider, Role::Ca, &self.ca, &certificate);
             let found = in_time(provider, Role::Ca, &self.ca, &certificate, now).and_then(|()| {
                 roots.add(certificate).map_err(|error| FileError::Unusable {
                     role: Role::Ca,
@@ -207,8 +217,9 @@ impl Files {
                     why: error.to_string(),
                 })
             });
-            if let Err(error) = found {
-                warnings.extend(problem.replace(error).map(|error| error.to_string()));
+            match found {
+                Ok(()) => lives.extend(life),
+                Err(error) => warnings.extend(problem.replace(error).map(|error| error.to_string())),
             }
         }
         match problem {
@@ -300,19 +311,32 @@ fn in_time(
     certificate: &CertificateDer<'_>,
     now: UnixTime,
 ) -> Result<(), FileError> {
-    // One that is too old for extensions may still be an authority's.
-    let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Ok(()) };
-    let algorithms = provider.signature_verification_algorithms.all;
-    // Times are looked at before the signature, which there is nobody here to vouch for.
-    let found = parsed.verify_for_usage(algorithms, &[], &[], now, KeyUsage::server_auth(), None, None);
     let since = |from: UnixTime, to: UnixTime| Span(to.as_secs().saturating_sub(from.as_secs()));
-    match found {
-        Err(webpki::Error::CertExpired { time, not_after }) => {
+    match judged(provider, certificate, now) {
+        Some(webpki::Error::CertExpired { time, not_after }) => {
             Err(FileError::Expired { role, path: path.into(), ago: since(not_after, time) })
         }
-        Err(webpki::Error::CertNotValidYet { time, not_before }) => {
+        Some(webpki::Error::CertNotValidYet { time, not_before }) => {
             Err(FileError::Early { role, path: path.into(), ahead: since(time, not_before) })
         }
         _ => Ok(()),
     }
+}
+
+/// How long a certificate lives; `None` of one that is too old for extensions.
+fn life(provider: &CryptoProvider, role: Role, path: &Path, certificate: &CertificateDer<'_>) -> Option<Life> {
+    match judged(provider, certificate, UnixTime::since_unix_epoch(END_OF_TIME)) {
+        Some(webpki::Error::CertExpired { not_after, .. }) => {
+            Some(Life::new(role, path.into(), certificate, not_after.as_secs()))
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with a certificate at a time, that first of all; `None` also of one that is too old for extensions, which
+/// may still be an authority's. Times are looked at before the signature, which there is nobody here to vouch for.
+fn judged(provider: &CryptoProvider, certificate: &CertificateDer<'_>, at: UnixTime) -> Option<webpki::Error> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    let algorithms = provider.signature_verification_algorithms.all;
+    parsed.verify_for_usage(algorithms, &[], &[], at, KeyUsage::server_auth(), None, None).err()
 }

@@ -6,10 +6,12 @@
 
 mod certificate;
 mod files;
+mod life;
 mod session;
 mod watch;
 
 pub use certificate::Certificate;
 pub use files::{FileError, Files, Role};
+pub use life::{Life, Stage};
 pub use session::{HANDSHAKE_LIMIT, HandshakeError, Tls};
 pub use tokio_rustls::TlsStream;

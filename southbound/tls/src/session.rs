@@ -3,6 +3,7 @@
 use crate::{
     certificate::Certificate,
     files::{FileError, Files, Loaded},
+    life::Life,
     watch::{Stamps, stamps},
 };
 use rustls::{
@@ -83,6 +84,8 @@ struct Inner {
     /// Of the files, from before they were read at the start.
     stamps: Stamps,
     loaded: RwLock<Arc<Loaded>>,
+    /// Why the files were not taken over when they changed; empty if they were.
+    refused: RwLock<String>,
 }
 
 impl Tls {
@@ -93,7 +96,8 @@ impl Tls {
     pub fn load(files: Files) -> Result<Self, FileError> {
         let stamps = stamps(&files);
         let loaded = RwLock::new(told(files.load()?));
-        Ok(Self { inner: Arc::new(Inner { files, stamps, loaded }) })
+        let refused = RwLock::default();
+        Ok(Self { inner: Arc::new(Inner { files, stamps, loaded, refused }) })
     }
 
     /// The files.
@@ -110,9 +114,21 @@ impl Tls {
     /// # Errors
     /// When one of them cannot be used: what there was before stays in use.
     pub fn reload(&self) -> Result<(), FileError> {
-        let loaded = told(self.inner.files.load()?);
-        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        let loaded = self.inner.files.load().map(told);
+        let why = loaded.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        *self.inner.refused.write().unwrap_or_else(PoisonError::into_inner) = why;
+        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded?;
         Ok(())
+    }
+
+    /// Why the files as they are now are not in use, but those of before; empty if they are.
+    pub fn refused(&self) -> String {
+        self.inner.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The certificates in use: first the authorities', then the controller's own and those shown with it.
+    pub fn lives(&self) -> Vec<Life> {
+        self.loaded().lives.clone()
     }
 
     fn loaded(&self) -> Arc<Loaded> {

@@ -1,13 +1,17 @@
 //! When the files are read again.
 
-use crate::{files::Files, session::Tls};
+use crate::{
+    files::Files,
+    life::{Stage, Told, now},
+    session::Tls,
+};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     time::{Duration, SystemTime},
 };
 use tokio::{task::spawn_blocking, time::sleep};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// How often the files are looked at. A change is taken over when they have stayed as they are from one look to the next:
 /// who replaces a certificate and its key does so one after the other.
@@ -42,10 +46,17 @@ impl Rest {
 
 impl Tls {
     /// Takes over files that change, for as long as it is polled. A broken one leaves in use what there was before, and
-    /// is told of once.
+    /// is told of once. Certificates that are about to expire, or have, are told of every day.
     pub async fn watch(self) {
         let mut rest = Rest { read: self.first_stamps(), seen: self.first_stamps() };
+        let mut told = Told::default();
         loop {
+            for (stage, what) in told.due(&self.lives(), now()) {
+                match stage {
+                    Stage::Expired => error!("southbound TLS: {what}"),
+                    Stage::Good | Stage::Ending => warn!("southbound TLS: {what}"),
+                }
+            }
             sleep(LOOK).await;
             let this = self.clone();
             // Reading files may take its time.

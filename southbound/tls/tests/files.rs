@@ -3,7 +3,7 @@
 
 mod pki;
 
-use bulkhead_tls::{Files, Tls};
+use bulkhead_tls::{Files, Role, Tls};
 use pki::{Pki, Time};
 use std::fs;
 
@@ -59,6 +59,27 @@ fn each_mistake_names_the_file_and_the_way_out() {
         let said = refused(&files);
         assert!(said.contains(file) && said.contains(says), "{says}: {said}");
     }
+}
+
+#[test]
+fn it_is_known_when_each_certificate_in_use_expires() {
+    let (pki, old) = (Pki::valid(Time::Until(5_000_000_000)), Pki::valid(Time::Past));
+    let mut files = pki.files_of("controller", Time::Until(4_000_000_000));
+    // One that is not believed any more has nothing to expire.
+    let both = [old.path("ca.pem"), pki.path("ca.pem")].map(|path| fs::read_to_string(path).unwrap()).concat();
+    files.ca = pki.path("both.pem");
+    fs::write(&files.ca, both).unwrap();
+    // Shown with the controller's own.
+    let chain = [&files.certificate, &pki.path("ca.pem")].map(|path| fs::read_to_string(path).unwrap()).concat();
+    fs::write(&files.certificate, chain).unwrap();
+    let lives = Tls::load(files.clone()).unwrap().lives();
+    let told: Vec<_> = lives.iter().map(|life| (life.role, &life.path, life.owner.as_str(), life.ends)).collect();
+    let expected = [
+        (Role::Ca, &files.ca, "the authority", 5_000_000_000),
+        (Role::Certificate, &files.certificate, "controller", 4_000_000_000),
+        (Role::Certificate, &files.certificate, "the authority", 5_000_000_000),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod plans;
+mod rig;
 mod sessions;
 mod tls;
 mod world;

@@ -1,92 +1,29 @@
 //! Connections of the driver's own task, on real TCP: half-dead ones, impostors, slow peers and silent ones.
 
-use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_ovs::driver;
-use bulkhead_pipeline::Delta;
+use crate::rig::{PATIENCE, Rig, name};
+use bulkhead_dataplane::Report;
 use bulkhead_tests::fake::{
     Manners, Switch,
     run::{Echoes, Habits, Shared, look, run},
 };
-use bulkhead_topology::{DatapathId, Name};
 use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+    net::TcpStream,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Rig {
-    commands: mpsc::Sender<ToDrivers>,
-    reports: mpsc::Receiver<FromSwitch>,
-    address: SocketAddr,
-    /// The switches' sessions.
-    sessions: BTreeMap<u64, u64>,
-}
-
-fn name(number: u64) -> Name {
-    format!("s{number}").parse().unwrap()
-}
-
-impl Rig {
-    /// A driver with these many switches attached, numbered from 1.
-    async fn start(switches: u64) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (commands, from_controller) = mpsc::channel(64);
-        let (to_controller, reports) = mpsc::channel(1024);
-        tokio::spawn(driver::run(listener, None, from_controller, to_controller));
-        for number in 1..=switches {
-            let address = Address::Datapath(DatapathId(number));
-            commands.send(ToDrivers::Attach { switch: name(number), address, attachment: 1 }).await.unwrap();
-        }
-        Self { commands, reports, address, sessions: BTreeMap::new() }
-    }
-
-    /// The next report of anything but links.
-    async fn report(&mut self) -> FromSwitch {
-        loop {
-            let from = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap();
-            if !matches!(from.report, Report::PortStates(_) | Report::Peer(_)) {
-                return from;
-            }
-        }
-    }
-
-    /// Waits until the switch is connected; the number of its session.
-    async fn connected(&mut self, number: u64) -> u64 {
-        let from = self.report().await;
-        assert_eq!(from.switch, name(number));
-        let Report::Connected { session, .. } = from.report else { panic!("{:?}", from.report) };
-        self.sessions.insert(number, session);
-        session
-    }
-
-    fn switch(&self, number: u64, manners: Manners) -> JoinHandle<()> {
-        let mut switch = Switch::new(number, &["p0".to_owned()]);
-        switch.manners = manners;
-        let switch: Shared = Arc::new(Mutex::new(switch));
-        tokio::spawn(run(switch, self.address, Habits::default(), Arc::new(Echoes::default())))
-    }
-
-    async fn apply(&self, number: u64, step: u64) {
-        self.apply_in(self.sessions[&number], number, step).await;
-    }
-
-    async fn apply_in(&self, session: u64, number: u64, step: u64) {
-        let delta = Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] };
-        let command = Command::Apply { step, delta, ahead: Arc::default() };
-        self.commands.send(ToDrivers::Command { switch: name(number), session, command }).await.unwrap();
-    }
+/// A switch of this number, behaved like this.
+fn switch(rig: &Rig, number: u64, manners: Manners) -> JoinHandle<()> {
+    let mut switch = Switch::new(number, &["p0".to_owned()]);
+    switch.manners = manners;
+    let switch: Shared = Arc::new(Mutex::new(switch));
+    tokio::spawn(run(switch, rig.address, Habits::default(), Arc::new(Echoes::default())))
 }
 
 /// Shakes hands as a switch, and then says nothing ever again.
@@ -118,8 +55,8 @@ async fn closed(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn a10_a_switch_that_is_there_stays_and_an_impostor_is_refused() {
-    let mut rig = Rig::start(1).await;
-    let _first = rig.switch(1, Manners::default());
+    let mut rig = Rig::start(1, None).await;
+    let _first = switch(&rig, 1, Manners::default());
     rig.connected(1).await;
     for _ in 0..3 {
         let mut impostor = greet(rig.address, 1).await;
@@ -136,12 +73,12 @@ async fn a10_a_switch_that_is_there_stays_and_an_impostor_is_refused() {
 
 #[tokio::test]
 async fn r25_a_switch_that_comes_back_replaces_its_half_dead_session_within_seconds() {
-    let mut rig = Rig::start(1).await;
+    let mut rig = Rig::start(1, None).await;
     // It holds the connection and says nothing: its network failed, and nobody told us.
     let half_dead = greet(rig.address, 1).await;
     rig.connected(1).await;
     let began = Instant::now();
-    let _again = rig.switch(1, Manners::default());
+    let _again = switch(&rig, 1, Manners::default());
     let from = rig.report().await;
     assert!(matches!(from.report, Report::Disconnected(_)), "{:?}", from.report);
     rig.connected(1).await;
@@ -152,10 +89,10 @@ async fn r25_a_switch_that_comes_back_replaces_its_half_dead_session_within_seco
 
 #[tokio::test]
 async fn r25_slow_silent_and_half_open_peers_make_no_other_switch_wait() {
-    let mut rig = Rig::start(2).await;
-    let _slow = rig.switch(1, Manners { delay: Duration::from_secs(1), ..Manners::default() });
+    let mut rig = Rig::start(2, None).await;
+    let _slow = switch(&rig, 1, Manners { delay: Duration::from_secs(1), ..Manners::default() });
     rig.connected(1).await;
-    let _quick = rig.switch(2, Manners::default());
+    let _quick = switch(&rig, 2, Manners::default());
     rig.connected(2).await;
     // Peers that only hold the socket, or stop in the middle of a message.
     let mut idle = Vec::new();
@@ -180,10 +117,10 @@ async fn r25_slow_silent_and_half_open_peers_make_no_other_switch_wait() {
 
 #[tokio::test]
 async fn r22_a_switch_that_takes_no_commands_is_let_go_and_others_go_on() {
-    let mut rig = Rig::start(2).await;
+    let mut rig = Rig::start(2, None).await;
     let mute = greet(rig.address, 1).await;
     rig.connected(1).await;
-    let _quick = rig.switch(2, Manners::default());
+    let _quick = switch(&rig, 2, Manners::default());
     rig.connected(2).await;
     // More than may wait for a connection.
     for step in 1..=100 {
@@ -199,15 +136,15 @@ async fn r22_a_switch_that_takes_no_commands_is_let_go_and_others_go_on() {
 
 #[tokio::test]
 async fn commands_of_an_older_session_do_not_reach_a_newer_one() {
-    let mut rig = Rig::start(1).await;
-    let first = rig.switch(1, Manners::default());
+    let mut rig = Rig::start(1, None).await;
+    let first = switch(&rig, 1, Manners::default());
     let older = rig.connected(1).await;
     rig.apply(1, 1).await;
     assert!(matches!(rig.report().await.report, Report::Applied { step: 1 }));
     // It restarts; what was thought of for the switch as it was must not be done to the switch as it is.
     first.abort();
     assert!(matches!(rig.report().await.report, Report::Disconnected(_)));
-    let _again = rig.switch(1, Manners::default());
+    let _again = switch(&rig, 1, Manners::default());
     let newer = rig.connected(1).await;
     assert_ne!(older, newer);
     rig.apply_in(older, 1, 2).await;
@@ -218,7 +155,7 @@ async fn commands_of_an_older_session_do_not_reach_a_newer_one() {
 
 #[tokio::test]
 async fn a10_a_switch_that_is_busy_with_a_bundle_is_not_taken_for_dead() {
-    let mut rig = Rig::start(1).await;
+    let mut rig = Rig::start(1, None).await;
     let switch: Shared = Arc::new(Mutex::new(Switch::new(1, &["p0".to_owned()])));
     let _first = tokio::spawn(run(switch.clone(), rig.address, Habits::default(), Arc::default()));
     rig.connected(1).await;

@@ -3,42 +3,35 @@
 #[path = "../../../southbound/tls/tests/pki/mod.rs"]
 mod pki;
 
-use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_ovs::driver;
+use crate::rig::{PATIENCE, name};
+use bulkhead_daemon::Daemon;
+use bulkhead_dataplane::{Command, Report};
 use bulkhead_pipeline::Delta;
 use bulkhead_tests::fake::Switch;
-use bulkhead_tls::{HANDSHAKE_LIMIT, Tls};
-use bulkhead_topology::{DatapathId, Name};
+use bulkhead_tls::{Files, HANDSHAKE_LIMIT, Tls};
+use bulkhead_topology::Name;
+use bulkhead_types::TlsStatus;
 use pki::{Pki, Time};
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
+    net::TcpStream,
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections of unknown peers that the driver keeps.
 const PLACES: usize = 256;
 
+/// A driver that wants TLS, and the authority that it believes.
 struct Rig {
-    commands: mpsc::Sender<ToDrivers>,
-    reports: mpsc::Receiver<FromSwitch>,
-    address: SocketAddr,
+    driver: crate::rig::Rig,
     pki: Pki,
-    /// The newest session.
-    session: u64,
-}
-
-fn name(number: u64) -> Name {
-    format!("s{number}").parse().unwrap()
 }
 
 /// Speaks as a switch over a connection, until it ends; whether it was told to do anything.
@@ -60,39 +53,15 @@ async fn speak(datapath: u64, mut stream: impl AsyncRead + AsyncWrite + Unpin) -
 }
 
 impl Rig {
-    /// A driver that wants TLS, with these many switches attached, numbered from 1.
+    /// With these many switches attached, numbered from 1.
     async fn start(switches: u64) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (commands, from_controller) = mpsc::channel(64);
-        let (to_controller, reports) = mpsc::channel(1024);
         let pki = Pki::new();
-        tokio::spawn(driver::run(listener, Some(pki.tls("controller")), from_controller, to_controller));
-        let rig = Self { commands, reports, address, pki, session: 0 };
-        for number in 1..=switches {
-            rig.attach(number).await;
-        }
-        rig
-    }
-
-    async fn attach(&self, number: u64) {
-        let address = Address::Datapath(DatapathId(number));
-        self.commands.send(ToDrivers::Attach { switch: name(number), address, attachment: 1 }).await.unwrap();
-    }
-
-    /// The next report of anything but links.
-    async fn report(&mut self) -> FromSwitch {
-        loop {
-            let from = timeout(PATIENCE, self.reports.recv()).await.expect("no report in time").unwrap();
-            if !matches!(from.report, Report::PortStates(_)) {
-                return from;
-            }
-        }
+        Self { driver: crate::rig::Rig::start(switches, Some(pki.tls("controller"))).await, pki }
     }
 
     /// Somebody with this certificate who says to be this datapath.
     fn switch(&self, tls: Tls, datapath: u64) -> JoinHandle<bool> {
-        let address = self.address;
+        let address = self.driver.address;
         tokio::spawn(async move {
             let stream = TcpStream::connect(address).await.unwrap();
             match tls.connect(stream).await {
@@ -104,28 +73,22 @@ impl Rig {
 
     /// Waits until a switch is connected; whose certificate it has shown.
     async fn connected(&mut self, number: u64) -> String {
-        let from = self.report().await;
-        assert_eq!(from.switch, name(number));
-        let Report::Connected { session, .. } = from.report else { panic!("{:?}", from.report) };
-        self.session = session;
-        let Report::Peer(peer) = self.report().await.report else { panic!("no peer") };
+        self.driver.connected(number).await;
+        let Report::Peer(peer) = self.driver.told().await.report else { panic!("no peer") };
         peer.certificate.unwrap()
     }
 
     /// Who was refused as which switch, and why.
     async fn impostor(&mut self) -> (Name, String) {
-        let from = self.report().await;
+        let from = self.driver.report().await;
         let Report::Impostor { why, .. } = from.report else { panic!("{:?}", from.report) };
         (from.switch, why)
     }
 
-    /// A step at the switch of the newest session.
+    /// A step at a switch, which takes it.
     async fn apply(&mut self, number: u64, step: u64) {
-        let delta = Delta { remove: Vec::new(), add: vec![crate::rule(1, step as u32)] };
-        let command = Command::Apply { step, delta, ahead: Arc::default() };
-        let (switch, session) = (name(number), self.session);
-        self.commands.send(ToDrivers::Command { switch, session, command }).await.unwrap();
-        let from = self.report().await;
+        self.driver.apply(number, step).await;
+        let from = self.driver.report().await;
         assert!(matches!(from.report, Report::Applied { step: done } if done == step), "{:?}", from.report);
     }
 }
@@ -167,7 +130,7 @@ async fn a10_who_waits_for_a_switch_to_be_declared_needs_its_certificate_too() {
     let impostor = rig.switch(rig.pki.tls("s2"), 1);
     // It has been heard when the driver has the greeting, which nothing tells; either order comes to the same.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    rig.attach(1).await;
+    rig.driver.attach(1).await;
     assert_eq!(rig.impostor().await.0, name(1));
     assert!(!ended(impostor).await);
     let _own = rig.switch(rig.pki.tls("s1"), 1);
@@ -187,7 +150,7 @@ async fn a10_whoever_cannot_prove_who_he_is_is_told_nothing() {
     // OpenFlow without TLS, and what is neither.
     let hello = [4, 0, 0, 8, 0, 0, 0, 1];
     for bytes in [&hello[..], &[0x16, 3, 1, 0, 5, 9, 9, 9, 9, 9], &[0xff; 512]] {
-        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let mut stream = TcpStream::connect(rig.driver.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         // Ended, whichever way.
@@ -215,7 +178,7 @@ async fn r25_handshakes_that_do_not_end_are_bounded_in_number_and_time() {
     let began = Instant::now();
     let mut slow = Vec::new();
     for number in 0..PLACES + 44 {
-        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let mut stream = TcpStream::connect(rig.driver.address).await.unwrap();
         if number % 2 == 0 {
             // A record that does not come to its end.
             let _ = stream.write_all(&[0x16, 3, 1, 1, 0]).await;
@@ -231,7 +194,7 @@ async fn r25_handshakes_that_do_not_end_are_bounded_in_number_and_time() {
         let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is let stay");
     }
     assert!(began.elapsed() < 3 * HANDSHAKE_LIMIT, "{:?}", began.elapsed());
-    rig.attach(2).await;
+    rig.driver.attach(2).await;
     let _second = rig.switch(rig.pki.tls("s2"), 2);
     rig.connected(2).await;
 }
@@ -244,30 +207,86 @@ async fn a_large_program_goes_over_tls_as_a_whole() {
     let add: Vec<_> = (0..20_000).map(|number| crate::rule(number, 1)).collect();
     let delta = Delta { remove: Vec::new(), add: add.clone() };
     let command = Command::Apply { step: 1, delta, ahead: Arc::default() };
-    let session = rig.session;
-    rig.commands.send(ToDrivers::Command { switch: name(1), session, command }).await.unwrap();
-    assert!(matches!(rig.report().await.report, Report::Applied { step: 1 }));
-    rig.commands.send(ToDrivers::Command { switch: name(1), session, command: Command::Read }).await.unwrap();
-    let Report::Actual { program, alien: 0 } = rig.report().await.report else { panic!("not read") };
+    rig.driver.command(1, command).await;
+    assert!(matches!(rig.driver.report().await.report, Report::Applied { step: 1 }));
+    rig.driver.command(1, Command::Read).await;
+    let Report::Actual { program, alien: 0 } = rig.driver.report().await.report else { panic!("not read") };
     assert_eq!(program.len(), add.len());
 }
 
-#[test]
-fn status_says_whose_certificate_a_session_showed_and_who_was_refused() {
-    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+/// A daemon that wants TLS, on simulated switches of none.
+async fn daemon(files: Files, dir: &Path) -> Daemon {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = bulkhead_daemon::Config {
         listen: anywhere,
         openflow_listen: anywhere,
         openflow_advertise: None,
-        southbound_tls: Some(pki.files("controller")),
-        data_dir: dir.path().join("data"),
+        southbound_tls: Some(files),
+        data_dir: dir.join("data"),
         retention: Default::default(),
         record: None,
         log: "warn".into(),
     };
+    bulkhead_daemon::start(&config, bulkhead_driver_sim::Fabric::default()).await.unwrap()
+}
+
+#[test]
+fn certificates_that_end_are_told_of_and_new_ones_are_taken_over() {
+    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let ends = now() + 10 * 24 * 3_600 + 60;
+    let files = pki.files_of("controller", Time::Until(ends));
     let tasks = tokio::runtime::Runtime::new().unwrap();
-    let daemon = tasks.block_on(bulkhead_daemon::start(&config, bulkhead_driver_sim::Fabric::default())).unwrap();
+    let daemon = tasks.block_on(daemon(files.clone(), dir.path()));
+    let client = bulkhead_client::Client::new(&format!("http://{}", daemon.listen)).unwrap();
+    let until = |what: &str, wanted: &dyn Fn(&TlsStatus) -> bool| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let tls = client.status().unwrap().southbound_tls.unwrap();
+            if wanted(&tls) {
+                return tls;
+            }
+            assert!(std::time::Instant::now() < deadline, "{what}: {tls:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let told = until("at once", &|_| true);
+    let [authority, own] = told.certificates.as_slice() else { panic!("{told:?}") };
+    assert_eq!((authority.role.as_str(), authority.owner.as_str()), ("authority", "the authority"));
+    assert!(authority.warning.is_empty() && !authority.expired && told.trouble.is_empty(), "{told:?}");
+    assert_eq!((own.role.as_str(), own.expires, own.expired), ("certificate", ends, false));
+    assert!(own.warning.contains("controller-cert.pem of controller expires in 10 days"), "{own:?}");
+    let metrics = || {
+        let url = format!("http://{}/metrics", daemon.listen);
+        ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap()
+    };
+    const METRIC: &str = "bulkhead_southbound_certificate_expiry_timestamp_seconds";
+    assert!(metrics().contains(&format!("{METRIC}{{role=\"certificate\"}} {ends}\n")), "{}", metrics());
+
+    // Signed anew: taken over, and nothing more is said.
+    pki.files("controller");
+    until("a new one", &|tls| tls.certificates[1].warning.is_empty());
+    assert!(metrics().contains(&format!("{METRIC}{{role=\"certificate\"}} 4733510400\n")), "{}", metrics());
+    // One that does not live long.
+    pki.files_of("controller", Time::Until(now() + 8));
+    let told = until("its end", &|tls| tls.certificates[1].expired);
+    assert!(told.certificates[1].warning.contains("seconds ago: switches refuse this controller"), "{told:?}");
+    pki.files("controller");
+    until("another new one", &|tls| tls.certificates[1].warning.is_empty());
+    // What cannot be used is not, and is told of until it is mended.
+    std::fs::write(&files.key, "nonsense").unwrap();
+    let told = until("a broken one", &|tls| !tls.trouble.is_empty());
+    assert!(told.trouble.contains("controller-key.pem"), "{told:?}");
+    pki.files("controller");
+    until("mended", &|tls| tls.trouble.is_empty());
+    tasks.block_on(daemon.stop()).unwrap();
+}
+
+#[test]
+fn status_says_whose_certificate_a_session_showed_and_who_was_refused() {
+    let (pki, dir) = (Pki::new(), tempfile::tempdir().unwrap());
+    let tasks = tokio::runtime::Runtime::new().unwrap();
+    let daemon = tasks.block_on(daemon(pki.files("controller"), dir.path()));
     let client = bulkhead_client::Client::new(&format!("http://{}", daemon.listen)).unwrap();
     let switch = serde_json::json!(
         {"kind": "Switch", "metadata": {"name": "s1"}, "spec": {"driver": "openflow", "datapathId": "0x1"}}

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    path::Path,
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -52,9 +53,16 @@ impl Server {
 }
 
 pub fn bulkhead(args: &[&str], stdin: &str) -> Output {
+    bulkhead_in(Path::new("."), args, stdin)
+}
+
+/// The same in a folder. It finds no controller, unless its arguments say where one is.
+pub fn bulkhead_in(folder: &Path, args: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
         .args(args)
-        .env_remove("BULKHEAD_SERVER")
+        .current_dir(folder)
+        // Nobody listens there.
+        .env("BULKHEAD_SERVER", "http://127.0.0.1:9")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -10,6 +10,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub struct Pki {
@@ -23,6 +24,8 @@ pub enum Time {
     Now,
     Past,
     Future,
+    /// Up to this second since 1970-01-01 UTC.
+    Until(u64),
 }
 
 /// At most 20 bytes (RFC 5280 §4.1.2.2).
@@ -36,12 +39,13 @@ fn params(name: &str, time: Time) -> CertificateParams {
     params.serial_number = Some(serial(name));
     params.distinguished_name.push(DnType::CommonName, name);
     params.subject_alt_names.extend(name.to_owned().try_into().map(SanType::DnsName));
-    let (from, to) = match time {
-        Time::Now => (2020, 2120),
-        Time::Past => (2020, 2021),
-        Time::Future => (2119, 2120),
+    let year = |year| date_time_ymd(year, 1, 1);
+    (params.not_before, params.not_after) = match time {
+        Time::Now => (year(2020), year(2120)),
+        Time::Past => (year(2020), year(2021)),
+        Time::Future => (year(2119), year(2120)),
+        Time::Until(second) => (year(2020), year(1970) + Duration::from_secs(second)),
     };
-    (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
     params
 }
 
