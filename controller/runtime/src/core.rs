@@ -379,7 +379,12 @@ impl Core {
     pub fn tick(&mut self, now: Duration) {
         self.fabric.tick(&self.compiler, now);
         let fabric = &self.fabric;
-        for (switch, probes) in self.tunnels.probes(|switch| fabric.is_settled(switch), now) {
+        let probes = self.tunnels.probes(|switch| fabric.is_settled(switch), now);
+        if !probes.is_empty() {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.probes += probes.values().map(|probes| probes.len() as u64).sum::<u64>();
+        }
+        for (switch, probes) in probes {
             fabric.send(switch, Command::Probe(probes));
         }
         for (switch, probes) in self.links.iter_mut().flat_map(|links| links.probes(now)) {

@@ -36,6 +36,8 @@ pub struct Totals {
     pub logged: u64,
     /// New connections that drivers left out of the log.
     pub not_logged: u64,
+    /// Probes of tunnels that switches were asked to send.
+    pub probes: u64,
     /// Time spent in changes.
     pub busy: Duration,
     /// How long changes waited for the loop.
@@ -167,6 +169,8 @@ pub(crate) fn render(
     let flows = [(Some(("written", "yes")), totals.logged), (Some(("written", "no")), totals.not_logged)];
     let about = "New connections that rules asked to log; those that a switch left out are not known.";
     metric(&mut out, ("bulkhead_flow_log_total", "counter", about), flows);
+    let probes = [(None, totals.probes)];
+    metric(&mut out, ("bulkhead_tunnel_probes_total", "counter", "Probes of tunnels that were sent."), probes);
     let per_switch: [(&str, &str, &str, PerSwitch); 11] = [
         ("connected", "gauge", "Whether the switch is connected.", |v| v.progress.connected.into()),
         ("refused", "gauge", "Whether the switch refused the newest attempt.", |v| v.progress.refused.is_some().into()),

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How soon a tunnel that was probed for the first time is probed again: the switch looks for its neighbour then, and
 /// the first probe may be lost to that.
 const AGAIN: Duration = Duration::from_millis(250);
-/// Probes sent at once, and how long until the next are: 2,000 a second of all switches together. With more tunnels than
+/// Most probes within so long: 2,000 a second of all switches together, whatever happens to them. With more tunnels than
 /// that takes, each is probed less often. A probe costs a message and a packet on either side.
 const AT_ONCE: usize = 200;
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -84,8 +84,9 @@ pub(crate) struct Tunnels {
     /// Makes numbers that nobody can guess.
     secret: RandomState,
     count: u64,
-    /// Not before this are more sent.
-    pause: Duration,
+    /// When the first of the last probes were sent that count together, and how many these are: at most [`AT_ONCE`]
+    /// within [`BETWEEN`].
+    round: (Duration, usize),
 }
 
 impl Tunnels {
@@ -129,7 +130,9 @@ impl Tunnels {
 
     /// When [`Self::probes`] is to be asked.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| (*due).max(self.pause))
+        let (began, sent) = self.round;
+        let pause = if sent < AT_ONCE { Duration::ZERO } else { began + BETWEEN };
+        self.due.first().map(|(due, _)| (*due).max(pause))
     }
 
     /// A switch has its program: its tunnels are probed at once.
@@ -150,14 +153,13 @@ impl Tunnels {
     /// its program, without which it neither sends nor tells.
     pub(crate) fn probes(&mut self, settled: impl Fn(&Name) -> bool, now: Duration) -> BTreeMap<Name, Vec<Probe>> {
         let mut probes: BTreeMap<Name, Vec<Probe>> = BTreeMap::new();
-        if now < self.pause {
-            return probes;
+        if now >= self.round.0 + BETWEEN {
+            self.round = (now, 0);
         }
-        let due = self.due.iter().take_while(|(due, _)| *due <= now).take(AT_ONCE);
+        let room = AT_ONCE.saturating_sub(self.round.1);
+        let due = self.due.iter().take_while(|(due, _)| *due <= now).take(room);
         let due: Vec<Ends> = due.map(|(_, ends)| ends.clone()).collect();
-        if due.len() == AT_ONCE {
-            self.pause = now + BETWEEN;
-        }
+        self.round.1 += due.len();
         for ends in due {
             self.put_off(ends.clone(), now + EVERY);
             let Some(way) = self.ways.get_mut(&ends) else { continue };
@@ -283,6 +285,74 @@ mod tests {
         assert!(tunnels.probes(|_| true, EVERY).is_empty());
         assert_eq!(tunnels.deadline(), Some(EVERY + BETWEEN));
         assert_eq!(tunnels.probes(|_| true, EVERY + BETWEEN)[&name(0)].len(), 300 - AT_ONCE);
+    }
+
+    /// Lets a fabric of `switches` run for `seconds`, each with a tunnel to each other one. The probes of each second, and
+    /// how often each tunnel was probed in the second half.
+    fn load(switches: u16, seconds: u32, mut at: impl FnMut(&mut Tunnels, Duration)) -> (Vec<usize>, Vec<usize>) {
+        let name = |n: u16| format!("hv{n}").parse::<Name>().unwrap();
+        let vtep = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
+        let pairs = (0..switches).flat_map(|a| (0..switches).filter(move |b| *b != a).map(move |b| (a, b)));
+        let way = |(a, b)| (Tunnel { kind: TunnelKind::Geneve, near: vtep(a), far: vtep(b) }, (name(a), name(b)));
+        let all: BTreeMap<_, _> = pairs.map(way).map(|(tunnel, ends)| (ends, BTreeSet::from([tunnel]))).collect();
+        let mut counts: BTreeMap<(Name, IpAddr), usize> =
+            all.iter().flat_map(|((from, _), to)| to.iter().map(|to| ((from.clone(), to.far), 0))).collect();
+        let mut tunnels = Tunnels::default();
+        tunnels.set(all, Duration::ZERO);
+        let (mut sent, end) = (vec![0; seconds as usize], Duration::from_secs(seconds.into()));
+        let mut last = [Duration::ZERO; AT_ONCE * 10];
+        let mut total = 0;
+        // As the loop asks: whenever something is due, and whenever something happens.
+        let mut now = Duration::ZERO;
+        while now < end {
+            at(&mut tunnels, now);
+            let probes = tunnels.probes(|_| true, now);
+            for (from, probe) in probes.iter().flat_map(|(from, probes)| probes.iter().map(move |one| (from, one))) {
+                sent[now.as_secs() as usize] += 1;
+                let slot = total % last.len();
+                assert!(
+                    total < last.len() || now >= last[slot] + 9 * BETWEEN,
+                    "more than 2,000 within 0.9 s at {now:?}"
+                );
+                (last[slot], total) = (now, total + 1);
+                if now >= end / 2 {
+                    *counts.get_mut(&(from.clone(), probe.to)).unwrap() += 1;
+                }
+            }
+            let next = tunnels.deadline().unwrap();
+            assert!(next > now || !probes.is_empty(), "it would be asked for ever");
+            now = next.max(now).min(now + Duration::from_millis(7)).max(now + Duration::from_millis(1));
+        }
+        (sent, counts.into_values().collect())
+    }
+
+    #[test]
+    fn however_many_tunnels_there_are_the_probes_are_2000_a_second() {
+        // 156 to each of 157: more than twice as many as are probed every 5 s.
+        let (sent, counts) = load(157, 30, |_, _| {});
+        assert_eq!(counts.len(), 24_492);
+        assert!(sent.iter().all(|sent| (1_800..=2_200).contains(sent)), "{sent:?}");
+        // 15 s at 2,000 a second: each once or twice, and none is forgotten.
+        assert!(counts.iter().all(|count| (1..=2).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn few_tunnels_are_probed_every_5_s_and_no_more_for_the_size_of_the_fabric() {
+        let (sent, counts) = load(18, 40, |_, _| {});
+        // The first is probed twice.
+        assert_eq!(sent[0], 2 * 306, "{sent:?}");
+        assert_eq!(sent[10..].iter().sum::<usize>(), 306 * 6, "{sent:?}");
+        assert!(counts.iter().all(|count| *count == 4), "{counts:?}");
+    }
+
+    #[test]
+    fn switches_that_settle_again_and_again_make_no_more_probes() {
+        let mut number = 0;
+        let (sent, _) = load(30, 10, |tunnels, now| {
+            number = (number + 7) % 30;
+            tunnels.settled(&format!("hv{number}").parse().unwrap(), now);
+        });
+        assert!(sent.iter().all(|sent| *sent <= 2_200), "{sent:?}");
     }
 
     #[test]
