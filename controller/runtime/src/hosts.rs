@@ -45,8 +45,8 @@ pub struct Keeper {
 pub struct Quarantined {
     /// The port.
     pub port: String,
-    /// Whose interface it says to be.
-    pub iface_id: String,
+    /// Whose it is said to be.
+    pub owner: String,
     /// Its MAC address, if it says one.
     pub mac: Option<Mac>,
     /// Why its packets are dropped.
@@ -405,7 +405,7 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
     plugged.iter().enumerate().map(move |(index, interface)| {
         let quarantined = |why: String| Quarantined {
             port: interface.port.clone(),
-            iface_id: interface.iface_id.clone(),
+            owner: interface.owner.clone(),
             mac: interface.mac,
             why,
         };
@@ -421,9 +421,9 @@ fn claims(plugged: &[Plugged]) -> impl Iterator<Item = Result<model::Plugged, Qu
             return Err(quarantined(what));
         }
         let workload = interface
-            .iface_id
+            .owner
             .parse::<Name>()
-            .map_err(|error| quarantined(format!("its iface-id is no workload's name: {error}")))?;
+            .map_err(|error| quarantined(format!("whose it is said to be is no workload's name: {error}")))?;
         let mac = interface.mac.ok_or_else(|| quarantined("nothing tells its MAC address".into()))?;
         if !known.insert((workload.clone(), mac)) {
             return Err(quarantined("another port of this host says to be the same interface".into()));
@@ -484,5 +484,5 @@ fn place(state: &State, host: &Name, slot: &Slot, claim: model::Plugged) -> Resu
         },
     };
     let port = claim.port.to_string();
-    Err(Quarantined { port, iface_id: claim.workload.to_string(), mac: Some(claim.mac), why })
+    Err(Quarantined { port, owner: claim.workload.to_string(), mac: Some(claim.mac), why })
 }

@@ -72,14 +72,7 @@ fn mac(at: u32) -> Mac {
 }
 
 fn plugged(port: &str, iface: &str, at: Option<u32>) -> Plugged {
-    Plugged {
-        port: port.into(),
-        ofport: Some(1),
-        iface_id: iface.into(),
-        mac: at.map(mac),
-        mtu: Some(1500),
-        error: None,
-    }
+    Plugged { port: port.into(), ofport: Some(1), owner: iface.into(), mac: at.map(mac), mtu: Some(1500), error: None }
 }
 
 impl Keep {
@@ -132,7 +125,7 @@ impl Keep {
     async fn quarantined(&self, switch: &str) -> Vec<String> {
         let switch: Name = name(switch);
         let views = self.handle.look(|core| core.hosts()).await.unwrap();
-        views[&switch].quarantined.iter().map(|q| format!("{} {}: {}", q.port, q.iface_id, q.why)).collect()
+        views[&switch].quarantined.iter().map(|q| format!("{} {}: {}", q.port, q.owner, q.why)).collect()
     }
 
     async fn stop(self) {
@@ -186,7 +179,7 @@ async fn who_is_plugged_in_is_bound_and_who_is_unknown_is_quarantined() {
     let expected = [
         "tap2 web-2: there is no workload web-2",
         "tap3 web-1: workload web-1 has no interface 02:00:00:00:00:07",
-        "tap4 Not a name: its iface-id is no workload's name",
+        "tap4 Not a name: whose it is said to be is no workload's name",
         "tap5 web-5: nothing tells its MAC address",
         "tap6 web-1: another port of this host says to be the same interface",
     ];

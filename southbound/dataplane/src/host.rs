@@ -61,9 +61,9 @@ pub struct Plugged {
     pub port: String,
     /// Its OpenFlow number; `None` until the switch has opened it.
     pub ofport: Option<u32>,
-    /// Whose it is: `external_ids:iface-id`.
-    pub iface_id: String,
-    /// `external_ids:attached-mac`. What the interface itself says is its own affair, and is not believed.
+    /// Whose it is said to be, by whoever plugged it in: a workload's name, if all is well.
+    pub owner: String,
+    /// Which MAC address it is said to have. What the interface itself says is its own affair, and is not believed.
     pub mac: Option<Mac>,
     /// Its MTU in bytes, if the switch knows it.
     pub mtu: Option<u32>,

@@ -54,7 +54,7 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
     let mut all: Vec<Plugged> = interfaces(replica, bridge)
         .filter_map(|row| {
             let port = row.text("name")?;
-            let iface_id = row.pair("external_ids", "iface-id").filter(|id| !id.is_empty())?;
+            let owner = row.pair("external_ids", "iface-id").filter(|id| !id.is_empty())?;
             // Whatever is written there, a tunnel is nobody's interface.
             if TunnelKind::ALL.iter().any(|kind| kind.port_name() == port) {
                 return None;
@@ -72,7 +72,7 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
             Some(Plugged {
                 port: port.to_owned(),
                 ofport: number(row, "ofport"),
-                iface_id: iface_id.to_owned(),
+                owner: owner.to_owned(),
                 mac: parsed.and_then(Result::ok),
                 mtu: number(row, "mtu"),
                 error: text(row, "error").map(str::to_owned).or_else(|| misnamed(port, &names)).or(bad),

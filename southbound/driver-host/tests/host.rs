@@ -299,7 +299,7 @@ async fn what_is_plugged_in_and_out_is_told() {
     let web = Plugged {
         port: "web-1".into(),
         ofport: Some(number),
-        iface_id: "shop.web-1".into(),
+        owner: "shop.web-1".into(),
         mac: Some("02:00:00:00:00:01".parse().unwrap()),
         mtu: found[1].mtu,
         error: None,
