@@ -221,6 +221,13 @@ fn multicast(state: &State, flow: &Flow) -> bool {
     }
 }
 
+/// Whether these packets are for a group that the sender's network asks for.
+fn is_for_group(state: &State, flow: &Flow) -> bool {
+    let asked = state.networks.get(&flow.network).is_some_and(|network| network.multicast.contains(&flow.to.ip));
+    let datagram = matches!(flow.service, Service::Port { protocol: protocol::UDP, .. });
+    asked && datagram && flow.from.workload.is_some() && flow.to.workload.is_none()
+}
+
 /// Who decides about a connection, and how; and what would change if staged policies were active.
 pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, String> {
     let service = service(question)?;
@@ -233,11 +240,23 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         let side = SideAnswer { verdict: Verdict::Deny, policy: None, rule: Some(rule.into()), tier: None, zone: None };
         ((Verdict::Deny, side.clone(), side), None)
     };
+    let mut note = String::new();
     let ((decision, egress, ingress), staged) = match resolve(state, question)? {
-        Resolved::Flow(flow) if flow.to.workload.is_none() && multicast(state, &flow) => fabric(MULTICAST),
+        Resolved::Flow(flow)
+            if flow.to.workload.is_none() && multicast(state, &flow) && !is_for_group(state, &flow) =>
+        {
+            fabric(MULTICAST)
+        }
         // No policy is about either end, and no switch carries it.
         Resolved::Flow(flow) if flow.from.workload.is_none() && flow.to.workload.is_none() => fabric(TRANSIT),
         Resolved::Flow(flow) => {
+            if is_for_group(state, &flow) {
+                note = format!(
+                    "{} is a group of network {}: egress rules see this address and cannot tell receivers apart; each \
+                     workload of the network gets a copy if its own ingress rules let {} in (ask `reach {} RECEIVER`)",
+                    flow.to.ip, flow.network, question.from, question.from
+                );
+            }
             let is = verdict(state, &flow);
             let staged = state.policies.values().any(|policy| policy.staged);
             let would = staged.then(|| verdict_staged(state, &flow)).filter(|would| *would != is);
@@ -260,6 +279,7 @@ pub fn reach(state: &State, question: &FlowQuestion) -> Result<ReachAnswer, Stri
         egress,
         ingress,
         staged,
+        note,
     })
 }
 

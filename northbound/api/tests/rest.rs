@@ -375,6 +375,41 @@ async fn reach_answers_in_the_contracts_form() {
 }
 
 #[tokio::test]
+async fn reach_says_what_it_cannot_say_of_a_group() {
+    let app = router(Fake::default());
+    let documents = "kind: Network\nmetadata: {name: n}\nspec: {vni: 1, subnets: [10.0.0.0/24], multicast: [239.1.2.3]}\n---\n\
+                     kind: Workload\nmetadata: {name: a, labels: {app: x}}\nspec: {network: n, interfaces: [{mac: \
+                     \"02:00:00:00:00:01\", ips: [10.0.0.1]}]}\n---\n\
+                     kind: Policy\nmetadata: {name: p}\nspec: {subject: {matchLabels: {app: x}}, egress: [{name: g, action: \
+                     allow, to: [{cidr: 239.1.2.3/32}], ports: [{protocol: udp, port: 5353}]}, {name: labels, action: deny, \
+                     priority: 0, to: [{matchLabels: {app: x}}]}]}\n";
+    assert_eq!(call(&app, "POST", "/v1/apply", YAML, documents).await.0, 200);
+    let reach = async |to: &str, protocol: &str, port: u16| -> serde_json::Value {
+        let question = serde_json::json!({"from": "a", "to": to, "protocol": protocol, "port": port});
+        serde_json::from_str(&call(&app, "POST", "/v1/reach", JSON, question.to_string()).await.1).unwrap()
+    };
+    let answer = reach("ip:239.1.2.3", "udp", 5353).await;
+    assert_eq!((&answer["verdict"], &answer["egress"]["rule"]), (&"allow".into(), &"g".into()), "{answer}");
+    let note = answer["note"].as_str().unwrap();
+    assert!(
+        note.contains("239.1.2.3 is a group of network n") && note.contains("cannot tell receivers apart"),
+        "{note}"
+    );
+    // Other ports, protocols and groups.
+    let answer = reach("ip:239.1.2.3", "udp", 5354).await;
+    assert_eq!(
+        (&answer["verdict"], &answer["egress"]["rule"]),
+        (&"deny".into(), &"builtin/isolation".into()),
+        "{answer}"
+    );
+    for (to, protocol) in [("ip:239.1.2.3", "tcp"), ("ip:239.1.2.4", "udp")] {
+        let answer = reach(to, protocol, 5353).await;
+        assert_eq!((&answer["verdict"], &answer["egress"]["rule"]), (&"deny".into(), &"builtin/multicast".into()));
+        assert_eq!(answer.get("note"), None);
+    }
+}
+
+#[tokio::test]
 async fn the_matrix_is_the_shops_and_bounded() {
     let app = with_shop().await;
     let matrix = async |query: &str| -> Vec<MatrixRow> {
