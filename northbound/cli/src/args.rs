@@ -20,6 +20,23 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What every command that takes a kind says of them.
+macro_rules! kinds {
+    () => {
+        "Kinds: network (net), workload (wl), zone (zn), policy (pol), switch (sw), addressset (as), link (ln);\n       \
+         singular or plural, or as KIND/NAME."
+    };
+}
+
+const COLUMNS: &str = "\
+Columns:
+  DESIRED        the revision that the switch should have
+  ACKNOWLEDGED   the one that is in force there as a whole; 0 while none is known to be
+  PENDING        entries that are not confirmed yet, or wait for a port
+  DRIFT          entries that were not as they should be when the switch was last read; they are mended
+  PLUGGED        interfaces on the host that say whose they are
+  QUARANTINED    those of them that are no known workload's, and get nothing";
+
 const EXAMPLES: &str = "\
 Examples:
   bulkhead apply -f examples/three-tier --wait   apply a folder as one change, wait until switches have it
@@ -67,22 +84,29 @@ pub enum Command {
         files: Files,
     },
     /// Check documents without a controller: shape, references, conflicts, with line and column.
+    ///
+    /// References are looked up among the documents alone. Exit code 1: there are errors; warnings alone are 0.
+    #[command(after_help = "Example:\n  bulkhead validate -f shop/ -f networks.yaml")]
     Validate {
         #[command(flatten)]
         files: Files,
     },
-    /// List resources of a kind, or print one.
-    #[command(after_help = KINDS)]
+    /// List resources of a kind, or print some of them by name.
+    #[command(after_help = concat!("Examples:\n  bulkhead get workloads -l app=shop -o wide\n  bulkhead get policy web-to-app \
+                                    -o yaml\n\n", kinds!()))]
     Get(Target),
-    /// Show everything about resources: rules with their hits, members, attachments.
-    #[command(after_help = KINDS)]
+    /// Show everything about resources: rules with what they matched, zones' members, where workloads are attached.
+    #[command(after_help = concat!("Examples:\n  bulkhead describe policy web-to-app\n  bulkhead describe switch hv1\n\n",
+                                   kinds!()))]
     Describe(Target),
-    /// Change a resource in $EDITOR.
-    #[command(after_help = KINDS)]
+    /// Change a resource in an editor ($VISUAL, else $EDITOR), and apply it when the editor ends.
+    ///
+    /// Nothing is changed if the editor fails, nothing was edited, or somebody else has changed the resource meanwhile.
+    #[command(after_help = concat!("Example:\n  bulkhead edit zone/shop\n\n", kinds!()))]
     Edit {
         /// Kind, or KIND/NAME.
         kind: String,
-        /// Its name.
+        /// The resource's name, if it is not said with the kind.
         name: Option<String>,
     },
     /// Remove resources by name, by label, or those that documents name, as one atomic change.
@@ -90,10 +114,8 @@ pub enum Command {
     /// Nothing is removed if one of them is still named by a resource that stays, or if a name does not exist.
     /// Of documents only kind and name matter; those that are gone already count as unchanged.
     #[command(
-        after_help = "Examples:\n  bulkhead delete workload web-1 web-2\n  bulkhead delete workloads -l app=shop --wait\n  \
-                            bulkhead delete -f shop/ --dry-run\n\nKinds: network (net), workload (wl), zone (zn), \
-                            policy (pol), switch (sw), addressset (as), link (ln);\n       singular or plural, or as \
-                            KIND/NAME."
+        after_help = concat!("Examples:\n  bulkhead delete workload web-1 web-2\n  bulkhead delete workloads -l app=shop \
+                              --wait\n  bulkhead delete -f shop/ --dry-run\n\n", kinds!())
     )]
     Delete {
         #[command(flatten)]
@@ -104,26 +126,37 @@ pub enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Say whether a connection passes, and which rule decides on either side. Exit code 3: it does not.
+    /// Say whether policy lets a connection pass, and which rule decides on either side. Exit code 3: it does not.
+    ///
+    /// Asks the controller; no packet is sent.
+    ///
+    /// Of a group (a multicast address that the network carries) it tells the sender's side; ask each receiver for its own.
     #[command(
         after_help = "Examples:\n  bulkhead reach web-1 app-1 tcp/8080\n  bulkhead reach ip:198.51.100.7 lb tcp/443\n  \
-                            bulkhead reach web-1 db icmp/8/0\n  bulkhead reach web-1 db 47"
+                            bulkhead reach web-1 db icmp/8/0\n  bulkhead reach web-1 db 47\n  bulkhead reach web-1 \
+                            ip:239.1.2.3 udp/5353"
     )]
     Reach(Question),
-    /// Print who reaches whom.
+    /// Print who reaches whom by policy; no packet is sent.
+    #[command(after_help = "Example:\n  bulkhead matrix -l app=shop --port 443/tcp -o wide")]
     Matrix {
         /// Only workloads with these labels, as in app=shop,tier in (web,app).
         #[arg(short = 'l', long = "selector", value_parser = selector)]
         selector: Option<String>,
-        /// Only this service, as 443/tcp or icmp; all that policies speak of if left out.
+        /// Only this service, as 443/tcp, tcp/443 or icmp; left out, every one that policies and named ports speak of.
         #[arg(long, value_parser = service)]
         port: Option<String>,
     },
-    /// Follow a packet through the compiled stages of every switch on its way. Exit code 3: it is dropped.
+    /// Follow a connection's first packet through what switches are programmed with, stage by stage. Exit code 3: it is
+    /// dropped.
+    ///
+    /// The controller walks the programs that it wants on the switches; no packet is sent.
+    #[command(after_help = "Example:\n  bulkhead trace web-1 app-1 tcp/8080")]
     Trace(Question),
-    /// Show switches: connection, revisions, entries, drift. Exit code 3: drift was found.
+    /// Show how switches, tunnels, hosts, links and certificates are. Exit code 3: drift was found.
+    #[command(after_help = COLUMNS)]
     Status {
-        /// Only this switch.
+        /// Only this switch; all if left out.
         switch: Option<String>,
     },
     /// Show switches and the links between them, declared or discovered; `-o dot` and `-o svg` draw them.
@@ -132,9 +165,9 @@ pub enum Command {
     /// Show the ways that packets take from one switch to another, link by link. Exit code 3: there is none.
     #[command(after_help = "Examples:\n  bulkhead path web-1 db-1\n  bulkhead path switch:leaf1 switch:leaf2 -o json")]
     Path {
-        /// A workload or a switch; switch:NAME where a workload has the same name.
+        /// Where they come from: a workload or a switch; switch:NAME where a workload has the same name.
         from: String,
-        /// The same.
+        /// Where they go, named likewise.
         to: String,
     },
     /// List revisions: who made them, when, and what they changed.
@@ -189,10 +222,6 @@ pub enum Command {
     },
 }
 
-const KINDS: &str = "\
-Kinds: network (net), workload (wl), zone (zn), policy (pol), switch (sw), addressset (as), link (ln);
-       singular or plural, or as KIND/NAME.";
-
 /// Documents.
 #[derive(Debug, Args)]
 pub struct Files {
@@ -204,11 +233,11 @@ pub struct Files {
 /// How a change is made.
 #[derive(Debug, Default, Args)]
 pub struct How {
-    /// Check everything, change nothing.
+    /// Let the controller check everything, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Wait until every connected switch has acknowledged the change; exit with 1 if one refuses it or does not
-    /// in time. Switches that are not connected are named.
+    /// Wait until every connected switch has acknowledged the change, for 10s or as long as said (500ms, 30s, 2m); exit
+    /// with 1 if one refuses it or does not in time. Switches that are not connected are named.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "10s",
           value_parser = duration)]
     pub wait: Option<Duration>,
@@ -242,17 +271,18 @@ pub struct OptionalTarget {
 /// A question about one connection.
 #[derive(Debug, Args)]
 pub struct Question {
-    /// A workload, or an address as ip:198.51.100.7.
+    /// Where the connection comes from: a workload's name, or an address as ip:198.51.100.7.
     pub from: String,
-    /// The same.
+    /// Where it goes, named likewise.
     pub to: String,
-    /// tcp/443, udp/53, sctp/3868, icmp[/TYPE[/CODE]], icmpv6, or a protocol number.
+    /// What it asks for: tcp/443, udp/53, sctp/3868, icmp[/TYPE[/CODE]], icmpv6[/TYPE[/CODE]] (echo request if left out),
+    /// or an IP protocol's number, as 47.
     #[arg(value_name = "PROTO[/PORT]", value_parser = service)]
     pub service: String,
-    /// 4 or 6; the first family that both ends have if left out.
-    #[arg(long, value_parser = family)]
+    /// IPv4 or IPv6: 4 or 6; the first that both ends have if left out.
+    #[arg(long, value_parser = family, value_name = "4|6")]
     pub family: Option<u8>,
-    /// The network, where both ends are addresses.
+    /// The network; needed only where both ends are addresses.
     #[arg(long)]
     pub network: Option<String>,
 }
@@ -260,7 +290,7 @@ pub struct Question {
 /// Zones.
 #[derive(Debug, Subcommand)]
 pub enum Zone {
-    /// List zones.
+    /// List zones with their networks, selectors and modes.
     List,
     /// Create a zone.
     #[command(after_help = "Example:\n  bulkhead zone create shop --network prod -l app=shop --isolate ingress,egress")]
@@ -273,10 +303,11 @@ pub enum Zone {
         /// Its members, as in app=shop,env in (prod,test).
         #[arg(short = 'l', long = "selector", value_parser = selector)]
         selector: String,
-        /// Directions that are denied where no policy decides.
+        /// Directions in which members are denied what no policy decides: ingress, egress, or both with a comma.
         #[arg(long, value_delimiter = ',', value_parser = ["ingress", "egress"])]
         isolate: Vec<String>,
-        /// Whether denials are enforced.
+        /// Whether denials are enforced: monitor: they are counted and logged, and pass; canary: a fixed share of the members
+        /// enforces them; enforce: all do.
         #[arg(long, default_value = "enforce", value_parser = MODES)]
         mode: String,
     },
@@ -292,11 +323,13 @@ pub enum Zone {
         #[arg(required = true)]
         labels: Vec<String>,
     },
-    /// Change whether a zone's denials are enforced.
+    /// Change whether denials are enforced at a zone's members.
+    #[command(after_help = "Example:\n  bulkhead zone mode shop monitor")]
     Mode {
         /// The zone.
         name: String,
-        /// monitor: report only; canary: some workloads enforce; enforce: all do.
+        /// monitor: denials are counted and logged, and pass; canary: a fixed share of the members enforces them; enforce:
+        /// all do. In several zones the strictest mode holds.
         #[arg(value_parser = MODES)]
         mode: String,
     },
