@@ -26,7 +26,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 /// A packet that does not come within it is lost.
 const LOST: Duration = Duration::from_secs(1);
@@ -233,19 +233,20 @@ async fn no_packet_is_lost_or_doubled_while_ways_change() {
     });
     rig.apply(vec![], vec![ways[0].clone()]).await.unwrap();
     let (source, changing) = (wires.remove("a").unwrap(), Arc::new(AtomicBool::new(true)));
-    let more = Arc::clone(&changing);
+    let (more, (tell, mut told)) = (Arc::clone(&changing), watch::channel(0));
     let sender = thread::spawn(move || {
-        let mut sent = 0u16;
         while more.load(Ordering::Relaxed) {
-            sent += 1;
-            source.inject(&tcp(sent, 10)).unwrap();
+            let number = *tell.borrow() + 1;
+            source.inject(&tcp(number, 10)).unwrap();
+            tell.send_replace(number);
             thread::sleep(Duration::from_millis(1));
         }
-        sent
+        *tell.borrow()
     });
     for way in ways.iter().cycle().take(60) {
         rig.apply(vec![], vec![way.clone()]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let before = *told.borrow();
+        told.wait_for(|sent| *sent >= before + 5).await.unwrap();
     }
     changing.store(false, Ordering::Relaxed);
     let sent = sender.join().unwrap();

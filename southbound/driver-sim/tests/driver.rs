@@ -7,7 +7,7 @@ use bulkhead_pipeline::{
     Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage,
     overlay::{PROBE_ETHERTYPE, Tunnel},
 };
-use bulkhead_topology::Port;
+use bulkhead_topology::{Name, Port};
 use tokio::sync::mpsc;
 
 fn entry(port: &str) -> Entry {
@@ -18,7 +18,7 @@ fn entry(port: &str) -> Entry {
 #[tokio::test]
 async fn it_connects_applies_and_keeps_the_program_over_sessions() {
     let fabric = Fabric::default();
-    let name: bulkhead_topology::Name = "hv1".parse().unwrap();
+    let name: Name = "hv1".parse().unwrap();
     for attachment in [1, 2] {
         let (commands, rx) = mpsc::channel(8);
         let (tx, mut reports) = mpsc::channel::<FromSwitch>(8);
@@ -52,88 +52,101 @@ async fn it_connects_applies_and_keeps_the_program_over_sessions() {
     }
 }
 
+/// The driver with two switches of a fabric, which are connected.
+struct Pair {
+    names: [Name; 2],
+    commands: mpsc::Sender<ToDrivers>,
+    reports: mpsc::Receiver<FromSwitch>,
+}
+
+impl Pair {
+    async fn start(fabric: &Fabric, names: &[Name; 2]) -> Self {
+        let (commands, rx) = mpsc::channel(8);
+        let (tx, mut reports) = mpsc::channel(8);
+        tokio::spawn(run(fabric.clone(), rx, tx, None));
+        for (switch, attachment) in names.iter().cloned().zip([5, 6]) {
+            commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
+            let first: FromSwitch = reports.recv().await.unwrap();
+            assert!(matches!(first.report, Report::Connected { .. }));
+        }
+        Self { names: names.clone(), commands, reports }
+    }
+
+    async fn order(&self, at: usize, command: Command) {
+        let switch = self.names[at].clone();
+        self.commands.send(ToDrivers::Command { switch, session: 0, command }).await.unwrap();
+    }
+
+    /// Gives a switch its first entry.
+    async fn give(&mut self, at: usize, entry: Entry) {
+        let delta = Delta { remove: vec![], add: vec![entry] };
+        self.order(at, Command::Apply { step: 1, delta, ahead: Default::default() }).await;
+        assert_eq!(self.report().await, Report::Applied { step: 1 });
+    }
+
+    async fn report(&mut self) -> Report {
+        self.reports.recv().await.unwrap().report
+    }
+}
+
 #[tokio::test]
 async fn a_probe_is_reported_by_the_switch_that_it_reaches_if_its_program_wants_it() {
     let fabric = Fabric::default();
-    let names: [bulkhead_topology::Name; 2] = ["hv1", "hv2"].map(|name| name.parse().unwrap());
+    let names: [Name; 2] = ["hv1", "hv2"].map(|name| name.parse().unwrap());
     let vteps: [std::net::IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
     for (name, vtep) in names.iter().zip(vteps) {
         fabric.with(name, |switch| switch.set_vtep(vtep));
     }
-    let (commands, rx) = mpsc::channel(8);
-    let (tx, mut reports) = mpsc::channel::<FromSwitch>(8);
-    tokio::spawn(run(fabric.clone(), rx, tx, None));
-    for (switch, attachment) in names.iter().cloned().zip([5, 6]) {
-        commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
-        assert!(matches!(reports.recv().await.unwrap().report, Report::Connected { .. }));
-    }
+    let mut pair = Pair::start(&fabric, &names).await;
     let probe = |token, to| Probe { port: Tunnel::Vxlan.port(), to, token };
-    let ask = async |probes| {
-        let command = Command::Probe(probes);
-        commands.send(ToDrivers::Command { switch: names[0].clone(), session: 0, command }).await.unwrap();
-    };
     // Nobody has the one address, and the program of the switch with the other does not want it yet.
-    ask(vec![probe(1, "192.0.2.9".parse().unwrap()), probe(2, vteps[1])]).await;
+    let unheard = vec![probe(1, "192.0.2.9".parse().unwrap()), probe(2, vteps[1])];
+    pair.order(0, Command::Probe(unheard)).await;
     let matches = Match::any().port(Tunnel::Vxlan.port()).with(Field::TunId, 0u8);
     let matches = matches.with(Field::EthType, PROBE_ETHERTYPE);
     let entry = Entry::new(Stage::Classify, 1, matches, vec![Action::Probe], Next::Done, Cause::Rule(1));
-    let delta = Delta { remove: vec![], add: vec![entry] };
-    let command = Command::Apply { step: 1, delta, ahead: std::sync::Arc::default() };
-    commands.send(ToDrivers::Command { switch: names[1].clone(), session: 0, command }).await.unwrap();
-    assert_eq!(reports.recv().await.unwrap().report, Report::Applied { step: 1 });
-    ask(vec![probe(3, vteps[1])]).await;
+    pair.give(1, entry).await;
+    pair.order(0, Command::Probe(vec![probe(3, vteps[1])])).await;
     let report = Report::Probed { token: 3, from: vteps[0] };
-    assert_eq!(reports.recv().await.unwrap(), FromSwitch { switch: names[1].clone(), attachment: 6, report });
+    assert_eq!(pair.reports.recv().await.unwrap(), FromSwitch { switch: names[1].clone(), attachment: 6, report });
 }
 
 #[tokio::test]
 async fn a_frame_is_reported_where_its_wire_leads_and_links_go_down_and_up() {
     let fabric = Fabric::default();
-    let names: [bulkhead_topology::Name; 2] = ["leaf1", "spine1"].map(|name| name.parse().unwrap());
+    let names: [Name; 2] = ["leaf1", "spine1"].map(|name| name.parse().unwrap());
     let end = |at: usize, port: &str| (names[at].clone(), Port::Name(port.into()));
     fabric.wire(end(0, "up1"), end(1, "down9"));
     fabric.wire(end(0, "up1"), end(1, "down1"));
     assert_eq!(fabric.far_end(&end(1, "down9")), None, "a port has one wire");
-    let (commands, rx) = mpsc::channel(8);
-    let (tx, mut reports) = mpsc::channel::<FromSwitch>(8);
-    tokio::spawn(run(fabric.clone(), rx, tx, None));
-    for (switch, attachment) in names.iter().cloned().zip([5, 6]) {
-        commands.send(ToDrivers::Attach { switch, address: Address::Sim, attachment }).await.unwrap();
-        assert!(matches!(reports.recv().await.unwrap().report, Report::Connected { .. }));
-    }
-    let order = async |at: usize, command| {
-        commands.send(ToDrivers::Command { switch: names[at].clone(), session: 0, command }).await.unwrap();
-    };
+    let mut pair = Pair::start(&fabric, &names).await;
     let lldp = Match::any().with(Field::EthType, 0x88ccu16).with(Field::Vlan, 0u8);
     let entry = Entry::new(Stage::Classify, 1, lldp, vec![Action::Discover], Next::Drop, Cause::Rule(1));
-    let apply =
-        Command::Apply { step: 1, delta: Delta { remove: vec![], add: vec![entry] }, ahead: Default::default() };
     let mut frame = vec![2; 12];
     frame.extend([0x88, 0xcc]);
     frame.resize(300, 7);
     let send = |port: &str| Command::Discover(vec![Outgoing { port: end(0, port).1, frame: frame.clone() }]);
     // The one program does not want it yet, and nothing is plugged into the other port.
-    order(0, send("up1")).await;
-    order(0, send("up2")).await;
-    order(1, apply).await;
-    assert_eq!(reports.recv().await.unwrap().report, Report::Applied { step: 1 });
-    order(0, send("up1")).await;
+    pair.order(0, send("up1")).await;
+    pair.order(0, send("up2")).await;
+    pair.give(1, entry).await;
+    pair.order(0, send("up1")).await;
     let heard = Report::Discovered { port: end(1, "down1").1, frame: frame[..256].to_vec() };
     assert_eq!(
-        reports.recv().await.unwrap(),
+        pair.reports.recv().await.unwrap(),
         FromSwitch { switch: names[1].clone(), attachment: 6, report: heard.clone() }
     );
     for up in [false, true] {
         fabric.set_link(&end(1, "down1"), up);
         let states = vec![PortState { number: None, name: Some("down1".into()), up }];
-        assert_eq!(reports.recv().await.unwrap().report, Report::PortStates(states));
-        order(0, send("up1")).await;
+        assert_eq!(pair.report().await, Report::PortStates(states));
+        pair.order(0, send("up1")).await;
         // The next link's state must not overtake the frame.
-        order(0, Command::Count).await;
+        pair.order(0, Command::Count).await;
         if up {
-            assert_eq!(reports.recv().await.unwrap().report, heard);
+            assert_eq!(pair.report().await, heard);
         }
-        assert!(matches!(reports.recv().await.unwrap().report, Report::Counters(_)), "what was sent before is lost");
+        assert!(matches!(pair.report().await, Report::Counters(_)), "what was sent before is lost");
     }
 }
 

@@ -403,21 +403,23 @@ fn r25_heads_that_are_too_large_or_make_no_sense_end_their_connection() {
     let fabric = Fabric::new(1);
     fabric.meanwhile(|| {
         let many = "x: y\r\n".repeat(10_000);
-        for head in [
-            format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1 << 20)),
-            format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: {}\r\n\r\n", "a".repeat(1 << 20)),
-            format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
-            "GET\r\n\r\n".into(),
-            "\0\x01\x02\x03\r\n\r\n".into(),
+        let post = format!("POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nContent-Type: {YAML}\r\n");
+        for (head, status) in [
+            (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1 << 20)), 431),
+            (format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nx: {}\r\n\r\n", "a".repeat(1 << 20)), 431),
+            (format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), 431),
+            ("GET\r\n\r\n".into(), 400),
+            ("\0\x01\x02\x03\r\n\r\n".into(), 400),
             // Two lengths, or a length and chunks: what one reader skips another would take for a request.
-            format!("POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nContent-Type: {YAML}\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde"),
-            format!("POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nContent-Type: {YAML}\r\nContent-Length: -1\r\n\r\n"),
-            format!("POST /v1/apply HTTP/1.1\r\nHost: localhost\r\nContent-Type: {YAML}\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"),
+            (format!("{post}Content-Length: 3\r\nContent-Length: 5\r\n\r\nabcde"), 400),
+            (format!("{post}Content-Length: -1\r\n\r\n"), 400),
+            (format!("{post}Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"), 400),
         ] {
             let answer = raw(fabric.api, head.as_bytes());
-            let status = answer.get(9..12).unwrap_or_default();
             let shown = head.chars().take(60).collect::<String>();
-            assert!(answer.is_empty() || status.starts_with('4'), "{shown}: {answer}");
+            // Who is refused before he has said all may lose the answer with the connection.
+            let lost = answer.is_empty() && head.len() > 1 << 16;
+            assert!(lost || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {answer}");
         }
     });
 }

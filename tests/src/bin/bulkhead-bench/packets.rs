@@ -25,21 +25,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often each of the three has its turn.
-const ROUNDS: usize = 15;
+/// How often each of those that are compared has its turn.
+pub(crate) const ROUNDS: usize = 15;
 /// How long a stream runs before it counts: the congestion window opens and the datapath's entries are made. As long
 /// after it nothing is measured: what is still in queues would cost the next one a packet, and so a second.
-const WARM_UP: Duration = Duration::from_millis(200);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(200);
 /// How long a stream, and then connections one after another, are counted in a round.
-const SPAN: Duration = Duration::from_millis(400);
+pub(crate) const SPAN: Duration = Duration::from_millis(400);
 /// Requests that are answered in a round, one after another, on one connection.
-const REQUESTS: usize = 400;
+pub(crate) const REQUESTS: usize = 400;
 /// Workloads of the fabric whose program the switch has.
 const WORKLOADS: usize = 1_000;
 /// Those that are really there. The first is a `web` and the second the `app` that it may reach.
 const HOSTS: usize = 4;
 /// Where an `app` takes connections from a `web`.
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 /// Where everybody takes datagrams.
 const DATAGRAMS: u16 = 7000;
 /// How many flows each has to carry at once.

@@ -2,7 +2,7 @@
 //! learning bridges of the same two switches. Both are there all the time, and take turns.
 
 use crate::{
-    packets::{cpu, median, ratio, spread, traffic},
+    packets::{PORT, REQUESTS, ROUNDS, SPAN, WARM_UP, cpu, median, ratio, spread, traffic},
     sample::Sample,
 };
 use anyhow::{Context, Result, ensure};
@@ -15,16 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often each has its turn.
-const ROUNDS: usize = 15;
-/// How long a stream runs before it counts, and how long nothing is measured after it.
-const WARM_UP: Duration = Duration::from_millis(200);
-/// How long a stream is counted in a round.
-const SPAN: Duration = Duration::from_millis(400);
-/// Requests that are answered in a round, one after another.
-const REQUESTS: usize = 300;
-/// Where connections are taken.
-const PORT: u16 = 8080;
 /// Switches beside the two that are there, and workloads on each: what the pipeline has to know of.
 const OTHERS: usize = 50;
 const WORKLOADS: usize = 10;
