@@ -1,9 +1,19 @@
 //! Groups that a network asks for, with real packets: whoever may get them gets each once, nobody else, and it ends there.
 
-use crate::world::{Attachments, PATIENCE, SILENCE, World, network, policy};
-use bulkhead_lab::{Family, Scenario, Wire, Workload, packets};
+use crate::{
+    many,
+    world::{Attachments, IPV4, PATIENCE, SILENCE, World, network, policy, two, until},
+};
+use bulkhead_lab::{
+    Family, Scenario, Wire, Workload,
+    packets::{self, GENEVE},
+};
 use serde_json::{Value, json};
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 /// What packets of these tests carry.
 const MARK: &[u8] = b"for the group";
@@ -123,6 +133,51 @@ fn carried(name: &str, encap: &str) {
     // Nothing came back to who sent it: what its wire has seen is what went out there.
     let own = back.drain(Duration::ZERO).unwrap();
     assert!(!own.iter().any(|frame| frame.windows(MARK.len()).any(|part| part == MARK)), "sent back: {own:02x?}");
+}
+
+/// Other switches that one sends copies to at most.
+const FAR_MOST: usize = 64;
+
+/// As many as are not refused: the switch makes every copy, each once.
+#[test]
+fn sixty_four_other_switches_get_a_copy_each() {
+    let mut scenario = two("ov-copies", IPV4).resource(groups());
+    scenario.resources[0]["spec"]["subnets"] = json!(["10.0.0.0/16", "fd00::/64"]);
+    scenario.resources[0]["spec"]["multicast"] = json!(["239.1.2.3"]);
+    let Some(world) = World::up(&scenario, Attachments::Discovered) else { return };
+    // One of them is real.
+    let peers = 0..FAR_MOST - 1;
+    world.apply(&peers.clone().flat_map(many::peer).collect::<Vec<_>>());
+    world.realized();
+    let hv1 = world.fabric.hypervisor("hv1").unwrap();
+    let far: Vec<String> = peers.map(many::vtep).chain([IPV4[1].to_owned()]).collect();
+    many::on_link(&world, "hv1");
+    // Behind the others' addresses is nobody who could be asked for his MAC.
+    for vtep in &far[..FAR_MOST - 1] {
+        hv1.appctl(&["tnl/neigh/set", "br-phy", vtep, "02:ee:00:00:00:01"]).unwrap();
+    }
+    world.until("the real one is up", |status| {
+        let tunnels = status.switches.iter().filter(|switch| switch.name == "hv1").flat_map(|switch| &switch.tunnels);
+        tunnels.into_iter().any(|tunnel| tunnel.to == "hv2" && tunnel.state == "up")
+    });
+    let (a, tap) = (world.workload("a"), world.fabric.underlay().tap("hv1").unwrap());
+    let near = world.workload("c").wire().unwrap();
+    let sent = frame(&a, "239.1.2.3", OPEN);
+    a.wire().unwrap().inject(&sent).unwrap();
+    let mut copies: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
+    until("every copy is made", || {
+        for frame in tap.drain(Duration::from_millis(100)).unwrap() {
+            let outer =
+                frame.get(36..38) == Some(&GENEVE.to_be_bytes()) && frame.windows(MARK.len()).any(|part| part == MARK);
+            if let Some(to) = frame.get(30..34).filter(|_| outer) {
+                *copies.entry(<[u8; 4]>::try_from(to).unwrap().into()).or_default() += 1;
+            }
+        }
+        if copies.len() < FAR_MOST { Err(format!("{copies:?}")) } else { Ok(()) }
+    });
+    let wanted: BTreeMap<Ipv4Addr, usize> = far.iter().map(|vtep| (vtep.parse().unwrap(), 1)).collect();
+    assert_eq!(copies, wanted);
+    assert!(near.find(PATIENCE, |frame| frame == sent).unwrap().is_some(), "its own workload got none");
 }
 
 #[test]

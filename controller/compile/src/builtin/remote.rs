@@ -126,7 +126,8 @@ fn fits(here: &Here<'_>, workload: &Workload, identity: u32, at: &Name, transpor
     let labels = if labels.is_empty() { "no labels".into() } else { labels.join(",") };
     let workload = &workload.name;
     let what = format!(
-        "identity of {labels} (workload {workload}) of network {network} in tunnels from switch {at} to switch {switch}"
+        "identity of {labels} (workload {workload}) of network {network} in the group-policy id of VXLAN from switch {at} \
+         to switch {switch}"
     );
     Err(TooLarge { what, size: identity.into(), limit })
 }
