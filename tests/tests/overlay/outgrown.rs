@@ -28,7 +28,7 @@ async fn aged(dir: &Path, last: u32, switches: &Fabric) -> Daemon {
     let data_dir = dir.join("data");
     let numbers = vec![("next/identity".into(), Some(last + 1))];
     let life = Revision { number: 1, author: "test".into(), time: 0, changes: Vec::new(), numbers };
-    RedbStore::open(&data_dir).unwrap().append(&life).unwrap();
+    RedbStore::open(&data_dir).unwrap().append(0, &[life]).unwrap();
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
         listen: anywhere,
@@ -36,6 +36,7 @@ async fn aged(dir: &Path, last: u32, switches: &Fabric) -> Daemon {
         openflow_advertise: None,
         southbound_tls: None,
         data_dir,
+        retention: Default::default(),
         record: None,
         log: "warn".into(),
     };
