@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 /// Runs the command in a folder, without a controller: exit code, standard output, standard error.
 fn bulkhead(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
-    let output = common::bulkhead(folder, arguments, stdin);
+    let output = common::bulkhead_in(folder, arguments, stdin);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
