@@ -6,6 +6,7 @@ Run it by `make mininet`, which gives it an Open vSwitch and namespaces of its o
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from mininet.link import Link
 from mininet.net import Mininet
 from mininet.node import OVSSwitch, RemoteController
 
-from topologies import CHECKED
+from topologies import CHECKED, PLAIN
 
 REST, OPENFLOW = 7480, 6653
 SERVER = f"http://127.0.0.1:{REST}"
@@ -23,7 +24,6 @@ SERVER = f"http://127.0.0.1:{REST}"
 PATIENCE = 60
 # How long a broken link may keep packets from arriving, in packets of a stream of 1,000 a second.
 REPAIR = 1000
-
 NETWORK = {
     "kind": "Network",
     "metadata": {"name": "lab"},
@@ -191,6 +191,36 @@ def run(name):
         hold(net, f"link {a} {b} up again")
 
 
+def learned():
+    """The addresses of the workloads that nobody declared, by where they are."""
+    workloads = json.loads(bulkhead("get", "workloads", "-o", "json"))
+    interfaces = [workload["spec"]["interfaces"] for workload in workloads]
+    return {(one["attachment"]["switch"], one["attachment"]["port"]): one["ips"] for one, in interfaces}
+
+
+def plain():
+    """`mn` as it is, one topology after another: one network learns switches and hosts, and nothing else is declared."""
+    print("plain mn:", flush=True)
+    with controller(f"{os.environ['LOGS']}/plain.log"):
+        spec = dict(NETWORK["spec"], defaultAction="allow", learnWorkloads=True)
+        bulkhead("apply", "-f", "-", text=json.dumps(dict(NETWORK, spec=spec)))
+        for topology, hosts in PLAIN:
+            # What it says goes to its standard error.
+            said = subprocess.run(
+                ["mn", "--controller", "remote", "--switch", "ovs,datapath=user,protocols=OpenFlow13",
+                 "--topo", topology, "--test", "pingall"],
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+            dropped = re.findall(r"Results: (\d+)% dropped \((\d+)/(\d+) received\)", said)
+            pairs = str(hosts * (hosts - 1))
+            if dropped != [("0", pairs, pairs)]:
+                sys.exit(f"mn --topo {topology}: not all hosts reach each other\n{said}{bulkhead('status', check=False)}")
+            found = learned()
+            expected = [f"10.0.0.{n + 1}" for n in range(hosts)]
+            if sorted(ip for ips in found.values() for ip in ips if ":" not in ip) != expected:
+                sys.exit(f"mn --topo {topology}: learned {found}, not {expected}")
+            print(f"  --topo {topology}: 0% dropped, {hosts} hosts learned", flush=True)
+
+
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or CHECKED:
-        run(chosen)
+    for chosen in sys.argv[1:] or [*CHECKED, "plain"]:
+        plain() if chosen == "plain" else run(chosen)

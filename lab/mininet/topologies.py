@@ -33,3 +33,6 @@ CHECKED = {
     "tree": (lambda: TreeTopo(depth=2, fanout=2), ("s1", "s3")),
     "leaf-spine": (lambda: LeafSpine(k=4), ("s1", "s3")),
 }
+
+# What plain `mn` puts up one after another, and how many hosts that is: more switches, the same ones, others in their places.
+PLAIN = [("single,3", 3), ("tree,2", 4), ("tree,2", 4), ("linear,4", 4)]

@@ -130,6 +130,18 @@ impl IpNet {
         ip.is_ipv4() == self.is_ipv4() && mask(ip, self.len) == self.addr
     }
 
+    /// Whether an address of this subnet may be a host's: not the subnet's own (IPv6: that of any of its routers, RFC 4291
+    /// §2.6.1) and not its broadcast address. A subnet of one or two addresses has neither (RFC 3021, RFC 6164).
+    pub fn is_host(&self, ip: IpAddr) -> bool {
+        let (first, mask) = self.to_bits();
+        let (bits, width) = match ip {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let last = first | !mask & (u128::MAX >> (128 - width));
+        u32::from(self.len) + 1 >= width || (bits != first && (ip.is_ipv6() || bits != last))
+    }
+
     /// Whether all of `other` lies in this prefix.
     pub fn covers(&self, other: &Self) -> bool {
         self.len <= other.len && self.contains(other.addr)

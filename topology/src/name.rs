@@ -1,6 +1,6 @@
 //! Names of resources.
 
-use crate::{ParseError, serde_as_text};
+use crate::{DatapathId, ParseError, serde_as_text};
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// Longest name of a resource, in bytes (a DNS name's length, so that imported names fit).
@@ -23,6 +23,13 @@ impl FromStr for Name {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         check(text).map(|()| Self(text.into()))
+    }
+}
+
+impl From<DatapathId> for Name {
+    /// What a switch is called that nobody gave a name.
+    fn from(id: DatapathId) -> Self {
+        Self(format!("dpid-{:016x}", id.0).into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod carry;
 mod gateway;
+mod learn;
 mod network;
 mod overlay;
 mod pipeline;

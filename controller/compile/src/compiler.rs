@@ -13,7 +13,7 @@ use crate::{
     dirty::Dirty,
     fabric::Fabric,
     index::{GroupKey, Identity, Index},
-    numbers::{Numbered, Numbers},
+    numbers::{FORGOTTEN, Numbered, Numbers},
     rule::Rule,
     set::Set,
     switch::{Switch, Unit},
@@ -29,6 +29,9 @@ use std::{
     fmt::Write,
     sync::Arc,
 };
+
+/// Numbers of edges that are none any more, and that are kept: whoever comes back so soon has the number that he had.
+const SPARE_EDGES: usize = 1_000;
 
 /// What one change comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -190,7 +193,7 @@ impl Compiler {
     pub fn forget(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
         let classes = self.switches.values().flat_map(|switch| switch.classes.values());
         let prefixes: BTreeSet<u32> = classes.map(|class| class.number).collect();
-        self.numbers.forget(|kind, number| match kind {
+        self.numbers.forget(&FORGOTTEN, |kind, number| match kind {
             Numbered::Network | Numbered::Edge => true,
             Numbered::Order => number == self.fabric.carrier.epoch,
             Numbered::Identity => self.index.identities.contains_key(&number),
@@ -199,6 +202,17 @@ impl Compiler {
             Numbered::Zone => self.zone_names.contains_key(&number),
             Numbered::Prefix => prefixes.contains(&number),
         })
+    }
+
+    /// Forgets the numbers of edges that are none any more, once there are many; what was forgotten, to be stored. They are
+    /// given again: to be called only when every switch without a VTEP address has its program as it is now, and nothing
+    /// of older ones.
+    pub fn forget_edges(&mut self) -> Vec<(Arc<str>, Option<u32>)> {
+        if self.numbers.of_kind(Numbered::Edge).count() <= self.fabric.edges.len() + SPARE_EDGES {
+            return Vec::new();
+        }
+        let edges: BTreeSet<u32> = self.fabric.edges.values().copied().collect();
+        self.numbers.forget(&[Numbered::Edge], |_, number| edges.contains(&number))
     }
 
     /// The links that are used between switches without tunnels, and the ways over them.

@@ -291,7 +291,8 @@ impl Compiler {
             Unit::Pipeline => builtin::pipeline(),
             Unit::Overlay => {
                 let host = self.fabric.hosts.get(name).map(AsRef::as_ref);
-                self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host))
+                let learns = !self.fabric.learning.is_empty();
+                self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host, learns))
             }
             Unit::Cables => builtin::cables(&self.fabric, name),
             Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),

@@ -32,6 +32,8 @@ pub(crate) struct Fabric {
     /// The tunnels by the switches that they lead from and to, and how many networks need each: those that are present on
     /// both.
     pub tunnels: BTreeMap<(Name, Name), BTreeMap<Tunnel, u32>>,
+    /// The network that learns workloads; for a moment, while another one takes over, two.
+    pub learning: BTreeSet<Name>,
     /// Between which switches there may be others than before.
     turned: BTreeSet<(Name, Name)>,
 }

@@ -4,6 +4,9 @@
 //! connections that mean the old owner. When a kind's last number is given, the next name is refused. A change that is
 //! refused or only tried gives none: what it took is taken back before anybody hears of it.
 //!
+//! Edges are few, and theirs come again: an edge that is none any more loses its number at a moment when no switch can
+//! hold it ([`Compiler::forget_edges`](crate::Compiler::forget_edges)).
+//!
 //! Names that nobody has any more are forgotten, so that what is kept follows what there is, and not what there ever
 //! was (A23). Such a name gets another number when it comes back.
 
@@ -11,6 +14,7 @@ use crate::TooLarge;
 use bulkhead_pipeline::carry::MAX_EDGE;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -29,8 +33,8 @@ pub(crate) enum Numbered {
     Order,
 }
 
-/// Kinds whose names are forgotten. Networks and edges are not among them: they have few numbers, and few names.
-const FORGOTTEN: [Numbered; 6] =
+/// Kinds whose names are forgotten. Networks are not among them: they have few numbers, and few names.
+pub(crate) const FORGOTTEN: [Numbered; 6] =
     [Numbered::Identity, Numbered::Rule, Numbered::Policy, Numbered::Zone, Numbered::Prefix, Numbered::Order];
 
 /// How many numbers are left out when some may have been given that are not known: more than one change can give.
@@ -98,12 +102,14 @@ impl Numbers {
         }
         let (first, last) = kind.range();
         let counter: Arc<str> = format!("next/{}", kind.name()).into();
-        let number = self.given.get(&counter).copied().unwrap_or(first);
+        let mut number = self.given.get(&counter).copied().unwrap_or(first);
+        if kind == Numbered::Edge {
+            let taken: BTreeSet<u32> = self.of_kind(kind).collect();
+            number = (number..=last).chain(first..=last).find(|number| !taken.contains(number)).unwrap_or(last + 1);
+        }
         if number > last && self.lenient && kind == Numbered::Identity {
             // As high as there is one that nobody has: what stands has fewer names than there are numbers.
-            let prefix = format!("{}/", kind.name());
-            let of_kind = self.given.iter().filter(|(name, _)| name.starts_with(&prefix));
-            let taken: BTreeSet<u32> = of_kind.map(|(_, number)| *number).collect();
+            let taken: BTreeSet<u32> = self.of_kind(kind).collect();
             let number = (first..=last).rev().find(|number| !taken.contains(number)).unwrap_or(last);
             self.given.insert(full.clone(), number);
             self.spare.push(full);
@@ -120,6 +126,13 @@ impl Numbers {
         self.given.insert(full.clone(), number);
         self.fresh.extend([counter, full]);
         Ok(number)
+    }
+
+    /// The numbers of a kind that names have.
+    pub(crate) fn of_kind(&self, kind: Numbered) -> impl Iterator<Item = u32> {
+        let prefix = format!("{}/", kind.name());
+        let from = self.given.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        from.take_while(move |(name, _)| name.starts_with(&prefix)).map(|(_, number)| *number)
     }
 
     /// The last number of a kind that was given, 0 if none was.
@@ -185,11 +198,15 @@ impl Numbers {
         }
     }
 
-    /// Forgets names that `in_use` does not know; what was forgotten, for storing.
-    pub(crate) fn forget(&mut self, in_use: impl Fn(Numbered, u32) -> bool) -> Vec<(Arc<str>, Option<u32>)> {
+    /// Forgets names of some kinds that `in_use` does not know; what was forgotten, for storing.
+    pub(crate) fn forget(
+        &mut self,
+        kinds: &[Numbered],
+        in_use: impl Fn(Numbered, u32) -> bool,
+    ) -> Vec<(Arc<str>, Option<u32>)> {
         let unused = |name: &str, number| {
             let kind = name.split('/').next().unwrap_or_default();
-            FORGOTTEN.into_iter().find(|k| k.name() == kind).is_some_and(|kind| !in_use(kind, number))
+            kinds.iter().find(|k| k.name() == kind).is_some_and(|kind| !in_use(*kind, number))
         };
         let mut forgotten = Vec::new();
         self.given.retain(|name, number| {

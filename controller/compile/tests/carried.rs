@@ -3,7 +3,7 @@
 
 mod common;
 
-use bulkhead_compile::Compiler;
+use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::{
     Action, Cause, Entry, Field, Memory, Outcome, Output, Packet, Program, Stage, Tracker, carry, check, conn,
     ethertype, walk,
@@ -569,4 +569,31 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a39_numbers_of_edges_that_are_none_any_more_come_again_when_nobody_holds_them() {
+    let gone = |count: u32| -> Numbers { (1..=count).map(|i| (format!("edge/gone-{i}").into(), i)).collect() };
+    let edges = |compiler: &Compiler| -> Vec<u32> {
+        let of = |name: &str| compiler.numbers().iter().find(|(known, _)| ***known == *format!("edge/{name}"));
+        ["s0", "s1", "s2"].into_iter().filter_map(|name| Some(of(name)?.1)).collect()
+    };
+    let mut state = State::default();
+    let (mut compiler, _) = Compiler::new(&state, gone(carry::MAX_EDGE - 2)).unwrap();
+    apply(&mut state, &mut compiler, &changes(&Shape::tree(2).documents())).unwrap();
+    assert_eq!(edges(&compiler), [carry::MAX_EDGE - 1, carry::MAX_EDGE]);
+    // Who is to come is refused by name as long as a switch may hold what the others are called.
+    let three = changes(&Shape::tree(3).documents());
+    let refused = apply(&mut state.clone(), &mut compiler, &three).unwrap_err();
+    assert!(format!("{refused:?}").contains("edge"), "{refused:?}");
+    let before = compiler.program(&name("s0")).cloned();
+    assert_eq!(compiler.forget_edges().len(), carry::MAX_EDGE as usize - 2);
+    assert_eq!(compiler.program(&name("s0")), before.as_ref());
+    apply(&mut state, &mut compiler, &three).unwrap();
+    assert_eq!(edges(&compiler), [carry::MAX_EDGE - 1, carry::MAX_EDGE, 1]);
+    let whole = Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+    assert_eq!(compiler.program(&name("s0")), whole.program(&name("s0")));
+    // Of few nothing is forgotten: they may come back.
+    let (mut few, _) = Compiler::new(&State::default(), gone(10)).unwrap();
+    assert_eq!(few.forget_edges(), vec![]);
 }

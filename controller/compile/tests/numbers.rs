@@ -28,6 +28,7 @@ fn network(number: u8) -> Change {
         uplinks: Vec::new(),
         gateways: Vec::new(),
         multicast: Vec::new(),
+        learn_workloads: false,
     })))
 }
 

@@ -47,6 +47,7 @@ fn program(uplinks: &[(&str, u16)]) -> Program {
         uplinks: uplinks.iter().map(|(port, vlan)| Uplink { at: at(port), vlan: *vlan }).collect(),
         gateways: vec![],
         multicast: vec![],
+        learn_workloads: false,
     };
     let (driver, role) = (Driver::Openflow(DatapathId(1)), Role::Hypervisor);
     let switch = Switch { name: name("hv1"), driver, vtep: None, role, ovsdb: None };

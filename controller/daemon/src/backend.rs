@@ -127,8 +127,11 @@ impl Backend for Controller {
     }
 
     async fn status(&self) -> StatusAnswer {
-        let looked = self.handle.look(|core| (core.hosts(), core.tunnels(), core.topology())).await;
-        let (mut hosts, mut tunnels, topology) = looked.unwrap_or_default();
+        let looked = self.handle.look(|core| {
+            let links = (core.topology(), links::learning(core.learned()), links::apart(core.apart()));
+            (core.hosts(), core.tunnels(), links)
+        });
+        let (mut hosts, mut tunnels, (topology, learning, apart)) = looked.await.unwrap_or_default();
         let views = self.handle.switches().into_iter();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
@@ -169,6 +172,8 @@ impl Backend for Controller {
             pending,
             links,
             southbound_tls: self.tls.as_ref().map(certificates::status),
+            learning,
+            apart,
         }
     }
 

@@ -4,11 +4,13 @@ use bulkhead_policy::{
     State,
     model::{Attachment, Role},
 };
-use bulkhead_runtime::{Core, Foreign, LinkState, LinkView, Paths, TopologyView};
+use bulkhead_runtime::{By, Core, Foreign, LearnView, LinkState, LinkView, Part, Paths, TopologyView};
 use bulkhead_topology::{Name, graph::End};
 use bulkhead_types::{
-    ForeignLldp, LinkEnd, LinkStatus, LinksInShort, PathAnswer, PathHop, PathQuestion, SwitchPlace, TopologyAnswer,
+    ForeignLldp, LearningStatus, LinkEnd, LinkStatus, LinksInShort, NetworkApart, NetworkPart, NotLearned, PathAnswer,
+    PathHop, PathQuestion, SwitchPlace, TopologyAnswer,
 };
+use std::collections::BTreeMap;
 
 /// What says that a name is a switch's.
 const SWITCH: &str = "switch:";
@@ -45,6 +47,41 @@ pub(crate) fn in_short(topology: TopologyView) -> LinksInShort {
         not_up: rest.into_iter().map(link).collect(),
         foreign_lldp: topology.foreign.into_iter().map(lldp).collect(),
     }
+}
+
+/// Networks in parts.
+pub(crate) fn apart(apart: BTreeMap<Name, Vec<Part>>) -> Vec<NetworkApart> {
+    let part = |Part { by, switches }: Part| NetworkPart {
+        by: match by {
+            By::Tunnels { .. } => "tunnels",
+            By::Links => "links",
+        }
+        .into(),
+        switches: switches.into_iter().map(|switch| switch.to_string()).collect(),
+    };
+    let one = |(network, parts): (Name, Vec<Part>)| NetworkApart {
+        network: network.to_string(),
+        parts: parts.into_iter().map(part).collect(),
+    };
+    apart.into_iter().map(one).collect()
+}
+
+/// What was learned; none if there is nothing to tell.
+pub(crate) fn learning(view: LearnView) -> Option<LearningStatus> {
+    if view == LearnView::default() {
+        return None;
+    }
+    let refused = |(why, (count, last)): (bulkhead_runtime::NotLearned, (u64, String))| NotLearned {
+        why: why.as_str().into(),
+        count,
+        last,
+    };
+    Some(LearningStatus {
+        network: view.network.map(|name| name.to_string()),
+        workloads: view.workloads as u64,
+        switches: view.switches as u64,
+        refused: view.refused.into_iter().map(refused).collect(),
+    })
 }
 
 /// The ways between two.

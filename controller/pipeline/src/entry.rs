@@ -342,6 +342,8 @@ builtins! {
     Discover = "discover",
     /// Packets on their way between switches of the fabric.
     Carry = "carry",
+    /// Who is plugged in where nobody is declared is learned.
+    Learn = "learn",
 }
 
 /// Tags of the cause's kind in its number; part of what is written to switches, so never reused.

@@ -179,7 +179,19 @@ fn network_named(i: u8) -> impl Strategy<Value = Network> {
             move |(vni, subnets, encap, default_action, on_tighten, uplinks, (gateways, multicast))| {
                 let uplinks = uplinks.into_iter().map(|(at, vlan)| Uplink { at, vlan }).collect();
                 let (name, vni) = (name("net", i), Vni::new(vni)?);
-                Some(Network { name, vni, subnets, encap, default_action, on_tighten, uplinks, gateways, multicast })
+                let learn_workloads = false;
+                Some(Network {
+                    name,
+                    vni,
+                    subnets,
+                    encap,
+                    default_action,
+                    on_tighten,
+                    uplinks,
+                    gateways,
+                    multicast,
+                    learn_workloads,
+                })
             },
         )
 }

@@ -29,13 +29,28 @@ pub struct Network {
     /// Groups whose UDP packets every workload of the network gets that policy lets have them: multicast addresses and
     /// 255.255.255.255, sorted. All others are dropped.
     pub multicast: Vec<IpAddr>,
+    /// Whether whoever is plugged in where nobody is declared becomes a workload of it. One network may.
+    pub learn_workloads: bool,
 }
+
+/// The label of workloads that were learned at their ports; users cannot write it.
+pub const LEARNED: &str = "bulkhead/learned";
+/// How the names of those workloads begin; their MAC address follows.
+pub const LEARNED_NAMES: &str = "learned-";
 
 impl Network {
     /// The gateway of the subnet that has `ip`, if that subnet is routed.
     pub fn gateway_of(&self, ip: IpAddr) -> Option<IpAddr> {
         let subnet = self.subnets.iter().find(|subnet| subnet.contains(ip))?;
         self.gateways.iter().copied().find(|gateway| subnet.contains(*gateway))
+    }
+
+    /// Whether `ip` may be a workload's.
+    pub fn has_host(&self, ip: IpAddr) -> bool {
+        !ip.is_multicast()
+            && !ip.is_unspecified()
+            && self.gateway_of(ip) != Some(ip)
+            && self.subnets.iter().any(|subnet| subnet.contains(ip) && subnet.is_host(ip))
     }
 }
 
@@ -108,6 +123,13 @@ pub struct Workload {
     pub interfaces: Vec<Interface>,
     /// Ports that policies may name; looked up at the destination.
     pub named_ports: Arc<BTreeMap<Arc<str>, ProtocolPort>>,
+}
+
+impl Workload {
+    /// Whether it was learned at its port, and is Bulkhead's own to change.
+    pub fn is_learned(&self) -> bool {
+        self.labels.get(LEARNED).is_some()
+    }
 }
 
 /// One flag for each direction.
@@ -373,6 +395,16 @@ impl Switch {
     /// never heard is none.
     pub fn probes(&self) -> bool {
         matches!(self.driver, Driver::Openflow(_)) && self.vtep.is_none()
+    }
+
+    /// What becomes of a switch that nobody declared, where a network learns.
+    pub fn adopted(id: DatapathId) -> Self {
+        Self { name: id.into(), driver: Driver::Openflow(id), vtep: None, role: Role::Leaf, ovsdb: None }
+    }
+
+    /// Whether it was adopted, and nobody changed it since.
+    pub fn is_adopted(&self) -> bool {
+        matches!(self.driver, Driver::Openflow(id) if *self == Self::adopted(id))
     }
 }
 

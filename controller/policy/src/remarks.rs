@@ -107,7 +107,7 @@ impl Remarks<'_> {
         }
         let some: Vec<&Switch> = alike.into_values().flatten().collect();
         let pairs = some.iter().enumerate().flat_map(|(i, a)| some.iter().skip(i + 1).map(move |b| (*a, *b)));
-        let apart = pairs.into_iter().find(|(a, b)| !self.meet(network, a, b));
+        let apart = pairs.into_iter().find(|(a, b)| Self::are_apart(network, a, b));
         if let Some((a, b)) = apart {
             self.no_tunnel(key, path, network, a, b);
         }
@@ -123,7 +123,7 @@ impl Remarks<'_> {
         }
         let others = self.census.present(&network.name).filter(|(name, _)| *name != switch);
         let mut others = others.filter_map(|(name, _)| self.state.switches.get(name));
-        if let Some(other) = others.find(|other| !self.meet(network, here, other)) {
+        if let Some(other) = others.find(|other| Self::are_apart(network, here, other)) {
             self.no_tunnel(key, path, network, here, other);
         }
     }
@@ -153,15 +153,10 @@ impl Remarks<'_> {
         }
     }
 
-    /// The part of the physical fabric that a switch is in.
-    fn part(&self, switch: &Switch) -> Option<u32> {
-        if switch.vtep.is_none() && judges(switch) { self.census.part(&switch.name) } else { None }
-    }
-
-    /// Whether packets of a network get from one switch to another.
-    fn meet(&self, network: &Network, a: &Switch, b: &Switch) -> bool {
-        let part = self.part(a);
-        (part.is_some() && part == self.part(b)) || tunnel(network, a, b).is_some()
+    /// Whether nothing that anybody could do to links makes two switches reach each other. (Whether links join those
+    /// without VTEP addresses is no matter of documents: the status tells.)
+    fn are_apart(network: &Network, a: &Switch, b: &Switch) -> bool {
+        (a.vtep.is_some() || b.vtep.is_some()) && tunnel(network, a, b).is_none()
     }
 
     fn no_tunnel(&mut self, key: &Key, path: &str, network: &Network, a: &Switch, b: &Switch) {

@@ -2,11 +2,12 @@
 
 mod check;
 mod index;
+mod learned;
 #[cfg(test)]
 mod tests;
 
 use crate::model::*;
-use bulkhead_topology::{Mac, Name};
+use bulkhead_topology::{DatapathId, Mac, Name};
 use index::Index;
 pub(crate) use index::{peers_path, rules};
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
@@ -234,6 +235,21 @@ impl State {
     /// The workload of `network` that has `ip`.
     pub fn workload_at(&self, network: &Name, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.index.workload_at(network, ip)
+    }
+
+    /// The workload of `network` that has an interface with `mac`.
+    pub fn workload_with(&self, network: &Name, mac: Mac) -> Option<&Arc<Workload>> {
+        self.workloads.get(self.index.workload_with(network, mac)?)
+    }
+
+    /// The network that learns workloads, if one does.
+    pub fn learning(&self) -> Option<&Arc<Network>> {
+        self.networks.get(self.index.learning()?)
+    }
+
+    /// The OpenFlow switch that is declared to have a datapath id.
+    pub fn datapath(&self, id: DatapathId) -> Option<&Name> {
+        self.index.datapath(id)
     }
 
     /// The workload that is plugged in at `at`: the one whose document says so, else the one that was seen there.

@@ -34,6 +34,7 @@ fn network(subnets: Vec<IpNet>) -> Change {
         uplinks: Vec::new(),
         gateways: Vec::new(),
         multicast: Vec::new(),
+        learn_workloads: false,
     })))
 }
 

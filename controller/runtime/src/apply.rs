@@ -60,7 +60,7 @@ pub struct EntryCounts {
 pub struct Outcome {
     /// The revision in force afterwards.
     pub revision: u64,
-    /// What happened to each resource, in the order of the request.
+    /// What happened to each resource, in the order of the request, and then to what was learned and gave way.
     pub changes: Vec<(Key, What)>,
     /// Warnings.
     pub diagnostics: Vec<Diagnostic>,
@@ -116,7 +116,11 @@ pub(crate) fn sort(accepted: &Accepted, request: &Request) -> Result<Sorted, Ref
     }
     let mut sorted =
         Sorted { outcome: Outcome::default(), forward: Vec::new(), backward: Vec::new(), documents: Vec::new() };
-    for edit in &request.edits {
+    let asked = request.edits.iter().map(|edit| &edit.change);
+    let yielding = accepted.state.yielding(asked).into_iter();
+    let yielding: Vec<Edit> =
+        yielding.map(|key| Edit { change: Change::remove(key), document: None, expected: None }).collect();
+    for edit in request.edits.iter().chain(&yielding) {
         let key = &edit.change.key;
         let actual = accepted.versions.get(key).copied().unwrap_or(0);
         if let Some(expected) = edit.expected.filter(|expected| *expected != actual) {

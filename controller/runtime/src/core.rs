@@ -1,20 +1,22 @@
 //! What the loop owns.
 
 use crate::{
+    apart::{Part, apart},
     apply::{Edit, Outcome, Refusal, Request},
     drivers::Drivers,
     fabric::{Fabric, Views},
     flow_log,
     hosts::{HostView, Hosts, Keeper},
+    learn::{LearnView, Learner},
     links::{Links, Prober, TopologyView},
     metrics::Totals,
     paths::{Paths, paths},
     tunnels::{TunnelView, Tunnels},
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
-use bulkhead_dataplane::{Command, FromSwitch, Report, host::FromHost};
+use bulkhead_dataplane::{Command, FromSwitch, PortState, Report, host::FromHost};
 use bulkhead_pipeline::{Cause, Program};
-use bulkhead_policy::{Change, Key, Kind, Resource, State};
+use bulkhead_policy::{Change, Key, Kind, Resource, State, model::Attachment};
 use bulkhead_store::{Loaded, Store, StoreError};
 use bulkhead_topology::Name;
 use std::{
@@ -30,6 +32,10 @@ const SPARE_NAMES: usize = 10_000;
 /// Who writes down what was found on the hosts, and between switches.
 const OBSERVER: &str = "observed on the hosts";
 const DISCOVERER: &str = "discovered between switches";
+const LEARNER: &str = "learned at ports";
+/// Where the type of an Ethernet frame stands, and that of the frames by which links are found (IEEE 802.1AB §8.3).
+const ETHERTYPE: std::ops::Range<usize> = 12..14;
+const LLDP: [u8; 2] = [0x88, 0xcc];
 
 /// Turns a stored document back into its resource; the error is for people.
 pub type Decode = fn(&str) -> Result<Resource, String>;
@@ -126,6 +132,7 @@ pub struct Core {
     keeper: Option<Keeper>,
     pub(crate) prober: Option<Prober>,
     pub(crate) links: Option<Links>,
+    learner: Learner,
     hosts: Hosts,
     tunnels: Tunnels,
     pub(crate) totals: Arc<Mutex<Totals>>,
@@ -160,6 +167,7 @@ impl Core {
             keeper,
             prober,
             links: None,
+            learner: Learner::default(),
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
             totals: Arc::default(),
@@ -217,6 +225,16 @@ impl Core {
         }
     }
 
+    /// Has the compiler forget edges that are none any more, if all switches that may have entries about them have nothing
+    /// in force but the accepted revision.
+    pub(crate) fn forget_edges(&mut self, accepted: &Accepted) {
+        let mut fabric = accepted.state.switches.values().filter(|switch| switch.vtep.is_none());
+        if fabric.all(|switch| self.fabric.has(&switch.name, accepted.revision)) {
+            let forgotten = self.compiler.forget_edges();
+            self.remember(forgotten);
+        }
+    }
+
     /// Takes in what a driver reports.
     pub fn report(&mut self, report: FromSwitch, now: Duration) {
         if let Report::Logged(logged) = &report.report {
@@ -233,11 +251,25 @@ impl Core {
             self.tunnels.heard(&report.switch, *token, *from);
             return;
         }
+        if let Report::Waits(id) = report.report {
+            return self.learner.waits(id, now);
+        }
         let switch = report.switch.clone();
         if let Some(links) = self.links.as_mut().filter(|_| self.fabric.is_attached(&report)) {
             match &report.report {
-                Report::Discovered { port, frame } => return links.heard(&switch, port, frame, now),
-                Report::PortStates(ports) => links.ports(&switch, ports, &self.shared.read().state, now),
+                Report::Discovered { port, frame } if frame.get(ETHERTYPE).is_some_and(|kind| *kind == LLDP) => {
+                    return links.heard(&switch, port, frame, now);
+                }
+                Report::Discovered { port, frame } => {
+                    let at = Attachment { switch, port: port.clone() };
+                    return self.learner.heard(at, frame, &self.shared.read().state, now);
+                }
+                Report::PortStates(ports) => {
+                    links.ports(&switch, ports, &self.shared.read().state, now);
+                    self.learner.ports(&switch, ports);
+                }
+                Report::Disconnected(_) => self.learner.lost(&switch),
+                Report::Actual { program, .. } if program.is_empty() => self.learner.anew(&switch),
                 _ => {}
             }
         }
@@ -260,6 +292,7 @@ impl Core {
     pub(crate) fn keep_links(&mut self, switches: bool, concerned: &BTreeSet<Name>, now: Duration) {
         let Some(links) = &mut self.links else { return };
         let accepted = self.shared.read();
+        self.learner.turned();
         if switches {
             links.keep(&accepted.state, now);
         }
@@ -295,6 +328,10 @@ impl Core {
             if let Some((links, prober)) = self.links.as_mut().zip(self.prober).filter(|_| found.0.is_empty()) {
                 found = (links.changes(state, now), DISCOVERER, Some(prober.encode));
             }
+            if let Some((links, prober)) = self.links.as_ref().zip(self.prober).filter(|_| found.0.is_empty()) {
+                let unheard = |switch: &Name, port: &PortState| links.unheard_since(state, switch, port);
+                found = (self.learner.changes(state, &unheard, now), LEARNER, Some(prober.encode));
+            }
             let (changes, author, Some(encode)) = found else { return None };
             if changes.is_empty() {
                 return None;
@@ -311,7 +348,8 @@ impl Core {
                     error!(switch = %change.key.name, why);
                     match (change.key.kind, &mut self.links) {
                         (Kind::Adjacency, Some(links)) => links.refused([&change.key.name].into_iter(), now),
-                        _ => self.hosts.refused([&change.key.name].into_iter(), &why, now),
+                        (Kind::Host, _) => self.hosts.refused([&change.key.name].into_iter(), &why, now),
+                        _ => self.learner.refused(now),
                     }
                     continue;
                 }
@@ -336,6 +374,10 @@ impl Core {
                     let links = self.links.iter_mut();
                     links.for_each(|links| links.carried_out(&key.name, outcome.revision, acknowledged, now));
                 }
+                if request.author == LEARNER {
+                    let (changes, first) = (outcome.changes.len(), outcome.changes.first().map(|(key, _)| key));
+                    info!(revision = outcome.revision, changes, first = first.map(ToString::to_string), "learned");
+                }
                 outcome.diagnostics.iter().for_each(|found| warn!("{}: {found}", request.author));
             }
             Err(refusal) => {
@@ -350,9 +392,22 @@ impl Core {
                 if let Some(links) = self.links.as_mut().filter(|_| of(Kind::Adjacency).next().is_some()) {
                     links.refused(of(Kind::Adjacency).map(|key| &key.name), now);
                 }
+                if request.author == LEARNER {
+                    self.learner.refused(now);
+                }
             }
         }
         result
+    }
+
+    /// What was learned at ports, as operators see it.
+    pub fn learned(&self) -> LearnView {
+        self.learner.view(&self.shared.read().state)
+    }
+
+    /// The networks that are in parts which do not reach each other.
+    pub fn apart(&self) -> BTreeMap<Name, Vec<Part>> {
+        apart(&self.shared.read().state, &self.compiler, self.compiler.graph())
     }
 
     /// Every kept host, as operators see it.
@@ -390,12 +445,23 @@ impl Core {
         for (switch, probes) in self.links.iter_mut().flat_map(|links| links.probes(now)) {
             fabric.send(switch, Command::Discover(probes));
         }
+        if let Some(links) = &self.links {
+            let state = &self.shared.read().state;
+            let unheard = |switch: &Name, port: &PortState| links.unheard_since(state, switch, port);
+            for (switch, questions) in self.learner.ask(state, &unheard, now) {
+                self.fabric.send(switch, Command::Discover(questions));
+            }
+        }
     }
 
     /// When [`Self::tick`] is due.
     pub fn deadline(&self) -> Option<Duration> {
         let links = self.links.as_ref().and_then(Links::deadline);
-        [self.fabric.deadline(), self.hosts.deadline(), self.tunnels.deadline(), links].into_iter().flatten().min()
+        let learner = self.links.as_ref().and_then(|_| self.learner.deadline());
+        [self.fabric.deadline(), self.hosts.deadline(), self.tunnels.deadline(), links, learner]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Asks every connected switch for its counters; the answers come as reports.

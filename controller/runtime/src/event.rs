@@ -158,6 +158,11 @@ pub enum ReportNote {
         /// Ports that are down, by name, or by number where they have no name.
         down: BTreeSet<Port>,
     },
+    /// A switch that nobody declared waits.
+    Waits {
+        /// Its datapath id.
+        datapath: u64,
+    },
     /// A frame came that may tell of a link.
     Discovered {
         /// The port that it came in by.
@@ -233,6 +238,7 @@ impl From<&Report> for ReportNote {
             Report::PortStates(ports) => {
                 Self::PortStates { down: ports.iter().filter(|port| !port.up).filter_map(PortState::port).collect() }
             }
+            Report::Waits(id) => Self::Waits { datapath: id.0 },
             Report::Discovered { port, .. } => Self::Discovered { port: port.clone() },
         }
     }

@@ -225,7 +225,7 @@ impl Fabric {
                 None
             }
             // Nothing about the switch changes.
-            Report::Logged(_) | Report::Probed { .. } | Report::Discovered { .. } => return,
+            Report::Logged(_) | Report::Probed { .. } | Report::Discovered { .. } | Report::Waits(_) => return,
         };
         carry_out(&self.drivers, &name, slot, output);
         publish(&self.views, &name, slot);
@@ -262,6 +262,14 @@ impl Fabric {
     /// The newest revision that is in force on a switch as a whole; 0 if none is known to be.
     pub(crate) fn acknowledged(&self, name: &Name) -> u64 {
         self.slots.get(name).map_or(0, |slot| slot.machine.progress().acknowledged)
+    }
+
+    /// Whether a switch is connected and has acknowledged a revision, and nothing of another is on its way.
+    pub(crate) fn has(&self, name: &Name, revision: u64) -> bool {
+        self.slots.get(name).is_some_and(|slot| {
+            let progress = slot.machine.progress();
+            progress.connected && progress.acknowledged == revision
+        })
     }
 
     /// Whether a report is of the switch as it is attached now.

@@ -53,6 +53,7 @@ impl Core {
         let shared = self.shared.clone();
         // Held until the changes are durable: readers never see one that is not.
         let mut accepted = shared.write();
+        self.forget_edges(&accepted);
         let mut group = Group {
             before: accepted.revision,
             heading: self.compiler.heading(),

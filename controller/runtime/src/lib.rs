@@ -17,6 +17,7 @@
 //! thread of its own ([`spawn`]), so a slow disk holds back changes and the handling of reports, but
 //! neither the drivers' sessions nor readers of views.
 
+mod apart;
 mod apply;
 mod core;
 mod drivers;
@@ -26,6 +27,7 @@ mod flow_log;
 mod group;
 mod handle;
 mod hosts;
+mod learn;
 mod links;
 mod metrics;
 mod paths;
@@ -36,6 +38,7 @@ mod run;
 mod tunnels;
 
 pub use crate::{
+    apart::{By, Part},
     apply::{Edit, EntryCounts, Outcome, Refusal, Request, What},
     core::{Accepted, Core, Decode, LoadError},
     drivers::{Drivers, channel},
@@ -43,6 +46,7 @@ pub use crate::{
     fabric::{Impostors, SwitchView},
     handle::{Gone, Handle},
     hosts::{HostView, Keeper, Quarantined},
+    learn::{LearnView, NotLearned},
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
     metrics::{Totals, metric},
     paths::Paths,

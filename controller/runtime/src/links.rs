@@ -203,6 +203,14 @@ impl Links {
         probes.into_iter().map(|(name, probes)| (name, probes.into_iter().map(outgoing).collect())).collect()
     }
 
+    /// Since when a port of a switch is probed; `None` if it is not, or another switch was heard there or is declared to be.
+    pub(crate) fn unheard_since(&self, state: &State, switch: &Name, port: &PortState) -> Option<Duration> {
+        let end = End { switch: switch.clone(), port: Port::Name(port.name.clone()?) };
+        let declared = state.links_of(switch).any(|(declared, _)| port.is(declared));
+        let heard = !self.discovery.port(&end)?.hears.is_empty();
+        if declared || heard { None } else { self.discovery.probed_since(&end) }
+    }
+
     /// When [`Self::probes`] or [`Self::changes`] is to be asked.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let dirty = self.dirty.values().copied().min().map(|due| due.max(self.pause));
@@ -411,18 +419,24 @@ fn chassis(switch: &Switch) -> Option<String> {
 
 /// Whether a port may have a cable: it is no tunnel, not the host itself, nobody else's by name, and what was found at it
 /// can be stored under its name.
-fn is_cable(port: &PortState) -> bool {
+pub(crate) fn is_cable(port: &PortState) -> bool {
     port.name.as_deref().is_some_and(Port::is_name)
         && port.number.is_some_and(|number| (1..=LAST_PORT).contains(&number))
 }
 
 /// Whether somebody is plugged in at a port, or it leads out of the fabric: it is no link, whatever is heard there.
-fn is_taken(state: &State, switch: &Name, port: &PortState) -> bool {
+pub(crate) fn is_taken(state: &State, switch: &Name, port: &PortState) -> bool {
+    is_taken_but(state, switch, port, None)
+}
+
+/// The same, but for one workload.
+pub(crate) fn is_taken_but(state: &State, switch: &Name, port: &PortState, but: Option<&Name>) -> bool {
     let names = [port.name.clone().map(Port::Name), port.number.map(Port::Number)];
     names.into_iter().flatten().any(|port| {
         let seen = state.hosts.get(switch).is_some_and(|host| host.at(&port).is_some());
         let at = Attachment { switch: switch.clone(), port };
-        seen || state.workload_on(&at).is_some() || state.uplinks_at(&at).next().is_some()
+        let other = state.workload_on(&at).is_some_and(|workload| Some(&workload.name) != but);
+        seen || other || state.uplinks_at(&at).next().is_some()
     })
 }
 

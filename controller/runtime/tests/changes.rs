@@ -187,8 +187,7 @@ async fn a24_a_policy_about_nobody_is_accepted_with_a_warning() {
     let paths = |outcome: &bulkhead_runtime::Outcome| {
         outcome.diagnostics.iter().map(|found| format!("{} {}", found.key, found.path)).collect::<Vec<_>>()
     };
-    // The shop's switches have no VTEPs; there is nothing else to say of it.
-    assert_eq!(paths(&rig.apply(set(SHOP)).await.unwrap()), ["Network/prod spec"]);
+    assert_eq!(paths(&rig.apply(set(SHOP)).await.unwrap()), Vec::<String>::new());
     let wrong = ["policy db-to-cache cache db 6379", "policy web-to-app app wbe 8080"];
     let expected = [
         "Policy/db-to-cache spec.ingress[0].from[0]",
@@ -336,4 +335,32 @@ async fn a_state_that_cannot_be_loaded_touches_no_switch() {
         assert_eq!(fabric.with(&switch, |switch| switch.changes()), changes);
     }
     assert!(decode("gibberish").is_err());
+}
+
+/// Numbers of edges come again only when no switch can hold them any more.
+#[tokio::test(start_paused = true)]
+async fn a39_edges_that_are_none_are_forgotten_when_every_switch_has_the_newest_program() {
+    let mut store = MemoryStore::default();
+    let numbers = (1..=4092).map(|i| (format!("edge/gone-{i}").into(), Some(i))).collect();
+    // One of them is away: what it has in force, nobody knows.
+    let (author, changes) = ("test".into(), vec![("Switch/away".into(), Some("absent away".into()))]);
+    store.append(&Revision { number: 1, author, time: 0, changes, numbers }).unwrap();
+    let rig = Rig::start(Box::new(store), Fabric::default(), None).unwrap();
+    let leaf = |n: u8| {
+        [format!("switch s{n}"), format!("workload w{n} net s{n} {n} web"), format!("link l{n} s0 p{n} s{n} up")]
+    };
+    let documents = |leaves: &[u8]| {
+        let leaves: Vec<String> = leaves.iter().flat_map(|n| leaf(*n)).collect();
+        let all: Vec<&str> =
+            ["network net 1", "switch s0"].into_iter().chain(leaves.iter().map(String::as_str)).collect();
+        set(&all)
+    };
+    rig.apply(documents(&[1, 2])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(matches!(rig.apply(documents(&[3])).await, Err(Refusal::TooLarge(_))));
+    rig.apply(unset(&["absent away"])).await.unwrap();
+    rig.settle().await;
+    rig.apply(documents(&[3])).await.unwrap();
+    rig.settle().await;
+    rig.assert_in_step().await;
 }

@@ -9,7 +9,9 @@ use crate::{
     yes_no,
 };
 use bulkhead_client::Client;
-use bulkhead_types::{ForeignLldp, LinkEnd, LinkStatus, LinksInShort, PathQuestion};
+use bulkhead_types::{
+    ForeignLldp, LearningStatus, LinkEnd, LinkStatus, LinksInShort, NetworkApart, NetworkPart, NotLearned, PathQuestion,
+};
 
 /// `bulkhead topology`
 pub fn topology(client: &Client, output: Output, out: &mut Out) -> anyhow::Result<Outcome> {
@@ -85,6 +87,37 @@ pub fn status(out: &mut Out, links: &LinksInShort) {
         table(out, "NOT-UP", &links.not_up);
     }
     foreign(out, &links.foreign_lldp);
+}
+
+/// What `status` says of networks that are in parts.
+pub fn apart(out: &mut Out, apart: &[NetworkApart]) {
+    for NetworkApart { network, parts } in apart {
+        let part = |NetworkPart { by, switches }: &NetworkPart| {
+            let first = switches.first().map(|name| clean(name)).unwrap_or_default();
+            match switches.len() {
+                0 | 1 => first,
+                some => format!("{first} and {} more by {}", some - 1, clean(by)),
+            }
+        };
+        let parts: Vec<_> = parts.iter().map(part).collect();
+        let head = out.tint(Tone::Bad, &format!("network {} is in {} parts", clean(network), parts.len()));
+        out.line("");
+        out.line(format!("{head} that do not reach each other, whatever policies allow: {}", parts.join("; ")));
+    }
+}
+
+/// What `status` says of what was learned.
+pub fn learning(out: &mut Out, learning: &LearningStatus) {
+    let LearningStatus { network, workloads, switches, refused } = learning;
+    out.line("");
+    let by = network.as_deref().map_or_else(|| "no network learns now".into(), |name| format!("by {}", clean(name)));
+    out.line(format!("learned: {workloads} workloads, {switches} switches ({by})"));
+    let row = |found: &NotLearned| vec![clean(&found.why), found.count.to_string(), clean(&found.last)];
+    let rows: Vec<_> = refused.iter().map(row).collect();
+    if !rows.is_empty() {
+        out.line("");
+        out.table(&["NOT-LEARNED", "TIMES", "LAST"], &rows);
+    }
 }
 
 fn table(out: &mut Out, first: &str, links: &[LinkStatus]) {

@@ -199,6 +199,8 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         }
         status.switches.retain(|s| s.name == name);
         status.pending.clear();
+        status.learning = None;
+        status.apart.clear();
         status.links.not_up.retain(|link| link.a.switch == name || link.b.switch == name);
         status.links.foreign_lldp.retain(|found| found.switch == name);
     }
@@ -228,6 +230,10 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
         crate::hosts::tables(out, &status.switches);
         if switch.is_none() {
             crate::fabric::status(out, &status.links);
+            crate::fabric::apart(out, &status.apart);
+            if let Some(learning) = &status.learning {
+                crate::fabric::learning(out, learning);
+            }
         }
         if !status.pending.is_empty() {
             out.line("");

@@ -2,7 +2,7 @@
 //!
 //! Plain data with one JSON form; the server fills it in, the client and the CLI read it.
 
-use crate::fabric::LinksInShort;
+use crate::fabric::{LearningStatus, LinksInShort, NetworkApart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -309,6 +309,12 @@ pub struct StatusAnswer {
     /// What TLS with switches is spoken with; absent where it is not spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub southbound_tls: Option<TlsStatus>,
+    /// What was learned at ports, if a network learns or something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<LearningStatus>,
+    /// Networks that are in parts which do not reach each other, whatever policies allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<NetworkApart>,
 }
 
 /// What TLS with switches is spoken with.

@@ -95,6 +95,7 @@ fn network(r: &Network) -> v1::NetworkSpec {
         uplinks: Some(r.uplinks.iter().map(uplink).collect::<Vec<_>>()).filter(|u| !u.is_empty()),
         gateways: Some(texts(&r.gateways)).filter(|g| !g.is_empty()),
         multicast: Some(texts(&r.multicast)).filter(|g| !g.is_empty()),
+        learn_workloads: r.learn_workloads.then_some(true),
     }
 }
 

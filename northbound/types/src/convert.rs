@@ -210,6 +210,7 @@ impl Check {
             uplinks,
             gateways: gateways.into_iter().collect(),
             multicast: multicast.into_iter().collect(),
+            learn_workloads: spec.learn_workloads.unwrap_or(false),
         })
     }
 

@@ -128,3 +128,48 @@ pub struct PathHop {
     /// Where they arrive.
     pub to: LinkEnd,
 }
+
+/// Workloads and switches that nobody declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearningStatus {
+    /// The network that learns; absent if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// How many workloads were learned.
+    pub workloads: u64,
+    /// How many switches were adopted.
+    pub switches: u64,
+    /// What was not learned since the controller began, by reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<NotLearned>,
+}
+
+/// What was not learned for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NotLearned {
+    /// The reason.
+    pub why: String,
+    /// How often.
+    pub count: u64,
+    /// Whom the last one was about: MAC address, switch and port.
+    pub last: String,
+}
+
+/// A network that is in parts: what is in one of them does not reach what is in another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkApart {
+    /// Its name.
+    pub network: String,
+    /// The parts; more than one.
+    pub parts: Vec<NetworkPart>,
+}
+
+/// Switches of a network that reach each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkPart {
+    /// By what they do: `tunnels` between VTEP addresses, or `links` between switches without.
+    pub by: String,
+    /// They, by name.
+    pub switches: Vec<String>,
+}

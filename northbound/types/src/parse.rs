@@ -240,7 +240,15 @@ fn called(kind: Kind, name: &str) -> String {
 
 /// As a resource that users write.
 fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
-    understood(typed(node)?)
+    let mut understood = understood(typed(node)?)?;
+    if let Some((_, Resource::Workload(workload))) = &understood.value
+        && workload.is_learned()
+    {
+        let (message, hint) = ("this label says that Bulkhead learned the workload", "leave it out");
+        understood.findings.push(error("metadata.labels", message, hint));
+        understood.value = None;
+    }
+    Ok(understood)
 }
 
 /// As a resource that may be in the store.
@@ -248,7 +256,7 @@ fn stored(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
     match node.field("kind").and_then(Node::text) {
         Some(kind) if kind == kind_name(Kind::Host) => understood(Object::Host(shape(node)?)),
         Some(kind) if kind == kind_name(Kind::Adjacency) => understood(Object::Adjacency(shape(node)?)),
-        _ => meaning(node),
+        _ => understood(typed(node)?),
     }
 }
 

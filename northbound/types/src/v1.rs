@@ -248,6 +248,10 @@ pub struct NetworkSpec {
     /// 255.255.255.255; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multicast: Option<Vec<String>>,
+    /// Whether whoever is plugged in where nobody is declared becomes a workload of this network: of one network alone;
+    /// `false` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learn_workloads: Option<bool>,
 }
 
 /// A port that leads out of the fabric.

@@ -456,3 +456,19 @@ fn gateways_are_addresses_in_one_spelling_and_order() {
     let groups = good(&network("], multicast: [\"ff02::00fb\", 239.1.2.3, \"ff02::fb\""));
     assert!(canonical(&groups).ends_with(r#""multicast":["239.1.2.3","ff02::fb"]}}"#), "{}", canonical(&groups));
 }
+
+#[test]
+fn who_was_learned_is_written_by_bulkhead_alone() {
+    let learns =
+        good("kind: Network\nmetadata: {name: n}\nspec: {vni: 1, subnets: [10.1.0.0/16], learnWorkloads: true}\n");
+    assert!(canonical(&learns).ends_with(r#""learnWorkloads":true}}"#), "{}", canonical(&learns));
+    let document = "kind: Workload\nmetadata: {name: w, labels: {bulkhead/learned: \"true\"}}\nspec: {network: n, \
+                    interfaces: [{mac: \"02:00:00:00:00:01\", ips: [10.1.0.1]}]}\n";
+    let (_, _, path, message, _) = refused(document);
+    assert_eq!((&*path, message.contains("learned")), ("metadata.labels", true));
+    // What Bulkhead stores is read again.
+    let label = r#""bulkhead/learned":"true""#;
+    let stored = canonical(&good(&document.replace("bulkhead/learned: \"true\"", "a: b"))).replace(r#""a":"b""#, label);
+    assert!(stored.contains(label));
+    assert_eq!(canonical(&bulkhead_types::load(&stored).unwrap()), stored);
+}

@@ -132,6 +132,9 @@ pub enum Report {
         /// The frame, or its first [`MAX_DISCOVERED`] bytes.
         frame: Vec<u8>,
     },
+    /// A switch says that it has this datapath id, and nobody attached it: it waits for that a while. The report is of no
+    /// switch's; its attachment is 0.
+    Waits(DatapathId),
 }
 
 /// Bytes of a frame that is reported as [`Report::Discovered`], at most: what ours take, and some room.

@@ -250,6 +250,9 @@ impl Driver {
                     btree_map::Entry::Vacant(_) if known => self.admit(datapath, applicant),
                     btree_map::Entry::Vacant(place) if waiting < MAX_WAITING => {
                         info!(%id, "a switch that nobody attached; it waits");
+                        // Not waited for: it comes again by itself.
+                        let (switch, report) = (Name::from(id), Report::Waits(id));
+                        let _ = self.reports.try_send(FromSwitch { switch, attachment: 0, report });
                         place.insert((applicant.number, Live::Waiting(applicant)));
                     }
                     btree_map::Entry::Vacant(_) => warn!(%id, "too many switches that nobody attached; refused"),

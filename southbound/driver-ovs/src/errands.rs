@@ -5,7 +5,7 @@
 
 use crate::{
     layout::{
-        self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LINK_METER, LOG_METER, PROBE_METER,
+        self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LEARN_METER, LINK_METER, LOG_METER, PROBE_METER,
         REJECT_METER,
     },
     ports::PortMap,
@@ -49,6 +49,9 @@ const PROBES_PER_SECOND: u32 = 500;
 const DISCOVERIES_PER_SECOND: u32 = 200;
 /// The same at ports that lead to other switches: one a second from each, and no switch has more cables.
 const LINKS_PER_SECOND: u32 = 1000;
+/// Frames per second and switch that workloads are learned from, likewise: each is said once, and its question comes
+/// again after a second.
+const LEARNED_PER_SECOND: u32 = 200;
 
 /// What has been said and written lately.
 #[derive(Debug)]
@@ -58,24 +61,26 @@ pub(crate) struct Errands {
     probes: Allowance,
     discoveries: Allowance,
     links: Allowance,
+    learned: Allowance,
     /// Logged packets that were left out since the last that was reported.
     missed: u64,
 }
 
 impl Errands {
     /// The meters that entries name, and packets per second.
-    pub const METERS: [(u32, u32); 5] = [
+    pub const METERS: [(u32, u32); 6] = [
         (REJECT_METER, REJECTS_PER_SECOND),
         (LOG_METER, LOGS_PER_SECOND),
         (PROBE_METER, PROBES_PER_SECOND),
         (DISCOVER_METER, DISCOVERIES_PER_SECOND),
         (LINK_METER, LINKS_PER_SECOND),
+        (LEARN_METER, LEARNED_PER_SECOND),
     ];
 
     /// Nothing has.
     pub fn new() -> Self {
-        let [rejects, logs, probes, discoveries, links] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
-        Self { rejects, logs, probes, discoveries, links, missed: 0 }
+        let [rejects, logs, probes, discoveries, links, learned] = Self::METERS.map(|(_, rate)| Allowance::new(rate));
+        Self { rejects, logs, probes, discoveries, links, learned, missed: 0 }
     }
 
     /// A packet came: does what is to be done about it.
@@ -98,6 +103,7 @@ impl Errands {
             Some(Errand::Probe) => return Ok(self.probed(packet, now)),
             Some(Errand::Discover) => return Ok(discovered(&mut self.discoveries, ports, packet, now)),
             Some(Errand::Link) => return Ok(discovered(&mut self.links, ports, packet, now)),
+            Some(Errand::Learn) => return Ok(discovered(&mut self.learned, ports, packet, now)),
             Some(Errand::Reject) => Why::Refused,
             Some(Errand::Expired(from)) => Why::Expired(from),
             Some(Errand::NoRoute(from)) => Why::NoRoute(from),

@@ -58,6 +58,9 @@ pub const DISCOVER_METER: u32 = 0xb4;
 /// The meter that limits the same frames at ports that lead to other switches: who floods a free port with such frames must
 /// not keep links from being heard.
 pub const LINK_METER: u32 = 0xb6;
+/// The meter that limits what workloads are learned from, likewise: who floods the switch with that must not keep links
+/// from being heard.
+pub const LEARN_METER: u32 = 0xb5;
 /// Bytes of a probe: all of it, with some room.
 pub const PROBE_BYTES: u16 = 64;
 /// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
@@ -297,6 +300,8 @@ pub(crate) enum Errand {
     Discover,
     /// The same, at a port that is known to lead to another switch.
     Link,
+    /// Report a frame that tells who is plugged in.
+    Learn,
 }
 
 impl Errand {
@@ -305,11 +310,16 @@ impl Errand {
     const PROBE: u8 = 3;
     const DISCOVER: u8 = 4;
     const NO_ROUTE: u8 = 5;
+    const LEARN: u8 = 6;
     const LINK: u8 = 7;
 
     /// What [`bulkhead_pipeline::Action::Discover`] is in an entry with this cause.
     pub fn discover(cause: Cause) -> Self {
-        if cause == Cause::Builtin(Builtin::Carry) { Self::Link } else { Self::Discover }
+        match cause {
+            Cause::Builtin(Builtin::Carry) => Self::Link,
+            Cause::Builtin(Builtin::Learn) => Self::Learn,
+            _ => Self::Discover,
+        }
     }
 
     /// As bytes: what it is, and its argument.
@@ -322,6 +332,7 @@ impl Errand {
             Self::Probe => vec![Self::PROBE],
             Self::Discover => vec![Self::DISCOVER],
             Self::Link => vec![Self::LINK],
+            Self::Learn => vec![Self::LEARN],
         }
     }
 
@@ -335,6 +346,7 @@ impl Errand {
             (Self::PROBE, 0) => Some(Self::Probe),
             (Self::DISCOVER, 0) => Some(Self::Discover),
             (Self::LINK, 0) => Some(Self::Link),
+            (Self::LEARN, 0) => Some(Self::Learn),
             _ => None,
         }
     }
@@ -346,6 +358,7 @@ impl Errand {
             Self::Probe => (PROBE_BYTES, PROBE_METER),
             Self::Discover => (MAX_DISCOVERED, DISCOVER_METER),
             Self::Link => (MAX_DISCOVERED, LINK_METER),
+            Self::Learn => (MAX_DISCOVERED, LEARN_METER),
         };
         let userdata = self.to_bytes();
         Action::Controller(Controller { max_len, meter: Some(meter), userdata, ..Controller::default() })

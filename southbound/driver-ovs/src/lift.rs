@@ -162,7 +162,7 @@ impl Lifting<'_> {
                 Errand::NoRoute(from) => Action::NoRoute { from },
                 Errand::TooBig(mtu) => Action::TooBig { mtu },
                 Errand::Probe => Action::Probe,
-                Errand::Discover | Errand::Link => Action::Discover,
+                Errand::Discover | Errand::Link | Errand::Learn => Action::Discover,
             },
         };
         self.actions.push(lifted);

@@ -464,8 +464,10 @@ async fn a_switch_that_connects_first_waits_until_it_is_attached() {
         rig.add_port(port, number);
     }
     rig.connect();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert!(rig.reports.try_recv().is_err(), "reported before it was attached");
+    let report = timeout(Duration::from_secs(5), rig.reports.recv()).await.unwrap().unwrap();
+    let Report::Waits(id) = report.report else { panic!("no word that it waits: {report:?}") };
+    assert_eq!(report.attachment, 0);
+    assert!(rig.reports.try_recv().is_err(), "more is said of it than that it waits");
     rig.attach(3).await;
     let report = timeout(Duration::from_secs(5), rig.reports.recv()).await.unwrap().unwrap();
     assert_eq!((report.switch, report.attachment), (name(), 3));
@@ -477,6 +479,8 @@ async fn a_switch_that_connects_first_waits_until_it_is_attached() {
     assert!(matches!(rig.report().await, Report::Disconnected(_)));
     assert_eq!(rig.hypervisor.flows().unwrap().len(), 1);
     // And again.
+    let Report::Waits(again) = rig.report().await else { panic!("it does not come back") };
+    assert_eq!(again, id);
     rig.attach(4).await;
     assert!(matches!(rig.report().await, Report::Connected { .. }));
     assert_eq!(rig.read().await.0.len(), 1);

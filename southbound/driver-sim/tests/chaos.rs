@@ -92,7 +92,8 @@ impl Rig {
                 | Report::Impostor { .. }
                 | Report::Probed { .. }
                 | Report::PortStates(_)
-                | Report::Discovered { .. },
+                | Report::Discovered { .. }
+                | Report::Waits(_),
             ) => None,
         };
         self.carry(output);

@@ -223,7 +223,8 @@ impl World {
             | Report::Impostor { .. }
             | Report::Probed { .. }
             | Report::PortStates(_)
-            | Report::Discovered { .. } => {}
+            | Report::Discovered { .. }
+            | Report::Waits(_) => {}
         }
     }
 }

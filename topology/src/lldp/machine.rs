@@ -305,6 +305,18 @@ impl Discovery {
         node.ports.iter().flat_map(of).collect()
     }
 
+    /// Whether a port was probed and could have been heard of for so long that its silence means something.
+    pub fn is_probed(&self, end: &End, now: Duration) -> bool {
+        let lead = self.nodes.get(&end.switch).and_then(|node| node.ports.get(&end.port));
+        lead.is_some_and(|lead| lead.due.is_some() && now >= lead.since + SILENCE)
+    }
+
+    /// Since when a port is probed.
+    pub fn probed_since(&self, end: &End) -> Option<Duration> {
+        let lead = self.nodes.get(&end.switch)?.ports.get(&end.port)?;
+        lead.due.and(Some(lead.since))
+    }
+
     /// A port, as operators see it.
     pub fn port(&self, end: &End) -> Option<PortView> {
         self.nodes.get(&end.switch)?.ports.get(&end.port).map(|lead| self.view(end, lead))

@@ -1,6 +1,6 @@
 //! What a network needs on a switch that it is present on.
 
-use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, Here, IP, carry, dst, gateway, ip, nd, overlay, to};
+use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, Here, IP, carry, dst, gateway, ip, learn, nd, overlay, to};
 use crate::fabric::WayOut;
 use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Stage, conn, ethertype, ip_proto, vlan};
 use bulkhead_policy::model::OnTighten;
@@ -29,6 +29,7 @@ pub(crate) fn network(here: &Here<'_>) -> Vec<Entry> {
         outwards(&mut e, here, &way_out);
     }
     gateway::gateways(&mut e, here);
+    learn::unknown(&mut e, here);
     e.0
 }
 

@@ -1,6 +1,6 @@
 //! What a switch's overlay ports need, and how tunnels' headers carry identities.
 
-use super::{Entries, Here, IP, icmp, ip, proto, to};
+use super::{Entries, Here, IP, icmp, ip, learn, proto, to};
 use bulkhead_pipeline::{
     Action, Builtin, Entry, Field, Match, Next, Stage, conn, ip_proto,
     overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, REPLY_MAC, Tunnel},
@@ -69,11 +69,14 @@ pub(super) fn lldp() -> Match {
 
 /// The entries of a switch with a VTEP address: what no network owns is dropped, and what leaves has to fit the underlay.
 /// Others look for links to each other.
-pub(crate) fn overlay(switch: &Switch, host: Option<&Host>) -> Vec<Entry> {
+pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
     let Some(vtep) = switch.vtep else {
         // Below what is of workloads and uplinks: what they say of links is not listened to.
         e.add(Stage::Classify, 30, lldp(), vec![Action::Discover], Next::Drop, Builtin::Discover);
+        if learns {
+            learn::strangers(&mut e);
+        }
         return e.0;
     };
     let underlay = host.and_then(|host| host.underlay_mtu).unwrap_or(DEFAULT_UNDERLAY_MTU);

@@ -1,6 +1,8 @@
 //! What a workload needs on a switch that its network is present on.
 
-use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, nd, remote, solicitations, spread, src, to};
+use super::{
+    Entries, Here, answer, answers_from_outside, dhcp, dst, ip, learn, nd, remote, solicitations, spread, src, to,
+};
 use crate::TooLarge;
 use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Next, Output, Stage, ethertype};
 use bulkhead_policy::model::{Interface, Workload};
@@ -15,7 +17,13 @@ pub(crate) fn workload(here: &Here<'_>, workload: &Workload, identity: u32) -> R
             here.no_outsiders_address(&mut e, *address);
         }
         match &interface.attachment {
-            Some(at) if at.switch == *here.switch => plugged(&mut e, here, interface, identity, &at.port),
+            Some(at) if at.switch == *here.switch => {
+                let learned = workload.is_learned();
+                plugged(&mut e, here, interface, identity, &at.port, learned);
+                if learned {
+                    learn::addresses(&mut e, here, interface.mac, &at.port);
+                }
+            }
             elsewhere => {
                 let at = elsewhere.as_ref().map(|at| &at.switch);
                 remote::interface(&mut e, here, workload, interface, identity, at)?;
@@ -25,7 +33,7 @@ pub(crate) fn workload(here: &Here<'_>, workload: &Workload, identity: u32) -> R
     Ok(e.0)
 }
 
-fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u32, port: &Port) {
+fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u32, port: &Port, learned: bool) {
     let (mac, ips) = (interface.mac, &interface.ips);
     let set = vec![
         Action::Set(Field::Network, here.number.into()),
@@ -39,7 +47,11 @@ fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u3
     let arp = || own(ip(ethertype::ARP)).with(Field::ArpSha, mac.to_bits());
     e.drop(Stage::Antispoof, 100, arp().with(Field::ArpSpa, 0u8), Builtin::Arp);
     // A solicitation is checked whole; from no address it names no link-layer address (RFC 4861 §4.3).
-    e.drop(Stage::Antispoof, 101, own(nd(135)), Builtin::Antispoof);
+    if learned {
+        learn::tell(e, Stage::Antispoof, 101, own(nd(135)));
+    } else {
+        e.drop(Stage::Antispoof, 101, own(nd(135)), Builtin::Antispoof);
+    }
     let probe = own(nd(135)).with(Field::Ipv6Src, Ipv6Addr::UNSPECIFIED.to_bits()).with(Field::NdSll, 0u8);
     for solicit in solicitations(own, mac, ips).chain([probe]) {
         e.add(Stage::Antispoof, 102, solicit, vec![], on(), Builtin::Antispoof);

@@ -109,6 +109,17 @@ impl Compiler {
             self.network_names.remove(number);
         }
         let old = old.as_ref().map(|(network, _)| network);
+        let learned = !self.fabric.learning.is_empty();
+        if new.is_some_and(|network| network.learn_workloads) {
+            self.fabric.learning.insert(name.clone());
+        } else {
+            self.fabric.learning.remove(name);
+        }
+        if self.fabric.learning.is_empty() == learned {
+            for switch in self.fabric.switches.keys() {
+                dirty.unit(switch, Unit::Overlay);
+            }
+        }
         let places = |this: &Self| this.fabric.present(name).cloned().collect::<BTreeSet<Name>>();
         let mut concerned = places(self);
         let ends = |network: Option<&Arc<Network>>| -> BTreeSet<Attachment> {
@@ -155,7 +166,8 @@ impl Compiler {
         // A network's own number is in every entry of its workloads, and so is how packets leave a switch. Whatever else
         // of a network comes to stand in its workloads' entries has to be compared here too.
         let carried = |network: Option<&Arc<Network>>| {
-            network.map(|n| (n.vni, n.encap, n.uplinks.clone(), n.multicast.is_empty()))
+            let learned = |n: &Network| n.learn_workloads.then(|| n.subnets.clone());
+            network.map(|n| (n.vni, n.encap, n.uplinks.clone(), n.multicast.is_empty(), learned(n)))
         };
         let carried = carried(old) != carried(new);
         let default = old.map(|n| n.default_action) != new.map(|n| n.default_action);

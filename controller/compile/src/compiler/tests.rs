@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use super::{places::attached, *};
+use bulkhead_pipeline::carry::MAX_EDGE;
 use bulkhead_policy::{
     arbitrary::{state, steps, try_apply},
     overlay::Tunnel,
@@ -86,9 +87,10 @@ fn programs(compiler: &Compiler) -> BTreeMap<Name, Program> {
 
 /// The same numbers, none of which are left.
 fn used_up(numbers: &Numbers) -> Numbers {
-    let last = ["network", "identity", "rule", "policy", "zone", "prefix", "edge", "order"];
+    let last = ["network", "identity", "rule", "policy", "zone", "prefix", "order"];
     let counters = last.map(|kind| (Arc::from(format!("next/{kind}")), u32::MAX));
-    numbers.iter().map(|(name, number)| (name.clone(), number)).chain(counters).collect()
+    let edges = (1..=MAX_EDGE).map(|number| (Arc::from(format!("edge/none-{number}")), number));
+    numbers.iter().map(|(name, number)| (name.clone(), number)).chain(counters).chain(edges).collect()
 }
 
 proptest! {

@@ -326,7 +326,7 @@ impl<'a> Check<'a> {
             if let Some(other) = routed.insert(subnet, *gateway) {
                 let message = format!("{subnet} has a gateway already, {other}");
                 self.error(key, path, message, "keep one of them");
-            } else if !is_host(*gateway, subnet) {
+            } else if !subnet.is_host(*gateway) {
                 let message = format!("{gateway} is the first or last address of {subnet}");
                 self.error(key, path, message, "choose one that a host could have");
             }
@@ -449,16 +449,4 @@ impl<'a> Check<'a> {
     fn nothing(&mut self, key: &Key, path: String, what: &str, hint: &str) {
         self.warning(key, path, format!("{what} matches nothing"), hint);
     }
-}
-
-/// Whether an address of a subnet may be a host's: not the subnet's own (IPv6: that of any of its routers, RFC 4291
-/// §2.6.1) and not its broadcast address. A subnet of one or two addresses has neither (RFC 3021, RFC 6164).
-fn is_host(ip: IpAddr, subnet: &IpNet) -> bool {
-    let (first, mask) = subnet.to_bits();
-    let (bits, width) = match ip {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let last = first | !mask & (u128::MAX >> (128 - width));
-    u32::from(subnet.prefix_len()) + 1 >= width || (bits != first && (ip.is_ipv6() || bits != last))
 }

@@ -33,6 +33,8 @@ pub(super) enum Claim {
     Link(Attachment),
     /// Having a workload's interface plugged in.
     Seen(Name, Mac),
+    /// Whoever is plugged in where nobody is declared.
+    Learning,
 }
 
 impl fmt::Display for Claim {
@@ -48,6 +50,7 @@ impl fmt::Display for Claim {
             Self::Device(address, id) => write!(f, "device {id} at {address}"),
             Self::Vtep(ip) => write!(f, "VTEP address {ip}"),
             Self::Seen(workload, mac) => write!(f, "having interface {mac} of workload {workload}"),
+            Self::Learning => f.write_str("learning workloads"),
         }
     }
 }
@@ -62,6 +65,9 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
             }
             for (i, gateway) in n.gateways.iter().enumerate() {
                 f(Claim::Ip(n.name.clone(), *gateway), &|| format!("spec.gateways[{i}]"));
+            }
+            if n.learn_workloads {
+                f(Claim::Learning, &|| "spec.learnWorkloads".into());
             }
         }
         Resource::Workload(w) => {
@@ -169,6 +175,8 @@ pub(super) struct Index {
     links: BTreeMap<Attachment, Name>,
     /// Workload and MAC address to where it was seen.
     seen: BTreeMap<Name, BTreeMap<Mac, Attachment>>,
+    /// The network that learns workloads.
+    learning: Option<Name>,
     /// Resource to the resources that name it.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
 }
@@ -231,6 +239,7 @@ impl Index {
                 (Claim::Link(at), _) => {
                     self.links.insert(at, name);
                 }
+                (Claim::Learning, _) => self.learning = Some(name),
                 (Claim::Ip(network, ip), Resource::Network(_)) => {
                     self.gateways.insert((network, ip));
                 }
@@ -270,6 +279,7 @@ impl Index {
             Claim::Vtep(ip) => remove_if(&mut self.vteps, &ip, |n| *n == key.name),
             Claim::Link(at) => remove_if(&mut self.links, &at, |n| *n == key.name),
             Claim::Seen(workload, mac) => remove_nested(&mut self.seen, &workload, &mac, |at| at.switch == key.name),
+            Claim::Learning => drop(self.learning.take_if(|network| *network == key.name)),
         });
     }
 
@@ -289,12 +299,28 @@ impl Index {
             Claim::Vtep(ip) => self.vteps.get(ip).map(|n| Kind::Switch.named(n)),
             Claim::Link(at) => self.links.get(at).map(|n| Kind::Link.named(n)),
             Claim::Seen(workload, mac) => self.seen(workload, *mac).map(|at| Kind::Host.named(&at.switch)),
+            Claim::Learning => self.learning.as_ref().map(|network| Kind::Network.named(network)),
         }
     }
 
     /// The workload of `network` that has `ip`.
     pub fn workload_at(&self, network: &Name, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.ips.get(network)?.get(&ip)
+    }
+
+    /// The workload of `network` that has `mac`.
+    pub fn workload_with(&self, network: &Name, mac: Mac) -> Option<&Name> {
+        self.macs.get(network)?.get(&mac)
+    }
+
+    /// The network that learns workloads.
+    pub fn learning(&self) -> Option<&Name> {
+        self.learning.as_ref()
+    }
+
+    /// The switch with a datapath id.
+    pub fn datapath(&self, id: DatapathId) -> Option<&Name> {
+        self.datapath_ids.get(&id)
     }
 
     /// The workload that is plugged in at `at`.

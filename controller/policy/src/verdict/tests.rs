@@ -71,6 +71,7 @@ impl World {
                 uplinks: vec![],
                 gateways: vec![],
                 multicast: vec![],
+                learn_workloads: false,
             })));
         }
         for (i, tier) in (1..).zip(["web", "app", "db"]) {

@@ -8,19 +8,19 @@ use bulkhead_driver_sim::{Fabric, chaos::Odds};
 use bulkhead_policy::{
     Change, Resource,
     model::{
-        Action, Attachment, DefaultAction, Driver, Encap, Interface, Network, OnTighten, Peer, Policy, Port, PortMatch,
-        Role, Rule, Sides, Subject, Switch, Tier, Workload,
+        Action, Attachment, DefaultAction, Driver, Encap, Interface, Link, Network, OnTighten, Peer, Policy, Port,
+        PortMatch, Role, Rule, Sides, Subject, Switch, Tier, Workload,
     },
 };
 use bulkhead_runtime::{
     Core, Drivers, Edit, Handle, LoadError, Loop, Outcome, Recorder, Refusal, Request, channel, run,
 };
 use bulkhead_store::Store;
-use bulkhead_topology::{Mac, Name, Selector, Vni};
+use bulkhead_topology::{DatapathId, Mac, Name, Selector, Vni};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
-/// Reads `network NAME VNI`, `switch NAME`, `workload NAME NETWORK SWITCH NUMBER TIER` and
+/// Reads `network NAME VNI`, `switch NAME`, `absent NAME` (a switch that never connects), `workload NAME NETWORK SWITCH NUMBER TIER`, `link NAME A PORT B PORT` and
 /// `policy NAME SUBJECT-TIER PEER-TIER PORT`.
 pub fn decode(text: &str) -> Result<Resource, String> {
     let words: Vec<&str> = text.split(' ').collect();
@@ -37,10 +37,11 @@ pub fn decode(text: &str) -> Result<Resource, String> {
             uplinks: Vec::new(),
             gateways: Vec::new(),
             multicast: Vec::new(),
+            learn_workloads: false,
         })),
-        ["switch", n] => Resource::Switch(Arc::new(Switch {
+        [kind @ ("switch" | "absent"), n] => Resource::Switch(Arc::new(Switch {
             name: name(n)?,
-            driver: Driver::Sim,
+            driver: if *kind == "switch" { Driver::Sim } else { Driver::Openflow(DatapathId(9)) },
             vtep: None,
             role: Role::Hypervisor,
             ovsdb: None,
@@ -81,6 +82,12 @@ pub fn decode(text: &str) -> Result<Resource, String> {
                 ingress: vec![rule(ports, peer)],
                 egress: Vec::new(),
             }))
+        }
+        ["link", n, a, at_a, b, at_b] => {
+            let at = |switch: &str, port: &str| -> Result<Attachment, String> {
+                Ok(Attachment { switch: name(switch)?, port: Port::Name(port.into()) })
+            };
+            Resource::Link(Arc::new(Link { name: name(n)?, a: at(a, at_a)?, b: at(b, at_b)? }))
         }
         _ => return Err(format!("`{text}` is no document")),
     })

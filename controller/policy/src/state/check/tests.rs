@@ -28,6 +28,7 @@ fn network(text: &str, vni: u32) -> Network {
         uplinks: vec![],
         gateways: vec![],
         multicast: vec![],
+        learn_workloads: false,
     }
 }
 
@@ -541,4 +542,85 @@ fn a_link_is_between_two_switches_of_the_fabric() {
     assert_eq!(told(&freed), Vec::<String>::new());
     state.apply(&[Change::remove(key(Kind::Link, "l"))]);
     assert_eq!(state.links_of(&name("hv1")).count() + state.links_of(&name("hv2")).count(), 0);
+}
+
+#[test]
+fn one_network_learns() {
+    let learns = |text: &str, vni| {
+        Change::set(Resource::Network(Arc::new(Network { learn_workloads: true, ..network(text, vni) })))
+    };
+    fine(&[learns("lab", 7)]);
+    one(
+        &[learns("lab", 7), learns("test", 8)],
+        "E Network/test spec.learnWorkloads: learning workloads is already taken by Network/lab",
+    );
+    let mut state = world();
+    state.apply(&[learns("lab", 7)]);
+    let refused = state.check(&[learns("test", 8)]);
+    assert!(refused[0].message.contains("already taken by Network/lab"), "{refused:?}");
+    assert_eq!(refused[0].path, "spec.learnWorkloads");
+    // In one step, another one may take over.
+    let handed = [subnets("lab", 7, &["10.1.0.0/16"]), learns("test", 8)];
+    assert_eq!(state.check(&handed), vec![]);
+    state.apply(&handed);
+    assert_eq!(state.learning().map(|network| network.name.as_str()), Some("test"));
+}
+
+#[test]
+fn a14_what_was_learned_gives_way_to_what_is_declared() {
+    let learns = |learn_workloads, gateways: &[&str]| {
+        let gateways = gateways.iter().map(|ip| ip.parse().unwrap()).collect();
+        let network = Network { learn_workloads, gateways, ..network("lab", 7) };
+        Change::set(Resource::Network(Arc::new(network)))
+    };
+    let adopted = Switch::adopted(DatapathId(5));
+    let there = Attachment { switch: adopted.name.clone(), port: Port::Number(3) };
+    let learned = workload("learned-020000000009", "lab", 9, &["10.1.0.9"], Some(there.clone()));
+    let learned = match learned.value {
+        Some(Resource::Workload(workload)) => {
+            let labels: Labels = [(Arc::from(LEARNED), Arc::from("true"))].into_iter().collect();
+            Workload { labels: labels.into(), ..(*workload).clone() }
+        }
+        _ => panic!("no workload"),
+    };
+    let (him, it) = (Kind::Workload.named(&learned.name), Kind::Switch.named(&adopted.name));
+    let mut state = world();
+    let learned = Change::set(Resource::Workload(learned.into()));
+    state.apply(&[learns(true, &[]), Change::set(Resource::Switch(adopted.into())), learned.clone()]);
+
+    let link = |a: Attachment| Change::set(Resource::Link(Arc::new(Link { name: name("l"), a, b: at("hv1", 4) })));
+    for declared in [
+        workload("x", "lab", 1, &["10.1.0.9"], None),
+        workload("x", "lab", 9, &["10.1.0.1"], None),
+        workload("x", "lab", 1, &["10.1.0.1"], Some(there.clone())),
+        link(there.clone()),
+        uplinks("prod", 1, &[(there.clone(), 5)]),
+        learns(true, &["10.1.0.9"]),
+        learns(false, &[]),
+        subnets("lab", 7, &["10.2.0.0/16"]),
+    ] {
+        let yielding: Vec<Key> = state.yielding([&declared].into_iter()).into_iter().collect();
+        assert_eq!(yielding, std::slice::from_ref(&him), "{declared:?}");
+        let gone = [declared.clone(), Change::remove(him.clone())];
+        let errors = |changes: &[Change]| state.check(changes).iter().filter(|d| d.severity == Severity::Error).count();
+        assert_eq!(errors(&gone), 0, "{declared:?}");
+    }
+    let removed = Change::remove(key(Kind::Network, "lab"));
+    assert!(state.yielding([&removed].into_iter()).contains(&him));
+    assert!(state.yielding([&Change::remove(it.clone())].into_iter()).contains(&him));
+    assert!(state.yielding([&switch("leaf", 5)].into_iter()).contains(&it));
+    // What is another's, in another network, or about himself, he has no part in.
+    for change in [
+        workload("x", "prod", 9, &["10.1.0.9"], None),
+        workload("x", "lab", 1, &["10.1.0.1"], Some(Attachment { port: Port::Number(4), ..there.clone() })),
+        workload(him.name.as_str(), "lab", 9, &["10.1.0.10"], None),
+        learned,
+        learns(true, &["10.1.0.10"]),
+        switch("leaf", 6),
+    ] {
+        assert_eq!(state.yielding([&change].into_iter()), BTreeSet::new(), "{change:?}");
+    }
+    // Those who are declared give way to nobody.
+    let ours = workload("x", "prod", 1, &["10.1.0.1"], Some(at("hv1", 1)));
+    assert_eq!(state.yielding([&ours].into_iter()), BTreeSet::new());
 }
