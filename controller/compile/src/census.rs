@@ -35,9 +35,4 @@ impl Census for Compiler {
     fn networks_on(&self, switch: &Name) -> BTreeSet<Name> {
         self.present_on(switch).cloned().collect()
     }
-
-    fn part(&self, switch: &Name) -> Option<u32> {
-        let graph = self.graph();
-        graph.links_of(switch).next().and_then(|_| graph.part(switch))
-    }
 }

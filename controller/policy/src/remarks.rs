@@ -34,8 +34,6 @@ pub trait Census {
     fn count(&self, network: &Name, switch: &Name) -> u32;
     /// The networks that are present on `switch`.
     fn networks_on(&self, switch: &Name) -> BTreeSet<Name>;
-    /// A number that switches share which reach each other by the links that are known; none of one that has no links.
-    fn part(&self, switch: &Name) -> Option<u32>;
 }
 
 /// Remarks on the resources that `changes` give a new value; `state` is the state after them. Cost follows the changes,
@@ -90,8 +88,7 @@ impl Remarks<'_> {
             if count > 1 && !judges(switch) {
                 self.unjudged(key, path, &network.name, name);
             }
-            let kind = (switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch), self.part(switch));
-            let some = alike.entry(kind).or_default();
+            let some = alike.entry((switch.vtep.map(|vtep| vtep.is_ipv6()), judges(switch))).or_default();
             // Two, because those that are alike may have no tunnel between them either.
             if some.len() < 2 {
                 some.push(switch);
@@ -161,7 +158,6 @@ impl Remarks<'_> {
 
     fn no_tunnel(&mut self, key: &Key, path: &str, network: &Network, a: &Switch, b: &Switch) {
         let why = match (a.vtep, b.vtep) {
-            (None, None) => "neither has a VTEP address, and no links are known that join them".into(),
             (None, _) => format!("{} has no VTEP address", a.name),
             (_, None) => format!("{} has no VTEP address", b.name),
             (Some(here), Some(there)) if here.is_ipv4() == there.is_ipv4() => {
@@ -333,8 +329,6 @@ pub struct Profiles<'a> {
     profiles: Vec<Profile<'a>>,
     by_pair: BTreeMap<(&'a str, &'a str), Vec<usize>>,
     present: BTreeMap<&'a Name, BTreeMap<Name, u32>>,
-    /// The switches that declared links join, and their parts.
-    parts: BTreeMap<&'a Name, u32>,
 }
 
 /// Network, labels and ports.
@@ -356,17 +350,6 @@ impl<'a> Profiles<'a> {
         for workload in state.workloads.values() {
             for at in workload.interfaces.iter().filter_map(|interface| state.attachment(workload, interface)) {
                 *profiles.present.entry(&workload.network).or_default().entry(at.switch).or_default() += 1;
-            }
-        }
-        for root in state.links.values().map(|link| &link.a.switch) {
-            let (part, mut open) = (profiles.parts.len() as u32, vec![root]);
-            while let Some(name) = open.pop() {
-                if profiles.parts.contains_key(name) {
-                    continue;
-                }
-                profiles.parts.insert(name, part);
-                let links = state.links_of(name).filter_map(|(_, link)| state.links.get(link));
-                open.extend(links.flat_map(|link| [&link.a.switch, &link.b.switch]));
             }
         }
         for (at, (_, labels, _)) in profiles.profiles.iter().enumerate() {
@@ -404,9 +387,5 @@ impl Census for Profiles<'_> {
     fn networks_on(&self, switch: &Name) -> BTreeSet<Name> {
         let on = self.present.iter().filter(|(_, on)| on.contains_key(switch));
         on.map(|(network, _)| (*network).clone()).collect()
-    }
-
-    fn part(&self, switch: &Name) -> Option<u32> {
-        self.parts.get(switch).copied()
     }
 }

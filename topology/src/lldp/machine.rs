@@ -72,6 +72,8 @@ struct Lead {
     up: bool,
     /// When it is probed next; none while it cannot be.
     due: Option<Duration>,
+    /// Since when it is probed.
+    since: Duration,
     /// The last probes' numbers: what comes with another one is old.
     sent: VecDeque<u64>,
     /// Where they come to.
@@ -346,6 +348,9 @@ impl Discovery {
     fn put_off(&mut self, end: &End, due: Option<Duration>) {
         let Some(lead) = self.lead(end) else { return };
         let before = std::mem::replace(&mut lead.due, due);
+        if before.is_none() {
+            lead.since = due.unwrap_or_default();
+        }
         before.into_iter().for_each(|before| _ = self.due.remove(&(before, end.clone())));
         due.into_iter().for_each(|due| _ = self.due.insert((due, end.clone())));
     }

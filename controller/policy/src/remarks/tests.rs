@@ -4,8 +4,7 @@ use super::*;
 use crate::{
     arbitrary,
     model::{
-        Action, AddressSet, DefaultAction, Driver, Encap, Interface, Link, Mode, OnTighten, Role, Sides, Tier,
-        Workload, Zone,
+        Action, AddressSet, DefaultAction, Driver, Encap, Interface, Mode, OnTighten, Role, Sides, Tier, Workload, Zone,
     },
 };
 use bulkhead_topology::{DatapathId, Mac, Port, Vni};
