@@ -5,8 +5,8 @@
 
 use crate::{
     layout::{
-        self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LEARN_METER, LINK_METER, LOG_METER, PROBE_METER,
-        REJECT_METER,
+        self, COOKIE_MASK, COOKIE_OWNER, Cookie, DISCOVER_METER, Errand, LEARN_METER, LINK_METER, LOG_METER,
+        PROBE_METER, REJECT_METER,
     },
     ports::PortMap,
     probe,
