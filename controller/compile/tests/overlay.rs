@@ -562,7 +562,7 @@ fn an_identity_that_the_header_has_no_room_for_is_refused() {
     let documents = state(&fabric(P4, ""));
     assert!(Compiler::new(&documents, next(0xfffd)).is_ok());
     let refused = Compiler::new(&documents, next(0x1_0000)).unwrap_err();
-    let what = "identity of n=n2 (workload w2) of network net in tunnels from switch hv2 to switch hv1: 65537";
+    let what = "identity of n=n2 (workload w2) of network net in the group-policy id of VXLAN from switch hv2 to switch hv1: 65537";
     assert!(refused.to_string().starts_with(what), "{refused}");
     // Geneve has room, and plain VXLAN says nothing of it.
     assert!(Compiler::new(&state(&fabric(OPENFLOW, ", encap: vxlan")), next(0x1_0000)).is_ok());
