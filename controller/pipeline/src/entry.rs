@@ -342,6 +342,8 @@ builtins! {
     Discover = "discover",
     /// Packets on their way between switches of the fabric.
     Carry = "carry",
+    /// Frames by which links that are known are heard.
+    Link = "link",
     /// Who is plugged in where nobody is declared is learned.
     Learn = "learn",
 }

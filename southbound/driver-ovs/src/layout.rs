@@ -316,7 +316,7 @@ impl Errand {
     /// What [`bulkhead_pipeline::Action::Discover`] is in an entry with this cause.
     pub fn discover(cause: Cause) -> Self {
         match cause {
-            Cause::Builtin(Builtin::Carry) => Self::Link,
+            Cause::Builtin(Builtin::Link) => Self::Link,
             Cause::Builtin(Builtin::Learn) => Self::Learn,
             _ => Self::Discover,
         }

@@ -43,6 +43,9 @@ struct Dropper {
     switch: String,
 }
 
+/// What switches ask each other.
+const QUESTIONS: [&str; 3] = ["builtin/probe", "builtin/discover", "builtin/link"];
+
 impl Dropper {
     /// Whether that is the cause. Where switches share a tracker, each knows what another one let pass: then it is not
     /// because no connection is known that an answer is dropped, but by what the connection itself may not.
@@ -217,7 +220,7 @@ impl Fabric {
     fn all_drops(&self) -> Drops {
         let hits = self.client.hits(None).unwrap();
         // Tunnels are probed now and then, and links looked for; nobody's packet is lost to that.
-        let counted = hits.iter().filter(|hits| !["builtin/probe", "builtin/discover"].contains(&hits.rule.as_str()));
+        let counted = hits.iter().filter(|hits| !QUESTIONS.contains(&hits.rule.as_str()));
         let by_switch = counted.flat_map(|hits| hits.switches.iter().map(move |(switch, here)| (hits, switch, here)));
         let dropped = by_switch.filter(|(.., here)| here.dropped > 0).map(|(hits, switch, here)| {
             let (direction, switch) = (hits.direction.clone(), switch.clone());

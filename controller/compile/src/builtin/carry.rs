@@ -26,7 +26,7 @@ pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
         }
         // Heard apart from what comes by free ports, where anybody may send as much of it as he likes.
         let heard = overlay::lldp().port(port.clone());
-        e.add(Stage::Classify, 40, heard, vec![Action::Discover], Next::Drop, Builtin::Carry);
+        e.add(Stage::Classify, 40, heard, vec![Action::Discover], Next::Drop, Builtin::Link);
         let tagged = Match::any().port(port.clone()).masked(Field::Vlan, vlan::PRESENT, vlan::PRESENT);
         e.add(Stage::Classify, 100, tagged, vec![], to(Stage::Carry), Builtin::Carry);
     }
