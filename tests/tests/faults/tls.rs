@@ -128,8 +128,9 @@ async fn a10_a_certificate_speaks_for_its_own_switch_alone() {
 async fn a10_who_waits_for_a_switch_to_be_declared_needs_its_certificate_too() {
     let mut rig = Rig::start(0).await;
     let impostor = rig.switch(rig.pki.tls("s2"), 1);
-    // It has been heard when the driver has the greeting, which nothing tells; either order comes to the same.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // It has been heard when it is told of as one that waits.
+    let told = rig.driver.report().await.report;
+    assert!(matches!(told, Report::Waits(_)), "{told:?}");
     rig.driver.attach(1).await;
     assert_eq!(rig.impostor().await.0, name(1));
     assert!(!ended(impostor).await);
