@@ -62,10 +62,13 @@ pub(crate) fn between(store: &dyn Reader, from: u64, to: u64) -> Result<Vec<Diff
         let Some(key) = key(&difference.key) else { continue };
         let read = |document: Option<Document>| {
             let Some(document) = document else { return Ok(None) };
-            decode(&document.text).map(Some).map_err(|why| {
+            let resource = decode(&document.text).map_err(|why| {
                 let revision = document.revision;
                 PastError::NotKept(format!("{key} as of revision {revision} cannot be read any more: {why}"))
-            })
+            })?;
+            // Who was learned is found, too: somebody else may be at his port by now.
+            let learned = matches!(&resource, Resource::Workload(workload) if workload.is_learned());
+            Ok((!learned).then_some(resource))
         };
         let (from, to) = (read(difference.from)?, read(difference.to)?);
         // The same may have been written down in other words by another version.
@@ -207,5 +210,44 @@ impl Iterator for Rows {
             Ok(_) if self.line.starts_with(b"{\"end\":") => None,
             Ok(_) => Some(serde_json::from_slice(&self.line).map_err(|error| error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use bulkhead_store::{MemoryStore, Revision, Store};
+
+    fn workload(learned: bool, mac: u8) -> Option<std::sync::Arc<str>> {
+        let labels = if learned { r#""bulkhead/learned": "true""# } else { r#""app": "x""# };
+        let text = format!(
+            r#"{{"apiVersion": "bulkhead/v1", "kind": "Workload", "metadata": {{"name": "w", "labels": {{{labels}}}}},
+                "spec": {{"network": "net", "interfaces": [{{"mac": "02:00:00:00:00:0{mac}", "ips": ["10.0.0.1"]}}]}}}}"#
+        );
+        Some(text.into())
+    }
+
+    #[test]
+    fn who_was_learned_does_not_come_back() {
+        let mut store = MemoryStore::default();
+        let texts = [workload(true, 1), workload(true, 2), workload(false, 2), None, workload(true, 3)];
+        for (number, text) in (1..).zip(texts) {
+            let changes = vec![("Workload/w".into(), text)];
+            store.append(number - 1, &[Revision { number, changes, ..Revision::default() }]).unwrap();
+        }
+        let sides = |from, to| {
+            let found = between(&*store.reader(), from, to).unwrap();
+            found.into_iter().map(|found| (found.from.is_some(), found.to.is_some())).collect::<Vec<_>>()
+        };
+        // Learned, learned elsewhere, gone, and learned again: nobody's doing.
+        for (from, to) in [(1, 2), (4, 5), (5, 4), (5, 1)] {
+            assert_eq!(sides(from, to), [], "{from} to {to}");
+        }
+        // What was declared is.
+        assert_eq!(
+            (sides(5, 3), sides(3, 1), sides(3, 4)),
+            (vec![(false, true)], vec![(true, false)], vec![(true, false)])
+        );
     }
 }
