@@ -138,7 +138,7 @@ pub enum Report {
 }
 
 /// Bytes of a frame that is reported as [`Report::Discovered`], at most: what ours take, and some room.
-pub const MAX_DISCOVERED: u16 = 256;
+pub const MAX_DISCOVERED: u16 = bulkhead_topology::lldp::FRAME_MAX as u16;
 
 /// What is known of one port. It has a name, a number, or both: entries may say either.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

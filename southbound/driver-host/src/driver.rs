@@ -130,14 +130,7 @@ impl Host {
 
     /// Why this is not the host, for people, if its certificate says so.
     fn objection(&self, connection: &Connection) -> Option<String> {
-        let (certificate, datapath) = (connection.certificate()?, self.config.datapath.0);
-        let switch = &self.switch;
-        if certificate.is_for(switch.as_str(), datapath) {
-            return None;
-        }
-        Some(format!(
-            "the certificate of {certificate} is not one of {switch}; it has to name `{switch}` or `dpid-{datapath:016x}`"
-        ))
+        connection.certificate()?.objection(self.switch.as_str(), self.config.datapath.0)
     }
 
     /// One connection's time; why it ended, and whether it was ever of use.

@@ -70,13 +70,7 @@ pub(crate) struct Applicant {
 impl Applicant {
     /// Why it may not speak for this switch, for people, if it may not (A10).
     fn objection(&self, switch: &Name, datapath: u64) -> Option<String> {
-        let certificate = self.certificate.as_ref()?;
-        if certificate.is_for(switch.as_str(), datapath) {
-            return None;
-        }
-        Some(format!(
-            "the certificate of {certificate} is not one of {switch}; it has to name `{switch}` or `dpid-{datapath:016x}`"
-        ))
+        self.certificate.as_ref()?.objection(switch.as_str(), datapath)
     }
 }
 

@@ -50,6 +50,15 @@ impl Certificate {
     pub fn is_for(&self, switch: &str, datapath: u64) -> bool {
         self.names.contains(switch) || self.names.contains(&format!("{DATAPATH}{datapath:016x}"))
     }
+
+    /// Why its owner may not speak as a switch, for people; `None` if it may (A10).
+    pub fn objection(&self, switch: &str, datapath: u64) -> Option<String> {
+        let why = || {
+            let wanted = format!("it has to name `{switch}` or `{DATAPATH}{datapath:016x}`");
+            format!("the certificate of {self} is not one of {switch}; {wanted}")
+        };
+        (!self.is_for(switch, datapath)).then(why)
+    }
 }
 
 /// For people: the names.

@@ -3,21 +3,8 @@
 use super::{LEAVES, SILENCE};
 use crate::world::{PATIENCE, SECOND, SPINES, World};
 use bulkhead_lab::{Family, Wire};
-use bulkhead_netlink::{LinkChange, Veth};
 use serde_json::json;
 use std::time::Instant;
-
-/// Somebody plugs himself in at the port `free` of leaf2: his end.
-fn stranger(world: &World) -> Wire {
-    let leaf = &world.switches["leaf2"];
-    let veth = Veth { name: "free", peer: "stranger", peer_in: leaf.namespace(), mac: None, mtu: None };
-    let mut links = leaf.namespace().netlink().unwrap();
-    links.add_veth(&veth).unwrap();
-    links.set("free", &[LinkChange::Up]).unwrap();
-    links.set("stranger", &[LinkChange::Up]).unwrap();
-    leaf.add_port("free", &[]).unwrap();
-    Wire::open(leaf.namespace(), "stranger").unwrap()
-}
 
 /// The newest revision is in force everywhere.
 fn settled(world: &mut World) {
@@ -53,7 +40,7 @@ fn a12_who_sits_at_a_port_of_a_link_that_is_not_heard_is_nobody() {
     let cable = Wire::open(world.switches["spine1"].namespace(), "to-leaf2").unwrap();
     assert!(arrives(&cable), "what comes by a link is believed");
     // A link is declared where he sits: there is none.
-    let him = stranger(&world);
+    let him = world.stranger();
     world.apply(&[json!({"kind": "Link", "metadata": {"name": "soon"}, "spec": {
         "a": {"switch": "leaf2", "port": "free"}, "b": {"switch": "spine1", "port": "nothing"}}})]);
     settled(&mut world);
@@ -69,7 +56,7 @@ fn a12_who_sits_at_a_port_of_a_link_that_is_not_heard_is_nobody() {
 #[test]
 fn a19_lldp_at_a_free_port_keeps_no_link_from_being_heard() {
     let Some(world) = World::up(LEAVES) else { return };
-    let him = stranger(&world);
+    let him = world.stranger();
     let mut frame = [0; 60];
     frame[..14].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, 9, 0x88, 0xcc]);
     let (before, began) = (world.topology().revision, Instant::now());

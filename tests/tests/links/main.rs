@@ -7,7 +7,7 @@ mod losses;
 mod world;
 
 use bulkhead_lab::Wire;
-use bulkhead_netlink::{LinkChange, Veth};
+use bulkhead_netlink::LinkChange;
 use std::time::Duration;
 use world::{PATIENCE, SPINES, World};
 
@@ -62,14 +62,7 @@ fn a12_lldp_of_a_host_makes_no_link_and_is_told() {
     let tap = Wire::open(world.switches["spine1"].namespace(), "to-leaf1").unwrap();
     let lldp = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xcc]);
     let kept = tap.find(PATIENCE, lldp).unwrap().unwrap();
-    let leaf = &world.switches["leaf2"];
-    let veth = Veth { name: "free", peer: "stranger", peer_in: leaf.namespace(), mac: None, mtu: None };
-    let mut links = leaf.namespace().netlink().unwrap();
-    links.add_veth(&veth).unwrap();
-    links.set("free", &[LinkChange::Up]).unwrap();
-    links.set("stranger", &[LinkChange::Up]).unwrap();
-    leaf.add_port("free", &[]).unwrap();
-    let stranger = Wire::open(leaf.namespace(), "stranger").unwrap();
+    let stranger = world.stranger();
     let workload = world.hosts["b"].wire().unwrap();
     // The port is known to be free when it is probed.
     assert!(stranger.find(PATIENCE, lldp).unwrap().is_some());

@@ -1,6 +1,6 @@
 //! Leaves and spines: what every test here stands on.
 
-use bulkhead_lab::{Answer, Family, Hypervisor, Lab, Probe, Service, Stream, Workload};
+use bulkhead_lab::{Answer, Family, Hypervisor, Lab, Probe, Service, Stream, Wire, Workload};
 use bulkhead_netlink::{LinkChange, Veth};
 use bulkhead_tests::controller::{Controller, PAUSE, program};
 use bulkhead_types::TopologyAnswer;
@@ -188,5 +188,17 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Somebody plugs himself in at the port `free` of leaf2: his end.
+    pub fn stranger(&self) -> Wire {
+        let leaf = &self.switches["leaf2"];
+        let veth = Veth { name: "free", peer: "stranger", peer_in: leaf.namespace(), mac: None, mtu: None };
+        let mut links = leaf.namespace().netlink().unwrap();
+        links.add_veth(&veth).unwrap();
+        links.set("free", &[LinkChange::Up]).unwrap();
+        links.set("stranger", &[LinkChange::Up]).unwrap();
+        leaf.add_port("free", &[]).unwrap();
+        Wire::open(leaf.namespace(), "stranger").unwrap()
     }
 }

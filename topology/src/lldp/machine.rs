@@ -166,11 +166,6 @@ impl Discovery {
         self.nodes.remove(switch);
     }
 
-    /// The switches that take part.
-    pub fn switches(&self) -> impl Iterator<Item = &Name> {
-        self.nodes.keys()
-    }
-
     /// Whether probes can be sent and heard at a switch. What was believed of one that is away stays so, as long as the
     /// far ends say nothing else: switches go on without a controller.
     pub fn connected(&mut self, switch: &Name, connected: bool, now: Duration) {
