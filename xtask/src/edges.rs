@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-openflow", &[]),
     ("bulkhead-tls", &[]),
     ("bulkhead-ovsdb", &["tls"]),
+    ("bulkhead-p4runtime", &[]),
     ("bulkhead-driver-host", &["topology", "dataplane", "ovsdb", "tls"]),
     ("bulkhead-driver-kernel", &["netlink"]),
     ("bulkhead-driver-ovs", &["topology", "pipeline", "dataplane", "openflow", "tls"]),
