@@ -181,6 +181,40 @@ fn nobody_is_learned_of_a_cable_an_address_of_no_host_or_a_mac_of_no_host() {
 }
 
 #[test]
+fn nobody_is_learned_at_the_host_itself_or_at_a_port_without_a_name() {
+    let mut world = World::new();
+    let port = |number, text: &str| PortState { number: Some(number), name: Some(text.into()), up: true };
+    world.learner.ports(&name("a"), &[port(0xffff_fffe, "br0"), port(5, "two words")]);
+    for (last, text) in [(2, "br0"), (3, "two words")] {
+        let at = Attachment { switch: name("a"), port: Port::Name(text.into()) };
+        world.hear(at, &arp(mac(last), &format!("10.0.0.{last}"), None));
+    }
+    world.pass(10 * SECOND);
+    assert_eq!(world.revisions, 0, "{:?}", world.state.workloads);
+}
+
+#[test]
+fn a15_there_are_so_many_and_no_more() {
+    let mut world = World::new();
+    let one = |i: usize| {
+        let mac = Mac([2, 1, 0, 0, (i >> 8) as u8, i as u8]);
+        let Resource::Workload(plain) = workload(&format!("learned-{i}"), mac, &[&format!("fd00::1:{i:x}")], None)
+        else {
+            unreachable!()
+        };
+        let labels: bulkhead_topology::Labels =
+            [(Arc::from(bulkhead_policy::model::LEARNED), Arc::from("true"))].into_iter().collect();
+        Change::set(Resource::Workload(Arc::new(Workload { labels: labels.into(), ..(*plain).clone() })))
+    };
+    world.apply(&(1..MAX_WORKLOADS).map(one).collect::<Vec<_>>());
+    for last in 2..=3 {
+        world.hear(at("a", u32::from(last)), &arp(mac(last), &format!("10.0.0.{last}"), None));
+    }
+    world.pass(SECOND);
+    assert_eq!((world.learner.view(&world.state).workloads, world.refused(NotLearned::TooMany)), (MAX_WORKLOADS, 1));
+}
+
+#[test]
 fn a_port_that_was_not_probed_yet_is_waited_for() {
     let mut world = World::new();
     world.now = BEGIN - 5 * SECOND + 100 * MS;
@@ -206,6 +240,24 @@ fn a14_what_somebody_has_is_taken_by_nobody() {
     world.pass(10 * SECOND);
     assert_eq!(world.revisions, 0);
     assert_eq!((world.refused(NotLearned::Elsewhere), world.refused(NotLearned::Address)), (3, 1));
+}
+
+#[test]
+fn a14_who_is_declared_keeps_what_he_has_however_long_his_switch_is_lost() {
+    let mut world = World::new();
+    world.set(workload("db", mac(7), &["10.0.0.7"], Some(at("a", 2))));
+    world.hear(at("a", 3), &arp(mac(3), "10.0.0.3", None));
+    world.pass(SECOND);
+    world.learner.lost(&name("a"));
+    world.pass(2 * LOST);
+    // What the learned one beside him had is taken.
+    world.hear(at("b", 2), &arp(mac(7), "10.0.0.7", None));
+    world.hear(at("b", 3), &arp(mac(33), "10.0.0.7", None));
+    world.hear(at("b", 4), &arp(mac(3), "10.0.0.3", None));
+    world.pass(SECOND);
+    assert_eq!((world.learned(mac(7)), world.learned(mac(33))), (None, None));
+    assert_eq!(world.learned(mac(3)), Some((at("b", 4), vec![ip("10.0.0.3")])));
+    assert_eq!((world.refused(NotLearned::Elsewhere), world.refused(NotLearned::Address)), (1, 1));
 }
 
 #[test]
