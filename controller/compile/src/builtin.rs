@@ -27,8 +27,7 @@ use bulkhead_policy::model::Network;
 use bulkhead_topology::{Mac, Name, Port};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Identity of every address that no workload has.
-pub(crate) const EXTERNAL: u32 = 1;
+pub(crate) use bulkhead_pipeline::identity::EXTERNAL;
 
 const IP: [u128; 2] = [ethertype::IPV4, ethertype::IPV6];
 const BROADCAST: u128 = 0xffff_ffff_ffff;

@@ -295,6 +295,12 @@ pub mod conn {
     pub const TRK: u128 = 32;
 }
 
+/// Identities that are no label set's.
+pub mod identity {
+    /// Every address that no workload has.
+    pub const EXTERNAL: u32 = 1;
+}
+
 /// Bits of [`Field::IpFrag`] (the same as Open vSwitch's nw_frag).
 pub mod frag {
     /// The packet is a fragment.

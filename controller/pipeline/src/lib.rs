@@ -13,14 +13,16 @@ mod packet;
 mod program;
 mod render;
 mod stage;
+mod stateless;
 mod walk;
 
 pub use check::{Violation, check};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};
-pub use field::{Field, conn, frag, vlan};
+pub use field::{Field, conn, frag, identity, vlan};
 pub use masks::Masks;
 pub use packet::{Packet, PacketError, ethertype, ip_proto};
 pub use program::{Delta, Program};
 pub use render::{render_entry, render_pipeline, render_program};
 pub use stage::{Stage, StageSpec};
+pub use stateless::{Sort, walk_stateless};
 pub use walk::{Memory, Outcome, Step, Tracker, Walk, walk};

@@ -42,6 +42,9 @@ pub struct Packet {
     pub in_port: Port,
     /// Bytes of the Ethernet frame without its outer VLAN tag; 0 where nobody asked.
     pub length: u32,
+    /// What of the transport header tells whether it opens a connection or answers one: TCP's flags, or the type of
+    /// SCTP's first chunk; 0 where there is none. Nothing matches it: see [`crate::Sort`].
+    pub control: u8,
     values: [u128; Field::COUNT],
     present: u64,
 }
@@ -56,7 +59,7 @@ impl Packet {
     pub fn new(in_port: Port) -> Self {
         let metadata = Field::ALL.into_iter().filter(|f| f.is_metadata() || f.is_tunnel() || *f == Field::Conn);
         let present = metadata.fold(0, |bits, field| bits | 1 << field as u8);
-        Self { in_port, length: 0, values: [0; Field::COUNT], present }
+        Self { in_port, length: 0, control: 0, values: [0; Field::COUNT], present }
     }
 
     /// The value of a field that the packet has.
@@ -183,21 +186,22 @@ impl Packet {
     fn transport(&mut self, protocol: u128, fragment: bool, later: bool, bytes: &[u8]) {
         self.set(Field::IpProto, protocol);
         self.set(Field::IpFrag, if later { frag::ANY | frag::LATER } else { u128::from(fragment) * frag::ANY });
-        let (fields, width, least) = match protocol {
+        let (fields, width, least, control) = match protocol {
             // As long as it says (RFC 9293 §3.1), in words of 4 bytes.
             ip_proto::TCP => {
                 let header = usize::from(bytes.get(12).copied().unwrap_or(0) >> 4) * 4;
-                ([Field::L4Src, Field::L4Dst], 2, if header < 20 { usize::MAX } else { header })
+                ([Field::L4Src, Field::L4Dst], 2, if header < 20 { usize::MAX } else { header }, 13)
             }
-            ip_proto::UDP => ([Field::L4Src, Field::L4Dst], 2, 8),
-            ip_proto::SCTP => ([Field::L4Src, Field::L4Dst], 2, 12),
-            ip_proto::ICMP | ip_proto::ICMPV6 => ([Field::IcmpType, Field::IcmpCode], 1, 8),
+            ip_proto::UDP => ([Field::L4Src, Field::L4Dst], 2, 8, usize::MAX),
+            ip_proto::SCTP => ([Field::L4Src, Field::L4Dst], 2, 12, 12),
+            ip_proto::ICMP | ip_proto::ICMPV6 => ([Field::IcmpType, Field::IcmpCode], 1, 8, usize::MAX),
             _ => return,
         };
         self.zeros(&fields);
         if later || bytes.len() < least {
             return;
         }
+        self.control = bytes.get(control).copied().unwrap_or(0);
         for (field, at) in fields.into_iter().zip([0, width]) {
             self.set(field, number(bytes, at, width).unwrap_or(0));
         }

@@ -1,0 +1,136 @@
+//! Walking a program of a switch that remembers no connections (ADR 15).
+//!
+//! Such a switch cannot know whether a packet answers one that it let pass. It judges a packet that may be an answer in
+//! two views: as what it says it is, and, if policy refuses that, as an answer to the packet that would have been its
+//! question. Nothing passes that neither view allows.
+
+use crate::{
+    field::{Field, conn, identity},
+    packet::{Packet, ip_proto},
+    program::Program,
+    stage::Stage,
+    walk::{Memory, Outcome, Tracker, Walk, walk},
+};
+
+/// What a packet may be to a connection, by what it says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// It can only be of the direction that opens: a TCP segment with neither ACK nor RST, SCTP's INIT, an ICMP question.
+    Opens,
+    /// It can only be an answer: a TCP segment with SYN and ACK, SCTP's INIT ACK, an ICMP answer.
+    Answers,
+    /// Either.
+    Either,
+    /// An ICMP error: it is about a packet that it quotes, and no switch of this kind looks into that.
+    Error,
+}
+
+/// Flags of TCP (RFC 9293 §3.1).
+mod tcp {
+    pub const SYN: u8 = 2;
+    pub const RST: u8 = 4;
+    pub const ACK: u8 = 16;
+}
+
+/// Types of SCTP's chunks (RFC 9260 §3.2).
+mod sctp {
+    pub const INIT: u8 = 1;
+    pub const INIT_ACK: u8 = 2;
+}
+
+impl Sort {
+    /// What a packet is.
+    pub fn of(packet: &Packet) -> Self {
+        let has = |flag: u8| packet.control & flag != 0;
+        match packet.value(Field::IpProto) {
+            ip_proto::TCP => match (has(tcp::SYN), has(tcp::ACK), has(tcp::RST)) {
+                (true, true, _) => Self::Answers,
+                (true, false, _) | (false, false, false) => Self::Opens,
+                (false, ..) => Self::Either,
+            },
+            ip_proto::SCTP => match packet.control {
+                sctp::INIT => Self::Opens,
+                sctp::INIT_ACK => Self::Answers,
+                _ => Self::Either,
+            },
+            // The types that programs send through the tracker (RFC 792, RFC 4443 §4).
+            ip_proto::ICMP => match packet.value(Field::IcmpType) {
+                8 | 13 | 15 => Self::Opens,
+                0 | 14 | 16 => Self::Answers,
+                _ => Self::Error,
+            },
+            ip_proto::ICMPV6 => match packet.value(Field::IcmpType) {
+                128 => Self::Opens,
+                129 => Self::Answers,
+                _ => Self::Error,
+            },
+            _ => Self::Either,
+        }
+    }
+}
+
+/// Tells of a packet what the view says that it is walked in.
+#[derive(Default)]
+struct Views {
+    /// Whether this is the second one.
+    second: bool,
+    /// Whether there is a second one.
+    more: bool,
+}
+
+impl Tracker for Views {
+    fn track(&mut self, _: u16, packet: &Packet) -> (u128, Memory) {
+        let is = |field| packet.value(field) == 1;
+        // A packet of another switch's workload: that switch has judged it, and says what it was there. Outsiders, and
+        // those whose switch judges nothing, have nobody who could say so.
+        let told = is(Field::FromTunnel)
+            && !is(Field::SrcLocal)
+            && packet.value(Field::SrcId) != u128::from(identity::EXTERNAL);
+        let said = told.then(|| is(Field::PeerReply));
+        let sort = Sort::of(packet);
+        let question = matches!(sort, Sort::Opens | Sort::Either) && said != Some(true);
+        let answer = matches!(sort, Sort::Answers | Sort::Either) && said != Some(false);
+        self.more = question && answer && !self.second;
+        let bits = match (question && !self.second, answer) {
+            (true, _) => conn::NEW,
+            // No established connection: where a network lets those live, that is for switches that know of one.
+            (false, true) => conn::RPL,
+            (false, false) => conn::INV,
+        };
+        (bits, Memory::default())
+    }
+
+    fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
+}
+
+/// Walks a packet through the program of a switch that remembers no connections: a second time, as an answer, if policy
+/// refuses it and it may be one. What became of it is what the view says that let it pass, or else the first one; the
+/// steps are those of both, one after the other, as each entry counts.
+pub fn walk_stateless(program: &Program, packet: Packet) -> Walk<'_> {
+    let mut views = Views::default();
+    let mut first = walk(program, &mut views, packet.clone());
+    if !views.more || !refused_by_policy(&first) {
+        return first;
+    }
+    let second = walk(program, &mut Views { second: true, more: false }, packet);
+    let passes = matches!(second.outcome, Outcome::Delivered { .. } | Outcome::Answered(_));
+    first.steps.extend(second.steps);
+    if passes {
+        first.outcome = second.outcome;
+    }
+    first
+}
+
+/// Whether a stage of policies ended it. What ends elsewhere ends there in every view.
+fn refused_by_policy(walk: &Walk<'_>) -> bool {
+    let refused = matches!(walk.outcome, Outcome::Dropped(_) | Outcome::Rejected(_));
+    refused && walk.steps.last().is_some_and(|step| step.stage.is_policy())
+}
+
+impl Stage {
+    /// Whether it has rules of policies that decide.
+    pub fn is_policy(self) -> bool {
+        (Self::EgressEmergency..=Self::EgressBaseline).contains(&self)
+            || (Self::IngressEmergency..=Self::IngressBaseline).contains(&self)
+    }
+}
