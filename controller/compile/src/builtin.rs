@@ -112,6 +112,11 @@ pub(crate) struct Here<'a> {
 }
 
 impl<'a> Here<'a> {
+    /// Whether the switch remembers connections.
+    fn remembers(&self) -> bool {
+        self.fabric.remembers(self.switch)
+    }
+
     /// The uplinks of the network on the switch, in the network's order: the first is the way out.
     fn uplinks(&self) -> impl Iterator<Item = (&'a Port, u16)> + use<'a> {
         let (network, switch) = (self.network, self.switch);

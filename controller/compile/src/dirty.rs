@@ -281,20 +281,23 @@ impl Compiler {
             };
             let default = |identity| self.default(identity, rule.direction);
             let subjects = self.subjects(name, rule, lane);
-            rule.entries(&self.index, &subjects, (lane, *priority), &switch.classes, default, &mut pieces)?;
+            let remembers = self.fabric.remembers(name);
+            rule.entries(&self.index, &subjects, (lane, *priority, remembers), &switch.classes, default, &mut pieces)?;
         }
         Ok(pieces)
     }
 
     fn entries(&self, name: &Name, switch: &Switch, unit: &Unit) -> Result<Vec<Entry>, TooLarge> {
         Ok(match unit {
-            Unit::Pipeline => builtin::pipeline(),
+            Unit::Pipeline => builtin::pipeline(self.fabric.remembers(name)),
             Unit::Overlay => {
                 let host = self.fabric.hosts.get(name).map(AsRef::as_ref);
                 let learns = !self.fabric.learning.is_empty();
                 self.fabric.switches.get(name).map_or_else(Vec::new, |switch| builtin::overlay(switch, host, learns))
             }
             Unit::Cables => builtin::cables(&self.fabric, name),
+            // One that remembers no connections reports no probes either.
+            Unit::Peer(_) if !self.fabric.remembers(name) => Vec::new(),
             Unit::Peer(peer) => builtin::peer(self.fabric.between(name, peer)),
             Unit::Network(network) => self.here(name, network).as_ref().map(builtin::network).unwrap_or_default(),
             Unit::Spread(network) => self.spread(name, network)?,
@@ -320,7 +323,10 @@ impl Compiler {
 
     /// Who gets what workloads of a network send to groups, here and on other switches.
     fn spread(&self, switch: &Name, network: &Name) -> Result<Vec<Entry>, TooLarge> {
-        let Some(here) = self.here(switch, network).filter(|here| !here.network.multicast.is_empty()) else {
+        let Some(here) = self
+            .here(switch, network)
+            .filter(|here| !here.network.multicast.is_empty() && self.fabric.remembers(here.switch))
+        else {
             return Ok(Vec::new());
         };
         let plugged = self.plugged.get(switch).into_iter().flatten().filter_map(|name| self.workloads.get(name));

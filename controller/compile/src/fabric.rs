@@ -67,6 +67,11 @@ impl Fabric {
         self.switches.get(switch).is_some_and(|switch| !overlay::judges(switch))
     }
 
+    /// Whether a switch remembers connections. One that is not declared has no program.
+    pub fn remembers(&self, switch: &Name) -> bool {
+        self.switches.get(switch).is_none_or(|switch| switch.driver.remembers())
+    }
+
     /// Whether a switch hears its links.
     pub fn is_probed(&self, switch: &Name) -> bool {
         self.switches.get(switch).is_some_and(|switch| switch.probes())

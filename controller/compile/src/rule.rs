@@ -168,14 +168,14 @@ impl Rule {
         }
     }
 
-    /// Adds every entry of the rule in one lane of a switch with these `subjects`, at this priority, to `pieces`, the
+    /// Adds every entry of the rule in one lane of a switch with these `subjects`, at this priority and as the switch remembers connections, to `pieces`, the
     /// rule's in all lanes. `classes` are the prefixes that the switch tells apart; `default` is what becomes of a
-    /// subject's packets that no rule decides.
+    /// subject's packets that no rule decides. One that remembers no connections has no conjunctions either.
     pub fn entries(
         &self,
         index: &Index,
         subjects: &BTreeSet<u32>,
-        (lane, priority): (Lane, u16),
+        (lane, priority, remembers): (Lane, u16, bool),
         classes: &BTreeMap<IpNet, Class>,
         default: impl Fn(u32) -> Outcome,
         pieces: &mut Vec<Piece>,
@@ -224,6 +224,7 @@ impl Rule {
                     &plain
                 }
             };
+            let conjunction = remembers.then_some(conjunction);
             self.expand(&subjects, target, &outcome, (self.stage(lane), priority, conjunction), pieces)?;
         }
         Ok(())
@@ -281,7 +282,7 @@ impl Rule {
         subjects: &BTreeSet<u32>,
         target: &Target,
         outcome: &Outcome,
-        (stage, priority, conjunction): (Stage, u16, u32),
+        (stage, priority, conjunction): (Stage, u16, Option<u32>),
         pieces: &mut Vec<Piece>,
     ) -> Result<(), TooLarge> {
         let (subject, id, _) = fields(self.direction);
@@ -296,10 +297,11 @@ impl Rule {
             dimensions.push(services.iter().map(block).collect());
         }
         let sizes = dimensions.iter().map(|dimension| dimension.len() as u64);
-        let kinds = self.kinds(outcome);
+        let kinds = self.kinds(outcome, conjunction.is_some());
         let product = sizes.clone().fold(kinds.len() as u64, u64::saturating_mul);
         // One dimension is no conjunction, whatever that would spare: switches want two clauses at the least.
-        let sum = if dimensions.len() < 2 { product } else { sizes.sum::<u64>() + kinds.len() as u64 };
+        let conjunction = conjunction.filter(|_| dimensions.len() > 1);
+        let sum = if conjunction.is_some() { sizes.sum::<u64>() + kinds.len() as u64 } else { product };
         let all = product.min(sum).saturating_add(pieces.len() as u64);
         if all > MAX_RULE_ENTRIES {
             return Err(self.too_large("entries", all, MAX_RULE_ENTRIES));
@@ -311,7 +313,7 @@ impl Rule {
                 Piece::Whole(Entry::new(stage, priority, join(&matches, &kind), actions, *next, *cause))
             })
         };
-        if product <= sum {
+        let Some(conjunction) = conjunction.filter(|_| sum < product) else {
             let mut matches = vec![Match::any()];
             for dimension in &dimensions {
                 let both = |a: &Match| dimension.iter().map(|b| join(a, b)).collect::<Vec<_>>();
@@ -319,7 +321,7 @@ impl Rule {
             }
             pieces.extend(matches.into_iter().flat_map(whole));
             return Ok(());
-        }
+        };
         let n = dimensions.len() as u8;
         for (k, dimension) in (1..).zip(dimensions) {
             let clause = Action::Clause { conjunction, k, n };
@@ -330,10 +332,10 @@ impl Rule {
     }
 
     /// What a decided packet has done to it, by what it is: the first packets of connections are logged where the
-    /// rule asks for it and decides.
-    fn kinds(&self, (actions, _, cause): &Outcome) -> Vec<(Match, Vec<Action>)> {
+    /// rule asks for it and decides. Which those are, only who remembers connections knows.
+    fn kinds(&self, (actions, _, cause): &Outcome, remembers: bool) -> Vec<(Match, Vec<Action>)> {
         let text = self.text();
-        if !text.log || text.action == model::Action::Pass || *cause != Cause::Rule(self.number) {
+        if !remembers || !text.log || text.action == model::Action::Pass || *cause != Cause::Rule(self.number) {
             return vec![(Match::any(), actions.clone())];
         }
         let logged = std::iter::once(Action::Log).chain(actions.iter().cloned()).collect();

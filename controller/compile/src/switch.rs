@@ -110,6 +110,11 @@ impl Switch {
         }
     }
 
+    /// What its entries come from.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.keys()
+    }
+
     /// Gives a switch that has nothing its first entries.
     pub fn begin(&mut self, made: Vec<(Unit, Vec<Piece>)>) {
         for (unit, pieces) in made {

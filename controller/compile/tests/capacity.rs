@@ -45,6 +45,7 @@ fn rules(ingress: Vec<Rule>) -> Change {
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(Selector::of([("side", "a")])),
         isolate: Sides { ingress: true, egress: false },
         ingress,

@@ -134,6 +134,7 @@ fn many(name: &str, peers: impl Iterator<Item = Vec<Peer>>) -> Change {
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(Selector::of([("side", "a")])),
         isolate: Sides { ingress: true, egress: false },
         ingress: peers.map(rule).collect(),

@@ -18,7 +18,7 @@ use bulkhead_policy::{
     remarks, verdict, verdict_staged,
 };
 use bulkhead_topology::Name;
-use journey::{Journey, Place, connected, is_kernel, over_each, packet, places, travel, workload};
+use journey::{Journey, Place, connected, is_kernel, over_each, packet, places, remembers, travel, workload};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -190,6 +190,10 @@ struct Agreed {
 fn agrees(state: &State, compiler: &Compiler, flow: &Flow) -> Result<Option<Agreed>, TestCaseError> {
     let Some(places) = places(state, flow) else { return Ok(None) };
     let [from, to] = &places;
+    // Others are held to laws of their own.
+    if !remembers(state, &from.at.switch) || !remembers(state, &to.at.switch) {
+        return Ok(None);
+    }
     let Some(first) = packet(flow, &places, false) else { return Ok(None) };
     let way = travel(state, compiler, [from, to], conn::NEW, first.clone());
     if !connected(state, flow, &places) {

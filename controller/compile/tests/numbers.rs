@@ -134,6 +134,7 @@ fn policy(rules: usize) -> Change {
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(Selector::of([("app", "a")])),
         isolate: Sides { ingress: true, egress: false },
         ingress: vec![rule; rules],

@@ -328,7 +328,7 @@ pub fn policy() -> impl Strategy<Value = Policy> {
     )
         .prop_map(|(name, tier, priority, staged, subject, isolate, ingress, egress)| {
             let isolate = if tier == Tier::Application { isolate } else { Sides::default() };
-            Policy { name, tier, priority, staged, subject, isolate, ingress, egress }
+            Policy { name, tier, priority, staged, stateful: false, subject, isolate, ingress, egress }
         })
 }
 

@@ -272,6 +272,8 @@ pub struct Policy {
     pub priority: u16,
     /// Evaluated and reported, never enforced.
     pub staged: bool,
+    /// It may be about workloads on switches alone that remember connections.
+    pub stateful: bool,
     /// Whom it is about.
     pub subject: Subject,
     /// Directions that it isolates at the end of the application tier (false in other tiers).
@@ -405,6 +407,14 @@ impl Switch {
     /// Whether it was adopted, and nobody changed it since.
     pub fn is_adopted(&self) -> bool {
         matches!(self.driver, Driver::Openflow(id) if *self == Self::adopted(id))
+    }
+}
+
+impl Driver {
+    /// Whether switches of this kind remember connections, so that an answer is one to something that passed. Others judge
+    /// an answer by its addresses, ports and flags.
+    pub fn remembers(&self) -> bool {
+        !matches!(self, Self::P4runtime { .. })
     }
 }
 

@@ -75,6 +75,12 @@ pub fn judges(switch: &Switch) -> bool {
     switch.driver != Driver::Kernel
 }
 
+/// Whether a switch carries packets between others by its links, where networks are present on it or not.
+pub fn carries(switch: &Switch) -> bool {
+    // Our P4 program knows no packets on their way between switches.
+    switch.vtep.is_none() && judges(switch) && !matches!(switch.driver, Driver::P4runtime { .. })
+}
+
 /// Whether switches of a driver can do Geneve.
 pub fn does_geneve(driver: &Driver) -> bool {
     can(driver).geneve

@@ -59,6 +59,7 @@ fn policy(ingress: Vec<Rule>) -> Change {
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(Selector::everything()),
         isolate: Sides { ingress: true, egress: false },
         ingress,

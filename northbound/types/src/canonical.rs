@@ -242,6 +242,7 @@ fn policy(r: &Policy) -> v1::PolicySpec {
         tier: word(r.tier.as_str()),
         priority: Some(r.priority),
         stage: word(if r.staged { "staged" } else { "active" }),
+        stateful: r.stateful.then(|| "required".into()),
         subject,
         isolate: Some(sides(r.isolate)),
         ingress: Some(r.ingress.iter().map(ingress).collect::<Vec<_>>()).filter(|rules| !rules.is_empty()),

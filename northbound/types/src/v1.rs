@@ -357,6 +357,10 @@ pub struct PolicySpec {
     /// `active` (default) or `staged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
+    /// `preferred` (default), or `required`: it is refused where it is about a workload on a switch that remembers no
+    /// connections (driver p4runtime), and judges answers by their addresses, ports and flags alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stateful: Option<String>,
     /// Whom it is about.
     pub subject: Subject,
     /// Directions that it isolates; default: the sections it has, in the application tier.

@@ -34,6 +34,7 @@ pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
         // What is to another edge and for which there is no way.
         let lost = Match::any().with(Field::OutTunnel, CARRIED);
         e.drop(Stage::Deliver, 55, lost, Builtin::Carry);
+        overlay::told(&mut e);
         overlay::unconfirmed(&mut e);
     }
     e.0

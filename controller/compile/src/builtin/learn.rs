@@ -14,7 +14,10 @@ pub(super) fn strangers(e: &mut Entries) {
 
 /// Questions of the network's workloads for addresses that nobody has: an uplink is asked before.
 pub(super) fn unknown(e: &mut Entries, here: &Here<'_>) {
-    if !here.network.learn_workloads || here.fabric.switches.get(here.switch).is_none_or(|s| s.vtep.is_some()) {
+    if !here.network.learn_workloads
+        || !here.remembers()
+        || here.fabric.switches.get(here.switch).is_none_or(|s| s.vtep.is_some())
+    {
         return;
     }
     tell(e, Stage::ArpNd, 45, here.inside(ip(ethertype::ARP).with(Field::ArpOp, 1u8)));

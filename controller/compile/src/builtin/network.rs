@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 /// The entries.
 pub(crate) fn network(here: &Here<'_>) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
-    if here.network.on_tighten == OnTighten::Persist {
+    if here.network.on_tighten == OnTighten::Persist && here.remembers() {
         let live = Match::any().masked(Field::Conn, conn::TRK | conn::EST, conn::TRK | conn::EST | conn::REL);
         e.add(Stage::Connection, 70, here.within(live), vec![], to(Stage::Verdict), Builtin::Persist);
     }

@@ -71,7 +71,12 @@ pub(super) fn lldp() -> Match {
 /// Others look for links to each other.
 pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
+    let remembers = switch.driver.remembers();
     let Some(vtep) = switch.vtep else {
+        // One that remembers no connections takes no part in links, nor in learning.
+        if !remembers {
+            return e.0;
+        }
         // Below what is of workloads and uplinks: what they say of links is not listened to.
         e.add(Stage::Classify, 30, lldp(), vec![Action::Discover], Next::Drop, Builtin::Discover);
         if learns {
@@ -89,6 +94,11 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         let mark = [Action::Set(Field::EthDst, REPLY_MAC.to_bits().into())].into_iter().chain(check.clone()).collect();
         e.add(Stage::Fit, 20, replies(leaves.clone().with(Field::ToPeer, 1u8)), mark, to(Stage::Deliver), Builtin::Mtu);
         e.add(Stage::Fit, 10, leaves.clone(), check, to(Stage::Deliver), Builtin::Mtu);
+        if !remembers {
+            let too_big = Match::any().with(Field::OutTunnel, tunnel as u8).with(Field::TooBig, 1u8);
+            e.add(Stage::Deliver, 100, too_big, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
+            continue;
+        }
         // Open vSwitch counts each packet for both outcomes of the comparison, up to where a packet has to come again.
         // Only from there on a count is one of packets that did not fit: hence the tracker, and a stage of its own.
         for kind in IP {
@@ -97,13 +107,25 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         }
         e.add(Stage::TooBig, 100, leaves, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
     }
-    unconfirmed(&mut e);
+    told(&mut e);
+    if remembers {
+        unconfirmed(&mut e);
+    }
     e.0
 }
 
 /// Of packets in the direction opposite to their connection's first packet.
 pub(super) fn replies(m: Match) -> Match {
     m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL)
+}
+
+/// What another switch says of its packets.
+pub(super) fn told(e: &mut Entries) {
+    for kind in IP {
+        let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, REPLY_MAC.to_bits());
+        let mark = vec![Action::Set(Field::PeerReply, 1)];
+        e.add(Stage::ArpNd, 12, marked, mark, to(Stage::SrcClass), Builtin::Reply);
+    }
 }
 
 /// A tracker knows only what its own switch let pass. A connection that the sender's switch has let out, and the
@@ -113,9 +135,6 @@ pub(super) fn replies(m: Match) -> Match {
 pub(super) fn unconfirmed(e: &mut Entries) {
     let judge = to(Stage::StagedEgressEmergency);
     for kind in IP {
-        let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, REPLY_MAC.to_bits());
-        let mark = vec![Action::Set(Field::PeerReply, 1)];
-        e.add(Stage::ArpNd, 12, marked, mark, to(Stage::SrcClass), Builtin::Reply);
         // Above what a network that lets connections live has for them, and below what is about errors.
         let theirs =
             |m: Match| unmarked(m).masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL | conn::REL);

@@ -1,4 +1,7 @@
 //! What every switch has, whatever its networks are.
+//!
+//! One that remembers no connections has less: nothing is committed or recalled there, none is `established`, and no copies
+//! are made (ADR 15).
 
 use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, IP, dst, icmp, ip, nd, nd_like, proto, reply, to};
 use crate::rule::{Lane, allowed, next_tier, stage, weighed};
@@ -9,14 +12,19 @@ use bulkhead_pipeline::{
 use bulkhead_policy::model::{Direction, Tier};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The entries.
-pub(crate) fn pipeline() -> Vec<Entry> {
+/// Stages that no packet comes to on a switch that remembers no connections.
+const UNUSED: [Stage; 3] = [Stage::Carry, Stage::Receive, Stage::TooBig];
+
+/// The entries of a switch, which remembers connections or does not.
+pub(crate) fn pipeline(remembers: bool) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
-    for spec in Stage::ALL {
+    for spec in Stage::ALL.iter().filter(|spec| remembers || !UNUSED.contains(&spec.stage)) {
         e.0.push(Entry::new(spec.stage, 0, Match::any(), Vec::new(), Next::Drop, Cause::Miss(spec.stage)));
     }
     tags(&mut e);
-    e.drop(Stage::Carry, 1, Match::any(), Builtin::Carry);
+    if remembers {
+        e.drop(Stage::Carry, 1, Match::any(), Builtin::Carry);
+    }
     let local = |yes: u128| Match::any().with(Field::SrcLocal, yes);
     e.drop(Stage::Antispoof, 1, local(1), Builtin::Antispoof);
     e.add(Stage::Antispoof, 10, local(0), vec![], to(Stage::ArpNd), Builtin::Antispoof);
@@ -37,9 +45,13 @@ pub(crate) fn pipeline() -> Vec<Entry> {
         e.drop(Stage::Locate, 95, dst(nobody), Builtin::Multicast);
     }
     e.drop(Stage::Locate, 15, local(0), Builtin::Transit);
-    groups(&mut e);
+    e.add(Stage::Spread, 1, Match::any(), vec![], to(Stage::StagedIngressEmergency), Builtin::TierEnd);
     track(&mut e);
     connection(&mut e);
+    if remembers {
+        groups(&mut e);
+        related(&mut e);
+    }
     let skip = |field| Match::any().with(field, 0u8);
     let unmanaged = Builtin::Unmanaged;
     for (direction, field) in [(Direction::Egress, Field::SrcLocal), (Direction::Ingress, Field::DstLocal)] {
@@ -56,7 +68,7 @@ pub(crate) fn pipeline() -> Vec<Entry> {
             e.add(stage(Lane::Staged, direction, tier), 1, Match::any(), vec![], next, Builtin::Staged);
         }
     }
-    for kind in IP {
+    for kind in IP.into_iter().filter(|_| remembers) {
         let new = ip(kind).masked(Field::Conn, conn::TRK | conn::NEW, conn::TRK | conn::NEW);
         e.add(Stage::Verdict, 20, new, vec![Action::Commit], to(Stage::Fit), Builtin::Verdict);
     }
@@ -75,7 +87,6 @@ fn groups(e: &mut Entries) {
     let group = Match::any().with(Field::ToGroup, 1u8);
     e.drop(Stage::Spread, 110, group.clone().with(Field::SrcId, EXTERNAL), Builtin::Multicast);
     e.drop(Stage::Spread, 50, group, Builtin::Multicast);
-    e.add(Stage::Spread, 1, Match::any(), vec![], to(Stage::StagedIngressEmergency), Builtin::TierEnd);
 }
 
 /// What comes by a tunnel has to be known to a network's or a workload's entries, and never goes back by one.
@@ -209,6 +220,12 @@ fn connection(e: &mut Entries) {
         e.add(stage, 50, proto(kind, icmp(kind)), vec![Action::ServiceFromIcmp], judge, Builtin::Conntrack);
         e.add(stage, 45, ip(kind), vec![Action::ServiceFromProto], judge, Builtin::Conntrack);
     }
+}
+
+/// ICMP errors about connections.
+fn related(e: &mut Entries) {
+    let stage = Stage::Connection;
+    let judge = to(Stage::StagedEgressEmergency);
     let related = conn::TRK | conn::REL;
     let state = |bits| Match::any().masked(Field::Conn, bits, related | conn::RPL);
     // A router outside may tell of any connection to the outside, whatever the router's own address. A workload

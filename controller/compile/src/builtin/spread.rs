@@ -72,7 +72,7 @@ pub(crate) fn spread(here: &Here<'_>, near: &[&Interface], far: &[Tunnel]) -> Re
 
 /// An interface that is plugged in here gets its copy, if its rules let it; none of what came from itself.
 pub(super) fn receive(e: &mut Entries, here: &Here<'_>, mac: Mac, identity: u32, port: &Port) {
-    if here.network.multicast.is_empty() {
+    if here.network.multicast.is_empty() || !here.remembers() {
         return;
     }
     let copy = here.within(Match::any()).with(Field::OutTunnel, 0u8).with(Field::EthDst, mac.to_bits());

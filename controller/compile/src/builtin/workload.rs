@@ -18,7 +18,7 @@ pub(crate) fn workload(here: &Here<'_>, workload: &Workload, identity: u32) -> R
         }
         match &interface.attachment {
             Some(at) if at.switch == *here.switch => {
-                let learned = workload.is_learned();
+                let learned = workload.is_learned() && here.remembers();
                 plugged(&mut e, here, interface, identity, &at.port, learned);
                 if learned {
                     learn::addresses(&mut e, here, interface.mac, &at.port);

@@ -8,7 +8,7 @@ use crate::{
     numbers::Numbered,
     switch::Unit,
 };
-use bulkhead_policy::overlay::judges;
+use bulkhead_policy::overlay::carries;
 use bulkhead_topology::{
     Name, Port,
     graph::{Cable, End},
@@ -32,7 +32,7 @@ impl Compiler {
         let graph = &mut self.fabric.carrier.graph;
         let mut gone = Vec::new();
         for name in &stale {
-            match self.fabric.switches.get(name).filter(|switch| switch.vtep.is_none() && judges(switch)) {
+            match self.fabric.switches.get(name).filter(|switch| carries(switch)) {
                 Some(switch) => graph.set_switch(name, level(switch.role)),
                 None => {
                     concerned.extend(graph.links_of(name).map(|(_, far)| far.switch));

@@ -46,6 +46,9 @@ impl Compiler {
             for (rule, _) in gone.iter().flat_map(|switch| switch.rules.keys()) {
                 self.off(*rule, name);
             }
+        } else if had && old.as_ref().map(|old| old.driver.remembers()) != new.map(|new| new.driver.remembers()) {
+            let units = self.switches.get(name).into_iter().flat_map(|switch| switch.units().cloned());
+            dirty.units(name, units.collect::<Vec<_>>());
         } else if !had {
             self.switches.insert(name.clone(), Default::default());
             dirty.unit(name, Unit::Pipeline);

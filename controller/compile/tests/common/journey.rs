@@ -8,12 +8,12 @@ use bulkhead_pipeline::{
     Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Stage, Step, Tracker, Walk, carry, ethertype,
     ip_proto,
     overlay::{Tunnel, arrive},
-    vlan, walk,
+    vlan, walk, walk_stateless,
 };
 use bulkhead_policy::{
     Flow, Service, State,
     model::{Attachment, Direction, FabricPort, Interface, Network, Passage, Switch, Uplink, Workload},
-    overlay::{judges, tunnel},
+    overlay::{carries, judges, tunnel},
     vtep::{Carried, forwarding},
 };
 use bulkhead_topology::{Mac, Name, Port};
@@ -54,6 +54,11 @@ pub fn workload<'a>(state: &'a State, name: Option<&Name>) -> Option<&'a Workloa
 /// Whether a switch is a VTEP and no more.
 pub fn is_kernel(state: &State, switch: &Name) -> bool {
     state.switches.get(switch).is_some_and(|switch| !judges(switch))
+}
+
+/// Whether a switch remembers connections.
+pub fn remembers(state: &State, switch: &Name) -> bool {
+    state.switches.get(switch).is_none_or(|switch| switch.driver.remembers())
 }
 
 /// Whether packets of a network get from one switch to another, or stay on one.
@@ -125,8 +130,7 @@ pub fn cables(state: &State) -> Vec<(Attachment, Attachment, bool)> {
     }
     let uplinks = state.networks.values().flat_map(|network| &network.uplinks);
     taken.extend(uplinks.map(|uplink| by_name(state, &uplink.at)));
-    let carries =
-        |at: &Attachment| state.switches.get(&at.switch).is_some_and(|switch| switch.vtep.is_none() && judges(switch));
+    let carries = |at: &Attachment| state.switches.get(&at.switch).is_some_and(|switch| carries(switch));
     let of = |near: &Attachment| all.iter().filter(|(end, _)| end == near).map(|(_, far)| far).collect::<Vec<_>>();
     let both = |end: &Attachment| known(state, end).is_none_or(|known| known.passes == Passage::Both);
     // Where both ends would have been heard, both have been.
@@ -353,7 +357,11 @@ pub fn over_each<'a>(
     }
     let mut hops = 0;
     loop {
-        let found = walk(compiler.program(&journey.switch).unwrap(), &mut Fixed(conn[journey.walks.len()]), packet);
+        let program = compiler.program(&journey.switch).unwrap();
+        let found = match remembers(state, &journey.switch) {
+            true => walk(program, &mut Fixed(conn[journey.walks.len()]), packet),
+            false => walk_stateless(program, packet),
+        };
         let outcome = found.outcome.clone();
         journey.walks.push(found);
         let Outcome::Delivered { port, packet: sent } = outcome else { return journey };
@@ -423,6 +431,13 @@ pub fn packet(flow: &Flow, [from, to]: &[Place; 2], reply: bool) -> Option<Packe
             let (a, b) = if reply { (port, EPHEMERAL) } else { (EPHEMERAL, port) };
             packet.set(Field::L4Src, a.into());
             packet.set(Field::L4Dst, b.into());
+            // SYN, and SYN with ACK; SCTP's INIT and INIT ACK.
+            packet.control = match (flow.service.protocol().into(), reply) {
+                (ip_proto::TCP, false) => 2,
+                (ip_proto::TCP, true) => 18,
+                (ip_proto::SCTP, _) => 1 + u8::from(reply),
+                _ => 0,
+            };
         }
         Service::Icmp { protocol, icmp_type, code } => {
             let icmp_type = match (u128::from(protocol), icmp_type, code, reply) {

@@ -60,6 +60,7 @@ fn about(subject: Subject, ingress: Vec<Rule>, egress: Vec<Rule>) -> Vec<String>
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject,
         isolate: Sides::default(),
         ingress,

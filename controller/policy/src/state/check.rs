@@ -16,6 +16,7 @@ use std::{
 };
 
 mod links;
+mod stateful;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +71,7 @@ impl State {
                 None => check.removal(key),
             }
         }
+        check.stateful();
         check.found.sort();
         check.found.dedup();
         check.found
@@ -294,7 +296,10 @@ impl<'a> Check<'a> {
                     self.nothing(key, "spec.cidrs".into(), "an empty set", "");
                 }
             }
-            Resource::Switch(switch) => self.links_of(key, switch),
+            Resource::Switch(switch) => {
+                self.links_of(key, switch);
+                self.forgets(key, switch);
+            }
             Resource::Link(link) => self.link(key, link),
         }
     }

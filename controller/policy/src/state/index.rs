@@ -177,6 +177,8 @@ pub(super) struct Index {
     seen: BTreeMap<Name, BTreeMap<Mac, Attachment>>,
     /// The network that learns workloads.
     learning: Option<Name>,
+    /// Policies that want connections to be remembered.
+    stateful: BTreeSet<Name>,
     /// Resource to the resources that name it.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
 }
@@ -247,6 +249,11 @@ impl Index {
                 (Claim::Ip(..) | Claim::Port(_) | Claim::Seen(..), _) => {}
             }
         });
+        if let Resource::Policy(policy) = resource
+            && policy.stateful
+        {
+            self.stateful.insert(policy.name.clone());
+        }
         if let Resource::Host(host) = resource {
             for seen in &host.plugged {
                 let at = Attachment { switch: host.name.clone(), port: seen.port.clone() };
@@ -259,6 +266,9 @@ impl Index {
     /// in one step, two workloads may exchange their addresses.
     pub fn remove(&mut self, resource: &Resource) {
         let key = resource.key();
+        if key.kind == Kind::Policy {
+            self.stateful.remove(&key.name);
+        }
         references(resource, |target, _| {
             if let Some(set) = self.referrers.get_mut(&target) {
                 set.remove(&key);
@@ -355,6 +365,24 @@ impl Index {
             move |(at, _)| at.switch == switch
         });
         of.map(|(at, link)| (&at.port, link))
+    }
+
+    /// The policies that want connections to be remembered.
+    pub fn stateful(&self) -> impl Iterator<Item = &Name> {
+        self.stateful.iter()
+    }
+
+    /// The switches that remember none: those that are known by their P4Runtime server.
+    pub fn forgetful(&self) -> impl Iterator<Item = &Name> {
+        self.devices.values()
+    }
+
+    /// The workloads that are said to be at a switch, one for each of its ports.
+    pub fn workloads_at(&self, switch: &Name) -> impl Iterator<Item = &Arc<Workload>> {
+        // As above.
+        let first = Attachment { switch: switch.clone(), port: Port::Name("".into()) };
+        let switch = switch.clone();
+        self.ports.range(first..).take_while(move |(at, _)| at.switch == switch).map(|(_, workload)| workload)
     }
 
     /// Whether a workload or an uplink is said to be at a switch.

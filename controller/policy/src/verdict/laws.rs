@@ -135,6 +135,7 @@ proptest! {
             tier: Tier::Emergency,
             priority: 0,
             staged: false,
+            stateful: false,
             subject: Subject::Selector(Default::default()),
             isolate: Sides::default(),
             ingress: vec![deny.clone()],

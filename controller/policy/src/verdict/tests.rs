@@ -43,6 +43,7 @@ fn policy(policy_name: &str, ingress: Vec<Rule>) -> Policy {
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(selector("tier=app")),
         isolate: Sides::default(),
         ingress,

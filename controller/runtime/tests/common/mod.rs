@@ -77,6 +77,7 @@ pub fn decode(text: &str) -> Result<Resource, String> {
                 tier: Tier::Application,
                 priority: 1000,
                 staged: false,
+                stateful: false,
                 subject: Subject::Selector(Selector::of([("tier", *subject)])),
                 isolate: Sides { ingress: true, egress: false },
                 ingress: vec![rule(ports, peer)],

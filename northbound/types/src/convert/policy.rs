@@ -36,6 +36,8 @@ impl Check {
         ];
         let tier = self.word("spec.tier", spec.tier.as_deref(), &tiers);
         let staged = self.word("spec.stage", spec.stage.as_deref(), &[("active", false), ("staged", true)]);
+        let wants = [("preferred", false), ("required", true)];
+        let stateful = self.word("spec.stateful", spec.stateful.as_deref(), &wants);
         let subject = self.subject(&spec.subject);
         let isolate = match (&spec.isolate, tier) {
             (Some(words), tier) => {
@@ -82,6 +84,7 @@ impl Check {
             tier: tier?,
             priority: spec.priority.unwrap_or(DEFAULT_PRIORITY),
             staged: staged?,
+            stateful: stateful?,
             subject: subject?,
             isolate,
             ingress,

@@ -80,6 +80,7 @@ fn policy(text: &str, subject: Subject, peers: Option<Vec<Peer>>, ports: Option<
         tier: Tier::Application,
         priority: 1000,
         staged: false,
+        stateful: false,
         subject,
         isolate: Sides::default(),
         ingress: vec![],

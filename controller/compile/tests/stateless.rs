@@ -1,0 +1,249 @@
+//! What holds on switches that remember no connections: a connection's first packet is judged as on any other switch, the
+//! answers of one that is allowed pass, and what neither view allows never does.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+#[path = "common/journey.rs"]
+mod journey;
+
+use bulkhead_compile::Compiler;
+use bulkhead_pipeline::{Action, Field, Packet, Program, Sort, Stage, check, conn, ethertype, render_entry};
+use bulkhead_policy::{
+    Change, Decision, Flow, Kind, Resource, Service, State,
+    arbitrary::{flow_seed, state, steps, try_apply},
+    enforces,
+    model::{Driver, Switch},
+    verdict,
+};
+use bulkhead_topology::Name;
+use journey::{Place, connected, is_kernel, packet, places, travel, workload};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, TestCaseResult, TestRunner},
+};
+use std::cell::Cell;
+
+/// Flows that are asked of each state.
+const FLOWS: usize = 32;
+
+/// The state with these of its switches, if they judge, behind P4Runtime.
+fn forgetful(state: &State, which: impl Fn(usize) -> bool) -> State {
+    let mut state = state.clone();
+    let judging = state.switches.values().filter(|switch| switch.driver != Driver::Kernel).enumerate();
+    let changes: Vec<Change> = judging
+        .filter(|(at, _)| which(*at))
+        .map(|(at, switch)| {
+            let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: at as u64 + 1 };
+            Change::set(Resource::Switch(Switch { driver, ..(**switch).clone() }.into()))
+        })
+        .collect();
+    state.apply(&changes);
+    state
+}
+
+/// What the reference says of a flow, where denials are enforced.
+fn allowed(state: &State, flow: &Flow) -> bool {
+    let verdict = verdict(state, flow);
+    [(verdict.egress, &flow.from.workload), (verdict.ingress, &flow.to.workload)].into_iter().all(|(side, name)| {
+        side.decision() == Decision::Allow
+            || workload(state, name.as_ref()).is_some_and(|workload| !enforces(state, workload))
+    })
+}
+
+/// The connection that a packet of a flow would be an answer of.
+fn reversed(flow: &Flow, packet: &Packet) -> Option<Flow> {
+    let service = match flow.service {
+        Service::Port { protocol, .. } => Service::Port { protocol, port: packet.value(Field::L4Src) as u16 },
+        Service::Protocol(protocol) => Service::Protocol(protocol),
+        Service::Icmp { .. } => return None,
+    };
+    Some(Flow { from: flow.to.clone(), to: flow.from.clone(), service, ..flow.clone() })
+}
+
+/// Packets that passed as what they are, that passed only as answers, that did not pass, and that went between switches.
+type Counts = [u32; 4];
+
+fn holds(state: &State, compiler: &Compiler, flow: &Flow, counts: &Cell<Counts>) -> TestCaseResult {
+    let Some(places) = places(state, flow) else { return Ok(()) };
+    let [from, to] = &places;
+    let kernel = is_kernel(state, &from.at.switch) || is_kernel(state, &to.at.switch);
+    if kernel || !connected(state, flow, &places) {
+        return Ok(());
+    }
+    let Some(first) = packet(flow, &places, false) else { return Ok(()) };
+    let far = from.at.switch != to.at.switch;
+    let forward = allowed(state, flow);
+    let go = |ends: [&Place; 2], packet: &Packet| travel(state, compiler, ends, conn::NEW, packet.clone());
+    // Packets in the middle of a connection, whichever end they come from.
+    let mut later = first.clone();
+    later.control = if flow.service.protocol() == 6 { 16 } else { 0 };
+    for packet in [&first, &later] {
+        let sort = Sort::of(packet);
+        let back = reversed(flow, packet).filter(|_| sort == Sort::Either).is_some_and(|flow| allowed(state, &flow));
+        let found = go([from, to], packet);
+        let story = || format!("{flow:?}\n{sort:?}, forward {forward}, back {back}\n{found:#?}");
+        prop_assert!(forward || back || !found.is_delivered(), "neither view allows it: {}", story());
+        // Between switches, an answer that the first one might have sent of its own accord may be lost.
+        prop_assert!(!forward || found.is_delivered(), "{}", story());
+        prop_assert!(!back || far || found.is_delivered(), "{}", story());
+        if found.is_delivered() {
+            prop_assert!(found.is_at(to), "{}", story());
+        }
+        let tracks = found.steps().filter(|step| step.stage == Stage::Track).count();
+        prop_assert!(tracks <= 2 * found.walks.len(), "{}", story());
+        let mut sum = counts.get();
+        sum[if forward {
+            0
+        } else if back {
+            1
+        } else {
+            2
+        }] += 1;
+        sum[3] += u32::from(far);
+        counts.set(sum);
+    }
+    let Some(answer) = packet(flow, &places, true).filter(|_| forward) else { return Ok(()) };
+    let mut answers = vec![answer.clone()];
+    if flow.service.protocol() == 6 && !far {
+        answers.extend([16, 4, 20, 17].map(|control| {
+            let mut later = answer.clone();
+            later.control = control;
+            later
+        }));
+    }
+    for answer in answers {
+        if far && Sort::of(&answer) != Sort::Answers {
+            continue;
+        }
+        let found = go([to, from], &answer);
+        prop_assert!(found.is_delivered() && found.is_at(from), "answer of {flow:?}\n{found:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_passes_is_allowed_as_it_is_or_as_an_answer() {
+    let counts = Cell::new(Counts::default());
+    let input = (state(), vec(flow_seed(), FLOWS));
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let cases = config.cases;
+    let run = TestRunner::new(config).run(&input, |(state, seeds)| {
+        let state = forgetful(&state, |_| true);
+        let compiler = Compiler::new(&state, Default::default()).unwrap().0;
+        seeds.iter().try_for_each(|seed| holds(&state, &compiler, &seed.flow(&state), &counts))
+    });
+    run.unwrap_or_else(|error| panic!("{error}"));
+    // Agreement about nothing proves nothing.
+    let [forward, back, neither, far] = counts.get();
+    assert!(forward.min(neither).min(far) >= cases && back >= cases / 8, "{:?} in {cases} cases", counts.get());
+}
+
+/// What a program of such a switch has not.
+fn foreign(program: &Program) -> Option<String> {
+    let found = program.iter().find(|entry| {
+        let fields = entry.key.matches.fields();
+        let kept = |action: &Action| match action {
+            Action::Commit | Action::CommitAnew | Action::Recall | Action::RecallService | Action::Log => true,
+            Action::Clause { .. } | Action::Fork { .. } | Action::Probe | Action::Discover => true,
+            Action::Track => entry.key.stage != Stage::Track,
+            _ => false,
+        };
+        matches!(entry.key.stage, Stage::Carry | Stage::Receive | Stage::TooBig)
+            || entry.actions.iter().any(kept)
+            || fields.iter().any(|(field, _, mask)| match field {
+                Field::Conjunction => true,
+                Field::Conn => mask & (conn::EST | conn::REL | conn::NEW) != 0,
+                _ => false,
+            })
+    });
+    found.map(render_entry)
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn their_programs_need_no_memory(state in state()) {
+        let state = forgetful(&state, |_| true);
+        let compiler = Compiler::new(&state, Default::default()).unwrap().0;
+        for program in state.switches.keys().filter_map(|name| compiler.program(name)) {
+            prop_assert_eq!(foreign(program), None);
+            prop_assert!(check(program).is_empty(), "{:#?}", check(program));
+        }
+    }
+
+    #[test]
+    fn a_switch_may_learn_to_remember_and_forget_it_again(start in state(), steps in steps(1..6), turns in vec(0usize..8, 1..6)) {
+        let mut state = forgetful(&start, |at| at == 0);
+        let mut compiler = Compiler::new(&state, Default::default()).unwrap().0;
+        let mut sent: std::collections::BTreeMap<Name, Program> = state
+            .switches
+            .keys()
+            .filter_map(|name| Some((name.clone(), compiler.program(name)?.clone())))
+            .collect();
+        for (step, turn) in steps.iter().zip(turns.iter().cycle()) {
+            let other = forgetful(&state, |at| at == *turn);
+            let turned: Vec<Change> = other.switches.values().map(|s| Change::set(Resource::Switch(s.clone()))).collect();
+            for changes in [step, &turned] {
+                // A switch that is taken away and comes back starts anew.
+                if changes.iter().any(|c| c.key.kind == Kind::Switch && c.value.is_none()) || !try_apply(&mut state, changes) {
+                    continue;
+                }
+                let compiled = compiler.apply(changes).unwrap();
+                sent.retain(|name, _| compiler.program(name).is_some());
+                for (name, delta) in &compiled.deltas {
+                    sent.entry(name.clone()).or_default().apply(delta);
+                }
+                let scratch = Compiler::new(&state, compiler.numbers().clone()).unwrap().0;
+                for name in state.switches.keys() {
+                    prop_assert_eq!(compiler.program(name), scratch.program(name), "{}", name);
+                    prop_assert_eq!(sent.get(name).filter(|p| !p.is_empty()), scratch.program(name), "deltas of {}", name);
+                }
+            }
+        }
+    }
+}
+
+/// A network that lets live connections be does so only where a switch knows that they live.
+#[test]
+fn nobody_passes_as_an_established_connection() {
+    let documents = "
+kind: Network
+metadata: {name: net}
+spec: {vni: 1, subnets: [10.0.0.0/16], onTighten: persist}
+---
+kind: Switch
+metadata: {name: leaf}
+spec: {driver: p4runtime, address: \"127.0.0.1:9559\", deviceId: 1}
+";
+    let changes = bulkhead_types::read(None, documents.as_bytes(), bulkhead_types::Format::Any).changes();
+    let mut state = State::default();
+    state.apply(&changes);
+    let workload = |n: u8| {
+        format!(
+            "---\nkind: Workload\nmetadata: {{name: w{n}}}\nspec: {{network: net, interfaces: [{{mac: \"02:00:00:00:00:0{n}\", \
+             ips: [10.0.0.{n}], attachment: {{switch: leaf, port: {n}}}}}]}}\n"
+        )
+    };
+    let more = format!("{}{}", workload(1), workload(2));
+    state.apply(&bulkhead_types::read(None, more.as_bytes(), bulkhead_types::Format::Any).changes());
+    let compiler = Compiler::new(&state, Default::default()).unwrap().0;
+    let program = compiler.program(&"leaf".parse().unwrap()).unwrap();
+    for control in [2, 16, 18, 4] {
+        let mut packet = Packet::new(bulkhead_topology::Port::Number(1))
+            .with(Field::EthSrc, 0x0200_0000_0001u64)
+            .with(Field::EthDst, 0x0200_0000_0002u64)
+            .with(Field::EthType, ethertype::IPV4)
+            .with(Field::Vlan, 0u8)
+            .with(Field::IpFrag, 0u8)
+            .with(Field::IpProto, 6u8)
+            .with(Field::Ipv4Src, 0x0a00_0001u32)
+            .with(Field::Ipv4Dst, 0x0a00_0002u32)
+            .with(Field::L4Src, 80u16)
+            .with(Field::L4Dst, 81u16);
+        packet.control = control;
+        let walk = bulkhead_pipeline::walk_stateless(program, packet);
+        assert!(walk.steps.last().unwrap().stage.is_policy(), "{walk:#?}");
+        assert!(matches!(walk.outcome, bulkhead_pipeline::Outcome::Dropped(_)));
+    }
+}
