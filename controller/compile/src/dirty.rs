@@ -335,8 +335,8 @@ impl Compiler {
         let at = |interface: &&Interface| interface.attachment.as_ref().is_some_and(|at| at.switch == *switch);
         let near: Vec<&Interface> = interfaces.filter(at).collect();
         let others = self.fabric.present(network).filter(|other| *other != switch);
-        // Copies are judged where they come to, and a kernel VTEP judges nothing.
-        let judging = others.filter(|other| !self.fabric.has_guests(other));
+        // Copies are judged where they come to; a kernel VTEP judges nothing, and who remembers nothing takes none.
+        let judging = others.filter(|other| !self.fabric.has_guests(other) && self.fabric.remembers(other));
         let others = judging.filter(|other| self.fabric.interfaces(here.network, other) > 0);
         let far: Vec<_> = others.filter_map(|other| self.fabric.tunnel(here.network, switch, other)).collect();
         builtin::spread(&here, &near, &far)

@@ -125,7 +125,9 @@ fn receivers(state: &State, network: &Network, from: &Member<'_>, group: IpAddr,
     let passes = |decision: Decision, at: &Workload| decision == Decision::Allow || !enforces(state, at);
     let others = members(state, network, group.is_ipv4()).into_iter().filter(|member| {
         let [near, far] = [&from.at.switch, &member.at.switch].map(|name| &state.switches[name]);
-        member.at != from.at && (near.name == far.name || tunnel(network, near, far).is_some())
+        // Who remembers no connections sends no copies, and takes none.
+        let copies = near.driver.remembers() && far.driver.remembers();
+        copies && member.at != from.at && (near.name == far.name || tunnel(network, near, far).is_some())
     });
     let getting = others.filter(|member| {
         let verdict = verdict_of_copy(state, &flow, &member.workload.name);

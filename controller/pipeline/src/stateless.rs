@@ -90,7 +90,7 @@ impl Tracker for Views {
         let sort = Sort::of(packet);
         let question = matches!(sort, Sort::Opens | Sort::Either) && said != Some(true);
         let answer = matches!(sort, Sort::Answers | Sort::Either) && said != Some(false);
-        self.more = question && answer && !self.second;
+        self.more = question && answer;
         let bits = match (question && !self.second, answer) {
             (true, _) => conn::NEW,
             // No established connection: where a network lets those live, that is for switches that know of one.

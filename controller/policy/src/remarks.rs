@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+mod forgetful;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Di
     for change in changes {
         if let Some(Resource::Network(network)) = &change.value {
             remarks.apart(&change.key, "spec", network);
+            remarks.forgotten(&change.key, network);
         }
     }
     for change in changes {
@@ -51,6 +53,7 @@ pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Di
             Some(Resource::AddressSet(set)) => remarks.addresses(&change.key, "spec.cidrs".into(), &set.set),
             Some(Resource::Switch(switch)) => {
                 for network in census.networks_on(&switch.name) {
+                    remarks.forgotten_on(&change.key, "spec.driver", &network, &switch.name);
                     remarks.apart_from(&change.key, "spec.vtep", &network, &switch.name);
                 }
             }
@@ -135,6 +138,9 @@ impl Remarks<'_> {
         }
         for (switch, count) in own {
             let judged = self.state.switches.get(&switch).is_none_or(|switch| judges(switch));
+            if self.census.count(&workload.network, &switch) <= count {
+                self.forgotten_on(key, "spec.interfaces", &workload.network, &switch);
+            }
             if self.census.count(&workload.network, &switch) <= count || !judged {
                 self.apart_from(key, "spec.interfaces", &workload.network, &switch);
             }

@@ -28,7 +28,7 @@ impl<'a> Check<'a> {
         let mut switches: BTreeSet<&'a Name> = forgetful.collect();
         let mut workloads: Vec<&'a Arc<Workload>> = Vec::new();
         let mut wide = false;
-        for (_, value) in &self.after {
+        for value in self.after.values() {
             match value {
                 Some(Resource::Policy(policy)) if policy.stateful => {
                     policies.push(policy);
