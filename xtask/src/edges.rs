@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("bulkhead-lab", &["topology", "netlink", "types"]),
+    ("bulkhead-p4-target", &["p4runtime"]),
     (
         "bulkhead-tests",
         &[

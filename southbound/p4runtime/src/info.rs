@@ -11,8 +11,8 @@ use crate::{
     },
 };
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage};
-use std::collections::BTreeMap;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 mod error;
 mod read;
@@ -336,6 +336,13 @@ impl Info {
     }
 }
 
+/// What P4Info is, for its text form: its names.
+static KIND: LazyLock<Result<MessageDescriptor, String>> = LazyLock::new(|| {
+    let descriptors = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+    let pool = DescriptorPool::decode(descriptors.as_slice()).map_err(|error| error.to_string())?;
+    pool.get_message_by_name("p4.config.v1.P4Info").ok_or_else(|| "no such message".to_owned())
+});
+
 /// Reads P4Info as text, without looking whether it is consistent.
 ///
 /// # Errors
@@ -343,9 +350,7 @@ impl Info {
 pub fn parse_text(text: &str) -> Result<P4Info, InfoError> {
     within_limit(text.len())?;
     let wrong = |error: &dyn std::fmt::Display| InfoError::Text(error.to_string());
-    let descriptors = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-    let pool = DescriptorPool::decode(descriptors.as_slice()).map_err(|error| wrong(&error))?;
-    let kind = pool.get_message_by_name("p4.config.v1.P4Info").ok_or_else(|| wrong(&"no such message"))?;
+    let kind = KIND.clone().map_err(|error| wrong(&error))?;
     let message = DynamicMessage::parse_text_format(kind, text).map_err(|error| wrong(&error))?;
     message.transcode_to().map_err(|error| wrong(&error))
 }

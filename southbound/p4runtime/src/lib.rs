@@ -6,18 +6,23 @@
 //! nothing here is: a controller writes what it has made itself.
 //!
 //! [`Info`] is a program, read from P4Info; [`check`] says what fits it, and is asked by the controller before sending and by a
-//! device on receipt; [`bytes`] are values; [`Arbitration`] is who may write. All of that is pure.
+//! device on receipt; [`bytes`] are values; [`Arbitration`] is who may write. All of that is pure. [`Client`] is the task's
+//! part: calls, and a stream.
 
 pub mod bytes;
 pub mod check;
+pub mod client;
 pub mod entry;
 pub mod info;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 mod arbitration;
+mod error;
 
 pub use arbitration::{Arbitration, ArbitrationError, ElectionId, Standing, notice};
+pub use client::{Client, Event, Pipeline, Pushed, Stream};
+pub use error::Error;
 pub use info::{Info, InfoError};
 
 /// What the protocol files become. What each is for is said there.

@@ -8,7 +8,7 @@ pub struct Fault {
     pub name: &'static str,
     /// With what a device refuses it.
     pub code: Code,
-    /// Spoils it; `false` if this entry cannot be spoilt so.
+    /// Spoils it; `false` if this entry cannot be spoilt so, and what became of it is of no use.
     pub spoil: fn(&mut Random, &Info, &mut TableEntry) -> bool,
 }
 
