@@ -6,6 +6,7 @@
 use crate::{
     arbitration::{Arbitration, ElectionId},
     check,
+    entry::widen_ranges,
     error::{Error, cut},
     info::Info,
     proto::{
@@ -305,7 +306,7 @@ impl Client {
     pub async fn write(
         &self,
         info: &Info,
-        updates: Vec<Update>,
+        mut updates: Vec<Update>,
         atomicity: Atomicity,
     ) -> Result<Vec<Result<(), UpdateError>>, Error> {
         for (at, update) in updates.iter().enumerate() {
@@ -315,6 +316,7 @@ impl Client {
         if many > MAX_BATCH {
             return Err(Error::TooMuch { what: "updates of a batch", size: many, most: MAX_BATCH });
         }
+        updates.iter_mut().for_each(widen_ranges);
         let request = WriteRequest {
             device_id: self.device,
             role: String::new(),

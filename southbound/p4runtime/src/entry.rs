@@ -3,7 +3,7 @@
 use crate::{
     bytes,
     proto::p4::v1::{
-        Action, Entity, FieldMatch, PacketReplicationEngineEntry, Replica, TableAction, TableEntry,
+        Action, Entity, FieldMatch, PacketReplicationEngineEntry, Replica, TableAction, TableEntry, Update,
         action_profile_action, action_profile_group, entity::Entity as Kind, field_match::FieldMatchType,
         packet_replication_engine_entry as pre, replica, table_action,
     },
@@ -47,6 +47,24 @@ pub fn normalise(entity: &mut Entity) {
             pre::Type::CloneSessionEntry(session) => normalise_replicas(&mut session.replicas),
         },
         _ => {}
+    }
+}
+
+/// Gives the end of every range 0 to 255 of a wider field a zero in front.
+///
+/// Devices that are built on p4lang/PI, BMv2 among them, take the width of a range for that of its first byte string, and
+/// refuse this one as a range of everything. Every device must take zeros in front (P4Runtime §8.4).
+pub(crate) fn widen_ranges(update: &mut Update) {
+    let Some(Kind::TableEntry(entry)) = update.entity.as_mut().and_then(|entity| entity.entity.as_mut()) else {
+        return;
+    };
+    for field in &mut entry.r#match {
+        if let Some(FieldMatchType::Range(range)) = &mut field.field_match_type
+            && range.low == [0]
+            && range.high == [0xff]
+        {
+            range.high.insert(0, 0);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use bulkhead_p4runtime::{
     testing::{self, FAULTS, Random},
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice::from_ref};
 
 const TINY: &str = include_str!("../../../../southbound/p4runtime/tests/tiny.p4info.txtpb");
 
@@ -267,9 +267,9 @@ fn patterns_select() {
     let all = TableEntry { table_id: acl, ..Default::default() };
     assert_eq!(entries(&device, TableEntry::default()).len(), 3);
     assert_eq!(entries(&device, all.clone()).len(), 2);
-    assert_eq!(entries(&device, TableEntry { priority: 2, ..all.clone() }), [two.clone()]);
-    assert_eq!(entries(&device, TableEntry { metadata: b"a".to_vec(), ..all.clone() }), [one.clone()]);
-    assert_eq!(entries(&device, TableEntry { r#match: two.r#match.clone(), ..all.clone() }), [two.clone()]);
+    assert_eq!(entries(&device, TableEntry { priority: 2, ..all.clone() }), from_ref(&two));
+    assert_eq!(entries(&device, TableEntry { metadata: b"a".to_vec(), ..all.clone() }), from_ref(&one));
+    assert_eq!(entries(&device, TableEntry { r#match: two.r#match.clone(), ..all.clone() }), from_ref(&two));
     let counted = entries(&device, TableEntry { counter_data: Some(CounterData::default()), ..all.clone() });
     assert!(counted.iter().all(|entry| entry.counter_data == Some(CounterData::default())));
     let (_, result) = device.read(&[

@@ -234,8 +234,11 @@ fn copies_digests_and_packets() {
     assert_eq!(digest(known + 1, 1), Some(Code::InvalidArgument));
     let metadata = |id, value: &[u8]| PacketMetadata { metadata_id: id, value: value.to_vec() };
     let out = info.packet_out();
-    assert_eq!(packet(out, &[metadata(1, &[1, 0xff])]), Ok(()));
-    assert!(packet(out, &[metadata(1, &[2, 0])]).is_err(), "nine bits");
+    let pad = metadata(2, &[0]);
+    assert_eq!(packet(out, &[metadata(1, &[1, 0xff]), pad.clone()]), Ok(()));
+    assert!(packet(out, &[metadata(1, &[2, 0]), pad.clone()]).is_err(), "nine bits");
     assert!(packet(out, &[]).is_err());
-    assert!(packet(out, &[metadata(1, &[1]), metadata(2, &[1])]).is_err());
+    assert!(packet(out, &[metadata(1, &[1])]).is_err(), "one is missing");
+    assert!(packet(out, &[metadata(1, &[1]), pad.clone(), metadata(3, &[1])]).is_err(), "one too many");
+    assert!(packet(out, &[metadata(1, &[1]), pad.clone(), pad]).is_err(), "one twice");
 }
