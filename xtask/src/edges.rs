@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-driver-host", &["topology", "dataplane", "ovsdb", "tls"]),
     ("bulkhead-driver-kernel", &["netlink"]),
     ("bulkhead-driver-ovs", &["topology", "pipeline", "dataplane", "openflow", "tls"]),
+    ("bulkhead-driver-p4", &["topology", "pipeline", "p4runtime"]),
     ("bulkhead-driver-sim", &["topology", "pipeline", "dataplane"]),
     ("bulkhead-runtime", &["topology", "policy", "pipeline", "compile", "reconcile", "store", "dataplane"]),
     ("bulkhead-types", &["topology", "policy"]),

@@ -1,0 +1,22 @@
+//! Entries of the pipeline as entries of `southbound/p4`, and back.
+//!
+//! [`layout`] says what table, key and actions each stage has there; the tables of the P4 program are written from it
+//! ([`source`]), and an entry is lowered and lifted by its names. All of that is pure. What the layout has no room for is
+//! refused by name: nothing is left out in silence.
+
+pub mod layout;
+mod lift;
+mod lower;
+mod shape;
+mod sizes;
+pub mod source;
+
+/// The P4Info of `southbound/p4`, as text: what p4c says of the program.
+pub const P4INFO: &str = include_str!("../../p4/bulkhead.p4info.txtpb");
+/// What BMv2 loads: the program as p4c compiles it for that switch.
+pub const BMV2: &[u8] = include_bytes!("../../p4/bulkhead.json");
+
+pub use lift::{LiftError, lift};
+pub use lower::{LowerError, lower};
+pub use shape::shape;
+pub use sizes::{TooMany, fits};

@@ -1,0 +1,240 @@
+//! Everything that is compiled for a switch without a memory has a place in the program, fits it, and is found again.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use bulkhead_compile::Compiler;
+use bulkhead_driver_p4::{LiftError, P4INFO, TooMany, fits, layout, lift, lower};
+use bulkhead_p4runtime::{
+    check,
+    info::Info,
+    proto::p4::v1::{Entity, FieldMatch, TableEntry, Update, entity, field_match, update::Type},
+};
+use bulkhead_pipeline::{
+    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, conn, ethertype, frag, overlay::Tunnel,
+};
+use bulkhead_policy::{
+    Change, Resource, State,
+    arbitrary::state,
+    model::{Driver, Interface, Network, Switch, Workload},
+};
+use bulkhead_topology::Port;
+use proptest::{prelude::*, test_runner::Config};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn info() -> Info {
+    Info::from_text(P4INFO).unwrap()
+}
+
+/// The state with all its switches behind P4Runtime, and ports that such switches have.
+fn forgetful(state: &State, vteps: bool) -> State {
+    let mut numbers: BTreeMap<Port, u32> = BTreeMap::new();
+    let mut number = |port: &Port| {
+        let next = numbers.len() as u32 + 1;
+        Port::Number(*numbers.entry(port.clone()).or_insert(next))
+    };
+    let mut changes = Vec::new();
+    for (at, switch) in state.switches.values().enumerate() {
+        let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: at as u64 + 1 };
+        let driver = if at % 3 == 2 { switch.driver.clone() } else { driver };
+        let vtep = switch.vtep.filter(|_| vteps);
+        changes.push(Change::set(Resource::Switch(Switch { driver, vtep, ..(**switch).clone() }.into())));
+    }
+    for workload in state.workloads.values() {
+        let interfaces = workload.interfaces.iter().map(|interface| {
+            let mut interface: Interface = interface.clone();
+            if let Some(at) = &mut interface.attachment {
+                at.port = number(&at.port);
+            }
+            interface
+        });
+        let interfaces = interfaces.collect();
+        changes.push(Change::set(Resource::Workload(Workload { interfaces, ..(**workload).clone() }.into())));
+    }
+    for network in state.networks.values() {
+        let mut network: Network = (**network).clone();
+        network.uplinks.iter_mut().for_each(|uplink| uplink.at.port = number(&uplink.at.port));
+        changes.push(Change::set(Resource::Network(network.into())));
+    }
+    // What is seen on hosts has ports of its own names.
+    changes.extend(state.hosts.keys().map(|name| Change::remove(bulkhead_policy::Kind::Host.named(name))));
+    let mut state = state.clone();
+    state.apply(&changes);
+    state
+}
+
+fn entries(state: &State) -> Vec<Entry> {
+    let compiler = Compiler::new(state, Default::default()).unwrap().0;
+    let forgetful = state.switches.values().filter(|switch| !switch.driver.remembers());
+    forgetful.filter_map(|switch| compiler.program(&switch.name)).flat_map(|program| program.iter().cloned()).collect()
+}
+
+fn insert(entry: TableEntry) -> Update {
+    let mut update =
+        Update { entity: Some(Entity { entity: Some(entity::Entity::TableEntry(entry)) }), ..Update::default() };
+    update.set_type(Type::Insert);
+    update
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, cases: 64, ..Config::default() })]
+
+    #[test]
+    fn what_is_compiled_is_lowered_and_lifted(state in state(), vteps: bool) {
+        let info = info();
+        for entry in entries(&forgetful(&state, vteps)) {
+            let lowered = lower(&entry, &info).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let fits = check::update(&info, &insert(lowered.clone()));
+            prop_assert!(fits.is_ok(), "{entry:?}: {fits:?}");
+            prop_assert_eq!(lift(&lowered, &info), Ok(entry));
+        }
+    }
+
+    /// Two entries of different keys never become one.
+    #[test]
+    fn keys_stay_apart(state in state()) {
+        let info = info();
+        let state = forgetful(&state, true);
+        let compiler = Compiler::new(&state, Default::default()).unwrap().0;
+        for switch in state.switches.values().filter(|switch| !switch.driver.remembers()) {
+            let program = compiler.program(&switch.name).unwrap();
+            let keys: BTreeSet<_> = program
+                .iter()
+                .map(|entry| lower(entry, &info).unwrap())
+                .map(|lowered| (lowered.table_id, bulkhead_p4runtime::entry::Key::of(&lowered)))
+                .collect();
+            prop_assert_eq!(keys.len(), program.len());
+        }
+    }
+}
+
+/// Keys have a place for all that is matched, and none for what never is: a bit of a key costs a table's every entry.
+#[test]
+fn keys_are_as_wide_as_they_have_to_be() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen: BTreeSet<(Stage, &str)> = BTreeSet::new();
+    let mut shapes: BTreeSet<(Stage, String)> = BTreeSet::new();
+    for _ in 0..400 {
+        let state = proptest::strategy::ValueTree::current(&state().new_tree(&mut runner).unwrap());
+        for vteps in [true, false] {
+            for entry in entries(&forgetful(&state, vteps)) {
+                seen.extend(entry.key.matches.in_port.is_some().then_some((entry.key.stage, layout::IN_PORT.name)));
+                seen.extend(entry.key.matches.fields().iter().map(|(f, ..)| (entry.key.stage, layout::slot(*f).name)));
+                shapes.extend(bulkhead_driver_p4::shape(&entry).map(|shape| (entry.key.stage, shape)));
+            }
+        }
+    }
+    let mut idle = Vec::new();
+    for stage in layout::stages() {
+        let name = stage.spec().name;
+        // A table without a key has no entries.
+        let key = layout::key(stage);
+        let needed = key.len() > 1;
+        let key = key.into_iter().filter(|_| needed).filter(|slot| !seen.contains(&(stage, slot.name)));
+        idle.extend(key.map(|slot| format!("nothing in {name} matches {}", slot.name)));
+        let shapes = layout::shapes(stage).iter().filter(|shape| !shapes.contains(&(stage, (**shape).to_owned())));
+        idle.extend(shapes.map(|shape| format!("nothing in {name} does {shape}")));
+    }
+    assert!(idle.is_empty(), "{idle:#?}");
+}
+
+fn drop_in(stage: Stage, matches: Match) -> Entry {
+    Entry::new(stage, 5, matches, vec![], Next::Drop, Cause::Rule(7))
+}
+
+#[test]
+fn what_has_no_place_is_refused_by_name() {
+    let info = info();
+    let ip = |kind: u128| Match::any().with(Field::EthType, kind);
+    let refused = |entry: Entry| lower(&entry, &info).unwrap_err().why.to_string();
+    let fields = [
+        (drop_in(Stage::EgressPlatform, Match::any().with(Field::Conn, conn::TRK)), "no place for conn"),
+        (drop_in(Stage::Carry, Match::any()), "no table ingress.carry"),
+        (drop_in(Stage::Locate, Match::any().with(Field::Ipv4Dst, 1u8)), "does not say that addr_dst is ipv4_dst"),
+        (drop_in(Stage::Locate, ip(ethertype::IPV6).with(Field::Ipv4Dst, 1u8)), "addr_dst is ipv4_dst"),
+        // A neighbour's message has its target there.
+        (drop_in(Stage::ArpNd, ip(ethertype::IPV6).with(Field::Ipv6Dst, 1u8)), "addr_dst is ipv6_dst"),
+        (drop_in(Stage::Antispoof, Match::any().with(Field::TunGbp, 1u8)), "tun_identity is tun_gbp"),
+        (drop_in(Stage::Antispoof, Match::any().masked(Field::TunSrc4, 1u8, 0xff)), "tun_src4 is matched in part"),
+        (drop_in(Stage::ArpNd, ip(ethertype::ARP).with(Field::ArpOp, 256u16)), "arp_op does not fit into 8 bits"),
+        (drop_in(Stage::Classify, Match::any().port(Port::Name("eth7".into()))), "port eth7 is none: ports"),
+        (drop_in(Stage::Classify, Match::any().port(Port::Number(511))), "port 511 is none"),
+    ];
+    for (entry, why) in fields {
+        let found = refused(entry);
+        assert!(found.contains(why), "{found}");
+    }
+    for (action, why) in [
+        (Action::Commit, "no action for what it does ([Commit])"),
+        (Action::Set(Field::OutVlan, 7), "(set_out_vlan)"),
+        (Action::Output(Output::Port(Port::Number(0))), "port 0 is none"),
+        (Action::Set(Field::DstLocal, 2), "no action"),
+    ] {
+        let entry =
+            Entry::new(Stage::Deliver, 5, Match::any(), vec![action], Next::Done, Cause::Builtin(Builtin::Deliver));
+        let found = refused(entry.clone());
+        assert!(found.contains(why), "{found}");
+        assert!(lower(&entry, &info).unwrap_err().to_string().contains("deliver"));
+    }
+}
+
+#[test]
+fn what_nobody_lowered_is_not_lifted() {
+    let info = info();
+    let entry = drop_in(
+        Stage::Track,
+        Match::any().with(Field::EthType, ethertype::IPV4).masked(Field::IpFrag, frag::ANY, frag::ANY),
+    );
+    let good = lower(&entry, &info).unwrap();
+    assert_eq!(lift(&good, &info), Ok(entry));
+    assert_eq!(lift(&TableEntry { metadata: vec![], ..good.clone() }, &info), Err(LiftError::Foreign));
+    assert_eq!(lift(&TableEntry { table_id: 1, ..good.clone() }, &info), Err(LiftError::Table(1)));
+    for (priority, action) in
+        [(0, good.action.clone()), (70_000, good.action.clone()), (i32::MIN, good.action.clone()), (5, None)]
+    {
+        assert!(lift(&TableEntry { priority, action, ..good.clone() }, &info).is_err());
+    }
+    let ternary = |id: u32, value: &[u8], mask: &[u8]| FieldMatch {
+        field_id: id,
+        field_match_type: Some(field_match::FieldMatchType::Ternary(field_match::Ternary {
+            value: value.into(),
+            mask: mask.into(),
+        })),
+    };
+    for strange in [
+        ternary(99, &[1], &[1]),
+        ternary(1, &[2], &[1]),
+        ternary(1, &[], &[1]),
+        FieldMatch { field_id: 1, ..FieldMatch::default() },
+    ] {
+        assert!(lift(&TableEntry { r#match: vec![strange], ..good.clone() }, &info).is_err());
+    }
+}
+
+#[test]
+fn tunnels_ends_and_ports_are_told_apart() {
+    let info = info();
+    let v6 = 0x2001_0db8u128 << 96 | 1;
+    for matches in [
+        Match::any().with(Field::TunSrc4, 0xc000_0201u32),
+        Match::any().with(Field::TunSrc6, v6),
+        Match::any().port(Tunnel::Vxlan.port()).with(Field::TunGbp, 9u8),
+        Match::any().port(Port::Number(510)),
+    ] {
+        let entry = drop_in(Stage::Antispoof, matches);
+        assert_eq!(lift(&lower(&entry, &info).unwrap(), &info), Ok(entry));
+    }
+    let mapped = drop_in(Stage::Antispoof, Match::any().with(Field::TunSrc6, 0xffff_c000_0201u64));
+    assert!(lower(&mapped, &info).is_err());
+}
+
+#[test]
+fn a_table_that_is_too_small_is_named() {
+    let size = u64::from(layout::size(Stage::Locate));
+    let needed = |count| BTreeMap::from([(Stage::Classify, 1), (Stage::Locate, count)]);
+    assert_eq!(fits(&needed(size), &info()), Ok(()));
+    let refused = fits(&needed(size + 1), &info()).unwrap_err();
+    assert_eq!(refused, TooMany { table: "ingress.locate".into(), size, needed: size + 1 });
+    assert_eq!(
+        refused.to_string(),
+        format!("table ingress.locate has room for {size} entries, and {} are needed", size + 1)
+    );
+}
