@@ -1,14 +1,14 @@
 //! JSON to [`Node`]s (RFC 8259): one value or several one after another.
 
 use crate::{
-    limits::{Budget, ReadError, check_duplicates},
+    limits::{Budget, Dialect, ReadError, check_duplicates},
     node::{Data, Field, Mark, Node},
     yaml::no_value,
 };
 
 /// Reads every value of a stream. The error has the place of the first thing that is not JSON.
-pub fn read(text: &str) -> Result<Vec<Node>, ReadError> {
-    let mut reader = Reader { text, at: 0, mark: Mark { line: 1, column: 1 }, budget: Budget::default() };
+pub(crate) fn read(text: &str, dialect: Dialect) -> Result<Vec<Node>, ReadError> {
+    let mut reader = Reader { text, at: 0, mark: Mark { line: 1, column: 1 }, budget: Budget::of(dialect) };
     let mut documents = Vec::new();
     loop {
         reader.space();
@@ -113,6 +113,11 @@ impl<'a> Reader<'a> {
         Ok(Node { mark, data })
     }
 
+    /// Whether a value is none, and has to be one.
+    fn refuses(&self, value: &Node) -> bool {
+        value.data == Data::Null && self.budget.dialect == Dialect::Own
+    }
+
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, ReadError> {
         let mut items = Vec::new();
         self.skip("[");
@@ -123,7 +128,7 @@ impl<'a> Reader<'a> {
         loop {
             self.space();
             let item = self.value(depth)?;
-            if item.data == Data::Null {
+            if self.refuses(&item) {
                 return Err(ReadError::new(item.mark, "an item without a value", "remove it"));
             }
             items.push(item);
@@ -157,7 +162,7 @@ impl<'a> Reader<'a> {
             }
             self.space();
             let value = self.value(depth)?;
-            if value.data == Data::Null {
+            if self.refuses(&value) {
                 return Err(no_value(mark, &key));
             }
             fields.push(Field { mark, key, value });

@@ -32,7 +32,7 @@ pub use convert::convert;
 pub use duration::parse_duration;
 pub use fabric::*;
 pub use history::*;
-pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_INPUT, MAX_NODES, ReadError};
+pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_FOREIGN_INPUT, MAX_INPUT, MAX_NODES, ReadError};
 pub use parse::{Document, Format, Parsed, key_of, load, read, read_removals, validate};
 pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};

@@ -11,7 +11,24 @@ pub const MAX_DOCUMENTS: usize = 200_000;
 /// Most findings that are reported at once; nobody reads further.
 pub const MAX_DIAGNOSTICS: usize = 100;
 
+/// Largest input that was written for somebody else, in bytes: a cluster's pods with all that their `status` says.
+pub const MAX_FOREIGN_INPUT: usize = 32 << 20;
+/// Deepest nesting there: pods' affinities and Terraform's modules in modules are deeper than what is ours.
+const MAX_FOREIGN_DEPTH: usize = 64;
+/// Most values there: 4,000,000 of them take some 500 MB.
+const MAX_FOREIGN_NODES: usize = 4_000_000;
+
 use crate::node::Mark;
+
+/// Whose documents are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Dialect {
+    /// Ours: a field without a value is refused.
+    #[default]
+    Own,
+    /// Somebody else's, where `null` is a value, and what it means is for whoever knows them.
+    Foreign,
+}
 
 /// Why an input could not be read, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,21 +51,31 @@ impl ReadError {
 /// Counts what has been read against the limits.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
+    pub dialect: Dialect,
     nodes: usize,
     documents: usize,
 }
 
 impl Budget {
+    /// What documents of a dialect may hold.
+    pub fn of(dialect: Dialect) -> Self {
+        Self { dialect, ..Self::default() }
+    }
+
     /// One more value, inside `depth` lists and maps.
     pub fn value(&mut self, mark: Mark, depth: usize) -> Result<(), ReadError> {
+        let (deepest, most) = match self.dialect {
+            Dialect::Own => (MAX_DEPTH, MAX_NODES),
+            Dialect::Foreign => (MAX_FOREIGN_DEPTH, MAX_FOREIGN_NODES),
+        };
         self.nodes += 1;
-        if depth > MAX_DEPTH {
-            let message = format!("nested deeper than {MAX_DEPTH} levels");
+        if depth > deepest {
+            let message = format!("nested deeper than {deepest} levels");
             return Err(ReadError::new(mark, message, "no resource is that deep"));
         }
-        if self.nodes > MAX_NODES {
-            let message = format!("more than {MAX_NODES} values");
-            return Err(ReadError::new(mark, message, "apply it in several parts"));
+        if self.nodes > most {
+            let message = format!("more than {most} values");
+            return Err(ReadError::new(mark, message, "give it in several parts"));
         }
         Ok(())
     }

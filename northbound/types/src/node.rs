@@ -1,5 +1,9 @@
 //! A document as read: values with the place they were read at.
 
+use crate::{
+    limits::{Dialect, MAX_FOREIGN_INPUT, ReadError},
+    parse::{Format, read_nodes},
+};
 use serde_json::{Map, Number, Value};
 
 /// A place in the input.
@@ -23,7 +27,7 @@ pub struct Node {
 /// What a [`Node`] is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
-    /// Nothing at all: an empty document. Elsewhere the readers refuse it.
+    /// Nothing at all: an empty document, or `null` in somebody else's. In ours the readers refuse it elsewhere.
     Null,
     /// `true` or `false`.
     Bool(bool),
@@ -118,6 +122,16 @@ impl Node {
 }
 
 /// Reads YAML of any shape, without the places: for what is not a resource.
-pub fn read_yaml(text: &str) -> Result<Vec<Value>, crate::limits::ReadError> {
-    Ok(crate::yaml::read(text)?.iter().map(Node::to_value).collect())
+pub fn read_yaml(text: &str) -> Result<Vec<Value>, ReadError> {
+    Ok(crate::yaml::read(text, Dialect::Own)?.iter().map(Node::to_value).collect())
+}
+
+/// Reads documents that were written for somebody else, of any shape, in YAML or JSON: `null` is a value in them, and the
+/// limits are wider ([`MAX_FOREIGN_INPUT`]); all else that [`crate::read`] refuses is refused here too.
+pub fn read_foreign(input: &[u8]) -> Result<Vec<Node>, ReadError> {
+    if input.len() > MAX_FOREIGN_INPUT {
+        let message = format!("the input has {} bytes; at most {MAX_FOREIGN_INPUT} are read", input.len());
+        return Err(ReadError::new(Mark { line: 1, column: 1 }, message, "give it in several parts"));
+    }
+    read_nodes(input, Format::Any, Dialect::Foreign)
 }

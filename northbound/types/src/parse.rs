@@ -4,7 +4,7 @@ use crate::{
     answer::{Diagnostic, Severity},
     convert::{convert, named},
     json,
-    limits::{MAX_DIAGNOSTICS, MAX_INPUT, ReadError},
+    limits::{Dialect, MAX_DIAGNOSTICS, MAX_INPUT, ReadError},
     node::{Data, Mark, Node},
     suggest,
     v1::{KINDS, Named, Object, kind_from, kind_name},
@@ -166,7 +166,7 @@ pub fn read_removals(file: Option<&str>, input: &[u8], format: Format) -> Parsed
 fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
     let file: Option<Arc<str>> = file.map(Into::into);
     let mut parsed = Parsed::default();
-    match read_nodes(input, format) {
+    match read_own(input, format) {
         Err(refused) => parsed.diagnostics.push(at(refused.mark, error("", refused.message, refused.hint))),
         Ok(nodes) => {
             for node in nodes {
@@ -190,12 +190,16 @@ fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -
     parsed
 }
 
-fn read_nodes(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
-    let start = Mark { line: 1, column: 1 };
+fn read_own(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
     if input.len() > MAX_INPUT {
         let message = format!("the input has {} bytes; at most {MAX_INPUT} are read", input.len());
-        return Err(ReadError::new(start, message, "apply it in several parts"));
+        return Err(ReadError::new(Mark { line: 1, column: 1 }, message, "apply it in several parts"));
     }
+    read_nodes(input, format, Dialect::Own)
+}
+
+/// The values of a stream.
+pub(crate) fn read_nodes(input: &[u8], format: Format, dialect: Dialect) -> Result<Vec<Node>, ReadError> {
     let text = std::str::from_utf8(input).map_err(|bad| {
         let good = input.get(..bad.valid_up_to()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default();
         let line = good.matches('\n').count() + 1;
@@ -206,18 +210,18 @@ fn read_nodes(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
     })?;
     let first = text.trim_start_matches([' ', '\t', '\r', '\n', '\u{feff}']);
     if format == Format::Json {
-        return json::read(text);
+        return json::read(text, dialect);
     }
     if !first.starts_with(['{', '[']) {
-        return yaml::read(text);
+        return yaml::read(text, dialect);
     }
     // YAML's flow style begins the same way, so both may have a look; what begins with a quoted key is
     // meant as JSON, and JSON's error is the better one.
-    let as_json = json::read(text);
+    let as_json = json::read(text, dialect);
     if as_json.is_ok() || first.trim_start_matches(['{', '[', ' ', '\t', '\r', '\n']).starts_with('"') {
         return as_json;
     }
-    yaml::read(text)
+    yaml::read(text, dialect)
 }
 
 /// A document that was understood.

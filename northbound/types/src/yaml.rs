@@ -5,7 +5,7 @@
 //! Plain scalars are `true`, `false`, decimal numbers without leading zeros, and otherwise text.
 
 use crate::{
-    limits::{Budget, ReadError, check_duplicates},
+    limits::{Budget, Dialect, ReadError, check_duplicates},
     node::{Data, Field, Mark, Node},
 };
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
@@ -18,8 +18,8 @@ enum Open {
 }
 
 /// Reads every document of a stream. Empty documents are left out.
-pub fn read(text: &str) -> Result<Vec<Node>, ReadError> {
-    let mut budget = Budget::default();
+pub(crate) fn read(text: &str, dialect: Dialect) -> Result<Vec<Node>, ReadError> {
+    let mut budget = Budget::of(dialect);
     let mut documents = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -86,7 +86,7 @@ pub fn read(text: &str) -> Result<Vec<Node>, ReadError> {
                 }
             }
             Some(Open::List(_, items)) => {
-                if node.data == Data::Null {
+                if node.data == Data::Null && dialect == Dialect::Own {
                     return Err(refuse(
                         node.mark,
                         "an item without a value",
@@ -97,7 +97,7 @@ pub fn read(text: &str) -> Result<Vec<Node>, ReadError> {
             }
             Some(Open::Fields(_, fields, key)) => {
                 let Some((mark, key)) = key.take() else { continue };
-                if node.data == Data::Null {
+                if node.data == Data::Null && dialect == Dialect::Own {
                     return Err(no_value(mark, &key));
                 }
                 fields.push(Field { mark, key, value: node });
