@@ -151,12 +151,12 @@ control ingress(inout headers hdr, inout metadata meta, inout standard_metadata_
     }
 
     apply {
+        digest<learn_t>(1, {hdr.ethernet.src, std.ingress_port});
         if (hdr.packet_out.isValid()) {
             std.egress_spec = hdr.packet_out.port;
             hdr.packet_out.setInvalid();
         } else {
             seen.count((bit<32>)(std.ingress_port & 15));
-            digest<learn_t>(1, {hdr.ethernet.src, std.ingress_port});
             bridge.apply();
             if (hdr.ipv4.isValid()) {
                 if (acl.apply().hit) {

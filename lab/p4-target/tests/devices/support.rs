@@ -1,10 +1,14 @@
 //! Devices to test against: the stand-in, and BMv2's simple_switch_grpc where that is on the PATH.
 
-use bulkhead_p4_target::{Forward, Idle, Target, Told};
+use bulkhead_p4_target::{Forward, Target, Told, device::State};
 use bulkhead_p4runtime::{
     Client, ElectionId, Error, Info, Pipeline, Stream,
+    entry::Key,
     info::parse_text,
-    proto::p4::v1::{Entity, TableEntry, Update, entity::Entity as Kind, update::Type},
+    proto::p4::v1::{
+        CounterData, Entity, P4Data, P4StructLike, PacketIn, PacketOut, TableEntry, Update, entity::Entity as Kind,
+        p4_data, update::Type,
+    },
     testing::{self, Random},
 };
 use std::{
@@ -54,14 +58,14 @@ impl Drop for Process {
 
 impl Device {
     pub async fn stand_in() -> Self {
-        Self::stand_in_at(any_port(), Box::new(Idle)).await.0
+        Self::stand_in_at(any_port()).await
     }
 
-    pub async fn stand_in_at(listen: SocketAddr, forward: Box<dyn Forward>) -> (Self, mpsc::Sender<Told>) {
+    pub async fn stand_in_at(listen: SocketAddr) -> Self {
         let (tell, told) = mpsc::channel(64);
-        let target = Target::start(listen, DEVICE, forward, told).await.unwrap();
+        let target = Target::start(listen, DEVICE, Box::new(Mirror { tell, packets: 0 }), told).await.unwrap();
         let address = target.address().to_string();
-        (Self { name: "the stand-in", address, running: Running::StandIn(target) }, tell)
+        Self { name: "the stand-in", address, running: Running::StandIn(target) }
     }
 
     /// The stand-in, and the real thing where it is there.
@@ -90,7 +94,7 @@ impl Device {
 
     async fn bmv2_at(program: &PathBuf, address: &str) -> Option<Self> {
         let mut command = Command::new(program);
-        command.args(["--no-p4", "--device-id", "1", "--", "--grpc-server-addr", address]);
+        command.args(["--no-p4", "--device-id", "1", "--", "--grpc-server-addr", address, "--cpu-port", "510"]);
         let mut process = Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let listens = async {
             loop {
@@ -126,6 +130,43 @@ impl Device {
         if let Running::StandIn(target) = self.running {
             target.stop().await;
         }
+    }
+}
+
+/// Sends every packet back, tells a digest of it, and counts it at every entry and counter.
+#[derive(Debug)]
+struct Mirror {
+    tell: mpsc::Sender<Told>,
+    packets: i64,
+}
+
+impl Forward for Mirror {
+    fn verify(&self, _: &Info, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn program(&mut self, _: &State, _: &[u8]) {
+        self.packets = 0;
+    }
+
+    fn changed(&mut self, _: &State, _: &[Update]) {}
+
+    fn packet_out(&mut self, packet: PacketOut) {
+        self.packets += 1;
+        let bits = |bits: &[u8]| P4Data { data: Some(p4_data::Data::Bitstring(bits.to_vec())) };
+        let members = vec![bits(&packet.payload[6..12]), bits(&packet.metadata[0].value)];
+        let data = P4Data { data: Some(p4_data::Data::Struct(P4StructLike { members })) };
+        let digest = Info::from_text(TINY).unwrap().digests().next().unwrap().id;
+        self.tell.try_send(Told::Packet(PacketIn { payload: packet.payload, metadata: packet.metadata })).unwrap();
+        self.tell.try_send(Told::Digest { digest, data }).unwrap();
+    }
+
+    fn hits(&self, _: u32, _: &Key) -> CounterData {
+        CounterData { byte_count: 60 * self.packets, packet_count: self.packets }
+    }
+
+    fn count(&self, _: u32, _: u64) -> CounterData {
+        self.hits(0, &Key { matches: Vec::new(), priority: 0 })
     }
 }
 

@@ -1,9 +1,6 @@
-//! What a controller can rely on, at every device.
+//! Calls: mastership, programs, writes, reads.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod support;
-
+use crate::support::{DEVICE, Device, TINY, any_entry, any_port, entry, insert_into, soon, tiny};
 use bulkhead_p4runtime::{
     Client, ElectionId, Error, Event, Info, Pipeline, Pushed, Standing, Stream,
     client::{MAX_BATCH, UpdateError, batches},
@@ -19,7 +16,6 @@ use bulkhead_p4runtime::{
     testing::{self, FAULTS, Random},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use support::{DEVICE, Device, TINY, any_entry, any_port, entry, insert_into, soon, tiny};
 use tonic::Code;
 
 async fn standing(stream: &mut Stream) -> Standing {
@@ -112,7 +108,7 @@ async fn a_program_is_set_once_and_another_one_replaces_it() {
         let mut other = parse_text(TINY).unwrap();
         other.pkg_info = Some(PkgInfo { name: "another".to_owned(), ..Default::default() });
         let other =
-            Pipeline::new(other, include_bytes!("../../../southbound/p4runtime/tests/tiny.json").to_vec()).unwrap();
+            Pipeline::new(other, include_bytes!("../../../../southbound/p4runtime/tests/tiny.json").to_vec()).unwrap();
         assert_eq!(client.ensure_pipeline(&other).await.unwrap(), Pushed::Replaced);
         assert_eq!(client.read(any_entry()).await.unwrap(), []);
     }
@@ -329,7 +325,7 @@ async fn counters_are_read_with_their_entries() {
 
 #[tokio::test]
 async fn a_device_that_starts_anew_has_nothing_and_is_noticed() {
-    let (device, _) = Device::stand_in_at(any_port(), Box::new(bulkhead_p4_target::Idle)).await;
+    let device = Device::stand_in().await;
     let address = device.address.clone();
     let (client, mut stream) = device.primary(9).await;
     let program = tiny();
@@ -339,7 +335,7 @@ async fn a_device_that_starts_anew_has_nothing_and_is_noticed() {
     assert!(matches!(noticed, Error::Closed { .. } | Error::Call { .. }), "{noticed}");
     let gone = Client::connect(&address, DEVICE, ElectionId(1)).await.unwrap_err();
     assert!(matches!(gone, Error::Unreachable { .. }), "{gone}");
-    let (device, _) = Device::stand_in_at(address.parse().unwrap(), Box::new(bulkhead_p4_target::Idle)).await;
+    let device = Device::stand_in_at(address.parse().unwrap()).await;
     // Election ids begin anew with it.
     let (client, stream) = device.connect(1).await.unwrap();
     assert_eq!(stream.standing(), Standing::Primary);
