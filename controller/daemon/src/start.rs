@@ -6,7 +6,7 @@ use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
 use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Prober, Recorder, channel, spawn};
-use bulkhead_store::RedbStore;
+use bulkhead_store::{RedbStore, Store};
 use bulkhead_tls::Tls;
 use std::{
     fs::{File, OpenOptions},
@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     net::TcpListener,
@@ -54,7 +54,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let tls = config.southbound_tls.clone().map(Tls::load).transpose().context("TLS with switches cannot begin")?;
     let recorder = config.record.as_deref().map_or_else(|| Ok(Recorder::off()), recorder)?;
     let began = Instant::now();
-    let store = RedbStore::open_keeping(&config.data_dir, config.retention)?;
+    let mut store = RedbStore::open_keeping(&config.data_dir, config.retention)?;
+    let term = term(&mut store);
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
     let (to_hosts, host_commands) = channel();
@@ -85,7 +86,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
     tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
-    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), openflow_commands, reports));
+    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), term, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
@@ -174,6 +175,13 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
+}
+
+/// The term of this run; none if it cannot be kept: then switches take what any controller says.
+fn term(store: &mut dyn Store) -> Option<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let term = store.begin(now);
+    term.inspect_err(|error| warn!(%error, "no term: switches will not tell this controller from an older one")).ok()
 }
 
 /// What nobody can guess, from the kernel.

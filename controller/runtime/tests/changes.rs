@@ -253,6 +253,10 @@ impl Store for Flaky {
         self.0.load()
     }
 
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.0.begin(now)
+    }
+
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
         self.0.restore(rows)
     }

@@ -51,6 +51,10 @@ impl Store for Observed {
         self.0.load()
     }
 
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.0.begin(now)
+    }
+
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
         self.0.restore(rows)
     }

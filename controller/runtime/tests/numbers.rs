@@ -28,6 +28,10 @@ impl Store for Disk {
         self.0.lock().unwrap().load()
     }
 
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.0.lock().unwrap().begin(now)
+    }
+
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
         self.0.lock().unwrap().restore(rows)
     }

@@ -97,6 +97,11 @@ pub trait Store: Send {
     /// Everything, as of the newest revision.
     fn load(&mut self) -> Result<Loaded, StoreError>;
 
+    /// Begins a term: a number greater than that of every earlier one, and not below `now` (seconds since 1970), which is
+    /// what is left of earlier ones when a store is lost, or brought back from a backup. Durable when it is returned.
+    /// Switches tell by it which of two controllers is the newer one.
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError>;
+
     /// Fills an empty store with the rows of a [`Reader::snapshot`], in one durable commit; nothing is stored if one of
     /// them makes no sense. Gives the newest revision.
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError>;
@@ -124,6 +129,11 @@ pub trait Reader: Send + Sync {
 
     /// Hands on everything that is stored as rows, the first of which is [`Row::Store`]; ends early if `each` says no.
     fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError>;
+}
+
+/// The term after `last`, see [`Store::begin`].
+fn next_term(last: u64, now: u64) -> u64 {
+    now.max(last.saturating_add(1))
 }
 
 /// What every store refuses.

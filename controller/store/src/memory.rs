@@ -3,6 +3,7 @@
 use crate::{
     Between, Document, History, Loaded, Noted, Reader, Revision, Row, Store, StoreError, check,
     history::{self, Newest, Past},
+    next_term,
 };
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ pub struct MemoryStore {
     shared: Arc<Shared>,
     /// Fails the next append, once, if set.
     fail: Option<String>,
+    term: u64,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +110,11 @@ impl Store for MemoryStore {
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
         Ok(self.shared.kept().loaded.clone())
+    }
+
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.term = next_term(self.term, now);
+        Ok(self.term)
     }
 
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {

@@ -328,6 +328,11 @@ impl Store for RedbStore {
         self.shared.look(tables::View::load)
     }
 
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        let database = self.ready()?;
+        tables::begin(&database, now).map_err(|error| self.fail(&error))
+    }
+
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
         let database = self.ready()?;
         if self.last > 0 {

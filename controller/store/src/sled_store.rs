@@ -5,7 +5,7 @@
 //! same tests of meaning and the same kills; it differs in that all of it, history included, is kept in memory, that
 //! nothing is forgotten, and that damage on the disk is found only as far as sled looks for it.
 
-use crate::{Document, Loaded, MemoryStore, Noted, Reader, Revision, Row, Store, StoreError, check};
+use crate::{Document, Loaded, MemoryStore, Noted, Reader, Revision, Row, Store, StoreError, check, next_term};
 use sled::{Batch, Db};
 use std::{
     collections::BTreeMap,
@@ -17,12 +17,13 @@ use std::{
 /// Name of the database's directory in the data directory.
 const DIRECTORY: &str = "bulkhead.sled";
 
-/// What rows begin with: documents, numbers, notes, what was before, and the newest revision.
+/// What rows begin with: documents, numbers, notes, what was before, the newest revision, and the newest term.
 const DOCUMENT: u8 = b'd';
 const NUMBER: u8 = b'n';
 const NOTE: u8 = b'r';
 const PAST: u8 = b'p';
 const STORE: u8 = b's';
+const TERM: u8 = b't';
 
 /// Keeps revisions in sled. Every append is one batch, flushed to the disk.
 pub struct SledStore {
@@ -74,7 +75,7 @@ impl SledStore {
         let first = database.get([STORE]).map_err(|error| failed(error.to_string()))?;
         let first = first.map_or_else(|| Ok(Row::Store { revision: 0, oldest: 0 }), |value| row(&value));
         let rest = database.iter().filter_map(|row| match row {
-            Ok((key, _)) if key.first() == Some(&STORE) => None,
+            Ok((key, _)) if matches!(key.first(), Some(&(STORE | TERM))) => None,
             Ok((_, value)) => Some(self::row(&value)),
             Err(error) => Some(Err(error.to_string())),
         });
@@ -171,6 +172,21 @@ impl Store for SledStore {
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
         self.kept.load()
+    }
+
+    fn begin(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.well()?;
+        let failed = |what: String| StoreError::Failed { path: self.path.clone(), what };
+        let last = self.database.get([TERM]).map_err(|error| failed(error.to_string()))?;
+        let last = match last {
+            Some(bytes) => bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| failed("no term".into()))?,
+            None => 0,
+        };
+        let term = next_term(last, now);
+        let mut batch = Batch::default();
+        batch.insert([TERM].as_slice(), term.to_be_bytes().as_slice());
+        self.write(batch)?;
+        Ok(term)
     }
 
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {

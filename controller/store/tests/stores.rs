@@ -66,6 +66,24 @@ fn sled_means_the_same_and_finds_it_again() {
     assert_eq!(SledStore::open(third.path()).unwrap().load().unwrap(), before);
 }
 
+/// A term is greater than all before it, whatever the clock says, and no change.
+fn terms(mut open: impl FnMut() -> Box<dyn Store>) {
+    let mut last = 0;
+    for (now, wanted) in [(0, 1), (0, 2), (1_000, 1_000), (1_000, 1_001), (5, 1_002), (u64::MAX, u64::MAX)] {
+        let mut store = open();
+        last = store.begin(now).unwrap().max(last);
+        assert_eq!((last, store.load().unwrap().revision), (wanted, 0));
+    }
+}
+
+#[test]
+fn terms_only_grow_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    terms(|| Box::new(RedbStore::open(directory.path()).unwrap()));
+    #[cfg(feature = "store-sled")]
+    terms(|| Box::new(bulkhead_store::SledStore::open(directory.path()).unwrap()));
+}
+
 #[test]
 fn everything_is_there_after_reopening() {
     let directory = tempfile::tempdir().unwrap();

@@ -41,6 +41,8 @@ const MAX_OUTPUT: usize = 512 << 20;
 /// A connection of ours to nobody in particular, until it is admitted.
 pub(crate) struct Connection {
     pub number: u64,
+    /// The controller's term, if it has one.
+    pub term: Option<u64>,
     pub peer: SocketAddr,
     pub stream: TcpStream,
     /// None where sessions are unprotected.
@@ -70,7 +72,7 @@ struct Driven {
 impl Connection {
     /// Until the connection is over.
     pub(crate) async fn serve(self) {
-        let Self { number, peer, stream, tls, questions, reports, permit } = self;
+        let Self { number, term, peer, stream, tls, questions, reports, permit } = self;
         // Small messages that answer each other; waiting to fill segments would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "no TCP_NODELAY");
@@ -78,6 +80,7 @@ impl Connection {
         let config = Config { max_output: MAX_OUTPUT, ..Config::default() };
         let task = |certificate| Task {
             number,
+            term,
             peer,
             certificate,
             questions: questions.clone(),
@@ -108,6 +111,7 @@ impl Connection {
 
 struct Task {
     number: u64,
+    term: Option<u64>,
     peer: SocketAddr,
     /// What it has shown; none where sessions are unprotected.
     certificate: Option<Certificate>,
@@ -317,7 +321,7 @@ impl Task {
     async fn admit(&mut self, admission: Admission) -> Result<(), String> {
         let Stage::Asked { ports, .. } = &self.stage else { return Ok(()) };
         let mut switch = Switch::new(ports, self.number);
-        let connected = switch.begin(&mut self.session).map_err(|error| error.to_string())?;
+        let connected = switch.begin(&mut self.session, self.term).map_err(|error| error.to_string())?;
         let driven = Box::new(Driven { switch, admission, since: Instant::now() });
         let certificate = self.certificate.as_ref().map(Certificate::to_string);
         let peer = Peer { address: self.peer, certificate };

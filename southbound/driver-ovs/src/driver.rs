@@ -132,10 +132,12 @@ struct Driver {
 }
 
 /// Drives the switches that connect to `listener`, until the controller's end of `commands` is gone. With `tls`, each has
-/// to show a certificate that is its own, and nothing unprotected is taken.
+/// to show a certificate that is its own, and nothing unprotected is taken. With a `term`, a switch takes nothing from
+/// controllers with a lesser one.
 pub async fn run(
     listener: TcpListener,
     tls: Option<Tls>,
+    term: Option<u64>,
     mut commands: mpsc::Receiver<ToDrivers>,
     reports: mpsc::Sender<FromSwitch>,
 ) {
@@ -160,7 +162,7 @@ pub async fn run(
                     };
                     number += 1;
                     let (tls, questions, reports) = (tls.clone(), ask.clone(), reports.clone());
-                    tokio::spawn(Connection { number, peer, stream, tls, questions, reports, permit }.serve());
+                    tokio::spawn(Connection { number, term, peer, stream, tls, questions, reports, permit }.serve());
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept connections");

@@ -14,6 +14,9 @@ pub enum EndError {
     /// Without its entries there is nothing to compare with. The switch connects again, and is asked again.
     #[error("the switch refuses to tell its entries: {0}")]
     Read(String),
+    /// It has been told of a newer controller, which alone may write (OF 1.3.5 §6.3.6).
+    #[error("a newer controller has this switch ({0}): is another bulkheadd running?")]
+    Role(String),
 }
 
 /// An entry that cannot be written to the switch.

@@ -25,6 +25,7 @@ use bulkhead_dataplane::{Capabilities, Command, Counter, Logged, Outgoing, PortS
 use bulkhead_openflow::{
     BundleStep, Event, FlowStats, Msg, MultipartBody, MultipartRequest, Session, SessionError,
     wire::{
+        async_config::{Role, RoleKind},
         bundle::flags::{ATOMIC, ORDERED},
         group::GroupDesc,
         header::Header,
@@ -114,6 +115,8 @@ pub struct Switch {
     /// Transaction ids of what sets our meters.
     meters: Vec<u32>,
     options: Option<Options>,
+    /// The request to be the one that writes.
+    role: Option<u32>,
     errands: Errands,
 }
 
@@ -142,12 +145,17 @@ impl Switch {
             bundle: 0,
             meters: Vec::new(),
             options: None,
+            role: None,
             errands: Errands::new(),
         }
     }
 
-    /// Prepares the switch; what it is and has.
-    pub fn begin(&mut self, session: &mut Session) -> Result<[Report; 2], SessionError> {
+    /// Prepares the switch; what it is and has. Of two controllers that say so, the one with the greater term may write.
+    pub fn begin(&mut self, session: &mut Session, term: Option<u64>) -> Result<[Report; 2], SessionError> {
+        if let Some(generation) = term {
+            let role = Role { kind: RoleKind::Master, generation };
+            self.role = Some(session.send(&Msg::RoleRequest(role))?);
+        }
         for (id, rate) in Errands::METERS {
             let flags = meter_flags::PKTPS | meter_flags::BURST;
             let meter = Meter { flags, id, bands: vec![Band::drop(rate, rate)] };
@@ -410,6 +418,9 @@ impl Switch {
 
     fn error(&mut self, xid: u32, error: &ErrorMsg) -> Result<Option<Report>, EndError> {
         let text = error.describe();
+        if self.role == Some(xid) {
+            return Err(EndError::Role(text));
+        }
         if self.options.as_mut().is_some_and(|options| options.error(xid, error)) {
             return Ok(None);
         }

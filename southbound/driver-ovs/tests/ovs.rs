@@ -540,3 +540,26 @@ async fn a_switch_that_does_not_answer_makes_no_other_wait() {
     answers.sort_unstable();
     assert_eq!(answers, [(false, true), (true, false)]);
 }
+
+#[tokio::test]
+async fn a11_of_two_controllers_the_newer_one_writes() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let entries = every_kind();
+    // One that was started before ours, or goes on from a copy of its store.
+    let ours = rig.rival(6).await;
+    assert!(matches!(rig.report().await, Report::Connected { .. }));
+    let end = rig.report().await;
+    assert!(matches!(&end, Report::Disconnected(why) if why.contains("a newer controller has this switch")), "{end:?}");
+    rig.again(ours);
+    rig.apply(vec![], entries[..2].to_vec()).await.unwrap();
+    // One that is newer: ours is told that it may not write, and nothing of what it asks for is done.
+    let ours = rig.rival(8).await;
+    assert!(matches!(rig.report().await, Report::Connected { .. }));
+    assert_eq!(rig.read().await.0.iter().count(), 2);
+    rig.apply(vec![], entries[2..4].to_vec()).await.unwrap();
+    let newer = rig.again(ours);
+    let refused = rig.apply(entries[..2].to_vec(), vec![]).await.unwrap_err();
+    println!("{refused}");
+    rig.again(newer);
+    assert_eq!(rig.read().await.0.iter().count(), 4);
+}

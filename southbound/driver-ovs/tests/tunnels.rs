@@ -74,7 +74,7 @@ impl Pair {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, None, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, None, Some(7), from_controller, to_controller));
         let names: [Name; 2] = ["hv1", "hv2"].map(|name| name.parse().unwrap());
         let vteps = vteps.map(|vtep| vtep.parse().unwrap());
         let mut pair = Self { commands, reports, names, vteps, wires, fabric, sessions: [0; 2], step: 0 };

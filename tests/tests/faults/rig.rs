@@ -37,7 +37,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(64);
         let (to_controller, reports) = mpsc::channel(1024);
-        tokio::spawn(driver::run(listener, tls, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, tls, Some(7), from_controller, to_controller));
         let rig = Self { commands, reports, address, sessions: BTreeMap::new() };
         for number in 1..=switches {
             rig.attach(number).await;

@@ -154,7 +154,7 @@ impl World {
             match (&mut link.switch, event) {
                 (None, bulkhead_openflow::Event::Connected { ports, .. }) => {
                     let mut driver = switch::Switch::new(&ports, 1);
-                    reports.extend(driver.begin(&mut link.session).unwrap());
+                    reports.extend(driver.begin(&mut link.session, None).unwrap());
                     link.switch = Some(driver);
                 }
                 (Some(driver), event) => match driver.event(&mut link.session, event, self.now) {

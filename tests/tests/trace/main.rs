@@ -110,7 +110,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(bulkhead_driver_ovs::driver::run(listener, None, from_controller, to_controller));
+        tokio::spawn(bulkhead_driver_ovs::driver::run(listener, None, None, from_controller, to_controller));
         let attach =
             ToDrivers::Attach { switch: switch(), address: Address::Datapath(DatapathId(0xb1)), attachment: 1 };
         commands.send(attach).await.unwrap();

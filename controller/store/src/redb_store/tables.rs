@@ -1,11 +1,12 @@
 //! The tables, and the transactions that write them.
 
 use super::FORMAT;
-use crate::{Document, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, history::Past};
+use crate::{Document, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, history::Past, next_term};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::io;
 
-/// `format`, `revision`, `oldest` (the oldest revision whose state is kept), `past-bytes` (of the texts in [`PAST`]).
+/// `format`, `revision`, `oldest` (the oldest revision whose state is kept), `past-bytes` (of the texts in [`PAST`]), `term`
+/// (the newest one, if any began).
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Key to revision and text.
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("documents");
@@ -74,6 +75,19 @@ struct Tables<'t> {
     past: Table<'t, (u64, &'static str), (u64, Option<&'static str>)>,
     /// Bytes of texts in `past`.
     bytes: u64,
+}
+
+/// Begins a term.
+pub(super) fn begin(database: &Database, now: u64) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let term;
+    {
+        let mut meta = transaction.open_table(META)?;
+        term = next_term(meta.get("term")?.map_or(0, |term| term.value()), now);
+        meta.insert("term", term)?;
+    }
+    transaction.commit()?;
+    Ok(term)
 }
 
 impl<'t> Tables<'t> {

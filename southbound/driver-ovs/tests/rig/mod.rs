@@ -38,6 +38,13 @@ pub struct Rig {
 /// Ports of every rig: name and number.
 pub const PORTS: [(&str, u32); 3] = [("web-1", 1), ("db-1", 2), ("uplink0", 300)];
 
+/// A controller's end of its driver.
+pub struct Controller {
+    commands: mpsc::Sender<ToDrivers>,
+    reports: mpsc::Receiver<FromSwitch>,
+    session: u64,
+}
+
 pub fn name() -> Name {
     "hv1".parse().unwrap()
 }
@@ -83,8 +90,31 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, tls, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, tls, Some(7), from_controller, to_controller));
         Some(Self { hypervisor, address, commands, reports, pki, session: 0, step: 0, states: Vec::new(), lab })
+    }
+
+    /// A second controller of this term that is the same switch's, which is told of both; this rig speaks for it from now
+    /// on. What is given back speaks for the one before, see [`Self::again`].
+    pub async fn rival(&mut self, term: u64) -> Controller {
+        let listener = TcpListener::bind((self.hypervisor.controller_address(), 0)).await.unwrap();
+        let targets = [self.address, listener.local_addr().unwrap()].map(|address| format!("tcp:{address}"));
+        let (commands, from_controller) = mpsc::channel(16);
+        let (to_controller, reports) = mpsc::channel(64);
+        tokio::spawn(driver::run(listener, None, Some(term), from_controller, to_controller));
+        let before = self.again(Controller { commands, reports, session: 0 });
+        self.attach(1).await;
+        self.hypervisor.vsctl(&["set-controller", "br-int", &targets[0], &targets[1]]).unwrap();
+        before
+    }
+
+    /// Speaks for another controller; the one until now.
+    pub fn again(&mut self, other: Controller) -> Controller {
+        Controller {
+            commands: std::mem::replace(&mut self.commands, other.commands),
+            reports: std::mem::replace(&mut self.reports, other.reports),
+            session: std::mem::replace(&mut self.session, other.session),
+        }
     }
 
     pub fn connect(&self) {

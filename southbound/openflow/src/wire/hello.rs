@@ -139,7 +139,7 @@ impl ErrorMsg {
             (error_type::BAD_REQUEST, 1) => "unknown message type",
             (error_type::BAD_REQUEST, 6) => "wrong length",
             (error_type::BAD_REQUEST, 9) => "bad table",
-            (error_type::BAD_REQUEST, 10) => "not the master",
+            (error_type::BAD_REQUEST, 10) => "another controller is the master",
             (error_type::BAD_ACTION, 0) => "unknown action",
             (error_type::BAD_ACTION, 4) => "bad output port",
             (error_type::BAD_ACTION, 5) => "bad action argument",

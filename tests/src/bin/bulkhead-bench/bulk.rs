@@ -158,7 +158,7 @@ impl Ours {
     pub(crate) async fn listen(listener: TcpListener) -> Result<Self> {
         let (commands, from_controller) = mpsc::channel(16);
         let (to_controller, reports) = mpsc::channel(64);
-        tokio::spawn(driver::run(listener, None, from_controller, to_controller));
+        tokio::spawn(driver::run(listener, None, None, from_controller, to_controller));
         let switch: Name = SWITCH.parse()?;
         let attach = ToDrivers::Attach {
             switch: switch.clone(),
