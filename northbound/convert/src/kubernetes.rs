@@ -245,6 +245,7 @@ fn default_policy() -> Option<Resource> {
         tier: Tier::Baseline,
         priority: DEFAULT_PRIORITY,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(labels::selector([labels::is_pod()])),
         isolate: Sides::default(),
         ingress: vec![any()],

@@ -90,6 +90,7 @@ pub(crate) fn policy(reader: &mut Reader<'_>, root: &Value<'_>, kind: Kind, name
         tier,
         priority,
         staged: false,
+        stateful: false,
         subject: Subject::Selector(subject),
         isolate: Sides::default(),
         ingress: ingress?,
