@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-convert", &["topology", "policy", "types"]),
     ("bulkhead-api", &["topology", "policy", "types"]),
     ("bulkhead-client", &["types"]),
-    ("bulkhead-cli", &["types", "client"]),
+    ("bulkhead-cli", &["types", "client", "convert"]),
     (
         "bulkhead-daemon",
         &[
@@ -90,6 +90,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ovsdb",
             "tls",
             "types",
+            "convert",
         ],
     ),
     ("xtask", &[]),

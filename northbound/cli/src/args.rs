@@ -211,6 +211,12 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Make resources from other people's policies, and print them or apply them.
+    ///
+    /// What is made never lets more pass than what it was made from. What cannot be said is named, with its file, object and
+    /// field; where leaving it out would let more pass, nothing is made, and the exit code is 1.
+    #[command(subcommand)]
+    Import(Import),
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),
@@ -285,6 +291,60 @@ pub struct Question {
     /// The network; needed only where both ends are addresses.
     #[arg(long)]
     pub network: Option<String>,
+}
+
+/// Where resources come from.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// NetworkPolicies, AdminNetworkPolicies, BaselineAdminNetworkPolicies and ClusterNetworkPolicies as policies; pods as
+    /// workloads.
+    ///
+    /// A pod becomes the workload NAMESPACE.POD, with its own labels and its namespace's: `team` of a namespace is
+    /// `namespace/team`, and its name is `namespace.kubernetes.io/metadata.name`. The policy `kubernetes-default` says what
+    /// Kubernetes does not say: pods that nothing isolates may do anything.
+    #[command(visible_alias = "kubernetes", after_help = KUBERNETES)]
+    K8s {
+        #[command(flatten)]
+        files: Files,
+        /// The network that pods are in; it has to be there, with their addresses in its subnets.
+        #[arg(long)]
+        network: Option<String>,
+        #[command(flatten)]
+        carry: Carry,
+    },
+    /// Security groups, as `aws ec2 describe-security-groups` or `terraform show -json` prints them.
+    ///
+    /// A group becomes a policy of its name about the workloads that have the label security-group.aws/ID, which it isolates.
+    #[command(after_help = AWS)]
+    Aws {
+        #[command(flatten)]
+        files: Files,
+        #[command(flatten)]
+        carry: Carry,
+    },
+}
+
+const KUBERNETES: &str = "\
+Examples:
+  kubectl get namespaces,pods,networkpolicies -A -o yaml | bulkhead import k8s -f - --network prod > pods.yaml
+  bulkhead import k8s -f policies/ --apply --yes --wait";
+
+const AWS: &str = "\
+Examples:
+  aws ec2 describe-security-groups > groups.json && bulkhead import aws -f groups.json
+  terraform show -json | bulkhead import aws -f - > groups.yaml";
+
+/// What is done with what was made.
+#[derive(Debug, Args)]
+pub struct Carry {
+    /// Show what it would change, ask, and apply it.
+    #[arg(long)]
+    pub apply: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub how: How,
 }
 
 /// Zones.

@@ -14,6 +14,7 @@ use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, PlanAnswer, Seve
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
+    io::{IsTerminal, stdin},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -178,6 +179,22 @@ pub fn planned(out: &mut Out, answer: &ApplyAnswer, every: bool) {
     out.table(&["SWITCH", "ADDED", "REMOVED", "MODIFIED"], &rows);
     out.line("");
     reaches(out, &plan);
+}
+
+/// Refuses where nobody is there to be asked.
+pub fn can_ask(machine: bool) -> Result<(), Usage> {
+    if machine || !stdin().is_terminal() {
+        return Err(Usage("nobody can be asked here: say --yes to do it, or --dry-run to see it".into()));
+    }
+    Ok(())
+}
+
+/// Whether the operator says yes.
+pub fn confirmed(question: &str) -> anyhow::Result<bool> {
+    print::note(&format!("{question} Write `yes`:"));
+    let mut said = String::new();
+    stdin().read_line(&mut said)?;
+    Ok(matches!(said.trim(), "y" | "yes"))
 }
 
 /// Who gains and loses whom.

@@ -1,14 +1,13 @@
 //! history, diff, rollback.
 
 use crate::{
-    Outcome, Usage,
+    Outcome,
     args::{How, Output},
     change,
     print::{self, Out},
 };
 use bulkhead_client::Client;
 use bulkhead_types::{ChangeKind, ChangeLine, RollbackQuestion};
-use std::io::{IsTerminal, stdin};
 
 /// Resources of a revision that a line of the history names; `-o wide` names more.
 const NAMED: usize = 3;
@@ -96,8 +95,8 @@ pub fn rollback(
     how: &How,
 ) -> anyhow::Result<Outcome> {
     let machine = matches!(output, Output::Json | Output::Yaml);
-    if !yes && !how.dry_run && (machine || !stdin().is_terminal()) {
-        return Err(Usage("nobody can be asked here: say --yes to do it, or --dry-run to see it".into()).into());
+    if !yes && !how.dry_run {
+        change::can_ask(machine)?;
     }
     let plan = client.rollback(&RollbackQuestion { revision, newest: None }, true)?;
     print::findings(&print::placeless(&plan.diagnostics), &Default::default());
@@ -118,17 +117,10 @@ pub fn rollback(
         out.line(format!("dry run against revision {}: nothing was changed", plan.revision));
         return Ok(Outcome::Yes);
     }
-    if !yes && !confirmed(revision)? {
+    if !yes && !change::confirmed(&format!("Go back to revision {revision}?"))? {
         return change::refused();
     }
     // What was shown is what is done: if anybody made a change meanwhile, it is refused.
     let answer = client.rollback(&RollbackQuestion { revision, newest: Some(plan.revision) }, false)?;
     change::accepted(client, output, out, &answer, how)
-}
-
-fn confirmed(revision: u64) -> anyhow::Result<bool> {
-    print::note(&format!("Go back to revision {revision}? Write `yes`:"));
-    let mut said = String::new();
-    stdin().read_line(&mut said)?;
-    Ok(matches!(said.trim(), "y" | "yes"))
 }

@@ -53,7 +53,7 @@ pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input<()>> {
 fn load_with<R>(paths: &[PathBuf], read: fn(Option<&str>, &[u8], Format) -> Parsed<R>) -> anyhow::Result<Input<R>> {
     let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
     let shown = || paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    for (name, content) in contents(paths)? {
+    for (name, content) in contents(paths, MAX_INPUT)? {
         input.parsed.extend(read(Some(&name), &content, format(&name)));
         input.sources.insert(name, String::from_utf8_lossy(&content).into_owned());
     }
@@ -74,12 +74,12 @@ fn format(name: &str) -> Format {
     if name.ends_with(".json") { Format::Json } else { Format::Any }
 }
 
-/// Every file's name and content, folders opened.
-fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+/// Every file's name and content, folders opened. Of each at most a little more than `most` bytes.
+pub fn contents(paths: &[PathBuf], most: usize) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            files.push((STDIN.into(), limited(std::io::stdin().lock(), STDIN)?));
+            files.push((STDIN.into(), limited(std::io::stdin().lock(), STDIN, most)?));
         } else if path.is_dir() {
             let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
             let mut found = Vec::new();
@@ -92,25 +92,25 @@ fn contents(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             }
             found.sort();
             for file in found {
-                files.push(open(&file)?);
+                files.push(open(&file, most)?);
             }
         } else {
-            files.push(open(path)?);
+            files.push(open(path, most)?);
         }
     }
     Ok(files)
 }
 
-fn open(path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+fn open(path: &Path, most: usize) -> anyhow::Result<(String, Vec<u8>)> {
     let name = path.display().to_string();
     let file = fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
-    let content = limited(file, &name)?;
+    let content = limited(file, &name, most)?;
     Ok((name, content))
 }
 
 /// Reads at most a little more than is allowed, so that the reader can say that it is too much.
-fn limited(source: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+fn limited(source: impl Read, name: &str, most: usize) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
-    source.take(MAX_INPUT as u64 + 1).read_to_end(&mut content).with_context(|| format!("cannot read {name}"))?;
+    source.take(most as u64 + 1).read_to_end(&mut content).with_context(|| format!("cannot read {name}"))?;
     Ok(content)
 }

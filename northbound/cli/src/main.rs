@@ -8,6 +8,7 @@ mod describe;
 mod fabric;
 mod history;
 mod hosts;
+mod import;
 mod input;
 mod print;
 mod question;
@@ -102,6 +103,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         }
         Command::Backup { file } => backup::backup(&client()?, out, file),
         Command::Restore { file } => backup::restore(&client()?, cli.output, out, file),
+        Command::Import(command) => import::import(client, cli.output, out, command),
         Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,6 +1,7 @@
 //! The targets: what has to hold for any bytes.
 
 use bulkhead_compile::Compiler;
+use bulkhead_convert as convert;
 use bulkhead_openflow::{
     Config, Match, Msg, Session,
     text::{flow, parse_flow},
@@ -51,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "flow_text", run: flow_text, shape: Shape::Text(FLOW_WORDS) },
     Target { name: "resource_yaml", run: resource_yaml, shape: Shape::Text(RESOURCE_WORDS) },
     Target { name: "resource_json", run: resource_json, shape: Shape::Text(RESOURCE_WORDS) },
+    Target { name: "kubernetes", run: kubernetes, shape: Shape::Text(KUBERNETES_WORDS) },
+    Target { name: "security_groups", run: security_groups, shape: Shape::Text(AWS_WORDS) },
     Target { name: "selector", run: selector, shape: Shape::Text(SELECTOR_WORDS) },
     Target { name: "record_line", run: record_line, shape: Shape::Text(RECORD_WORDS) },
     Target { name: "store_records", run: store_records, shape: Shape::Text(RESOURCE_WORDS) },
@@ -144,6 +147,76 @@ const RESOURCE_WORDS: &[&str] = &[
     "external",
     "cidr",
     "ports",
+];
+const KUBERNETES_WORDS: &[&str] = &[
+    "kind: ",
+    "List",
+    "items: ",
+    "NetworkPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+    "ClusterNetworkPolicy",
+    "Pod",
+    "Namespace",
+    "apiVersion: ",
+    "networking.k8s.io/v1",
+    "policy.networking.k8s.io/v1alpha1",
+    "policy.networking.k8s.io/v1alpha2",
+    "podSelector",
+    "namespaceSelector",
+    "namespaces",
+    "ipBlock",
+    "except",
+    "policyTypes",
+    "Ingress",
+    "endPort",
+    "portRange",
+    "destinationNamedPort",
+    "hostNetwork: true",
+    "containerPort",
+    "podIPs",
+    "null",
+    "{}",
+    "[]",
+    "- ",
+    "\n---\n",
+    "\n  ",
+    "&a ",
+    "*a",
+    "kubernetes.io/metadata.name",
+    "namespace/",
+    "65536",
+    "-1",
+    "10.0.0.0/33",
+    "::/0",
+];
+const AWS_WORDS: &[&str] = &[
+    "\"SecurityGroups\":[",
+    "\"GroupId\":\"sg-1\"",
+    "\"IpPermissions\":[{",
+    "\"IpPermissionsEgress\":[]",
+    "\"IpProtocol\":\"-1\"",
+    "\"FromPort\":",
+    "\"ToPort\":",
+    "\"IpRanges\":[{\"CidrIp\":\"0.0.0.0/0\"}]",
+    "\"PrefixListIds\":[{\"PrefixListId\":\"pl-1\"}]",
+    "\"UserIdGroupPairs\":[{\"GroupId\":\"sg-2\"}]",
+    "\"values\":{",
+    "\"root_module\":{",
+    "\"child_modules\":[{",
+    "\"resources\":[{",
+    "\"type\":\"aws_security_group\"",
+    "\"type\":\"aws_security_group_rule\"",
+    "\"self\":true",
+    "\"mode\":\"data\"",
+    "null",
+    "65536",
+    "-2",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
 ];
 const SELECTOR_WORDS: &[&str] = &[" in (", " notin (", ")", ",", "!", "!=", "==", "=", "a/b", "tcp/", "icmp/", "65535"];
 const RECORD_WORDS: &[&str] = &[
@@ -387,6 +460,26 @@ fn ovsdb_session(bytes: &[u8]) {
                 assert_eq!(ovsdb::Value::from_json(&value.to_json()).as_ref(), Ok(value));
             }
         }
+    }
+}
+
+/// What Kubernetes' documents become can be written, and is then read as the same; after an error it is nothing.
+fn kubernetes(bytes: &[u8]) {
+    let network = "prod".parse().ok();
+    imported(&convert::kubernetes::import(&[convert::File { name: "f", content: bytes }], network.as_ref()));
+}
+
+/// The same of AWS's.
+fn security_groups(bytes: &[u8]) {
+    imported(&convert::aws::import(&[convert::File { name: "f", content: bytes }]));
+}
+
+fn imported(imported: &convert::Imported) {
+    let wrong = imported.diagnostics.iter().any(|found| found.severity == Severity::Error);
+    assert!(!wrong || imported.resources.is_empty());
+    assert!(imported.diagnostics.len() <= convert::MAX_FINDINGS + 2);
+    for resource in &imported.resources {
+        assert_eq!(load(&canonical(resource)).as_ref(), Ok(resource));
     }
 }
 
