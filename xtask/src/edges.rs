@@ -88,6 +88,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dataplane",
             "openflow",
             "ovsdb",
+            "p4runtime",
             "tls",
             "types",
             "convert",

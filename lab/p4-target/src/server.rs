@@ -46,6 +46,12 @@ const OUT_QUEUE: usize = 256;
 /// Most streams, with those that have not said yet for what they stand.
 const MAX_STREAMS: usize = 64;
 
+/// Most calls of a connection at a time.
+const MAX_CALLS: u32 = 64;
+
+/// Most calls of a connection that were taken back and are not forgotten yet (RFC 9113 §10.5).
+const MAX_RESETS: usize = 64;
+
 /// Most entities in one part of an answer.
 const READ_PART: usize = 1000;
 
@@ -94,7 +100,10 @@ impl Target {
                 // An error is that the `Target` was dropped, which ends it too.
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, ended).await
+            let mut server = Server::builder()
+                .max_concurrent_streams(Some(MAX_CALLS))
+                .http2_max_pending_accept_reset_streams(Some(MAX_RESETS));
+            server.add_service(service).serve_with_incoming_shutdown(incoming, ended).await
         };
         Ok(Self { address, stop, served: tokio::spawn(serve) })
     }

@@ -12,7 +12,10 @@ use crate::{
 };
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 mod error;
 mod read;
@@ -163,7 +166,7 @@ pub struct Profile {
     /// Its full name.
     pub name: String,
     /// The tables whose entries name it.
-    pub tables: Vec<u32>,
+    pub tables: BTreeSet<u32>,
     /// It has groups.
     pub selector: bool,
     /// Most members, or weights; `None` if the program does not say.

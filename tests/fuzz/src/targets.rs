@@ -8,6 +8,7 @@ use bulkhead_openflow::{
     wire::{Reader, action, header::Header},
 };
 use bulkhead_ovsdb as ovsdb;
+use bulkhead_p4runtime as p4runtime;
 use bulkhead_pipeline::check;
 use bulkhead_policy::{Resource, State};
 use bulkhead_runtime::{Core, Drivers, parse_line};
@@ -18,7 +19,8 @@ use bulkhead_topology::{
     lldp::{Discovery, End, Heard},
 };
 use bulkhead_types::{Format, Parsed, Severity, canonical, load, parse_selector, parse_service, read};
-use std::time::Duration;
+use prost::Message as _;
+use std::{sync::LazyLock, time::Duration};
 
 /// One decoder or parser.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "lldp", run: lldp, shape: Shape::Bytes },
     Target { name: "ovsdb_session", run: ovsdb_session, shape: Shape::Text(OVSDB_WORDS) },
     Target { name: "certificate", run: certificate, shape: Shape::Bytes },
+    Target { name: "p4info_text", run: p4info_text, shape: Shape::Text(P4INFO_WORDS) },
+    Target { name: "p4runtime_update", run: p4runtime_update, shape: Shape::Bytes },
 ];
 
 /// The target of a name.
@@ -94,6 +98,28 @@ const FLOW_WORDS: &[&str] = &[
     "ct_state=+trk-new",
     "in_port=",
     "priority=65535",
+];
+const P4INFO_WORDS: &[&str] = &[
+    "tables {",
+    "actions {",
+    "action_refs {",
+    "match_fields {",
+    "params {",
+    "preamble {",
+    "digests {",
+    "type_info {",
+    "}",
+    "id: ",
+    "0x02000001",
+    "-1",
+    "name: \"a\"",
+    "bitwidth: ",
+    "match_type: LPM",
+    "scope: DEFAULT_ONLY",
+    "size: ",
+    "\\377",
+    "#",
+    "[",
 ];
 const RESOURCE_WORDS: &[&str] = &[
     "kind: ",
@@ -489,4 +515,39 @@ fn certificate(bytes: &[u8]) {
     let said = certificate.to_string();
     assert!(!said.contains(char::is_control), "{said:?}");
     assert!(!certificate.is_for("", 0));
+}
+
+/// A program that is read has the same meaning in its other form.
+fn p4info_text(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(read) = p4runtime::info::parse_text(text) else { return };
+    let info = p4runtime::Info::new(&read);
+    assert_eq!(info, p4runtime::Info::from_text(text));
+}
+
+/// What fits a program is in its one form, and is deleted by its key alone.
+fn p4runtime_update(input: &[u8]) {
+    use p4runtime::{check, entry::normalise, proto::p4::v1};
+    static PROGRAM: LazyLock<Option<p4runtime::Info>> = LazyLock::new(|| {
+        let text = include_str!("../../../southbound/p4runtime/tests/tiny.p4info.txtpb");
+        p4runtime::Info::from_text(text).ok()
+    });
+    assert!(PROGRAM.is_some(), "the program is no program");
+    let Some(info) = PROGRAM.as_ref() else { return };
+    let Ok(update) = v1::Update::decode(input) else { return };
+    let Some(entity) = &update.entity else { return };
+    // Whether it can be read is another question; there must be an answer.
+    let _ = check::read(info, entity);
+    let mut again = entity.clone();
+    normalise(&mut again);
+    if check::update(info, &update).is_ok() {
+        assert_eq!(again, *entity);
+        if matches!(entity.entity, Some(v1::entity::Entity::TableEntry(ref entry)) if !entry.is_default_action) {
+            let delete = v1::Update { r#type: v1::update::Type::Delete.into(), ..update.clone() };
+            assert!(update.r#type() == v1::update::Type::Modify || check::update(info, &delete).is_ok());
+        }
+    }
+    let once = again.clone();
+    normalise(&mut again);
+    assert_eq!(again, once);
 }

@@ -17,6 +17,9 @@ use tonic::Code;
 /// Most multicast groups and clone sessions where the program does not say: what BMv2 has.
 const MAX_COPIES: usize = 65_535;
 
+/// Most entities of all kinds, whatever the program says: memory has an end.
+const MAX_ENTITIES: usize = 4_000_000;
+
 /// By what an entity is known.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -103,6 +106,9 @@ impl State {
     pub(super) fn apply_counted(&mut self, update: &Update, forward: &dyn Forward) -> Result<Before, Refused> {
         check::update(&self.info, update)?;
         let change = update.r#type();
+        if change == Type::Insert && self.entities.len() >= MAX_ENTITIES {
+            return Err(Refused::new(Code::ResourceExhausted, format!("{MAX_ENTITIES} entities are there already")));
+        }
         let entity = update.entity.as_ref().and_then(|entity| entity.entity.as_ref());
         match entity.ok_or_else(|| Refused::new(Code::InvalidArgument, "no entity"))? {
             Kind::TableEntry(entry) => self.entry(change, entry, forward),

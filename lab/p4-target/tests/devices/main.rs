@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod calls;
+mod liars;
+mod program;
 mod streams;
 mod support;

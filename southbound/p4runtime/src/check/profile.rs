@@ -9,6 +9,7 @@ use crate::{
         update::Type,
     },
 };
+use std::collections::BTreeSet;
 
 pub(super) fn member(info: &Info, change: Type, member: &ActionProfileMember) -> Result<(), Refusal> {
     let profile = known(info, member.action_profile_id)?;
@@ -47,8 +48,9 @@ pub(super) fn group(info: &Info, change: Type, group: &ActionProfileGroup) -> Re
         (Ok(0), None) => None,
         (Ok(size), _) => Some(size),
     };
-    for (at, member) in group.members.iter().enumerate() {
-        if group.members.iter().take(at).any(|other| other.member_id == member.member_id) {
+    let mut seen = BTreeSet::new();
+    for member in &group.members {
+        if !seen.insert(member.member_id) {
             return Err(Refusal::MemberTwice { profile: name(), member: member.member_id });
         }
         if let Some(action_profile_group::member::WatchKind::WatchPort(port)) = &member.watch_kind {

@@ -177,7 +177,7 @@ fn counters_are_modified_and_have_an_end() {
 fn members_and_groups() {
     let info = tiny();
     let profile = info.profiles().next().unwrap();
-    let table = info.table(profile.tables[0]).unwrap();
+    let table = info.table(*profile.tables.first().unwrap()).unwrap();
     let action = testing::action(&mut Random(1), &info, table, Scope::Default);
     let member = |member_id, action| {
         Kind::ActionProfileMember(ActionProfileMember { action_profile_id: profile.id, member_id, action })

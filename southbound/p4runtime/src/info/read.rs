@@ -285,7 +285,7 @@ fn read_profile(id: u32, name: String, profile: &config::ActionProfile) -> Resul
     Ok(Profile {
         id,
         name,
-        tables: profile.table_ids.clone(),
+        tables: profile.table_ids.iter().copied().collect(),
         selector: profile.with_selector,
         size,
         max_group,
