@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-runtime", &["topology", "policy", "pipeline", "compile", "reconcile", "store", "dataplane"]),
     ("bulkhead-types", &["topology", "policy"]),
     ("bulkhead-convert", &["topology", "policy", "types"]),
+    ("bulkhead-access", &["topology", "policy", "types"]),
     ("bulkhead-api", &["topology", "policy", "types"]),
     ("bulkhead-client", &["types"]),
     ("bulkhead-cli", &["types", "client", "convert"]),

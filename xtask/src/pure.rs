@@ -3,7 +3,7 @@
 use crate::tokens::{Token, split, without_tests};
 
 /// The pure crates.
-pub(crate) const CRATES: [&str; 9] = [
+pub(crate) const CRATES: [&str; 10] = [
     "bulkhead-topology",
     "bulkhead-policy",
     "bulkhead-pipeline",
@@ -13,6 +13,7 @@ pub(crate) const CRATES: [&str; 9] = [
     "bulkhead-openflow",
     "bulkhead-types",
     "bulkhead-convert",
+    "bulkhead-access",
 ];
 
 /// Crates from elsewhere that a pure crate may use, directly or not: none of them does I/O or looks at a clock. A crate
