@@ -719,4 +719,5 @@ control Writing(packet_out packet, in headers_t hdr) {
     }
 }
 
+@pkginfo(name="bulkhead")
 V1Switch(Reading(), Verifying(), ingress(), egress(), Summing(), Writing()) main;

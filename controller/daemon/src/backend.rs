@@ -288,11 +288,11 @@ fn status(
     tunnels: Vec<TunnelView>,
 ) -> SwitchStatus {
     let progress = view.progress;
-    let (driver, unsupported) = match view.driver {
-        Driver::Openflow(_) => ("openflow", ""),
-        Driver::P4runtime { .. } => ("p4runtime", "this bulkheadd has no driver for p4runtime"),
-        Driver::Sim => ("sim", ""),
-        Driver::Kernel => ("kernel", ""),
+    let driver = match view.driver {
+        Driver::Openflow(_) => "openflow",
+        Driver::P4runtime { .. } => "p4runtime",
+        Driver::Sim => "sim",
+        Driver::Kernel => "kernel",
     };
     SwitchStatus {
         name: name.to_string(),
@@ -306,7 +306,7 @@ fn status(
         missing_ports: progress.missing.iter().map(ToString::to_string).collect(),
         doubled_ports: progress.doubled.into_iter().map(|port| doubled(state, name, port)).collect(),
         drift: progress.drift as u64,
-        last_error: if unsupported.is_empty() { progress.last_error } else { unsupported.into() },
+        last_error: progress.last_error,
         session: view
             .peer
             .map(|peer| SessionStatus { address: peer.address.to_string(), certificate: peer.certificate }),

@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Channels of the drivers.
 const OPENFLOW: usize = 0;
 const SIM: usize = 1;
+const P4: usize = 2;
 
 /// A running controller.
 pub struct Daemon {
@@ -58,6 +59,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let term = term(&mut store);
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
+    let (to_p4, p4_commands) = channel();
     let (to_hosts, host_commands) = channel();
     let kind = if tls.is_some() { "ssl" } else { "tcp" };
     let controller = match config.openflow_advertise {
@@ -71,7 +73,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let core = Core::load(
         Box::new(store),
         decode,
-        Drivers { channels: vec![to_openflow, to_sim], route, keeper: Some(keeper), prober: Some(prober) },
+        Drivers { channels: vec![to_openflow, to_sim, to_p4], route, keeper: Some(keeper), prober: Some(prober) },
     )?;
     {
         let accepted = core.accepted();
@@ -86,6 +88,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
     tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
+    tokio::spawn(bulkhead_driver_p4::driver::run(p4_commands, reports.clone()));
     tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), term, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
@@ -196,7 +199,10 @@ fn route(driver: &Driver) -> Option<(usize, Address)> {
     match driver {
         Driver::Openflow(id) => Some((OPENFLOW, Address::Datapath(*id))),
         Driver::Sim => Some((SIM, Address::Sim)),
-        Driver::P4runtime { .. } | Driver::Kernel => None,
+        Driver::P4runtime { address, device_id } => {
+            Some((P4, Address::Device { address: address.clone(), number: *device_id }))
+        }
+        Driver::Kernel => None,
     }
 }
 

@@ -230,6 +230,13 @@ pub enum Address {
     Datapath(DatapathId),
     /// The simulated switch.
     Sim,
+    /// P4Runtime: we connect to the device's server.
+    Device {
+        /// Where that is: HOST:PORT.
+        address: String,
+        /// The device's number there.
+        number: u64,
+    },
 }
 
 /// A report and the switch that it is about.

@@ -189,8 +189,8 @@ impl Driver {
                     self.admit(datapath, applicant);
                 }
             }
-            ToDrivers::Attach { switch, address: Address::Sim, .. } => {
-                warn!(%switch, "asked to drive a simulated switch by OpenFlow; left alone");
+            ToDrivers::Attach { switch, address: Address::Sim | Address::Device { .. }, .. } => {
+                warn!(%switch, "asked to drive a switch by OpenFlow that has no datapath id; left alone");
             }
             ToDrivers::Detach { switch } => self.detach(&switch),
             ToDrivers::Command { switch, session, command } => self.command(&switch, session, command),

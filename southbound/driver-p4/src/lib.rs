@@ -1,12 +1,15 @@
 //! Entries of the pipeline as entries of `southbound/p4`, and back.
 //!
 //! [`layout`] says what table, key and actions each stage has there; the tables of the P4 program are written from it
-//! ([`source`]), and an entry is lowered and lifted by its names. All of that is pure. What the layout has no room for is
-//! refused by name: nothing is left out in silence.
+//! ([`source`]), and an entry is lowered and lifted by its names; [`plan`] orders the writes of a step. All of that is pure.
+//! What the layout has no room for is refused by name: nothing is left out in silence. [`driver`] is the task.
 
+mod device;
+pub mod driver;
 pub mod layout;
 mod lift;
 mod lower;
+pub mod plan;
 mod shape;
 mod sizes;
 pub mod source;

@@ -151,8 +151,8 @@ pub async fn run(
         };
         let Some(command) = command else { return };
         let answers = match command {
-            ToDrivers::Attach { address: Address::Datapath(id), switch, .. } => {
-                warn!(%switch, %id, "asked to simulate a switch that has a datapath id; left alone");
+            ToDrivers::Attach { address: Address::Datapath(_) | Address::Device { .. }, switch, .. } => {
+                warn!(%switch, "asked to simulate a switch that is a real one; left alone");
                 continue;
             }
             ToDrivers::Attach { switch, address: Address::Sim, attachment } => {

@@ -1,0 +1,314 @@
+//! One device: a connection after another, and what is asked of it in between.
+//!
+//! ```text
+//!   away --connect--> standing --primary--> its program, then ours -- Connected --> commands
+//!    ^                                                                                 |
+//!    +--- Disconnected, and a pause that grows ----------------------------------------+
+//! ```
+
+use crate::{
+    BMV2, P4INFO, layout,
+    lift::{LiftError, lift},
+    plan::{Move, foresee, moves, removals},
+};
+use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report};
+use bulkhead_p4runtime::{
+    Client, ElectionId, Error, Event, Info, Pipeline, Pushed, Standing, Stream,
+    client::{UpdateError, batches},
+    info::parse_text,
+    proto::p4::v1::{CounterData, Entity, TableEntry, Update, entity::Entity as Kind, write_request::Atomicity},
+};
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program};
+use bulkhead_topology::{Name, Port};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{info, warn};
+
+/// Pauses between attempts to reach a device: the first one, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
+/// What our program is called in its P4Info.
+const PROGRAM: &str = "bulkhead";
+
+/// The program that devices get.
+///
+/// # Errors
+/// What is compiled into Bulkhead contradicts itself; a test rules that out.
+pub(crate) fn program() -> Result<Pipeline, Error> {
+    Pipeline::new(parse_text(P4INFO)?, BMV2.to_vec())
+}
+
+/// A device that is to be driven, until this is dropped.
+pub(crate) struct Device {
+    pub switch: Name,
+    pub attachment: u64,
+    /// HOST:PORT.
+    pub address: String,
+    /// Its number there.
+    pub number: u64,
+    pub commands: mpsc::Receiver<(u64, Command)>,
+    pub reports: mpsc::Sender<FromSwitch>,
+}
+
+/// Why a session is over.
+enum End {
+    /// The controller is gone.
+    Controller,
+    /// The device is, or may as well be; why, for people.
+    Device(String),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Device(error.to_string())
+    }
+}
+
+impl Device {
+    /// Drives it until the controller is gone.
+    pub async fn run(mut self, pipeline: Pipeline) {
+        let mut number = 0;
+        let [first, longest] = PAUSES;
+        let mut pause = first;
+        let mut last = String::new();
+        loop {
+            number += 1;
+            let mut was_connected = false;
+            let why = match self.session(&pipeline, number, &mut was_connected).await {
+                Ok(()) | Err(End::Controller) => return,
+                Err(End::Device(why)) => why,
+            };
+            pause = if was_connected { first } else { pause };
+            if was_connected || why != last {
+                warn!(switch = %self.switch, "{why}");
+            }
+            if self.report(Report::Disconnected(why.clone())).await.is_err() {
+                return;
+            }
+            last = why;
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn report(&self, report: Report) -> Result<(), End> {
+        let from = FromSwitch { switch: self.switch.clone(), attachment: self.attachment, report };
+        self.reports.send(from).await.map_err(|_| End::Controller)
+    }
+
+    /// From connecting to the end.
+    async fn session(&mut self, pipeline: &Pipeline, number: u64, connected: &mut bool) -> Result<(), End> {
+        let (client, mut stream) = Client::connect(&self.address, self.number, election()).await?;
+        let mut client = client;
+        self.becomes_primary(&mut client, &mut stream).await?;
+        foreign(&client).await?;
+        let pushed = client.ensure_pipeline(pipeline).await?;
+        if pushed != Pushed::Unchanged {
+            info!(switch = %self.switch, "got its program: {pushed:?}");
+        }
+        *connected = true;
+        let sizes = pipeline.info().tables().filter_map(|table| table.size).sum::<u64>();
+        let capabilities = Capabilities {
+            conntrack: false,
+            conjunction: false,
+            max_entries: u32::try_from(sizes).unwrap_or(u32::MAX),
+            any_port: false,
+        };
+        // P4Runtime tells of no ports: all that there may be are there. By tunnels nothing leaves yet.
+        let ports: BTreeSet<Port> = (1..=layout::MAX_PORT).map(Port::Number).collect();
+        // What waits was meant for an older session.
+        while self.commands.try_recv().is_ok() {}
+        self.report(Report::Connected { session: number, capabilities, ports }).await?;
+        if let Ok(address) = self.address.parse() {
+            self.report(Report::Peer(Peer { address, certificate: None })).await?;
+        }
+        let mut session = Session { client, info: pipeline.info().clone(), have: Program::new(), aliens: Vec::new() };
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => {
+                    let Some((meant, command)) = command else { return Ok(()) };
+                    if meant == number && let Some(report) = session.command(command).await? {
+                        self.report(report).await?;
+                    }
+                }
+                event = stream.next() => match event? {
+                    Event::Standing(Standing::Primary) | Event::Packet(_) | Event::Idle(_) => {}
+                    Event::Standing(other) => return Err(End::Device(standing(other))),
+                    Event::Digest(list) => stream.acknowledge(&list)?,
+                    Event::Wrong { why, .. } => warn!(switch = %self.switch, "the device says: {why}"),
+                },
+            }
+        }
+    }
+
+    /// Waits until the device takes us for its primary. Where there is none we stand again, and where there is another one
+    /// we wait for it to leave.
+    async fn becomes_primary(&self, client: &mut Client, stream: &mut Stream) -> Result<(), End> {
+        loop {
+            match stream.standing() {
+                Standing::Primary => return Ok(()),
+                Standing::Vacant { highest } => {
+                    let above = highest.map_or(0, |highest| highest.0.saturating_add(1));
+                    client.stand_again(stream, ElectionId(above.max(election().0)))?;
+                }
+                Standing::Backup { .. } => self.report(Report::Disconnected(standing(stream.standing()))).await?,
+                Standing::Unknown => {}
+            }
+            while !matches!(stream.next().await?, Event::Standing(_)) {}
+        }
+    }
+}
+
+/// What we are to a device that does not take us for its primary, for people.
+fn standing(standing: Standing) -> String {
+    match standing {
+        Standing::Backup { primary } => {
+            format!("another controller is the device's primary, with election id {primary}; waiting for it to leave")
+        }
+        Standing::Vacant { .. } => "the device has no primary any more".into(),
+        Standing::Primary | Standing::Unknown => "the device does not say who is primary".into(),
+    }
+}
+
+/// With what we stand: who started last wins, and a controller that starts again is above what it was.
+fn election() -> ElectionId {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ElectionId(now.as_millis())
+}
+
+/// A device with somebody else's program is left alone.
+async fn foreign(client: &Client) -> Result<(), End> {
+    let Some(info) = client.p4info().await? else { return Ok(()) };
+    let name = info.pkg_info.as_ref().map_or("", |package| package.name.as_str());
+    if name == PROGRAM || info.tables.is_empty() {
+        return Ok(());
+    }
+    let name = if name.is_empty() { "without a name" } else { name };
+    Err(End::Device(format!(
+        "the device has another program ({name}, {} tables): take it off, and it gets Bulkhead's",
+        info.tables.len()
+    )))
+}
+
+/// What is known of a connected device.
+struct Session {
+    client: Client,
+    info: Info,
+    /// What it has, as far as it was read or acknowledged.
+    have: Program,
+    /// Entries that are ours and mean nothing.
+    aliens: Vec<TableEntry>,
+}
+
+impl Session {
+    async fn command(&mut self, command: Command) -> Result<Option<Report>, End> {
+        Ok(match command {
+            Command::Read => Some(self.read().await?),
+            Command::Apply { step, delta, ahead } => Some(match self.apply(&delta, ahead.iter()).await? {
+                Ok(()) => Report::Applied { step },
+                Err(reason) => Report::Refused { step, reason },
+            }),
+            Command::Count => Some(match self.count().await {
+                Ok(counters) => Report::Counters(counters),
+                Err(error) => Report::NotCounted(error.to_string()),
+            }),
+            // Nothing leaves by tunnels yet, and no links are looked for.
+            Command::Probe(_) | Command::Discover(_) => None,
+        })
+    }
+
+    /// The entries of all tables that are not their default ones.
+    async fn entries(&self, counters: bool) -> Result<Vec<TableEntry>, Error> {
+        let pattern = TableEntry { counter_data: counters.then(CounterData::default), ..TableEntry::default() };
+        let read = self.client.read(vec![Entity { entity: Some(Kind::TableEntry(pattern)) }]).await?;
+        let entries = read.into_iter().filter_map(|entity| match entity.entity {
+            Some(Kind::TableEntry(entry)) if !entry.is_default_action => Some(entry),
+            _ => None,
+        });
+        Ok(entries.collect())
+    }
+
+    async fn read(&mut self) -> Result<Report, Error> {
+        self.have = Program::new();
+        self.aliens.clear();
+        for entry in self.entries(false).await? {
+            match lift(&entry, &self.info) {
+                Ok(lifted) => drop(self.have.insert(lifted)),
+                // In a program of ours nobody else has anything to say: what he wrote would stand in our way.
+                Err(LiftError::Foreign | LiftError::Table(_) | LiftError::Strange(_)) => self.aliens.push(entry),
+            }
+        }
+        Ok(Report::Actual { program: self.have.clone(), alien: self.aliens.len() })
+    }
+
+    /// Carries out a step, or says why not and leaves all as it was.
+    async fn apply<'a>(
+        &mut self,
+        delta: &'a Delta,
+        ahead: impl Iterator<Item = &'a Delta>,
+    ) -> Result<Result<(), String>, End> {
+        if let Err(refused) = foresee(&self.have, std::iter::once(delta).chain(ahead), &self.info) {
+            return Ok(Err(refused.to_string()));
+        }
+        let planned = match moves(&self.have, delta, &self.info) {
+            Ok(planned) => planned,
+            Err(refused) => return Ok(Err(refused.to_string())),
+        };
+        let aliens: Vec<Update> = removals(&std::mem::take(&mut self.aliens)).collect();
+        for batch in batches(aliens) {
+            // Whether they were still there is all the same.
+            self.write(batch).await?;
+        }
+        let mut done: Vec<&Move> = Vec::new();
+        let updates = planned.iter().map(|one| one.update.clone()).collect();
+        let mut rest = planned.iter();
+        for batch in batches(updates) {
+            let moves: Vec<&Move> = rest.by_ref().take(batch.len()).collect();
+            let results = self.write(batch).await?;
+            let refused = results.iter().find_map(|result| result.as_ref().err().cloned());
+            done.extend(moves.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(one, _)| *one));
+            if let Some(refused) = refused {
+                self.undo(&done).await?;
+                return Ok(Err(refused));
+            }
+        }
+        self.have.apply(delta);
+        Ok(Ok(()))
+    }
+
+    async fn write(&self, batch: Vec<Update>) -> Result<Vec<Result<(), String>>, Error> {
+        let results = self.client.write(&self.info, batch, Atomicity::ContinueOnError).await?;
+        let said = |error: UpdateError| format!("the device refused an entry: {}", error.why);
+        Ok(results.into_iter().map(|result| result.map_err(said)).collect())
+    }
+
+    /// Takes back what was done, last first. A device that does not let us is read anew.
+    async fn undo(&self, done: &[&Move]) -> Result<(), End> {
+        let back = done.iter().rev().map(|one| one.back.clone()).collect();
+        for batch in batches(back) {
+            if let Some(why) = self.write(batch).await?.into_iter().find_map(Result::err) {
+                return Err(End::Device(format!("half a step could not be taken back: {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn count(&self) -> Result<Vec<Counter>, Error> {
+        let mut sums: BTreeMap<(Cause, bool), (u64, u64)> = BTreeMap::new();
+        for entry in self.entries(true).await? {
+            let (Some(data), Ok(lifted)) = (&entry.counter_data, lift(&entry, &self.info)) else { continue };
+            let number = |count: i64| u64::try_from(count).unwrap_or(0);
+            let sum = sums.entry((lifted.cause, drops(&lifted))).or_default();
+            *sum = (sum.0 + number(data.packet_count), sum.1 + number(data.byte_count));
+        }
+        let counter = |((cause, dropped), (packets, bytes))| Counter { cause, dropped, packets, bytes };
+        Ok(sums.into_iter().map(counter).collect())
+    }
+}
+
+/// Whether an entry ends every packet that it matches.
+fn drops(entry: &Entry) -> bool {
+    entry.next == Next::Drop || entry.actions.iter().any(Action::refuses)
+}

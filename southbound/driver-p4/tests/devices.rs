@@ -1,0 +1,361 @@
+//! The driver against devices: the stand-in, and BMv2's simple_switch_grpc where that is on the PATH.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use bulkhead_compile::Compiler;
+use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
+use bulkhead_driver_p4::{driver, layout};
+use bulkhead_p4_target::{Idle, Target};
+use bulkhead_p4runtime::{
+    Client, ElectionId, Pipeline,
+    info::parse_text,
+    proto::p4::v1::{TableEntry, Update, update::Type, write_request::Atomicity},
+};
+use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_policy::State;
+use bulkhead_topology::Name;
+use bulkhead_types::{Format, read};
+use std::{
+    collections::VecDeque,
+    env,
+    fmt::Write,
+    net::{SocketAddr, TcpListener},
+    process::{Child, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+/// How long anything may take before a test has failed: machines are busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A device that runs.
+enum Device {
+    StandIn(Target),
+    Bmv2 { address: String, _process: Process },
+}
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Device {
+    async fn stand_in() -> Self {
+        Self::stand_in_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    async fn stand_in_at(at: SocketAddr) -> Self {
+        let (_, told) = mpsc::channel(1);
+        Self::StandIn(Target::start(at, 1, Box::new(Idle), told).await.unwrap())
+    }
+
+    /// The stand-in, and the real thing where it is there.
+    async fn all() -> Vec<Self> {
+        let mut all = vec![Self::stand_in().await];
+        let folders = env::var_os("PATH").unwrap_or_default();
+        let program =
+            env::split_paths(&folders).map(|folder| folder.join("simple_switch_grpc")).find(|it| it.is_file());
+        let Some(program) = program else {
+            println!("NOT TESTED against BMv2: simple_switch_grpc is not on the PATH");
+            return all;
+        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let mut command = std::process::Command::new(program);
+        command.args(["--no-p4", "--device-id", "1", "--log-level", "off", "--", "--grpc-server-addr", &address]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        all.push(Self::Bmv2 { _process: Process(command.spawn().unwrap()), address });
+        all
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Self::StandIn(target) => target.address().to_string(),
+            Self::Bmv2 { address, .. } => address.clone(),
+        }
+    }
+}
+
+/// The controller's end of a driver that drives one device.
+struct Rig {
+    commands: mpsc::Sender<ToDrivers>,
+    reports: mpsc::Receiver<FromSwitch>,
+    driver: JoinHandle<()>,
+    session: u64,
+}
+
+fn name() -> Name {
+    "leaf".parse().unwrap()
+}
+
+impl Rig {
+    async fn attach(address: &str, number: u64) -> Self {
+        let (commands, queue) = mpsc::channel(16);
+        let (to, reports) = mpsc::channel(64);
+        let driver = tokio::spawn(driver::run(queue, to));
+        let address = Address::Device { address: address.into(), number };
+        commands.send(ToDrivers::Attach { switch: name(), address, attachment: 7 }).await.unwrap();
+        Self { commands, reports, driver, session: 0 }
+    }
+
+    async fn next(&mut self) -> Report {
+        let from = timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap();
+        assert_eq!((from.switch, from.attachment), (name(), 7));
+        from.report
+    }
+
+    /// Until it is connected, however often that fails first.
+    async fn connected(&mut self) {
+        loop {
+            if let Report::Connected { session, capabilities, ports } = self.next().await {
+                assert!(!capabilities.conntrack && !capabilities.conjunction && !capabilities.any_port);
+                assert_eq!(ports.len(), layout::MAX_PORT as usize);
+                self.session = session;
+                return;
+            }
+        }
+    }
+
+    async fn disconnected(&mut self) -> String {
+        loop {
+            if let Report::Disconnected(why) = self.next().await {
+                return why;
+            }
+        }
+    }
+
+    async fn ask(&mut self, command: Command) -> Report {
+        let command = ToDrivers::Command { switch: name(), session: self.session, command };
+        self.commands.send(command).await.unwrap();
+        loop {
+            match self.next().await {
+                Report::Peer(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> (Program, usize) {
+        match self.ask(Command::Read).await {
+            Report::Actual { program, alien } => (program, alien),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn apply(&mut self, delta: Delta, ahead: Vec<Delta>) -> Result<(), String> {
+        let ahead = Arc::new(VecDeque::from(ahead));
+        match self.ask(Command::Apply { step: 3, delta, ahead }).await {
+            Report::Applied { step: 3 } => Ok(()),
+            Report::Refused { step: 3, reason } => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The controller goes; the device stays as it is.
+    async fn end(self) {
+        drop(self.commands);
+        timeout(PATIENCE, self.driver).await.unwrap().unwrap();
+    }
+}
+
+/// A leaf's program: workloads on its ports, some policies.
+fn program(workloads: u32) -> Program {
+    let mut documents = String::from(
+        "kind: Network\nmetadata: {name: net}\nspec: {vni: 1, subnets: [10.0.0.0/16, \"fd00::/64\"], gateways: [10.0.0.254], \
+         uplinks: [{switch: leaf, port: 500, vlan: 9}]}\n---\nkind: Switch\nmetadata: {name: leaf}\nspec: {driver: p4runtime, \
+         address: \"127.0.0.1:9559\", deviceId: 1}\n---\nkind: Policy\nmetadata: {name: p}\nspec: {subject: {matchLabels: {app: \
+         web}}, ingress: [{action: allow, from: [{cidr: 10.0.0.0/17}, {external: true}], ports: [{protocol: tcp, port: 80, \
+         endPort: 90}]}, {action: reject, ports: [{protocol: udp}]}]}\n",
+    );
+    for n in 1..=workloads {
+        let app = if n % 2 == 0 { "web" } else { "db" };
+        write!(
+            documents,
+            "---\nkind: Workload\nmetadata: {{name: w{n}, labels: {{app: {app}}}}}\nspec: {{network: net, interfaces: [{{mac: \
+             \"02:00:00:00:00:{n:02x}\", ips: [10.0.0.{n}, \"fd00::{n:x}\"], attachment: {{switch: leaf, port: {n}}}}}]}}\n"
+        )
+        .unwrap();
+    }
+    let parsed = read(None, documents.as_bytes(), Format::Any);
+    assert!(!parsed.has_errors(), "{:#?}", parsed.diagnostics);
+    let mut state = State::default();
+    state.apply(&parsed.changes());
+    let compiler = Compiler::new(&state, Default::default()).unwrap().0;
+    compiler.program(&name()).unwrap().clone()
+}
+
+/// What makes `to` of `from`.
+fn delta(from: &Program, to: &Program) -> Delta {
+    let remove = from.iter().filter(|old| to.get(&old.key).is_none()).map(|old| old.key.clone());
+    let add = to.iter().filter(|new| from.get(&new.key) != Some(new));
+    Delta { remove: remove.collect(), add: add.cloned().collect() }
+}
+
+#[tokio::test]
+async fn a_program_is_written_read_changed_and_found_again() {
+    for device in Device::all().await {
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        assert_eq!(rig.read().await, (Program::new(), 0));
+        let (small, large) = (program(3), program(40));
+        rig.apply(delta(&Program::new(), &large), vec![]).await.unwrap();
+        assert_eq!(rig.read().await, (large.clone(), 0));
+        rig.apply(delta(&large, &small), vec![]).await.unwrap();
+        rig.apply(delta(&small, &large), vec![]).await.unwrap();
+        assert_eq!(rig.read().await, (large.clone(), 0));
+        let Report::Counters(counters) = rig.ask(Command::Count).await else { panic!() };
+        assert!(counters.iter().any(|counter| matches!(counter.cause, Cause::Rule(_))));
+        assert!(counters.iter().all(|counter| counter.packets == 0));
+        rig.end().await;
+        // Who comes next finds all as it was, and the program is not loaded again: that would lose it.
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        assert_eq!(rig.read().await, (large, 0));
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_before_anything_is_sent() {
+    let device = Device::stand_in().await;
+    let mut rig = Rig::attach(&device.address(), 1).await;
+    rig.connected().await;
+    rig.read().await;
+    let track = |n: u32| {
+        let matches = Match::any().with(Field::EthType, n + 1);
+        Entry::new(Stage::Track, 9, matches, vec![], Next::Drop, Cause::Rule(n))
+    };
+    let many = |n: u32| Delta { remove: vec![], add: (0..n).map(track).collect() };
+    let size = layout::size(Stage::Track);
+    let full = format!("table ingress.track has room for {size} entries, and {} are needed", size + 1);
+    assert_eq!(rig.apply(many(size + 1), vec![]).await, Err(full.clone()));
+    // Nor is a plan begun that cannot be ended.
+    assert_eq!(rig.apply(many(1), vec![many(5), many(size + 1)]).await, Err(full));
+    let strange = Entry::new(Stage::Carry, 9, Match::any(), vec![], Next::Drop, Cause::Rule(1));
+    let refused = rig.apply(Delta { remove: vec![], add: vec![track(0), strange] }, vec![]).await.unwrap_err();
+    assert!(refused.contains("the program has no table ingress.carry"), "{refused}");
+    assert_eq!(rig.read().await, (Program::new(), 0));
+    rig.apply(many(size), vec![]).await.unwrap();
+    // One more comes before one goes, and has no room.
+    let moved = Delta { remove: vec![track(0).key], add: vec![track(size)] };
+    assert!(rig.apply(moved, vec![]).await.is_err());
+    assert_eq!(rig.read().await.0.len(), size as usize);
+    rig.end().await;
+}
+
+fn update(kind: Type, entry: TableEntry) -> Update {
+    use bulkhead_p4runtime::proto::p4::v1::{Entity, entity};
+    let mut update =
+        Update { entity: Some(Entity { entity: Some(entity::Entity::TableEntry(entry)) }), ..Update::default() };
+    update.set_type(kind);
+    update
+}
+
+fn pipeline() -> Pipeline {
+    Pipeline::new(parse_text(bulkhead_driver_p4::P4INFO).unwrap(), bulkhead_driver_p4::BMV2.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_step_that_a_device_refuses_leaves_all_as_it_was() {
+    for device in Device::all().await {
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        rig.read().await;
+        let (before, after) = (program(3), program(30));
+        rig.apply(delta(&Program::new(), &before), vec![]).await.unwrap();
+        rig.end().await;
+        // Who has not read knows nothing of what is there, and inserts it once more.
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        let refused = rig.apply(delta(&Program::new(), &after), vec![]).await.unwrap_err();
+        assert!(refused.contains("the device refused an entry"), "{refused}");
+        assert_eq!(rig.read().await, (before.clone(), 0));
+        rig.apply(delta(&before, &after), vec![]).await.unwrap();
+        assert_eq!(rig.read().await, (after, 0));
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn another_primary_is_waited_for_and_what_it_left_is_removed() {
+    let device = Device::stand_in().await;
+    let mut rig = Rig::attach(&device.address(), 1).await;
+    rig.connected().await;
+    rig.read().await;
+    let small = program(2);
+    rig.apply(delta(&Program::new(), &small), vec![]).await.unwrap();
+    let (client, stream) = Client::connect(&device.address(), 1, ElectionId(1 << 100)).await.unwrap();
+    assert!(rig.disconnected().await.contains("another controller is the device's primary"));
+    let info = pipeline();
+    let stray = Entry::new(Stage::Track, 99, Match::any(), vec![], Next::Drop, Cause::Rule(1));
+    let stray = TableEntry { metadata: vec![], ..bulkhead_driver_p4::lower(&stray, info.info()).unwrap() };
+    let written = client.write(info.info(), vec![update(Type::Insert, stray)], Atomicity::ContinueOnError).await;
+    assert_eq!(written.unwrap(), [Ok(())]);
+    drop((client, stream));
+    rig.connected().await;
+    assert_eq!(rig.read().await, (small.clone(), 1));
+    rig.apply(Delta::default(), vec![]).await.unwrap();
+    assert_eq!(rig.read().await, (small, 0));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_device_is_said() {
+    // Nobody is there yet.
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut rig = Rig::attach(&at.to_string(), 1).await;
+    let why = rig.disconnected().await;
+    assert!(why.contains(&format!("{at} cannot be reached")), "{why}");
+    let device = Device::stand_in_at(at).await;
+    rig.connected().await;
+    rig.end().await;
+    // It has another number.
+    let mut rig = Rig::attach(&device.address(), 2).await;
+    let why = rig.disconnected().await;
+    assert!(why.contains("device 2 at"), "{why}");
+    rig.end().await;
+    // It has somebody else's program, which stays.
+    let device = Device::stand_in().await;
+    let tiny = Pipeline::new(
+        parse_text(include_str!("../../p4runtime/tests/tiny.p4info.txtpb")).unwrap(),
+        include_bytes!("../../p4runtime/tests/tiny.json").to_vec(),
+    );
+    let tiny = tiny.unwrap();
+    let (client, stream) = Client::connect(&device.address(), 1, ElectionId(1)).await.unwrap();
+    client.ensure_pipeline(&tiny).await.unwrap();
+    drop(stream);
+    let mut rig = Rig::attach(&device.address(), 1).await;
+    let why = rig.disconnected().await;
+    assert!(why.contains("the device has another program"), "{why}");
+    assert_eq!(client.cookie().await.unwrap(), Some(tiny.cookie()));
+    rig.end().await;
+    // It goes, and comes back with nothing.
+    let device = Device::stand_in().await;
+    let mut rig = Rig::attach(&device.address(), 1).await;
+    rig.connected().await;
+    let address: SocketAddr = device.address().parse().unwrap();
+    let Device::StandIn(target) = device else { panic!() };
+    target.stop().await;
+    rig.disconnected().await;
+    let device = loop {
+        let (_, told) = mpsc::channel(1);
+        match Target::start(address, 1, Box::new(Idle), told).await {
+            Ok(target) => break target,
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    };
+    rig.connected().await;
+    assert_eq!(rig.read().await, (Program::new(), 0));
+    rig.end().await;
+    device.stop().await;
+}
