@@ -88,7 +88,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
     tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
-    tokio::spawn(bulkhead_driver_p4::driver::run(p4_commands, reports.clone()));
+    tokio::spawn(bulkhead_driver_p4::driver::run(term, p4_commands, reports.clone()));
     tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), term, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {

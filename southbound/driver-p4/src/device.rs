@@ -22,7 +22,7 @@ use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program};
 use bulkhead_topology::{Name, Port};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
@@ -48,6 +48,8 @@ pub(crate) struct Device {
     pub address: String,
     /// Its number there.
     pub number: u64,
+    /// What we stand for primary with.
+    pub election: ElectionId,
     pub commands: mpsc::Receiver<(u64, Command)>,
     pub reports: mpsc::Sender<FromSwitch>,
 }
@@ -100,7 +102,7 @@ impl Device {
 
     /// From connecting to the end.
     async fn session(&mut self, pipeline: &Pipeline, number: u64, connected: &mut bool) -> Result<(), End> {
-        let (client, mut stream) = Client::connect(&self.address, self.number, election()).await?;
+        let (client, mut stream) = Client::connect(&self.address, self.number, self.election).await?;
         let mut client = client;
         self.becomes_primary(&mut client, &mut stream).await?;
         foreign(&client).await?;
@@ -151,7 +153,7 @@ impl Device {
                 Standing::Primary => return Ok(()),
                 Standing::Vacant { highest } => {
                     let above = highest.map_or(0, |highest| highest.0.saturating_add(1));
-                    client.stand_again(stream, ElectionId(above.max(election().0)))?;
+                    client.stand_again(stream, ElectionId(above.max(self.election.0)))?;
                 }
                 Standing::Backup { .. } => self.report(Report::Disconnected(standing(stream.standing()))).await?,
                 Standing::Unknown => {}
@@ -170,12 +172,6 @@ fn standing(standing: Standing) -> String {
         Standing::Vacant { .. } => "the device has no primary any more".into(),
         Standing::Primary | Standing::Unknown => "the device does not say who is primary".into(),
     }
-}
-
-/// With what we stand: who started last wins, and a controller that starts again is above what it was.
-fn election() -> ElectionId {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    ElectionId(now.as_millis())
 }
 
 /// A device with somebody else's program is left alone.

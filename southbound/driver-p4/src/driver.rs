@@ -2,8 +2,12 @@
 
 use crate::device::{Device, program};
 use bulkhead_dataplane::{Address, Command, FromSwitch, ToDrivers};
+use bulkhead_p4runtime::ElectionId;
 use bulkhead_topology::Name;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, warn};
 
@@ -24,8 +28,11 @@ impl Drop for Driven {
     }
 }
 
-/// Drives devices until the controller's end of `commands` is gone.
-pub async fn run(mut commands: mpsc::Receiver<ToDrivers>, reports: mpsc::Sender<FromSwitch>) {
+/// Drives devices until the controller's end of `commands` is gone. `term` is what it stands for primary with: the last
+/// controller that began has the highest, and one without a term stands with the time.
+pub async fn run(term: Option<u64>, mut commands: mpsc::Receiver<ToDrivers>, reports: mpsc::Sender<FromSwitch>) {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let election = ElectionId(term.unwrap_or_else(now).into());
     let pipeline = match program() {
         Ok(pipeline) => pipeline,
         Err(error) => {
@@ -39,7 +46,9 @@ pub async fn run(mut commands: mpsc::Receiver<ToDrivers>, reports: mpsc::Sender<
             ToDrivers::Attach { switch, address: Address::Device { address, number }, attachment } => {
                 let (to, queue) = mpsc::channel(COMMANDS);
                 let reports = reports.clone();
-                let device = Device { switch: switch.clone(), attachment, address, number, commands: queue, reports };
+                let switch_name = switch.clone();
+                let device =
+                    Device { switch: switch_name, attachment, address, number, election, commands: queue, reports };
                 let task = tokio::spawn(device.run(pipeline.clone()));
                 devices.insert(switch, Driven { commands: to, task });
             }

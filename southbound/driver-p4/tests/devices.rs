@@ -102,7 +102,7 @@ impl Rig {
     async fn attach(address: &str, number: u64) -> Self {
         let (commands, queue) = mpsc::channel(16);
         let (to, reports) = mpsc::channel(64);
-        let driver = tokio::spawn(driver::run(queue, to));
+        let driver = tokio::spawn(driver::run(Some(1), queue, to));
         let address = Address::Device { address: address.into(), number };
         commands.send(ToDrivers::Attach { switch: name(), address, attachment: 7 }).await.unwrap();
         Self { commands, reports, driver, session: 0 }
