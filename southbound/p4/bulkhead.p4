@@ -198,6 +198,8 @@ struct headers_t {
 // What a packet has on its way: the pipeline's fields (controller/pipeline/src/field.rs) by their names, those of packets
 // that share a place as driver-p4's layout has it, and the program's own.
 struct meta_t {
+    // Kept when it is submitted once more: not every target keeps its own.
+    @field_list(1)
     bit<16> in_port;
     bit<16> network;
     bit<32> src_id;
@@ -549,7 +551,9 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
 #include "tables.p4"
 
     apply {
-        meta.in_port = (bit<16>) standard.ingress_port;
+        if (meta.second == 0) {
+            meta.in_port = (bit<16>) standard.ingress_port;
+        }
         // Headers that are longer than their packet says, or than it is.
         if (standard.parser_error != error.NoError) {
             meta.broken = 1;

@@ -1,9 +1,10 @@
 //! The driver against devices: the stand-in, and BMv2's simple_switch_grpc where that is on the PATH.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_compile::Compiler;
-use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
-use bulkhead_driver_p4::{driver, layout};
+mod common;
+
+use bulkhead_dataplane::{Command, Report};
+use bulkhead_driver_p4::layout;
 use bulkhead_p4_target::{Idle, Target};
 use bulkhead_p4runtime::{
     Client, ElectionId, Pipeline,
@@ -11,42 +12,20 @@ use bulkhead_p4runtime::{
     proto::p4::v1::{TableEntry, Update, update::Type, write_request::Atomicity},
 };
 use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
-use bulkhead_policy::State;
-use bulkhead_topology::Name;
-use bulkhead_types::{Format, read};
+use common::{Process, Rig, delta, state_program};
 use std::{
-    collections::VecDeque,
     env,
     fmt::Write,
     net::{SocketAddr, TcpListener},
-    process::{Child, Stdio},
-    sync::Arc,
+    process::Stdio,
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
-
-/// How long anything may take before a test has failed: machines are busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+use tokio::{sync::mpsc, time::sleep};
 
 /// A device that runs.
 enum Device {
     StandIn(Target),
     Bmv2 { address: String, _process: Process },
-}
-
-/// A process that ends with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Device {
@@ -86,88 +65,6 @@ impl Device {
     }
 }
 
-/// The controller's end of a driver that drives one device.
-struct Rig {
-    commands: mpsc::Sender<ToDrivers>,
-    reports: mpsc::Receiver<FromSwitch>,
-    driver: JoinHandle<()>,
-    session: u64,
-}
-
-fn name() -> Name {
-    "leaf".parse().unwrap()
-}
-
-impl Rig {
-    async fn attach(address: &str, number: u64) -> Self {
-        let (commands, queue) = mpsc::channel(16);
-        let (to, reports) = mpsc::channel(64);
-        let driver = tokio::spawn(driver::run(Some(1), queue, to));
-        let address = Address::Device { address: address.into(), number };
-        commands.send(ToDrivers::Attach { switch: name(), address, attachment: 7 }).await.unwrap();
-        Self { commands, reports, driver, session: 0 }
-    }
-
-    async fn next(&mut self) -> Report {
-        let from = timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap();
-        assert_eq!((from.switch, from.attachment), (name(), 7));
-        from.report
-    }
-
-    /// Until it is connected, however often that fails first.
-    async fn connected(&mut self) {
-        loop {
-            if let Report::Connected { session, capabilities, ports } = self.next().await {
-                assert!(!capabilities.conntrack && !capabilities.conjunction && !capabilities.any_port);
-                assert_eq!(ports.len(), layout::MAX_PORT as usize);
-                self.session = session;
-                return;
-            }
-        }
-    }
-
-    async fn disconnected(&mut self) -> String {
-        loop {
-            if let Report::Disconnected(why) = self.next().await {
-                return why;
-            }
-        }
-    }
-
-    async fn ask(&mut self, command: Command) -> Report {
-        let command = ToDrivers::Command { switch: name(), session: self.session, command };
-        self.commands.send(command).await.unwrap();
-        loop {
-            match self.next().await {
-                Report::Peer(_) => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn read(&mut self) -> (Program, usize) {
-        match self.ask(Command::Read).await {
-            Report::Actual { program, alien } => (program, alien),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn apply(&mut self, delta: Delta, ahead: Vec<Delta>) -> Result<(), String> {
-        let ahead = Arc::new(VecDeque::from(ahead));
-        match self.ask(Command::Apply { step: 3, delta, ahead }).await {
-            Report::Applied { step: 3 } => Ok(()),
-            Report::Refused { step: 3, reason } => Err(reason),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The controller goes; the device stays as it is.
-    async fn end(self) {
-        drop(self.commands);
-        timeout(PATIENCE, self.driver).await.unwrap().unwrap();
-    }
-}
-
 /// A leaf's program: workloads on its ports, some policies.
 fn program(workloads: u32) -> Program {
     let mut documents = String::from(
@@ -186,19 +83,7 @@ fn program(workloads: u32) -> Program {
         )
         .unwrap();
     }
-    let parsed = read(None, documents.as_bytes(), Format::Any);
-    assert!(!parsed.has_errors(), "{:#?}", parsed.diagnostics);
-    let mut state = State::default();
-    state.apply(&parsed.changes());
-    let compiler = Compiler::new(&state, Default::default()).unwrap().0;
-    compiler.program(&name()).unwrap().clone()
-}
-
-/// What makes `to` of `from`.
-fn delta(from: &Program, to: &Program) -> Delta {
-    let remove = from.iter().filter(|old| to.get(&old.key).is_none()).map(|old| old.key.clone());
-    let add = to.iter().filter(|new| from.get(&new.key) != Some(new));
-    Delta { remove: remove.collect(), add: add.cloned().collect() }
+    state_program(&documents)
 }
 
 #[tokio::test]
