@@ -296,6 +296,9 @@ impl Drop for Switch {
     }
 }
 
+/// A frame: where it went in, and what is to become of it.
+type Sent = (u32, Vec<u8>, Option<(u32, Packet)>);
+
 /// What the interpreter says: where a frame comes out, and as what.
 fn expected(program: &Program, port: u32, frame: &[u8]) -> Option<(u32, Packet)> {
     let packet = Packet::parse(Port::Number(port), frame).unwrap();
@@ -363,8 +366,7 @@ async fn bmv2_does_what_the_interpreter_says() {
     rig.read().await;
     rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    // By the number behind it: where it went in, the frame, and what is to become of it.
-    let mut wanted: BTreeMap<u32, (u32, Vec<u8>, Option<(u32, Packet)>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<u32, Sent> = BTreeMap::new();
     let (mut next, mut due) = (0, 0);
     let began = Instant::now();
     for round in 0..ROUNDS {
