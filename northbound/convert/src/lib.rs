@@ -6,6 +6,7 @@
 //! there is an error, and then nothing at all is to be used.
 
 pub mod aws;
+pub mod export;
 mod finding;
 pub mod kubernetes;
 mod value;

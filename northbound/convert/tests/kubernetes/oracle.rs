@@ -1,4 +1,5 @@
 //! What Kubernetes' documents mean, read off the documents themselves: slow, obvious, and none of the code under test.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use bulkhead_policy::Service;
 use serde_json::Value;
@@ -22,8 +23,9 @@ pub struct Pod {
     pub ports: Vec<(String, String, u64)>,
 }
 
+/// Seen from the pod.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+pub enum Way {
     In,
     Out,
 }
@@ -106,11 +108,18 @@ impl World {
 
     /// Whether a connection is let pass.
     pub fn allows(&self, from: IpAddr, to: IpAddr, service: Service) -> bool {
+        self.lets(Way::Out, from, to, service) && self.lets(Way::In, from, to, service)
+    }
+
+    /// Whether the pod that sends it, or the one that gets it, has nothing against it.
+    pub fn lets(&self, way: Way, from: IpAddr, to: IpAddr, service: Service) -> bool {
         let at = |ip: IpAddr| self.pods.iter().find(|pod| pod.ips.contains(&ip));
         let (source, destination) = (at(from), at(to));
         let asked = Asked { service, destination };
-        source.is_none_or(|pod| self.side(pod, Way::Out, (to, destination), &asked))
-            && destination.is_none_or(|pod| self.side(pod, Way::In, (from, source), &asked))
+        match way {
+            Way::Out => source.is_none_or(|pod| self.side(pod, way, (to, destination), &asked)),
+            Way::In => destination.is_none_or(|pod| self.side(pod, way, (from, source), &asked)),
+        }
     }
 
     fn side(&self, pod: &Pod, way: Way, other: (IpAddr, Option<&Pod>), asked: &Asked<'_>) -> bool {

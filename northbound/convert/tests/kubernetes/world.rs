@@ -1,4 +1,5 @@
 //! Random clusters, as documents.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
