@@ -217,6 +217,9 @@ pub enum Command {
     /// field; where leaving it out would let more pass, nothing is made, and the exit code is 1.
     #[command(subcommand)]
     Import(Import),
+    /// Write policies for somebody else.
+    #[command(subcommand)]
+    Export(Export),
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),
@@ -333,6 +336,30 @@ const AWS: &str = "\
 Examples:
   aws ec2 describe-security-groups > groups.json && bulkhead import aws -f groups.json
   terraform show -json | bulkhead import aws -f - > groups.yaml";
+
+/// What policies are written for.
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// Write a zone's policies as Kubernetes' NetworkPolicies, as far as these can say them.
+    ///
+    /// They never let more pass to and from the zone's members than its policies do. What cannot be said (denials, addresses
+    /// of no workload, ICMP, staged policies...) is named: a rule that a denial might have cut is left out with it. Workloads
+    /// are taken for pods with the labels that `import k8s` gives them.
+    #[command(visible_alias = "netpol", after_help = NETWORK_POLICY)]
+    Networkpolicy {
+        /// The zone.
+        #[arg(long)]
+        zone: String,
+        /// The namespace of workloads whose labels name none.
+        #[arg(long)]
+        namespace: Option<String>,
+    },
+}
+
+const NETWORK_POLICY: &str = "\
+Examples:
+  bulkhead export networkpolicy --zone cluster | kubectl apply --dry-run=server -f -
+  bulkhead export networkpolicy --zone shop --namespace shop";
 
 /// What is done with what was made.
 #[derive(Debug, Args)]

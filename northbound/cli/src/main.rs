@@ -5,6 +5,7 @@ mod attached;
 mod backup;
 mod change;
 mod describe;
+mod export;
 mod fabric;
 mod history;
 mod hosts;
@@ -104,6 +105,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Backup { file } => backup::backup(&client()?, out, file),
         Command::Restore { file } => backup::restore(&client()?, cli.output, out, file),
         Command::Import(command) => import::import(client, cli.output, out, command),
+        Command::Export(command) => export::export(&client()?, cli.output, out, command),
         Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

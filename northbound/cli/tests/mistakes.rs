@@ -168,9 +168,10 @@ fn help_says_what_each_verb_is_for() {
     let (code, out, _) = bulkhead(folder.path(), &["--help"], "");
     assert_eq!(code, 0);
     assert!(out.contains("Exit codes: 0 yes or done; 1 failed; 2 wrong usage; 3 the answer is no"), "{out}");
-    for verb in
-        ["apply", "plan", "validate", "get", "describe", "edit", "delete", "reach", "matrix", "trace", "status", "zone"]
-    {
+    for verb in [
+        "apply", "plan", "validate", "get", "describe", "edit", "delete", "reach", "matrix", "trace", "status", "zone",
+        "import", "export",
+    ] {
         assert!(out.contains(&format!("\n  {verb} ")), "{verb} is not listed:\n{out}");
         let (code, out, _) = bulkhead(folder.path(), &[verb, "--help"], "");
         assert_eq!(code, 0);
