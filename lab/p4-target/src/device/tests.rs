@@ -155,6 +155,39 @@ proptest! {
 }
 
 #[test]
+fn what_is_undone_is_undone_backwards() {
+    let mut device = tiny();
+    let info = device.info().unwrap().clone();
+    let old = entry_in(&info, "ingress.bridge", &mut Random(1));
+    assert_eq!(write(&mut device, testing::update(Type::Insert, old.clone())), Code::Ok);
+    let newer = |metadata: &[u8]| TableEntry { metadata: metadata.to_vec(), ..old.clone() };
+    let batch = vec![
+        testing::update(Type::Modify, newer(b"1")),
+        testing::update(Type::Modify, newer(b"2")),
+        testing::update(Type::Delete, newer(b"")),
+        testing::update(Type::Insert, newer(b"3")),
+        testing::update(Type::Insert, newer(b"4")),
+    ];
+    let aborted = Code::Aborted;
+    let results = codes(device.write(batch, Atomicity::RollbackOnError));
+    assert_eq!(results, [aborted, aborted, aborted, aborted, Code::AlreadyExists]);
+    assert_eq!(entries(&device, TableEntry::default()), from_ref(&old));
+    // The table's size went back too.
+    assert_eq!(write(&mut device, testing::update(Type::Delete, old)), Code::Ok);
+}
+
+#[test]
+fn a_modified_entry_keeps_the_action_that_it_is_not_given() {
+    let mut device = tiny();
+    let info = device.info().unwrap().clone();
+    let old = entry_in(&info, "ingress.bridge", &mut Random(1));
+    assert_eq!(write(&mut device, testing::update(Type::Insert, old.clone())), Code::Ok);
+    let new = TableEntry { metadata: b"new".to_vec(), action: None, ..old.clone() };
+    assert_eq!(write(&mut device, testing::update(Type::Modify, new.clone())), Code::Ok);
+    assert_eq!(entries(&device, TableEntry::default()), [TableEntry { action: old.action, ..new }]);
+}
+
+#[test]
 fn a_full_table_takes_no_more() {
     let mut device = tiny();
     let info = device.info().unwrap().clone();

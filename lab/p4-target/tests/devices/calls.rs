@@ -129,6 +129,12 @@ async fn a_newer_version_of_a_program_keeps_the_entries() {
     write_all(&client, old.info(), inserts(old.info(), "ingress.acl", 1, 10)).await;
     assert_eq!(client.ensure_pipeline(&version("2")).await.unwrap(), Pushed::Reconciled);
     assert_eq!(client.read(any_entry()).await.unwrap().len(), 10);
+    // Of two programs without a name nobody knows whether they are versions of one.
+    assert_eq!(client.ensure_pipeline(&tiny()).await.unwrap(), Pushed::Replaced);
+    write_all(&client, old.info(), inserts(old.info(), "ingress.acl", 1, 10)).await;
+    let nameless = Pipeline::new(parse_text(TINY).unwrap(), b"another".to_vec()).unwrap();
+    assert_eq!(client.ensure_pipeline(&nameless).await.unwrap(), Pushed::Replaced);
+    assert_eq!(client.read(any_entry()).await.unwrap(), []);
 }
 
 #[tokio::test]
