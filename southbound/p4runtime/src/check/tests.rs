@@ -5,11 +5,12 @@ use crate::{
     entry::{Key, normalise},
     info::Scope,
     proto::p4::{
-        config::v1::P4Info,
+        config::v1::{P4Info, action_profile},
         v1::{
-            ActionProfileGroup, ActionProfileMember, CloneSessionEntry, CounterEntry, DigestEntry, DirectCounterEntry,
-            Index, MulticastGroupEntry, PacketReplicationEngineEntry, Replica, TableEntry, action_profile_group,
-            digest_entry, packet_replication_engine_entry as pre, replica,
+            ActionProfileAction, ActionProfileActionSet, ActionProfileGroup, ActionProfileMember, CloneSessionEntry,
+            CounterEntry, DigestEntry, DirectCounterEntry, Index, MulticastGroupEntry, PacketReplicationEngineEntry,
+            Replica, TableAction, TableEntry, action_profile_group, digest_entry,
+            packet_replication_engine_entry as pre, replica, table_action,
         },
     },
     testing::{self, FAULTS, Random},
@@ -202,6 +203,33 @@ fn members_and_groups() {
     assert_eq!(group(8, &[(1, 0)]), Some(Code::InvalidArgument), "no weight");
     assert_eq!(group(0, &[]), Some(Code::InvalidArgument), "no size");
     assert_eq!(group(9, &[]), Some(Code::InvalidArgument), "larger than the program says");
+}
+
+#[test]
+fn a_group_of_counted_members_may_be_heavy_and_not_large() {
+    let mut proto: P4Info = crate::info::parse_text(INFO).unwrap();
+    let of = action_profile::SumOfMembers { max_member_weight: 3 };
+    let semantics = action_profile::SelectorSizeSemantics::SumOfMembers(of);
+    proto.action_profiles[0].selector_size_semantics = Some(semantics);
+    proto.action_profiles[0].max_group_size = 2;
+    let info = Info::new(&proto).unwrap();
+    let table = info.table_named("ingress.route").unwrap();
+    let code = |weights: &[i32]| {
+        let one = |weight: &i32| ActionProfileAction {
+            action: testing::action(&mut Random(1), &info, table, Scope::Default),
+            weight: *weight,
+            watch_kind: None,
+        };
+        let set = ActionProfileActionSet { action_profile_actions: weights.iter().map(one).collect() };
+        let kind = Some(table_action::Type::ActionProfileActionSet(set));
+        let action = Some(TableAction { r#type: kind });
+        let entry = TableEntry { action, ..testing::entry(&mut Random(1), &info, table) };
+        update(&info, &testing::update(Type::Insert, entry)).err().map(|refusal| refusal.code())
+    };
+    assert_eq!(code(&[3, 3]), None);
+    assert_eq!(code(&[4]), Some(Code::InvalidArgument), "a heavy member");
+    assert_eq!(code(&[-1]), Some(Code::InvalidArgument), "a light one");
+    assert_eq!(code(&[1, 1, 1]), Some(Code::InvalidArgument), "one too many");
 }
 
 #[test]
