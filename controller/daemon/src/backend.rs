@@ -17,7 +17,7 @@ use bulkhead_tls::Tls;
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
-    QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus, StatusAnswer, SwitchStatus,
+    PortsAnswer, QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus, StatusAnswer, SwitchStatus,
     TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
 use std::{
@@ -199,6 +199,10 @@ impl Backend for Controller {
 
     async fn topology(&self) -> TopologyAnswer {
         self.handle.look(links::topology).await.unwrap_or_default()
+    }
+
+    async fn ports(&self, switch: String) -> Option<PortsAnswer> {
+        self.handle.look(move |core| links::ports(core, &switch)).await.ok().flatten()
     }
 
     async fn path(&self, question: PathQuestion) -> Result<PathAnswer, String> {

@@ -4,11 +4,11 @@ use bulkhead_policy::{
     State,
     model::{Attachment, Role},
 };
-use bulkhead_runtime::{By, Core, Foreign, LearnView, LinkState, LinkView, Part, Paths, TopologyView};
+use bulkhead_runtime::{At, By, Core, Foreign, LearnView, LinkState, LinkView, Part, Paths, PortView, TopologyView};
 use bulkhead_topology::{Name, graph::End};
 use bulkhead_types::{
     ForeignLldp, LearningStatus, LinkEnd, LinkStatus, LinksInShort, NetworkApart, NetworkPart, NotLearned, PathAnswer,
-    PathHop, PathQuestion, SwitchPlace, TopologyAnswer,
+    PathHop, PathQuestion, PortStatus, PortsAnswer, SwitchPlace, TopologyAnswer,
 };
 use std::collections::BTreeMap;
 
@@ -37,6 +37,27 @@ pub(crate) fn topology(core: &Core) -> TopologyAnswer {
         links: links.into_iter().map(link).collect(),
         foreign_lldp: foreign.into_iter().map(lldp).collect(),
     }
+}
+
+/// The ports of a switch; `None` if it is not declared.
+pub(crate) fn ports(core: &Core, switch: &str) -> Option<PortsAnswer> {
+    let (name, _) =
+        core.accepted().state.switches.get_key_value(switch).map(|(name, at)| (name.clone(), at.clone()))?;
+    let port = |PortView { state, at }: PortView| {
+        let (at, of) = match at {
+            At::Workload(name) => ("workload", name.to_string()),
+            At::Uplink(networks) => ("uplink", networks.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")),
+            At::Link(far, state) => ("link", format!("{}:{} {}", far.switch, far.port, word(state))),
+            At::Tunnel => ("tunnel", String::new()),
+            At::Host => ("host", String::new()),
+            At::Quarantine(workload) => ("quarantine", workload),
+            At::Nobody => ("nobody", String::new()),
+        };
+        let name = state.name.map(|name| name.to_string());
+        PortStatus { name, number: state.number, up: state.up, at: at.into(), of }
+    };
+    let ports = core.ports(&name).into_iter().map(port).collect();
+    Some(PortsAnswer { connected: core.is_connected(&name), switch: name.to_string(), ports })
 }
 
 /// Links that are up in a number, the others each.
@@ -135,19 +156,22 @@ fn place(state: &State, text: &str) -> Result<Name, String> {
 
 fn link(view: LinkView) -> LinkStatus {
     let end = |at: Attachment| LinkEnd { switch: at.switch.to_string(), port: at.port.to_string() };
-    let state = match view.state {
-        LinkState::Up => "up",
-        LinkState::Down => "down",
-        LinkState::Unknown => "unknown",
-        LinkState::Conflict => "conflict",
-    };
     LinkStatus {
         name: view.declared.map(|name| name.to_string()),
         a: end(view.a),
         b: end(view.b),
         discovered: view.discovered,
-        state: state.into(),
+        state: word(view.state).into(),
         why: view.why,
+    }
+}
+
+fn word(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Up => "up",
+        LinkState::Down => "down",
+        LinkState::Unknown => "unknown",
+        LinkState::Conflict => "conflict",
     }
 }
 

@@ -132,7 +132,7 @@ pub struct Core {
     keeper: Option<Keeper>,
     pub(crate) prober: Option<Prober>,
     pub(crate) links: Option<Links>,
-    learner: Learner,
+    pub(crate) learner: Learner,
     hosts: Hosts,
     tunnels: Tunnels,
     pub(crate) totals: Arc<Mutex<Totals>>,

@@ -124,6 +124,11 @@ impl Learner {
         self.turned = true;
     }
 
+    /// The ports of a switch; none if it is not connected.
+    pub(crate) fn ports_of(&self, switch: &Name) -> &[PortState] {
+        self.ports.get(switch).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// A switch is not connected any more.
     pub(crate) fn lost(&mut self, switch: &Name) {
         self.ports.remove(switch);

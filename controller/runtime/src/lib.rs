@@ -31,6 +31,7 @@ mod learn;
 mod links;
 mod metrics;
 mod paths;
+mod ports;
 mod realization;
 mod record;
 mod restore;
@@ -50,6 +51,7 @@ pub use crate::{
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
     metrics::{Totals, metric},
     paths::Paths,
+    ports::{At, PortView},
     realization::Realization,
     record::{Recorder, ReplayError, Replayed, parse_line, replay},
     restore::{RestoreRefusal, Restoring},

@@ -6,7 +6,7 @@
 use bulkhead_policy::{Change, Diagnostic, Key, Resource, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, Realization, RestoreAnswer, RuleHits,
+    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
     StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, fs::File, future::Future, io, sync::Arc, time::Duration};
@@ -221,6 +221,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Switches and the links between them.
     fn topology(&self) -> impl Future<Output = TopologyAnswer> + Send;
+
+    /// The ports of a switch; `None` if it is not declared.
+    fn ports(&self, switch: String) -> impl Future<Output = Option<PortsAnswer>> + Send;
 
     /// The ways between two. The error says what is wrong with the question, or why it cannot be answered.
     fn path(&self, question: PathQuestion) -> impl Future<Output = Result<PathAnswer, String>> + Send;

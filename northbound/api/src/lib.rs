@@ -59,6 +59,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/vteps/{name}", get(vteps::vtep::<B>).post(vteps::report::<B>))
         .route("/v1/topology", get(questions::topology::<B>))
         .route("/v1/path", post(questions::path::<B>))
+        .route("/v1/ports", get(questions::ports::<B>))
         .route("/v1/history", get(history::history::<B>))
         .route("/v1/diff", get(history::diff::<B>))
         .route("/v1/rollback", post(history::rollback::<B>))

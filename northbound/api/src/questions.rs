@@ -8,8 +8,8 @@ use axum::{
     response::IntoResponse,
 };
 use bulkhead_types::{
-    FlowQuestion, PathAnswer, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer, TraceAnswer,
-    parse_duration,
+    FlowQuestion, PathAnswer, PortsAnswer, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer,
+    TraceAnswer, parse_duration,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
@@ -57,6 +57,21 @@ pub(crate) async fn path<B: Backend>(State(backend): State<B>, request: Request)
 
 pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusAnswer> {
     Json(backend.status().await)
+}
+
+/// The query of `/v1/ports`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PortsQuery {
+    switch: String,
+}
+
+pub(crate) async fn ports<B: Backend>(
+    State(backend): State<B>,
+    Params(query): Params<PortsQuery>,
+) -> Result<Json<PortsAnswer>, Failure> {
+    let missing = || Failure::not_found("there is no switch of this name");
+    backend.ports(query.switch).await.map(Json).ok_or_else(missing)
 }
 
 /// The query of `/v1/hits`.

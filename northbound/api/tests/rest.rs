@@ -217,6 +217,8 @@ async fn every_error_is_a_problem_document() {
         ("GET", "/v1/realization?revision=99", "", "", 422),
         ("GET", "/v1/realization?wait=long", "", "", 400),
         ("GET", "/v1/hits?policy=none", "", "", 404),
+        ("GET", "/v1/ports?switch=none", "", "", 404),
+        ("GET", "/v1/ports", "", "", 400),
         ("GET", "/v1/watch?since=0", "", "", 404),
     ] {
         assert_eq!(problem(&app, method, path, content, body).await.status, status, "{method} {path} {body}");

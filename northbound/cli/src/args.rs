@@ -162,6 +162,12 @@ pub enum Command {
     /// Show switches and the links between them, declared or discovered; `-o dot` and `-o svg` draw them.
     #[command(after_help = "Example:\n  bulkhead topology -o svg > fabric.svg")]
     Topology,
+    /// Show a switch's ports: whether they are up, and what is there.
+    #[command(after_help = "Example:\n  bulkhead ports leaf1")]
+    Ports {
+        /// The switch.
+        switch: String,
+    },
     /// Show the ways that packets take from one switch to another, link by link. Exit code 3: there is none.
     #[command(after_help = "Examples:\n  bulkhead path web-1 db-1\n  bulkhead path switch:leaf1 switch:leaf2 -o json")]
     Path {

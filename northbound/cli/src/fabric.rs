@@ -10,7 +10,8 @@ use crate::{
 };
 use bulkhead_client::Client;
 use bulkhead_types::{
-    ForeignLldp, LearningStatus, LinkEnd, LinkStatus, LinksInShort, NetworkApart, NetworkPart, NotLearned, PathQuestion,
+    ForeignLldp, LearningStatus, LinkEnd, LinkStatus, LinksInShort, NetworkApart, NetworkPart, NotLearned,
+    PathQuestion, PortStatus,
 };
 
 /// `bulkhead topology`
@@ -39,6 +40,30 @@ pub fn topology(client: &Client, output: Output, out: &mut Out) -> anyhow::Resul
             table(out, "A", &topology.links);
             foreign(out, &topology.foreign_lldp);
         }
+    }
+    Ok(Outcome::Yes)
+}
+
+/// `bulkhead ports`
+pub fn ports(client: &Client, output: Output, out: &mut Out, switch: &str) -> anyhow::Result<Outcome> {
+    let answer = client.ports(switch)?;
+    if matches!(output, Output::Json | Output::Yaml) {
+        out.value(output, &answer)?;
+    } else if !answer.connected {
+        let said = out.tint(Tone::Warn, "not connected");
+        out.line(format!("switch {} is {said}: its ports are not known", clean(&answer.switch)));
+    } else {
+        let row = |port: &PortStatus| {
+            let or = |text: &str| if text.is_empty() { "-".into() } else { clean(text) };
+            let at = match port.at.as_str() {
+                "quarantine" => out.tint(Tone::Warn, &port.at),
+                at => clean(at),
+            };
+            let number = port.number.map_or_else(|| "-".into(), |number| number.to_string());
+            vec![or(port.name.as_deref().unwrap_or_default()), number, yes_no(out, port.up), at, or(&port.of)]
+        };
+        let rows: Vec<_> = answer.ports.iter().map(row).collect();
+        out.table(&["PORT", "NUMBER", "UP", "AT", "OF"], &rows);
     }
     Ok(Outcome::Yes)
 }

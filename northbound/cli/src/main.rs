@@ -96,6 +96,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Trace(question) => question::trace(&client()?, cli.output, out, question),
         Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
         Command::Topology => fabric::topology(&client()?, cli.output, out),
+        Command::Ports { switch } => fabric::ports(&client()?, cli.output, out, switch),
         Command::Path { from, to } => fabric::path(&client()?, cli.output, out, from, to),
         Command::History { limit, before } => history::history(&client()?, cli.output, out, *limit, *before),
         Command::Diff { from, to } => history::diff(&client()?, cli.output, out, *from, *to),

@@ -347,6 +347,26 @@ leaf1             p9     12       core-7 port Gi0/1
 }
 
 #[test]
+fn ports_are_told_with_what_is_there() {
+    const PORTS: &str = r#"{"switch":"leaf1","connected":true,"ports":[
+        {"name":"web-1","number":1,"up":true,"at":"workload","of":"web-1"},
+        {"name":"p2","number":2,"up":false,"at":"link","of":"spine1:p1 down"},
+        {"name":"br-int","number":4294967294,"up":true,"at":"host"},{"number":7,"up":true,"at":"quarantine","of":"x\u001b"}]}"#;
+    const AWAY: &str = r#"{"switch":"leaf1","connected":false,"ports":[]}"#;
+    let output = Server::new(&[("GET /v1/ports?switch=leaf1", 200, PORTS)]).run(&["ports", "leaf1"], "");
+    let expected = "\
+PORT     NUMBER       UP    AT           OF
+web-1    1            yes   workload     web-1
+p2       2            no    link         spine1:p1 down
+br-int   4294967294   yes   host         -
+-        7            yes   quarantine   x\u{fffd}
+";
+    assert_eq!((code(&output), text(&output.stdout)), (0, expected));
+    let output = Server::new(&[("GET /v1/ports?switch=leaf1", 200, AWAY)]).run(&["ports", "leaf1"], "");
+    assert_eq!(text(&output.stdout), "switch leaf1 is not connected: its ports are not known\n");
+}
+
+#[test]
 fn a_path_is_told_link_by_link() {
     let hop = r#"{"from":{"switch":"leaf1","port":"p1"},"to":{"switch":"spine1","port":"p1"}}"#;
     let found: &'static str = format!(

@@ -2,8 +2,8 @@
 
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion,
-    Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment, StatusAnswer,
-    TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer, VtepReport,
+    PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment,
+    StatusAnswer, TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -321,6 +321,11 @@ impl Client {
     /// Switches and the links between them.
     pub fn topology(&self) -> Result<TopologyAnswer, Error> {
         self.get_json("/v1/topology", &[])
+    }
+
+    /// The ports of a switch.
+    pub fn ports(&self, switch: &str) -> Result<PortsAnswer, Error> {
+        self.get_json("/v1/ports", &[("switch", switch)])
     }
 
     /// The ways between two.

@@ -120,6 +120,35 @@ pub struct PathAnswer {
     pub why: String,
 }
 
+/// The ports of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PortsAnswer {
+    /// Its name.
+    pub switch: String,
+    /// Whether it is connected; no ports are known of one that is not.
+    pub connected: bool,
+    /// Its ports, in its own order.
+    pub ports: Vec<PortStatus>,
+}
+
+/// A port of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+    /// Whether it has a carrier and is not switched off.
+    pub up: bool,
+    /// What is there: `workload`, `uplink`, `link`, `tunnel`, `host` (which the switch runs on), `quarantine` or `nobody`.
+    pub at: String,
+    /// Which: the workload, the networks, the port at the far end and how the link is, who the interface says to be.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+}
+
 /// A link on a way, in the direction of the packets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct PathHop {

@@ -88,6 +88,15 @@ fn a12_lldp_of_a_host_makes_no_link_and_is_told() {
     assert!(topology.foreign_lldp.iter().all(|found| found.switch == "leaf2" && found.port == "free"), "{topology:#?}");
     let (_, told) = world.cli(&["status"]);
     assert!(told.contains("FOREIGN-LLDP-AT"), "{told}");
+    // What is at each port.
+    let (_, told) = world.cli(&["ports", "leaf2"]);
+    let row = |port: &str| told.lines().find(|line| line.split_whitespace().next() == Some(port)).unwrap_or_default();
+    let at = |port: &str| row(port).split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        ["to-spine1", "free", "b", "br-int"].map(at),
+        ["yes link spine1:to-leaf2 up", "yes nobody -", "yes workload b", "no host -"],
+        "{told}"
+    );
 }
 
 #[test]

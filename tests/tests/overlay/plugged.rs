@@ -47,6 +47,10 @@ fn an_unknown_interface_is_quarantined_and_told_until_it_is_somebodys() {
         let named = told.lines().any(|line| line.contains("stranger") && line.contains(&STRANGER.to_string()));
         assert!(named && told.contains("there is no workload stranger"), "{told}");
     }
+    let (_, ports) = world.cli(&["ports", "hv1"]);
+    for (port, at) in [("stranger", "quarantine   stranger"), ("a ", "workload     a"), ("bh-geneve", "tunnel")] {
+        assert!(ports.lines().any(|line| line.starts_with(port) && line.contains(at)), "{port}: {ports}");
+    }
     let ask = |from: &bulkhead_lab::Workload, to: &bulkhead_lab::Workload, service, family| {
         bulkhead_lab::Probe::new(from, to, service, family).unwrap().patience(SILENCE).run().unwrap()
     };

@@ -6,8 +6,8 @@ use bulkhead_api::{
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, Realization, RestoreAnswer, RuleHits, StatusAnswer,
-    TopologyAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
+    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
+    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -171,6 +171,11 @@ impl Backend for Fake {
 
     async fn topology(&self) -> TopologyAnswer {
         TopologyAnswer { revision: self.read(|view| view.revision), ..TopologyAnswer::default() }
+    }
+
+    async fn ports(&self, switch: String) -> Option<PortsAnswer> {
+        let known = self.read(|view| view.state.switches.contains_key(switch.as_str()));
+        known.then(|| PortsAnswer { switch, ..PortsAnswer::default() })
     }
 
     async fn path(&self, question: PathQuestion) -> Result<PathAnswer, String> {
