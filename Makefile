@@ -77,10 +77,10 @@ mininet: build
 	@[ -n "$(ARGS)" ] || { $(AS_ROOT); \
 	    $(CARGO) test --quiet -p bulkhead-tests --test conformance -- --exact over_links_of_mininet --nocapture; }
 
-# Killed at 300 random moments under the edits of eight clients, every other time while it recovers: the store alone, and
-# the whole controller.
+# Killed at 300 random moments under the edits of eight clients, every other time while it recovers: the store alone, on
+# each engine, and the whole controller.
 crashes: setup build
-	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-store --test crash -- --nocapture
+	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-store --features store-sled --test crash -- --nocapture
 	BULKHEAD_KILLS=$(KILLS) $(CARGO) test --quiet --package bulkhead-tests --test store -- --nocapture
 
 # Half an hour of label flips, policy edits and broken connections; ARGS="--seconds 60" for less.
