@@ -94,9 +94,18 @@ impl Controller {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
-        let listen = self.client.server().trim_start_matches("http://").parse()?;
-        (self.child, ..) = run(&self.program, &self.dir, listen, self.openflow)?;
+        self.begin_again()?;
         self.until(START_LIMIT, |client| Ok(client.status().is_ok_and(|status| status.ready)))
+    }
+
+    /// The same, and does not wait for anything.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn begin_again(&mut self) -> Result<()> {
+        let listen = self.client.server().trim_start_matches("http://").parse()?;
+        self.child = launch(&self.program, &self.dir, listen, self.openflow)?;
+        Ok(())
     }
 
     /// Waits until something is true, as long as it runs.
@@ -161,20 +170,25 @@ fn directory() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Runs a `bulkheadd`, and reads from its log where it listens: for the API, and for switches.
+/// Runs a `bulkheadd`.
+fn launch(program: &Path, dir: &Path, listen: SocketAddr, openflow: SocketAddr) -> Result<Child> {
+    let log = fs::File::create(dir.join("log"))?;
+    let mut command = Command::new(program);
+    command.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
+    command.arg(dir.join("data")).env("BULKHEAD_LOG", "warn,bulkhead_daemon=info");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// The same, and reads from its log where it listens: for the API, and for switches.
 fn run(
     program: &Path,
     dir: &Path,
     listen: SocketAddr,
     openflow: SocketAddr,
 ) -> Result<(Child, SocketAddr, SocketAddr)> {
+    let mut child = launch(program, dir, listen, openflow)?;
     let path = dir.join("log");
-    let log = fs::File::create(&path)?;
-    let mut command = Command::new(program);
-    command.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
-    command.arg(dir.join("data")).env("BULKHEAD_LOG", "warn,bulkhead_daemon=info");
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
     let deadline = Instant::now() + START_LIMIT;
     loop {
         let log = fs::read_to_string(&path)?;

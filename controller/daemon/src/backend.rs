@@ -127,11 +127,14 @@ impl Backend for Controller {
     }
 
     async fn status(&self) -> StatusAnswer {
+        let ready = self.ready();
         let looked = self.handle.look(|core| {
             let links = (core.topology(), links::learning(core.learned()), links::apart(core.apart()));
             (core.hosts(), core.tunnels(), links)
         });
-        let (mut hosts, mut tunnels, (topology, learning, apart)) = looked.await.unwrap_or_default();
+        // While the loop compiles there is nothing of that to tell, and who asks how it is going should not wait for it.
+        let looked = if ready { looked.await.unwrap_or_default() } else { Default::default() };
+        let (mut hosts, mut tunnels, (topology, learning, apart)) = looked;
         let views = self.handle.switches().into_iter();
         let waiting = |(name, (ports, first)): (&Name, (usize, Key))| PendingSwitch {
             name: name.to_string(),
@@ -165,7 +168,7 @@ impl Backend for Controller {
         }
         StatusAnswer {
             revision,
-            ready: self.ready(),
+            ready,
             compile_error: String::new(),
             store_error: self.handle.store_trouble().unwrap_or_default(),
             switches,
@@ -216,8 +219,7 @@ impl Backend for Controller {
     }
 
     fn ready(&self) -> bool {
-        // There is no handle before the state is loaded.
-        true
+        self.handle.is_compiled()
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow};
 use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
-use bulkhead_runtime::{Core, Drivers, Handle, Keeper, Loop, Prober, Recorder, channel, spawn};
+use bulkhead_runtime::{Drivers, Handle, Keeper, LoadError, Loop, Prober, Recorder, Stored, channel, spawn};
 use bulkhead_store::{RedbStore, Store};
 use bulkhead_tls::Tls;
 use std::{
@@ -41,13 +41,14 @@ pub struct Daemon {
     /// Where OpenFlow switches connect.
     pub openflow: SocketAddr,
     handle: Handle,
-    the_loop: thread::JoinHandle<()>,
+    the_loop: thread::JoinHandle<Result<(), LoadError>>,
     http: JoinHandle<io::Result<()>>,
     end_http: oneshot::Sender<()>,
 }
 
-/// Starts a controller. Addresses are taken first, because that is what fails most; switches come last,
-/// once the state is loaded and compiled. `sim` has the simulated switches.
+/// Starts a controller. Addresses are taken first, because that is what fails most. Once the state is loaded it can be
+/// read, while the loop compiles it; switches come last, once that is done: until then they wait at the door with the
+/// program that they have. `sim` has the simulated switches.
 pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let http = bind(config.listen, "--listen").await?;
     let openflow = bind(config.openflow_listen, "--openflow-listen").await?;
@@ -70,34 +71,41 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     };
     let keeper = Keeper { commands: to_hosts, controller, encode: bulkhead_types::canonical };
     let prober = Prober { key: key().context("no random numbers for probes")?, encode: bulkhead_types::canonical };
-    let core = Core::load(
-        Box::new(store),
-        decode,
-        Drivers { channels: vec![to_openflow, to_sim, to_p4], route, keeper: Some(keeper), prober: Some(prober) },
-    )?;
+    let drivers =
+        Drivers { channels: vec![to_openflow, to_sim, to_p4], route, keeper: Some(keeper), prober: Some(prober) };
+    let stored = Stored::load(Box::new(store), decode)?;
     {
-        let accepted = core.accepted();
+        let accepted = stored.accepted();
         let (revision, resources) = (accepted.revision, accepted.versions.len());
         let took = began.elapsed().as_millis();
         info!(revision, resources, data_dir = %config.data_dir.display(), "loaded in {took} ms");
     }
     let (reports, from_switches) = mpsc::channel(REPORTS);
     let (host_reports, from_hosts) = mpsc::channel(REPORTS);
-    let (the_loop, handle) = Loop::new(core, from_switches, from_hosts, recorder);
+    let (the_loop, handle) = Loop::new(stored, drivers, from_switches, from_hosts, recorder);
     let the_loop = spawn(the_loop).context("cannot start the loop's thread")?;
-    tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
-    tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
-    tokio::spawn(bulkhead_driver_p4::driver::run(term, p4_commands, reports.clone()));
-    tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls.clone(), term, openflow_commands, reports));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
-    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls);
+    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone());
     let http = tokio::spawn(bulkhead_api::serve(http, backend, shutdown));
-    info!(api = %format_args!("http://{listen}"), openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
+    let compiled = handle.clone();
+    tokio::spawn(async move {
+        // The loop answers once it has compiled; if it cannot, it ends, and so does the controller.
+        if compiled.look(|_| ()).await.is_err() {
+            return;
+        }
+        info!("compiled after {} ms", began.elapsed().as_millis());
+        tokio::spawn(bulkhead_driver_sim::run(sim, sim_commands, reports.clone(), None));
+        tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
+        tokio::spawn(bulkhead_driver_p4::driver::run(term, p4_commands, reports.clone()));
+        tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, term, openflow_commands, reports));
+        let api = format!("http://{listen}");
+        info!(%api, openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
+    });
     Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
 }
 
@@ -120,7 +128,8 @@ impl Daemon {
         self.handle.stop().await;
         let joined = tokio::task::spawn_blocking(|| self.the_loop.join()).await?;
         match joined {
-            Ok(()) if !crashed => Ok(()),
+            Ok(Ok(())) if !crashed => Ok(()),
+            Ok(Err(why)) => Err(why.into()),
             _ => Err(anyhow!("the controller's loop ended on its own; this is a bug, and the log has its trace")),
         }
     }

@@ -151,7 +151,8 @@ impl Vteps {
         let until = Instant::now() + if asking > MAX_ASKING { wait.min(CROWDED) } else { wait };
         loop {
             let wanted = |agent: &mut Agent| agent.wanted.as_ref().filter(|wanted| wanted.revision != held).cloned();
-            let forwarding = self.with(handle, name, wanted)?;
+            // Like every other switch it is told nothing before all of the state is known to compile.
+            let forwarding = self.with(handle, name, wanted)?.filter(|_| handle.is_compiled());
             if forwarding.is_some() || Instant::now() >= until {
                 return Some(VtepAnswer { forwarding });
             }

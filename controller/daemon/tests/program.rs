@@ -1,6 +1,7 @@
 //! `bulkheadd` as a process.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use bulkhead_store::{RedbStore, Revision, Store};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -59,4 +60,35 @@ fn a_taken_port_is_named_with_the_way_out() {
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(log.contains(&address) && log.contains("--listen"), "{log}");
+}
+
+#[test]
+fn what_cannot_be_compiled_is_said_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let documents = [
+        ("Network/n", r#"{"kind":"Network","metadata":{"name":"n"},"spec":{"vni":1,"subnets":["10.0.0.0/8"]}}"#),
+        ("Switch/s", r#"{"kind":"Switch","metadata":{"name":"s"},"spec":{"driver":"sim"}}"#),
+        (
+            "Workload/w",
+            r#"{"kind":"Workload","metadata":{"name":"w"},"spec":{"network":"n","interfaces":
+                [{"mac":"02:00:00:00:00:01","ips":["10.0.0.1"],"attachment":{"switch":"s","port":"w"}}]}}"#,
+        ),
+        (
+            "Policy/p",
+            r#"{"kind":"Policy","metadata":{"name":"p"},"spec":{"subject":{"matchLabels":{}},"ingress":[{"action":"allow"}]}}"#,
+        ),
+    ];
+    let revision = Revision {
+        number: 1,
+        changes: documents.map(|(key, text)| (key.to_owned(), Some(text.into()))).into(),
+        // No rule can be numbered any more.
+        numbers: vec![("next/rule".into(), Some(1 << 24))],
+        ..Revision::default()
+    };
+    RedbStore::open(data.path()).unwrap().append(0, &[revision]).unwrap();
+    let mut child = bulkheadd("127.0.0.1:0", data.path());
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{log}");
+    assert!(log.contains("Error: the stored state cannot be compiled") && !log.contains("is ready"), "{log}");
 }

@@ -4,11 +4,12 @@ use crate::{
     apart::{Part, apart},
     apply::{Edit, Outcome, Refusal, Request},
     drivers::Drivers,
-    fabric::{Fabric, Views},
+    fabric::Fabric,
     flow_log,
     hosts::{HostView, Hosts, Keeper},
     learn::{LearnView, Learner},
     links::{Links, Prober, TopologyView},
+    load::{Decode, LoadError, Stored},
     metrics::Totals,
     paths::{Paths, paths},
     tunnels::{TunnelView, Tunnels},
@@ -16,8 +17,8 @@ use crate::{
 use bulkhead_compile::{CauseName, Compiler, Numbers};
 use bulkhead_dataplane::{Command, FromSwitch, PortState, Report, host::FromHost};
 use bulkhead_pipeline::{Cause, Program};
-use bulkhead_policy::{Change, Key, Kind, Resource, State, model::Attachment};
-use bulkhead_store::{Loaded, Store, StoreError};
+use bulkhead_policy::{Key, Kind, State, model::Attachment};
+use bulkhead_store::Store;
 use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,9 +38,6 @@ const LEARNER: &str = "learned at ports";
 const ETHERTYPE: std::ops::Range<usize> = 12..14;
 const LLDP: [u8; 2] = [0x88, 0xcc];
 
-/// Turns a stored document back into its resource; the error is for people.
-pub type Decode = fn(&str) -> Result<Resource, String>;
-
 /// The newest accepted state.
 #[derive(Debug, Default)]
 pub struct Accepted {
@@ -56,6 +54,10 @@ pub struct Accepted {
 pub(crate) struct Shared(Arc<RwLock<Accepted>>);
 
 impl Shared {
+    pub(crate) fn new(accepted: Accepted) -> Self {
+        Self(Arc::new(RwLock::new(accepted)))
+    }
+
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Accepted> {
         // A reader that panicked has changed nothing.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
@@ -66,55 +68,14 @@ impl Shared {
     }
 }
 
-/// Why the controller cannot start. It has touched no switch.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored document is not understood.
-    #[error("the stored document {key} cannot be read: {why}; it was written by another version of bulkheadd")]
-    Document {
-        /// Its key in the store.
-        key: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// What is stored cannot be compiled.
-    #[error("the stored state cannot be compiled: {0}")]
-    TooLarge(String),
-}
-
 /// Numbers by name, or `None` where they are given back.
 type Given = Vec<(Arc<str>, Option<u32>)>;
 
-/// What is stored, as a state and compiled, and numbers that this gave. With `skip` numbering goes on far above what
-/// is known.
-pub(crate) fn compiled(loaded: Loaded, decode: Decode, skip: bool) -> Result<(Accepted, Compiler, Given), LoadError> {
-    let Loaded { revision, documents, numbers } = loaded;
-    let mut accepted = Accepted { revision, ..Accepted::default() };
-    let mut changes = Vec::with_capacity(documents.len());
-    for (key, document) in documents {
-        let resource = match decode(&document.text) {
-            Ok(resource) => resource,
-            // It is found again once the host, or the switch, answers.
-            Err(why) if key.starts_with("Host/") || key.starts_with("Adjacency/") => {
-                warn!(key, why, "what was found there cannot be read; left out");
-                continue;
-            }
-            Err(why) => return Err(LoadError::Document { key, why }),
-        };
-        accepted.versions.insert(resource.key(), document.revision);
-        changes.push(Change::set(resource));
-    }
-    accepted.state.apply(&changes);
-    let mut numbers: Numbers = numbers.into_iter().collect();
-    if skip {
-        numbers.skip();
-    }
-    let (compiler, compiled) =
-        Compiler::new(&accepted.state, numbers).map_err(|error| LoadError::TooLarge(error.to_string()))?;
-    Ok((accepted, compiler, compiled.numbers))
+/// A state compiled from nothing, and numbers that this gave.
+pub(crate) fn compiled(accepted: &Accepted, numbers: Numbers) -> Result<(Compiler, Given), LoadError> {
+    let made = Compiler::new(&accepted.state, numbers);
+    made.map(|(compiler, compiled)| (compiler, compiled.numbers))
+        .map_err(|error| LoadError::TooLarge(error.to_string()))
 }
 
 /// State, compiler, store and switches: everything that the loop owns.
@@ -139,29 +100,19 @@ pub struct Core {
 }
 
 impl Core {
-    /// Loads what is stored, compiles it, and only then attaches the switches: a controller that has not
-    /// loaded its state touches none.
-    pub fn load(mut store: Box<dyn Store>, decode: Decode, drivers: Drivers) -> Result<Self, LoadError> {
-        let loaded = store.load()?;
-        let found = store.found();
-        if found.cut_back {
-            let revision = loaded.revision;
-            error!(revision, "the newest commit in the store was not whole, and was cut back to this revision");
-        }
-        if let Some(older) = found.upgraded {
-            info!(format = older, "the store was of an older format, and is of the newest now");
-        }
-        // A commit that was lost may have given numbers that a switch still holds.
-        let (accepted, compiler, compiled) = compiled(loaded, decode, found.cut_back)?;
+    /// Compiles what was stored, and only then attaches the switches: a controller that does not know what they are to do
+    /// touches none.
+    pub fn compile(stored: Stored, drivers: Drivers) -> Result<Self, LoadError> {
+        let Stored { shared, views, totals, numbers, store, found, decode } = stored;
+        let (compiler, compiled) = compiled(&shared.read(), numbers)?;
         let (keeper, prober) = (drivers.keeper.clone(), drivers.prober);
-        let fabric = Fabric::new(drivers);
         let mut core = Self {
-            shared: Shared(Arc::new(RwLock::new(accepted))),
+            shared,
             compiler,
             names_kept: 0,
             unsaved: BTreeMap::new(),
             store,
-            fabric,
+            fabric: Fabric::new(drivers, views),
             log_budget: flow_log::Budget::default(),
             decode,
             keeper,
@@ -170,7 +121,7 @@ impl Core {
             learner: Learner::default(),
             hosts: Hosts::default(),
             tunnels: Tunnels::default(),
-            totals: Arc::default(),
+            totals,
         };
         core.remember(compiled);
         core.forget();
@@ -180,6 +131,7 @@ impl Core {
         core.begin_links();
         core.attach_all(Duration::ZERO);
         core.find_tunnels(Duration::ZERO);
+        core.totals.lock().unwrap_or_else(PoisonError::into_inner).compiled = true;
         Ok(core)
     }
 
@@ -488,9 +440,5 @@ impl Core {
     /// whether they were dropped.
     pub fn hits(&self) -> BTreeMap<(Cause, bool), BTreeMap<Name, (u64, u64)>> {
         self.fabric.hits()
-    }
-
-    pub(crate) fn views(&self) -> Views {
-        self.fabric.views()
     }
 }

@@ -81,13 +81,9 @@ pub(crate) struct Fabric {
 }
 
 impl Fabric {
-    pub(crate) fn new(drivers: Drivers) -> Self {
-        let (slots, views, nothing) = Default::default();
+    pub(crate) fn new(drivers: Drivers, views: Views) -> Self {
+        let (slots, nothing) = Default::default();
         Self { slots, drivers, attachments: 0, views, nothing }
-    }
-
-    pub(crate) fn views(&self) -> Views {
-        self.views.clone()
     }
 
     /// Takes a switch on; nothing happens if it is already driven.

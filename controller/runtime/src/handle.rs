@@ -4,6 +4,7 @@ use crate::{
     apply::{Outcome, Refusal, Request},
     core::{Accepted, Core, Shared},
     fabric::{SwitchView, Views},
+    load::Stored,
     metrics::{self, Totals},
     realization::Realization,
     restore::{RestoreRefusal, Restoring},
@@ -72,10 +73,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(core: &Core) -> (Self, mpsc::Receiver<Message>) {
+    pub(crate) fn new(stored: &Stored) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(DEPTH);
-        let (shared, views, totals) = (core.shared.clone(), core.views(), core.totals.clone());
-        (Self { messages, shared, views, totals, store: core.store.reader() }, receiver)
+        let (shared, views, totals) = (stored.shared.clone(), stored.views.clone(), stored.totals.clone());
+        (Self { messages, shared, views, totals, store: stored.store.reader() }, receiver)
     }
 
     async fn ask<R>(&self, message: impl FnOnce(oneshot::Sender<R>) -> Message) -> Result<R, Gone> {
@@ -136,6 +137,12 @@ impl Handle {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).store_trouble.clone()
     }
 
+    /// Whether what was loaded is compiled. Until then the accepted state can be read; everything else that is asked
+    /// waits for it, and no switch is told anything.
+    pub fn is_compiled(&self) -> bool {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiled
+    }
+
     /// Looks at the newest accepted state; changes wait meanwhile.
     pub fn read<R>(&self, look: impl FnOnce(&Accepted) -> R) -> R {
         look(&self.shared.read())
@@ -148,7 +155,9 @@ impl Handle {
 
     /// Metrics in the Prometheus text format. Those of links are left out while the loop is too busy to tell.
     pub async fn metrics(&self) -> String {
-        let topology = timeout(MAX_LOOK, self.look(Core::topology)).await.ok().and_then(Result::ok);
+        let topology = async { timeout(MAX_LOOK, self.look(Core::topology)).await.ok().and_then(Result::ok) };
+        // While the loop compiles there are none.
+        let topology = if self.is_compiled() { topology.await } else { None };
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = self.messages.max_capacity() - self.messages.capacity();
         metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read(), topology.as_ref())

@@ -29,6 +29,7 @@ mod handle;
 mod hosts;
 mod learn;
 mod links;
+mod load;
 mod metrics;
 mod paths;
 mod ports;
@@ -41,7 +42,7 @@ mod tunnels;
 pub use crate::{
     apart::{By, Part},
     apply::{Edit, EntryCounts, Outcome, Refusal, Request, What},
-    core::{Accepted, Core, Decode, LoadError},
+    core::{Accepted, Core},
     drivers::{Drivers, channel},
     event::{EditNote, Event, ReportNote},
     fabric::{Impostors, SwitchView},
@@ -49,6 +50,7 @@ pub use crate::{
     hosts::{HostView, Keeper, Quarantined},
     learn::{LearnView, NotLearned},
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
+    load::{Decode, LoadError, Stored},
     metrics::{Totals, metric},
     paths::Paths,
     ports::{At, PortView},

@@ -14,6 +14,8 @@ use std::{
 /// What happened since the start.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
+    /// Whether the state that was loaded is compiled. Until then switches are told nothing, and changes wait.
+    pub compiled: bool,
     /// Changes that made a revision.
     pub accepted: u64,
     /// Changes that changed nothing.
@@ -139,6 +141,9 @@ pub(crate) fn render(
 ) -> String {
     let mut out = String::new();
     metric(&mut out, ("bulkhead_revision", "gauge", "The newest accepted revision."), [(None, revision)]);
+    let compiled = [(None, u8::from(totals.compiled))];
+    let about = "Whether the loaded state is compiled; until then switches are told nothing and changes wait.";
+    metric(&mut out, ("bulkhead_compiled", "gauge", about), compiled);
     let results = [
         ("accepted", totals.accepted),
         ("unchanged", totals.unchanged),

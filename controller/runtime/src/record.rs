@@ -2,9 +2,9 @@
 
 use crate::{
     apply::{Edit, Request},
-    core::Decode,
     event::{EditNote, Event},
     handle::{Gone, Handle},
+    load::Decode,
 };
 use bulkhead_policy::Change;
 use serde::{Deserialize, Serialize};

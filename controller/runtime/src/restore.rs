@@ -1,6 +1,9 @@
 //! Bringing a backup back.
 
-use crate::core::{Core, compiled};
+use crate::{
+    core::{Core, compiled},
+    load::read,
+};
 use bulkhead_store::{Loaded, Row, StoreError};
 use std::time::Duration;
 
@@ -35,9 +38,17 @@ impl Core {
             return Err(RestoreRefusal::NotEmpty(StoreError::NotEmpty { revision }.to_string()));
         }
         let Restoring { loaded, mut rows } = restoring;
-        // Whoever wrote the backup went on, and gave numbers that switches may still hold.
-        let (accepted, compiler, numbers) =
-            compiled(loaded, self.decode, true).map_err(|error| RestoreRefusal::Damaged(error.to_string()))?;
+        let rows_of = |each: &mut dyn FnMut(Row) -> bool| {
+            loaded.rows(each);
+            Ok(())
+        };
+        let compiled = read(rows_of, self.decode).and_then(|(accepted, mut numbers)| {
+            // Whoever wrote the backup went on, and gave numbers that switches may still hold.
+            numbers.skip();
+            let (compiler, numbers) = compiled(&accepted, numbers)?;
+            Ok((accepted, compiler, numbers))
+        });
+        let (accepted, compiler, numbers) = compiled.map_err(|error| RestoreRefusal::Damaged(error.to_string()))?;
         let revision = self.store.restore(&mut rows).map_err(|error| match error {
             StoreError::NotEmpty { .. } => RestoreRefusal::NotEmpty(error.to_string()),
             StoreError::Damaged(_) => RestoreRefusal::Damaged(error.to_string()),

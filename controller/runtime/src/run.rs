@@ -2,8 +2,10 @@
 
 use crate::{
     core::Core,
+    drivers::Drivers,
     event::{Event, HostNote, ReportNote},
     handle::{Asked, Handle, Message},
+    load::{LoadError, Stored},
     realization::Realization,
     record::Recorder,
 };
@@ -31,9 +33,10 @@ const MAX_RESOURCES: usize = 1_000;
 /// How long the loop sleeps if nothing is due: only so that there is one kind of sleep.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// A loop that is ready to run.
+/// A loop that is ready to run: what it begins with, and what it hears.
 pub struct Loop {
-    core: Core,
+    stored: Stored,
+    drivers: Drivers,
     messages: mpsc::Receiver<Message>,
     reports: mpsc::Receiver<FromSwitch>,
     hosts: mpsc::Receiver<FromHost>,
@@ -41,21 +44,23 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// A loop around `core`, and a way to it.
+    /// A loop that begins with what was stored, and a way to it. What is asked by that way before the loop has compiled
+    /// it waits for that.
     pub fn new(
-        core: Core,
+        stored: Stored,
+        drivers: Drivers,
         reports: mpsc::Receiver<FromSwitch>,
         hosts: mpsc::Receiver<FromHost>,
         recorder: Recorder,
     ) -> (Self, Handle) {
-        let (handle, messages) = Handle::new(&core);
-        (Self { core, messages, reports, hosts, recorder }, handle)
+        let (handle, messages) = Handle::new(&stored);
+        (Self { stored, drivers, messages, reports, hosts, recorder }, handle)
     }
 }
 
 /// Runs a loop on a thread of its own: what it computes and what it waits for on the disk then stands in
 /// no other task's way.
-pub fn spawn(the_loop: Loop) -> io::Result<JoinHandle<()>> {
+pub fn spawn(the_loop: Loop) -> io::Result<JoinHandle<Result<(), LoadError>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("bulkhead-loop".into()).spawn(move || runtime.block_on(run(the_loop)))
 }
@@ -94,9 +99,11 @@ impl Waiter {
     }
 }
 
-/// Runs a loop until it is told to stop or nobody can ask it anything any more.
-pub async fn run(the_loop: Loop) {
-    let Loop { mut core, mut messages, mut reports, mut hosts, mut recorder } = the_loop;
+/// Compiles what was stored, then runs a loop until it is told to stop or nobody can ask it anything any more. Fails,
+/// and has touched no switch, if that cannot be compiled.
+pub async fn run(the_loop: Loop) -> Result<(), LoadError> {
+    let Loop { stored, drivers, mut messages, mut reports, mut hosts, mut recorder } = the_loop;
+    let mut core = Core::compile(stored, drivers)?;
     let start = Instant::now();
     let mut waiters: Vec<Waiter> = Vec::new();
     recorder.write(Duration::ZERO, || Event::Start { revision: core.accepted().revision });
@@ -107,12 +114,12 @@ pub async fn run(the_loop: Loop) {
             message = messages.recv() => {
                 let now = start.elapsed();
                 match message {
-                    Some(Message::Stop) | None => return,
+                    Some(Message::Stop) | None => return Ok(()),
                     Some(Message::Apply(first)) => {
                         let (group, next) = gather(first, &mut messages);
                         apply(group, &mut core, &mut recorder, now);
                         match next {
-                            Some(Message::Stop) => return,
+                            Some(Message::Stop) => return Ok(()),
                             Some(next) => waiters.extend(handle(next, &mut core, &mut recorder, now)),
                             None => {}
                         }

@@ -8,7 +8,7 @@ use bulkhead_policy::{
     Change, Resource,
     model::{Driver, Host, Role, Switch},
 };
-use bulkhead_runtime::{Core, Drivers, Edit, Handle, Keeper, Loop, Recorder, Request, run};
+use bulkhead_runtime::{Drivers, Edit, Handle, Keeper, LoadError, Loop, Recorder, Request, Stored, run};
 use bulkhead_store::{RedbStore, Store};
 use bulkhead_topology::{DatapathId, Mac, Name};
 use common::{name, set, unset};
@@ -20,7 +20,7 @@ struct Keep {
     handle: Handle,
     told: mpsc::UnboundedReceiver<ToHosts>,
     tell: mpsc::Sender<FromHost>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Result<(), LoadError>>,
 }
 
 fn encode(resource: &Resource) -> String {
@@ -80,11 +80,11 @@ impl Keep {
         let (commands, told) = mpsc::unbounded_channel();
         let keeper = Keeper { commands, controller: "tcp:*:6653".into(), encode };
         let drivers = Drivers { channels: Vec::new(), route: |_| None, keeper: Some(keeper), prober: None };
-        let core = Core::load(store, decode, drivers).unwrap();
+        let stored = Stored::load(store, decode).unwrap();
         let (tell, from_hosts) = mpsc::channel(16);
         // No switch ever reports.
         let (_, reports) = mpsc::channel(1);
-        let (the_loop, handle) = Loop::new(core, reports, from_hosts, Recorder::off());
+        let (the_loop, handle) = Loop::new(stored, drivers, reports, from_hosts, Recorder::off());
         Self { handle, told, tell, task: tokio::spawn(run(the_loop)) }
     }
 
@@ -130,7 +130,7 @@ impl Keep {
 
     async fn stop(self) {
         self.handle.stop().await;
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 

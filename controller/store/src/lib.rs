@@ -18,7 +18,7 @@ pub use redb_store::RedbStore;
 #[cfg(feature = "store-sled")]
 pub use sled_store::SledStore;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
 
 /// Longest document and longest key, in bytes: a document is one resource, and the API takes none near
 /// this size; a longer one is a mistake somewhere and must not fill the disk.
@@ -57,6 +57,18 @@ pub struct Loaded {
     pub documents: BTreeMap<String, Document>,
     /// Its numbers by name.
     pub numbers: BTreeMap<Arc<str>, u32>,
+}
+
+impl Loaded {
+    /// Hands it on as [`Reader::snapshot`] would, without history.
+    pub fn rows(self, each: &mut dyn FnMut(Row) -> bool) {
+        let Self { revision, documents, numbers } = self;
+        let store = Row::Store { revision, oldest: revision };
+        let documents =
+            documents.into_iter().map(|(key, Document { text, revision })| Row::Document { key, revision, text });
+        let numbers = numbers.into_iter().map(|(name, number)| Row::Number { name, number });
+        let _ = iter::once(store).chain(documents).chain(numbers).all(each);
+    }
 }
 
 /// How the store was found when it was opened.

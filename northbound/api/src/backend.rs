@@ -231,6 +231,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 
-    /// Whether the state is loaded: before that the API changes nothing and answers 503.
+    /// Whether changes are taken and switches are spoken to. Before that, while the loaded state is being compiled, it
+    /// can be read, and what changes it waits.
     fn ready(&self) -> bool;
 }

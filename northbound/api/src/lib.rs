@@ -28,7 +28,7 @@ pub use flow::{Resolved, resolve, rule_name, service};
 
 use axum::{
     Extension, Router,
-    extract::{FromRequestParts, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRequestParts, Query, Request, rejection::QueryRejection},
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -45,7 +45,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(90);
 pub fn router<B: Backend>(backend: B) -> Router {
     let kinds = get(lists::list::<B>);
     let kind = get(documents::get::<B>).put(documents::put::<B>).delete(documents::delete::<B>);
-    let state = Router::new()
+    Router::new()
         .route("/v1/{kind}", kinds)
         .route("/v1/{kind}/{name}", kind)
         .route("/v1/apply", post(documents::apply::<B>))
@@ -65,9 +65,6 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/rollback", post(history::rollback::<B>))
         .route("/v1/backup", get(backup::backup::<B>))
         .route("/v1/restore", post(backup::restore::<B>))
-        .layer(middleware::from_fn_with_state(backend.clone(), only_when_ready::<B>));
-    Router::new()
-        .merge(state)
         .route("/v1/status", get(questions::status::<B>))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(questions::ready::<B>))
@@ -82,15 +79,6 @@ pub fn router<B: Backend>(backend: B) -> Router {
 
 async fn method_not_allowed(method: Method) -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("{method} is not possible here"))
-}
-
-/// Before the state is loaded nothing is known, so nothing is answered and nothing changed.
-async fn only_when_ready<B: Backend>(State(backend): State<B>, request: Request, next: Next) -> Response {
-    if backend.ready() {
-        return next.run(request).await;
-    }
-    let detail = "the controller is loading its state; try again in a moment";
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).into_response()
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

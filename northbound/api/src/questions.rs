@@ -125,7 +125,7 @@ pub(crate) fn waited(wait: Option<&str>) -> Result<Duration, Failure> {
 pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
     match backend.ready() {
         true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "compiling\n"),
     }
 }
 

@@ -208,7 +208,11 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, &status)?;
     } else {
-        let ready = if status.ready { String::new() } else { format!(" ({})", out.tint(Tone::Warn, "loading")) };
+        let ready = if status.ready {
+            String::new()
+        } else {
+            format!(" ({})", out.tint(Tone::Warn, "compiling: switches are told nothing yet, changes wait"))
+        };
         out.line(format!("revision {}{ready}", status.revision));
         if !status.compile_error.is_empty() {
             let word = out.tint(Tone::Bad, "not compiled");

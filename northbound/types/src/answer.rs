@@ -290,7 +290,8 @@ pub struct MatrixRow {
 pub struct StatusAnswer {
     /// The newest accepted revision.
     pub revision: u64,
-    /// Whether the controller has loaded its state and programs switches.
+    /// Whether changes are taken and switches are spoken to. `false` for a moment after a start, while the state that was
+    /// loaded is being compiled: it can be read, switches keep what they have and are not listed, changes wait.
     pub ready: bool,
     /// Why the newest revision could not be compiled, with an older one kept in force; empty if it could.
     #[serde(default, skip_serializing_if = "String::is_empty")]

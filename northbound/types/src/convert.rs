@@ -49,6 +49,10 @@ fn is_unicast(ip: IpAddr) -> bool {
     !ip.is_multicast() && !ip.is_unspecified() && ip != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }
 
+/// Where something is: made into text only once something is wrong there.
+trait Path: Display + Copy {}
+impl<P: Display + Copy> Path for P {}
+
 /// Collects findings. A method that returns `None` has said why.
 #[derive(Default)]
 struct Check {
@@ -56,16 +60,16 @@ struct Check {
 }
 
 impl Check {
-    fn refuse(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
-        self.found.push(error(path, message, hint));
+    fn refuse(&mut self, path: impl Path, message: impl Into<String>, hint: impl Into<String>) {
+        self.found.push(error(path.to_string(), message, hint));
     }
 
-    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+    fn warn(&mut self, path: impl Path, message: impl Into<String>, hint: impl Into<String>) {
         let severity = crate::answer::Severity::Warning;
-        self.found.push(Diagnostic { severity, ..error(path, message, hint) });
+        self.found.push(Diagnostic { severity, ..error(path.to_string(), message, hint) });
     }
 
-    fn keep<T>(&mut self, path: &str, value: Result<T, ParseError>) -> Option<T> {
+    fn keep<T>(&mut self, path: impl Path, value: Result<T, ParseError>) -> Option<T> {
         match value {
             Ok(value) => Some(value),
             Err(bad) => {
@@ -75,17 +79,17 @@ impl Check {
         }
     }
 
-    fn text<T: FromStr<Err = ParseError>>(&mut self, path: &str, text: &str) -> Option<T> {
+    fn text<T: FromStr<Err = ParseError>>(&mut self, path: impl Path, text: &str) -> Option<T> {
         self.keep(path, text.parse())
     }
 
     /// The name of something that many may name.
-    fn reference(&mut self, path: &str, text: &str) -> Option<Name> {
+    fn reference(&mut self, path: impl Path, text: &str) -> Option<Name> {
         self.keep(path, shared(text).try_into())
     }
 
     /// One of a few words; the first is the default.
-    fn word<T: Copy>(&mut self, path: &str, text: Option<&str>, words: &[(&'static str, T)]) -> Option<T> {
+    fn word<T: Copy>(&mut self, path: impl Path, text: Option<&str>, words: &[(&'static str, T)]) -> Option<T> {
         let Some(text) = text else { return words.first().map(|(_, value)| *value) };
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -143,16 +147,16 @@ impl Check {
         })
     }
 
-    fn labels(&mut self, path: &str, labels: Option<&BTreeMap<String, String>>) -> Labels {
+    fn labels(&mut self, path: impl Path, labels: Option<&BTreeMap<String, String>>) -> Labels {
         let mut out = Vec::new();
         for (key, value) in labels.into_iter().flatten() {
-            let path = format!("{path}.{key}");
+            let path = format_args!("{path}.{key}");
             if key.starts_with(RESERVED_PREFIX) {
                 let message = format!("labels below `{RESERVED_PREFIX}` are Bulkhead's own");
-                self.refuse(&path, message, "use another prefix");
+                self.refuse(path, message, "use another prefix");
             }
-            self.keep(&path, check_key(key));
-            self.keep(&path, check_value(value));
+            self.keep(path, check_key(key));
+            self.keep(path, check_value(value));
             out.push((shared(key), shared(value)));
         }
         if out.len() > MAX_LABELS {
@@ -184,17 +188,17 @@ impl Check {
         );
         let mut uplinks = Vec::new();
         for (i, uplink) in spec.uplinks.iter().flatten().enumerate() {
-            let path = format!("spec.uplinks[{i}]");
+            let path = format_args!("spec.uplinks[{i}]");
             let vlan = uplink.vlan.unwrap_or(0);
             if vlan > MAX_VLAN {
                 let hint = format!("1 to {MAX_VLAN}, or 0 for untagged");
-                self.refuse(format!("{path}.vlan"), format!("{vlan} is not a VLAN id"), hint);
+                self.refuse(format_args!("{path}.vlan"), format!("{vlan} is not a VLAN id"), hint);
             }
             let at = v1::Attachment { switch: uplink.switch.clone(), port: uplink.port.clone() };
-            let Some(at) = self.attachment(&path, &at) else { continue };
+            let Some(at) = self.attachment(path, &at) else { continue };
             let uplink = Uplink { at, vlan };
             if uplinks.contains(&uplink) {
-                self.refuse(&path, "this uplink is there twice", "");
+                self.refuse(path, "this uplink is there twice", "");
             }
             uplinks.push(uplink);
         }
@@ -214,18 +218,18 @@ impl Check {
         })
     }
 
-    fn ips(&mut self, path: &str, texts: Option<&[String]>) -> BTreeSet<IpAddr> {
+    fn ips(&mut self, path: impl Path, texts: Option<&[String]>) -> BTreeSet<IpAddr> {
         let texts = texts.unwrap_or_default().iter().enumerate();
-        texts.filter_map(|(i, text)| self.keep(&format!("{path}[{i}]"), parse_ip(text))).collect()
+        texts.filter_map(|(i, text)| self.keep(format_args!("{path}[{i}]"), parse_ip(text))).collect()
     }
 
     fn host(&mut self, name: Option<Name>, spec: &v1::HostSpec) -> Option<Host> {
         let mut plugged = Vec::new();
         for (i, seen) in spec.plugged.iter().enumerate() {
-            let path = format!("spec.plugged[{i}]");
-            let port = self.switch_port(&format!("{path}.port"), &seen.port);
-            let workload = self.text(&format!("{path}.workload"), &seen.workload);
-            let mac = self.text(&format!("{path}.mac"), &seen.mac);
+            let path = format_args!("spec.plugged[{i}]");
+            let port = self.switch_port(format_args!("{path}.port"), &seen.port);
+            let workload = self.text(format_args!("{path}.workload"), &seen.workload);
+            let mac = self.text(format_args!("{path}.mac"), &seen.mac);
             plugged.push(Plugged { port: port?, workload: workload?, mac: mac? });
         }
         plugged.sort();
@@ -235,9 +239,9 @@ impl Check {
     fn adjacency(&mut self, name: Option<Name>, spec: &v1::AdjacencySpec) -> Option<Adjacency> {
         let mut ports = Vec::new();
         for (i, port) in spec.ports.iter().enumerate() {
-            let path = format!("spec.ports[{i}]");
-            let name = self.short_name(&format!("{path}.name"), "port's name", &port.name, Port::LONGEST_NAME);
-            let heard = port.heard.as_ref().map(|at| self.attachment(&format!("{path}.heard"), at));
+            let path = format_args!("spec.ports[{i}]");
+            let name = self.short_name(format_args!("{path}.name"), "port's name", &port.name, Port::LONGEST_NAME);
+            let heard = port.heard.as_ref().map(|at| self.attachment(format_args!("{path}.heard"), at));
             let heard = if let Some(heard) = heard { Some(heard?) } else { None };
             let passes = match port.passes {
                 v1::Passage::Nothing => Passage::Nothing,
@@ -251,39 +255,39 @@ impl Check {
     }
 
     /// Prefixes, sorted and without doubles.
-    fn nets(&mut self, path: &str, texts: &[String]) -> Vec<IpNet> {
-        let nets = texts.iter().enumerate().filter_map(|(i, text)| self.text(&format!("{path}[{i}]"), text));
+    fn nets(&mut self, path: impl Path, texts: &[String]) -> Vec<IpNet> {
+        let nets = texts.iter().enumerate().filter_map(|(i, text)| self.text(format_args!("{path}[{i}]"), text));
         nets.collect::<BTreeSet<IpNet>>().into_iter().collect()
     }
 
     /// A set of prefixes; `field` is where the included ones are.
     fn cidrs(
         &mut self,
-        path: &str,
+        path: impl Path,
         field: &str,
         cidrs: Option<&[String]>,
         except: Option<&[String]>,
     ) -> Option<CidrSet> {
-        let cidrs = self.nets(&format!("{path}.{field}"), cidrs?);
+        let cidrs = self.nets(format_args!("{path}.{field}"), cidrs?);
         let out = except.unwrap_or_default();
         for (i, text) in out.iter().enumerate() {
             let outside = text.parse::<IpNet>().is_ok_and(|net| !cidrs.iter().any(|c| c.covers(&net) || net.covers(c)));
             if outside {
                 let message = format!("{text} lies outside of what is included, so it takes nothing out");
-                self.warn(format!("{path}.except[{i}]"), message, "");
+                self.warn(format_args!("{path}.except[{i}]"), message, "");
             }
         }
-        let except = self.nets(&format!("{path}.except"), out);
+        let except = self.nets(format_args!("{path}.except"), out);
         Some(CidrSet { cidrs, except })
     }
 
-    fn attachment(&mut self, path: &str, attachment: &v1::Attachment) -> Option<Attachment> {
-        let switch = self.reference(&format!("{path}.switch"), &attachment.switch);
-        let port = self.switch_port(&format!("{path}.port"), &attachment.port);
+    fn attachment(&mut self, path: impl Path, attachment: &v1::Attachment) -> Option<Attachment> {
+        let switch = self.reference(format_args!("{path}.switch"), &attachment.switch);
+        let port = self.switch_port(format_args!("{path}.port"), &attachment.port);
         Some(Attachment { switch: switch?, port: port? })
     }
 
-    fn switch_port(&mut self, path: &str, port: &TextOrNumber) -> Option<Port> {
+    fn switch_port(&mut self, path: impl Path, port: &TextOrNumber) -> Option<Port> {
         match port {
             TextOrNumber::Number(number) => {
                 let port = u32::try_from(*number).ok().filter(|n| (1..=MAX_PORT_NUMBER).contains(&u64::from(*n)));
@@ -297,7 +301,7 @@ impl Check {
     }
 
     /// A name that need not be a resource's: printable, without spaces.
-    fn short_name(&mut self, path: &str, what: &str, name: &str, max: usize) -> Option<Arc<str>> {
+    fn short_name(&mut self, path: impl Path, what: &str, name: &str, max: usize) -> Option<Arc<str>> {
         if name.is_empty() || name.len() > max || !name.bytes().all(|b| b.is_ascii_graphic()) {
             let hint = format!("1 to {max} printable ASCII characters without spaces");
             self.refuse(path, format!("`{}` cannot be a {what}", suggest::short(name)), hint);
@@ -315,10 +319,14 @@ impl Check {
         let mut interfaces: Vec<Interface> = Vec::new();
         let mut seen = BTreeSet::new();
         for (i, interface) in spec.interfaces.iter().enumerate() {
-            let path = format!("spec.interfaces[{i}]");
-            if let Some(interface) = self.interface(&path, interface, &mut seen) {
+            let path = format_args!("spec.interfaces[{i}]");
+            if let Some(interface) = self.interface(path, interface, &mut seen) {
                 if interfaces.iter().any(|other| other.mac == interface.mac) {
-                    self.refuse(format!("{path}.mac"), format!("{} is another interface's too", interface.mac), "");
+                    self.refuse(
+                        format_args!("{path}.mac"),
+                        format!("{} is another interface's too", interface.mac),
+                        "",
+                    );
                 }
                 interfaces.push(interface);
             }
@@ -326,9 +334,9 @@ impl Check {
         interfaces.shrink_to_fit();
         let mut named_ports = BTreeMap::new();
         for (port_name, port) in spec.named_ports.iter().flatten() {
-            let path = format!("spec.namedPorts.{port_name}");
-            let port: Option<ProtocolPort> = self.text(&path, port);
-            let port_name = self.port_name(&path, port_name);
+            let path = format_args!("spec.namedPorts.{port_name}");
+            let port: Option<ProtocolPort> = self.text(path, port);
+            let port_name = self.port_name(path, port_name);
             if let (Some(port_name), Some(port)) = (port_name, port) {
                 named_ports.insert(port_name, port);
             }
@@ -343,7 +351,7 @@ impl Check {
     }
 
     /// A named port's name: has a letter, so that it never reads as a number.
-    fn port_name(&mut self, path: &str, name: &str) -> Option<Arc<str>> {
+    fn port_name(&mut self, path: impl Path, name: &str) -> Option<Arc<str>> {
         let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let letter = name.bytes().any(|b| b.is_ascii_lowercase());
         let ends = name.starts_with('-') || name.ends_with('-');
@@ -355,28 +363,28 @@ impl Check {
         Some(shared(name))
     }
 
-    fn interface(&mut self, path: &str, spec: &v1::Interface, seen: &mut BTreeSet<IpAddr>) -> Option<Interface> {
-        let mac: Option<Mac> = self.text(&format!("{path}.mac"), &spec.mac);
+    fn interface(&mut self, path: impl Path, spec: &v1::Interface, seen: &mut BTreeSet<IpAddr>) -> Option<Interface> {
+        let mac: Option<Mac> = self.text(format_args!("{path}.mac"), &spec.mac);
         if let Some(mac) = mac.filter(|m| m.is_multicast() || m.to_bits() == 0) {
             let hint = "the second digit of an interface's own address is even, as in 02:00:00:00:00:01";
-            self.refuse(format!("{path}.mac"), format!("{mac} is no unicast address"), hint);
+            self.refuse(format_args!("{path}.mac"), format!("{mac} is no unicast address"), hint);
         }
         let mut ips = Vec::new();
         for (i, text) in spec.ips.iter().enumerate() {
-            let path = format!("{path}.ips[{i}]");
-            let Some(ip) = self.keep(&path, parse_ip(text)) else { continue };
+            let path = format_args!("{path}.ips[{i}]");
+            let Some(ip) = self.keep(path, parse_ip(text)) else { continue };
             if !is_unicast(ip) {
-                self.refuse(&path, format!("{ip} is no unicast address"), "");
+                self.refuse(path, format!("{ip} is no unicast address"), "");
             }
             if !seen.insert(ip) {
-                self.refuse(&path, format!("{ip} is there twice"), "");
+                self.refuse(path, format!("{ip} is there twice"), "");
             }
             ips.push(ip);
         }
         ips.sort();
         let attachment = match &spec.attachment {
             None => None,
-            Some(attachment) => Some(self.attachment(&format!("{path}.attachment"), attachment)?),
+            Some(attachment) => Some(self.attachment(format_args!("{path}.attachment"), attachment)?),
         };
         Some(Interface { mac: mac?, ips, attachment })
     }
@@ -384,39 +392,39 @@ impl Check {
     /// A selector with both parts absent selects nothing by accident; it has to be written out.
     fn selector(
         &mut self,
-        path: &str,
+        path: impl Path,
         match_labels: Option<&BTreeMap<String, String>>,
         match_expressions: Option<&[v1::MatchExpression]>,
     ) -> Selector {
         let mut requirements = Vec::new();
         for (key, value) in match_labels.into_iter().flatten() {
-            let path = format!("{path}.matchLabels.{key}");
-            self.keep(&path, check_key(key));
-            self.keep(&path, check_value(value));
+            let path = format_args!("{path}.matchLabels.{key}");
+            self.keep(path, check_key(key));
+            self.keep(path, check_value(value));
             requirements.push(Requirement::new(shared(key), Operator::In, [shared(value)]));
         }
         for (i, expression) in match_expressions.unwrap_or_default().iter().enumerate() {
-            let path = format!("{path}.matchExpressions[{i}]");
-            self.keep(&format!("{path}.key"), check_key(&expression.key));
+            let path = format_args!("{path}.matchExpressions[{i}]");
+            self.keep(format_args!("{path}.key"), check_key(&expression.key));
             let operators = [
                 ("In", Operator::In),
                 ("NotIn", Operator::NotIn),
                 ("Exists", Operator::Exists),
                 ("DoesNotExist", Operator::DoesNotExist),
             ];
-            let operator = self.word(&format!("{path}.operator"), Some(&expression.operator), &operators);
+            let operator = self.word(format_args!("{path}.operator"), Some(&expression.operator), &operators);
             let Some(operator) = operator else { continue };
             let values = expression.values.as_deref().unwrap_or_default();
             for (j, value) in values.iter().enumerate() {
-                self.keep(&format!("{path}.values[{j}]"), check_value(value));
+                self.keep(format_args!("{path}.values[{j}]"), check_value(value));
             }
             let needs = matches!(operator, Operator::In | Operator::NotIn);
             if needs && values.is_empty() {
                 let hint = "list at least one value; to ask only whether the label is there, use Exists";
-                self.refuse(&path, format!("{} needs `values`", expression.operator), hint);
+                self.refuse(path, format!("{} needs `values`", expression.operator), hint);
             } else if !needs && !values.is_empty() {
                 let message = format!("{} takes no values", expression.operator);
-                self.refuse(format!("{path}.values"), message, "remove them, or use In or NotIn");
+                self.refuse(format_args!("{path}.values"), message, "remove them, or use In or NotIn");
             }
             let values = values.iter().map(|value| shared(value));
             requirements.push(Requirement::new(shared(&expression.key), operator, values));
@@ -424,11 +432,11 @@ impl Check {
         Selector::new(requirements)
     }
 
-    fn sides(&mut self, path: &str, words: &[String]) -> Sides {
+    fn sides(&mut self, path: impl Path, words: &[String]) -> Sides {
         let mut sides = Sides::default();
         for (i, word) in words.iter().enumerate() {
             let known = [("ingress", Direction::Ingress), ("egress", Direction::Egress)];
-            match self.word(&format!("{path}[{i}]"), Some(word), &known) {
+            match self.word(format_args!("{path}[{i}]"), Some(word), &known) {
                 Some(Direction::Ingress) => sides.ingress = true,
                 Some(Direction::Egress) => sides.egress = true,
                 None => {}
@@ -457,7 +465,11 @@ impl Check {
         let driver = self.word("spec.driver", Some(&spec.driver), &kinds);
         let mut only = |field: &str, present: bool, owner: u8| {
             if present && driver.is_some_and(|d| d != owner) {
-                self.refuse(format!("spec.{field}"), format!("a {} switch has no `{field}`", spec.driver), "remove it");
+                self.refuse(
+                    format_args!("spec.{field}"),
+                    format!("a {} switch has no `{field}`", spec.driver),
+                    "remove it",
+                );
             }
         };
         only("datapathId", spec.datapath_id.is_some(), 0);
@@ -515,7 +527,7 @@ impl Check {
     }
 
     /// `number`, if it lies in 0-255.
-    fn octet(&mut self, path: &str, what: impl Display, number: u64) -> Option<u8> {
+    fn octet(&mut self, path: impl Path, what: impl Display, number: u64) -> Option<u8> {
         let octet = u8::try_from(number).ok();
         if octet.is_none() {
             self.refuse(path, format!("{number} is not {what}"), "0 to 255");

@@ -163,7 +163,7 @@ pub fn read_removals(file: Option<&str>, input: &[u8], format: Format) -> Parsed
     read_with(file, input, format, removal)
 }
 
-fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
+pub(crate) fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
     let file: Option<Arc<str>> = file.map(Into::into);
     let mut parsed = Parsed::default();
     match read_own(input, format) {
@@ -225,7 +225,7 @@ pub(crate) fn read_nodes(input: &[u8], format: Format, dialect: Dialect) -> Resu
 }
 
 /// A document that was understood.
-struct Understood<R> {
+pub(crate) struct Understood<R> {
     /// How findings call it.
     called: String,
     /// What it says, if nothing refuses it.
@@ -236,7 +236,7 @@ struct Understood<R> {
 }
 
 /// How one document is read.
-type One<R> = fn(&Node) -> Result<Understood<R>, Box<Diagnostic>>;
+pub(crate) type One<R> = fn(&Node) -> Result<Understood<R>, Box<Diagnostic>>;
 
 fn called(kind: Kind, name: &str) -> String {
     format!("{}/{}", kind_name(kind), suggest::short(name))
@@ -256,7 +256,7 @@ fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
 }
 
 /// As a resource that may be in the store.
-fn stored(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
+pub(crate) fn stored(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
     match node.field("kind").and_then(Node::text) {
         Some(kind) if kind == kind_name(Kind::Host) => understood(Object::Host(shape(node)?)),
         Some(kind) if kind == kind_name(Kind::Adjacency) => understood(Object::Adjacency(shape(node)?)),
@@ -390,16 +390,6 @@ fn key_mark(node: &Node, path: &str, key: &str) -> Option<Mark> {
         }
     }
     node.key_mark(key)
-}
-
-/// Reads one resource that [`crate::canonical`] has written, as it comes from the store.
-pub fn load(document: &str) -> Result<Resource, Vec<Diagnostic>> {
-    let mut parsed = read_with(None, document.as_bytes(), Format::Json, stored);
-    match parsed.documents.pop() {
-        Some(found) if !parsed.has_errors() && parsed.documents.is_empty() => Ok(found.resource),
-        _ if parsed.diagnostics.is_empty() => Err(vec![error("", "one document expected", "")]),
-        _ => Err(parsed.diagnostics),
-    }
 }
 
 /// Everything that is wrong with `files` taken together as the first change to an empty fabric.

@@ -2,16 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 /// Longest text that is kept, in bytes: no label's key and no name is longer. A longer one is refused for its length, and
 /// must not stay.
 const MAX_TEXT: usize = 317;
-/// How many texts there are when those that nobody has any more are first looked for.
+/// How many texts there are in a share when those that nobody has any more are first looked for.
 const FIRST_LOOK: usize = 1 << 10;
+/// The texts are kept in so many shares, by their bytes: who looks for one neither searches among all nor waits for all.
+const SHARES: usize = 64;
 
-static TEXTS: Mutex<Texts> = Mutex::new(Texts { kept: BTreeSet::new(), next_look: FIRST_LOOK });
+static TEXTS: [RwLock<Texts>; SHARES] =
+    [const { RwLock::new(Texts { kept: BTreeSet::new(), next_look: FIRST_LOOK }) }; SHARES];
 
 struct Texts {
     kept: BTreeSet<Arc<str>>,
@@ -24,7 +27,16 @@ pub(crate) fn shared(text: &str) -> Arc<str> {
     if text.len() > MAX_TEXT {
         return text.into();
     }
-    TEXTS.lock().unwrap_or_else(PoisonError::into_inner).get(text)
+    // The upper bits of the sum (as in FNV-1a) are those that every byte has moved.
+    let sum = text.bytes().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    match TEXTS.get((sum >> 16) as usize % TEXTS.len()) {
+        Some(share) => {
+            // Who finds his waits for nobody who does too.
+            let kept = share.read().unwrap_or_else(PoisonError::into_inner).kept.get(text).cloned();
+            kept.unwrap_or_else(|| share.write().unwrap_or_else(PoisonError::into_inner).get(text))
+        }
+        None => text.into(),
+    }
 }
 
 impl Texts {

@@ -3,6 +3,7 @@
 //! Only the shape is checked here. What a field may hold, and what it is when it is left out, is in
 //! [`crate::convert`]. An absent list and an empty one stay different values.
 
+use crate::load::distinct;
 use bulkhead_policy::Kind;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -120,7 +121,7 @@ pub struct Metadata {
     /// Unique among resources of the kind.
     pub name: String,
     /// Labels; workloads only.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// The revision that last changed it. On input: the change is refused if it is another one now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -286,7 +287,7 @@ pub struct WorkloadSpec {
     /// Its interfaces, at least one.
     pub interfaces: Vec<Interface>,
     /// Names for ports, each `8080/tcp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
     pub named_ports: Option<BTreeMap<String, String>>,
 }
 
@@ -308,7 +309,7 @@ pub struct Interface {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     /// Labels that must be there with these values.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// Further conditions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -379,7 +380,7 @@ pub struct PolicySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
     /// As in [`Selector`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// As in [`Selector`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -440,7 +441,7 @@ pub struct EgressRule {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// As in [`Selector`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// As in [`Selector`].
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ use bulkhead_policy::{
     },
 };
 use bulkhead_runtime::{
-    Core, Drivers, Edit, Handle, LoadError, Loop, Outcome, Recorder, Refusal, Request, channel, run,
+    Drivers, Edit, Handle, LoadError, Loop, Outcome, Recorder, Refusal, Request, Stored, channel, run,
 };
 use bulkhead_store::Store;
 use bulkhead_topology::{DatapathId, Mac, Name, Selector, Vni};
@@ -132,7 +132,7 @@ pub const SHOP: &[&str] = &[
 pub struct Rig {
     pub handle: Handle,
     pub fabric: Fabric,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Result<(), LoadError>>,
 }
 
 impl Rig {
@@ -148,12 +148,13 @@ impl Rig {
     ) -> Result<Self, LoadError> {
         let (commands, receiver) = channel();
         let route = |driver: &Driver| (*driver == Driver::Sim).then_some((0, Address::Sim));
-        let core = Core::load(store, decode, Drivers { channels: vec![commands], route, keeper: None, prober: None })?;
+        let drivers = Drivers { channels: vec![commands], route, keeper: None, prober: None };
+        let stored = Stored::load(store, decode)?;
         let (reports, from_switches) = mpsc::channel(16);
         tokio::spawn(bulkhead_driver_sim::run(fabric.clone(), receiver, reports, chaos));
         // Nobody keeps hosts here.
         let (_, from_hosts) = mpsc::channel(1);
-        let (the_loop, handle) = Loop::new(core, from_switches, from_hosts, recorder);
+        let (the_loop, handle) = Loop::new(stored, drivers, from_switches, from_hosts, recorder);
         Ok(Self { handle, fabric, task: tokio::spawn(run(the_loop)) })
     }
 
@@ -195,6 +196,6 @@ impl Rig {
 
     pub async fn stop(self) {
         self.handle.stop().await;
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }

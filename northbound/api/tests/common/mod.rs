@@ -24,7 +24,7 @@ pub struct Memory {
     versions: BTreeMap<Key, u64>,
     /// The state before each revision, from the first on, and what was noted of it.
     past: Vec<(State, Noted)>,
-    pub loading: bool,
+    pub compiling: bool,
     /// Somebody else makes a change right after each look.
     pub restless: bool,
     /// Is told of each look, and held up until it has been heard.
@@ -190,7 +190,7 @@ impl Backend for Fake {
     }
 
     fn ready(&self) -> bool {
-        !self.0.lock().unwrap().loading
+        !self.0.lock().unwrap().compiling
     }
 }
 

@@ -1,6 +1,6 @@
 //! Policies: subject, rules, peers, ports.
 
-use super::{Check, MAX_SHORT_NAME};
+use super::{Check, MAX_SHORT_NAME, Path};
 use crate::{
     protocol,
     shared::shared,
@@ -113,43 +113,50 @@ impl Check {
         }
     }
 
-    fn rules<'a>(&mut self, path: &str, specs: impl Iterator<Item = RuleSpec<'a>>) -> Vec<Rule> {
+    fn rules<'a>(&mut self, path: impl Path, specs: impl Iterator<Item = RuleSpec<'a>>) -> Vec<Rule> {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         let mut rules = Vec::new();
         for (i, spec) in specs.enumerate() {
-            let path = format!("{path}[{i}]");
+            let path = format_args!("{path}[{i}]");
             if let Some(earlier) = spec.name.and_then(|name| names.insert(name, i)) {
                 let message = format!("rule {earlier} has this name already");
-                self.refuse(format!("{path}.name"), message, "hits and verdicts are told apart by it");
+                self.refuse(format_args!("{path}.name"), message, "hits and verdicts are told apart by it");
             }
-            rules.extend(self.rule(&path, &spec));
+            rules.extend(self.rule(path, &spec));
         }
         rules.shrink_to_fit();
         rules
     }
 
-    fn rule(&mut self, path: &str, spec: &RuleSpec<'_>) -> Option<Rule> {
+    fn rule(&mut self, path: impl Path, spec: &RuleSpec<'_>) -> Option<Rule> {
         let name: Option<Arc<str>> = match spec.name {
             None => Some(shared("")),
-            Some(name) => self.short_name(&format!("{path}.name"), "rule's name", name, MAX_SHORT_NAME),
+            Some(name) => self.short_name(format_args!("{path}.name"), "rule's name", name, MAX_SHORT_NAME),
         };
         let actions =
             [("allow", Action::Allow), ("deny", Action::Deny), ("reject", Action::Reject), ("pass", Action::Pass)];
-        let action = self.word(&format!("{path}.action"), Some(spec.action), &actions);
+        let action = self.word(format_args!("{path}.action"), Some(spec.action), &actions);
         let peers = spec.peers.map(|peers| {
-            let at = |i: usize| format!("{path}.{}[{i}]", spec.field);
-            peers.iter().enumerate().filter_map(|(i, peer)| self.peer(&at(i), peer)).collect::<Box<[_]>>().into_vec()
+            let field = spec.field;
+            let found = peers.iter().enumerate();
+            let found = found.filter_map(|(i, peer)| self.peer(format_args!("{path}.{field}[{i}]"), peer));
+            found.collect::<Box<[_]>>().into_vec()
         });
         let ports = spec.ports.map(|ports| {
-            let at = |i: usize| format!("{path}.ports[{i}]");
-            ports.iter().enumerate().filter_map(|(i, port)| self.port(&at(i), port)).collect::<Box<[_]>>().into_vec()
+            let found = ports.iter().enumerate();
+            let found = found.filter_map(|(i, port)| self.port(format_args!("{path}.ports[{i}]"), port));
+            found.collect::<Box<[_]>>().into_vec()
         });
         for (field, empty) in
             [(spec.field, spec.peers.is_some_and(<[_]>::is_empty)), ("ports", spec.ports.is_some_and(<[_]>::is_empty))]
         {
             if empty {
                 let hint = format!("for any, leave `{field}` out");
-                self.warn(format!("{path}.{field}"), "an empty list matches nothing, so this rule never holds", hint);
+                self.warn(
+                    format_args!("{path}.{field}"),
+                    "an empty list matches nothing, so this rule never holds",
+                    hint,
+                );
             }
         }
         Some(Rule {
@@ -162,7 +169,7 @@ impl Check {
         })
     }
 
-    fn peer(&mut self, path: &str, peer: &v1::Peer) -> Option<Peer> {
+    fn peer(&mut self, path: impl Path, peer: &v1::Peer) -> Option<Peer> {
         let selects = peer.match_labels.is_some() || peer.match_expressions.is_some();
         let kinds: Vec<&str> = [
             ("a selector", selects),
@@ -191,21 +198,21 @@ impl Check {
             }
         }
         if peer.except.is_some() && peer.cidr.is_none() && peer.cidrs.is_none() {
-            self.refuse(format!("{path}.except"), "`except` belongs to `cidr` or `cidrs`", "");
+            self.refuse(format_args!("{path}.except"), "`except` belongs to `cidr` or `cidrs`", "");
             return None;
         }
         if let Some(zone) = &peer.zone {
-            return self.reference(&format!("{path}.zone"), zone).map(Peer::Zone);
+            return self.reference(format_args!("{path}.zone"), zone).map(Peer::Zone);
         }
         if let Some(network) = &peer.network {
-            return self.reference(&format!("{path}.network"), network).map(Peer::Network);
+            return self.reference(format_args!("{path}.network"), network).map(Peer::Network);
         }
         if let Some(set) = &peer.address_set {
-            return self.reference(&format!("{path}.addressSet"), set).map(Peer::AddressSet);
+            return self.reference(format_args!("{path}.addressSet"), set).map(Peer::AddressSet);
         }
         if let Some(cidr) = &peer.cidr {
             // One prefix: its place is the field itself, not an item of it.
-            self.text::<bulkhead_topology::IpNet>(&format!("{path}.cidr"), cidr)?;
+            self.text::<bulkhead_topology::IpNet>(format_args!("{path}.cidr"), cidr)?;
             return self.cidrs(path, "cidr", Some(std::slice::from_ref(cidr)), peer.except.as_deref()).map(Peer::Cidr);
         }
         if peer.cidrs.is_some() {
@@ -215,7 +222,7 @@ impl Check {
             Some(true) => Some(Peer::External),
             Some(false) => {
                 let message = "`external: false` is no peer";
-                self.refuse(format!("{path}.external"), message, "for any workload write `matchLabels: {}`");
+                self.refuse(format_args!("{path}.external"), message, "for any workload write `matchLabels: {}`");
                 None
             }
             None => {
@@ -225,7 +232,7 @@ impl Check {
         }
     }
 
-    fn protocol(&mut self, path: &str, protocol: &TextOrNumber) -> Option<u8> {
+    fn protocol(&mut self, path: impl Path, protocol: &TextOrNumber) -> Option<u8> {
         match protocol {
             TextOrNumber::Number(number) => self.octet(path, "an IP protocol number", *number),
             TextOrNumber::Text(name) => {
@@ -242,10 +249,10 @@ impl Check {
         }
     }
 
-    fn port(&mut self, path: &str, spec: &v1::Port) -> Option<PortMatch> {
+    fn port(&mut self, path: impl Path, spec: &v1::Port) -> Option<PortMatch> {
         let protocol = match &spec.protocol {
             None => None,
-            Some(protocol) => Some(self.protocol(&format!("{path}.protocol"), protocol)?),
+            Some(protocol) => Some(self.protocol(format_args!("{path}.protocol"), protocol)?),
         };
         if protocol.is_none_or(|p| !protocol::is_icmp(p)) && (spec.icmp_type.is_some() || spec.code.is_some()) {
             self.refuse(path, "`type` and `code` belong to icmp and icmpv6", "write `protocol: icmp`, or icmpv6");
@@ -258,7 +265,7 @@ impl Check {
         }
         if spec.end_port.is_some() && !matches!(spec.port, Some(TextOrNumber::Number(_))) {
             let hint = "give the range's first port as `port`, a number";
-            self.refuse(format!("{path}.endPort"), "`endPort` without a port number", hint);
+            self.refuse(format_args!("{path}.endPort"), "`endPort` without a port number", hint);
             return None;
         }
         match (protocol, &spec.port) {
@@ -268,7 +275,7 @@ impl Check {
                 None
             }
             (protocol, Some(TextOrNumber::Text(name))) => {
-                let name = self.port_name(&format!("{path}.port"), name)?;
+                let name = self.port_name(format_args!("{path}.port"), name)?;
                 Some(PortMatch::Named { name, protocol })
             }
             (None, Some(TextOrNumber::Number(_))) => {
@@ -276,30 +283,34 @@ impl Check {
                 None
             }
             (Some(protocol), Some(TextOrNumber::Number(port))) => {
-                let first = self.port_number(&format!("{path}.port"), *port)?;
+                let first = self.port_number(format_args!("{path}.port"), *port)?;
                 let last = match spec.end_port {
                     None => first,
-                    Some(end) => self.port_number(&format!("{path}.endPort"), end)?,
+                    Some(end) => self.port_number(format_args!("{path}.endPort"), end)?,
                 };
                 if last < first {
                     let message = format!("the range {first}-{last} ends before it begins");
-                    self.refuse(format!("{path}.endPort"), message, format!("endPort is at least {first}"));
+                    self.refuse(format_args!("{path}.endPort"), message, format!("endPort is at least {first}"));
                     return None;
                 }
                 Some(PortMatch::Ports { protocol, first, last })
             }
             (Some(protocol), None) if protocol::is_icmp(protocol) => {
                 if spec.code.is_some() && spec.icmp_type.is_none() {
-                    self.refuse(format!("{path}.code"), "a code without a type", "a code means something only with it");
+                    self.refuse(
+                        format_args!("{path}.code"),
+                        "a code without a type",
+                        "a code means something only with it",
+                    );
                     return None;
                 }
                 let icmp_type = match spec.icmp_type {
                     None => None,
-                    Some(number) => Some(self.octet(&format!("{path}.type"), "an ICMP type", number)?),
+                    Some(number) => Some(self.octet(format_args!("{path}.type"), "an ICMP type", number)?),
                 };
                 let code = match spec.code {
                     None => None,
-                    Some(number) => Some(self.octet(&format!("{path}.code"), "an ICMP code", number)?),
+                    Some(number) => Some(self.octet(format_args!("{path}.code"), "an ICMP code", number)?),
                 };
                 Some(PortMatch::Icmp { protocol, icmp_type, code })
             }
@@ -307,7 +318,7 @@ impl Check {
         }
     }
 
-    fn port_number(&mut self, path: &str, number: u64) -> Option<u16> {
+    fn port_number(&mut self, path: impl Path, number: u64) -> Option<u16> {
         let port = u16::try_from(number).ok().filter(|p| *p != 0);
         if port.is_none() {
             self.refuse(path, format!("{number} is not a port"), "1 to 65535");

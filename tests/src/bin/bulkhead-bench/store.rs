@@ -1,7 +1,7 @@
 //! The store: edits that are durable when they are answered, a restart, a backup while others are served.
 
 use crate::{fabric, sample::Sample};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bulkhead_client::Client;
 use bulkhead_tests::controller::Controller;
 use serde_json::{Value, json};
@@ -147,17 +147,29 @@ fn backed_up(client: &Client) -> Result<Value> {
     )
 }
 
-/// Killed and started again: until it says that it is ready, and what it says that loading took.
+/// How long an answer after a restart is waited for, and the pause between two attempts.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Killed and started again: until what was stored can be read, until changes are taken and switches are spoken to, and
+/// what it says itself that loading took.
 fn restarted(controller: &mut Controller) -> Result<Value> {
     controller.crash()?;
     let began = Instant::now();
-    controller.restart()?;
-    let took = began.elapsed();
+    controller.begin_again()?;
+    while controller.client.get("workloads", "w-17").is_err() {
+        ensure!(began.elapsed() < START_LIMIT, "nothing is served: {}", controller.log());
+        thread::sleep(PAUSE);
+    }
+    let serving = began.elapsed();
+    controller.until(START_LIMIT, |client| Ok(client.status()?.ready))?;
+    let ready = began.elapsed();
     let log = controller.log();
     let own = log.split("loaded in ").nth(1).and_then(|rest| rest.split(' ').next()).context("no word of loading")?;
     let own: u64 = own.parse()?;
     Ok(json!({
-        "untilServingMs": took.as_millis(),
+        "untilServingMs": serving.as_millis(),
+        "untilReadyMs": ready.as_millis(),
         "loadedMs": own,
         "peakRssMB": (controller.peak()? as f64 / 1e5).round() / 10.0,
     }))
