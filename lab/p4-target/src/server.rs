@@ -165,14 +165,18 @@ impl Shared {
 }
 
 impl Inner {
-    /// Tells controllers who is primary. Another primary knows of no digests yet.
-    fn deliver(&mut self, notices: Notices) {
-        if notices.len() > 1 {
+    /// Something that may change who is primary; those whom it concerns are told.
+    fn arbitrate(&mut self, how: impl FnOnce(&mut Arbiter) -> Result<Notices, Status>) -> Result<(), Status> {
+        let before = self.arbiter.primary();
+        let notices = how(&mut self.arbiter)?;
+        if self.arbiter.primary() != before {
+            // The new one was told of no digests yet.
             self.digests.forget();
         }
         for (session, notice) in notices {
             self.send(session, response::Update::Arbitration(notice));
         }
+        Ok(())
     }
 
     fn send(&mut self, session: SessionId, update: response::Update) {
@@ -268,16 +272,15 @@ async fn listen(shared: Arc<Shared>, session: SessionId, mut from: Streaming<Str
         let Ok(Some(message)) = message else { break };
         let mut inner = shared.lock();
         match message.update {
-            Some(request::Update::Arbitration(update)) => match inner.arbiter.received(session, &update) {
-                Ok(notices) => inner.deliver(notices),
-                Err(status) => {
+            Some(request::Update::Arbitration(update)) => {
+                if let Err(status) = inner.arbitrate(|arbiter| arbiter.received(session, &update)) {
                     if let Some(stream) = inner.streams.get(&session) {
                         // Whether it hears the reason or only the end is not ours to ensure.
                         let _ = stream.try_send(Err(status));
                     }
                     break;
                 }
-            },
+            }
             Some(request::Update::Packet(packet)) => inner.packet_out(session, packet),
             Some(request::Update::DigestAck(ack)) => inner.acknowledged(session, ack),
             Some(request::Update::Other(_)) | None => {
@@ -288,8 +291,8 @@ async fn listen(shared: Arc<Shared>, session: SessionId, mut from: Streaming<Str
     }
     let mut inner = shared.lock();
     inner.streams.remove(&session);
-    let notices = inner.arbiter.left(session);
-    inner.deliver(notices);
+    // Leaving is never refused.
+    let _ = inner.arbitrate(|arbiter| Ok(arbiter.left(session)));
 }
 
 struct Service {

@@ -15,7 +15,7 @@ use crate::{
             config::v1::P4Info,
             v1::{
                 self as p4, CapabilitiesRequest, Entity, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-                ReadRequest, SetForwardingPipelineConfigRequest, Update, WriteRequest,
+                ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest, Update, WriteRequest,
                 get_forwarding_pipeline_config_request::ResponseType, p4_runtime_client::P4RuntimeClient,
                 set_forwarding_pipeline_config_request::Action, write_request::Atomicity,
             },
@@ -61,8 +61,8 @@ pub const MAX_BATCH: usize = 1000;
 /// code and a text of up to 300 bytes, in Base64.
 pub const MAX_HEADERS: u32 = 8192 + MAX_BATCH as u32 * 500;
 
-/// Most entities that are taken from one read. No table of a switching chip has as many.
-pub const MAX_READ: usize = 4_000_000;
+/// Most that is taken from one read, in bytes of memory: about two million entries, which no switching chip has.
+pub const MAX_READ: usize = 1 << 30;
 
 /// A device that says nothing is asked after this time. By TCP: gRPC servers end connections that ask by HTTP/2 more often
 /// than every five minutes.
@@ -339,21 +339,18 @@ impl Client {
     /// Reads all entities that one of the patterns fits. In a pattern, a part at its default is any.
     ///
     /// # Errors
-    /// A pattern is refused, there are more than [`MAX_READ`], or the device did not answer.
+    /// A pattern is refused, there is more than [`MAX_READ`], or the device did not answer.
     pub async fn read(&self, patterns: Vec<Entity>) -> Result<Vec<Entity>, Error> {
         let request = ReadRequest { device_id: self.device, role: String::new(), entities: patterns };
         let mut calls = self.calls.clone();
         let mut parts = self.call("Read", CALL_TIME, calls.read(request)).await?;
-        let mut read = Vec::new();
+        let mut read = Gathered::default();
         loop {
             let part = timeout(CALL_TIME, parts.message()).await;
             match part.map_err(|_| self.timed_out("Read", CALL_TIME))? {
-                Ok(Some(mut part)) => read.append(&mut part.entities),
-                Ok(None) => return Ok(read),
+                Ok(Some(part)) => read.add(part)?,
+                Ok(None) => return Ok(read.entities),
                 Err(status) => return Err(self.failed("Read", &status)),
-            }
-            if read.len() > MAX_READ {
-                return Err(Error::TooMuch { what: "entities of a read", size: read.len(), most: MAX_READ });
             }
         }
     }
@@ -388,6 +385,26 @@ impl Client {
 
     fn nonsense(&self, why: String) -> Error {
         Error::Nonsense { address: self.address.clone(), device: self.device, why }
+    }
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Gathered {
+    entities: Vec<Entity>,
+    /// What they take of memory, roughly: an entity has a size of its own, and what hangs on it is about as long as on
+    /// the wire.
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, mut part: ReadResponse) -> Result<(), Error> {
+        self.bytes += part.encoded_len() + part.entities.len() * size_of::<Entity>();
+        if self.bytes > MAX_READ {
+            return Err(Error::TooMuch { what: "bytes of a read", size: self.bytes, most: MAX_READ });
+        }
+        self.entities.append(&mut part.entities);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{Device, insert_into, soon, tiny};
 use bulkhead_p4runtime::{
-    Error, Event, Info, Stream,
+    Error, Event, Info, Pushed, Stream,
     proto::p4::v1::{
         CounterData, CounterEntry, DigestEntry, DigestList, DirectCounterEntry, Entity, Index, PacketIn,
         PacketMetadata, PacketOut, TableEntry, Update, digest_entry, entity::Entity as Kind, p4_data, update::Type,
@@ -78,6 +78,22 @@ async fn packets_come_back_and_digests_once_until_they_are_acknowledged() {
             assert_eq!(again.unwrap().data, list.data);
         }
     }
+}
+
+#[tokio::test]
+async fn a_controller_that_comes_back_is_told_again() {
+    let device = Device::stand_in().await;
+    let program = tiny();
+    let (client, mut stream) = device.primary(1).await;
+    enable_digests(&client, program.info()).await;
+    stream.send_packet(program.info(), out(1)).unwrap();
+    let (_, first) = both(&mut stream, true).await;
+    drop((client, stream));
+    let (client, mut stream) = device.connect(2).await.unwrap();
+    assert_eq!(client.ensure_pipeline(&program).await.unwrap(), Pushed::Unchanged);
+    stream.send_packet(program.info(), out(1)).unwrap();
+    let (_, again) = both(&mut stream, true).await;
+    assert_eq!(again.unwrap().data, first.unwrap().data);
 }
 
 #[tokio::test]

@@ -30,6 +30,15 @@ fn details_that_say_nothing_of_updates_are_none() {
 }
 
 #[test]
+fn a_read_has_an_end() {
+    let empty = |many| ReadResponse { entities: vec![Entity::default(); many] };
+    let mut read = Gathered { bytes: MAX_READ - 1000, ..Default::default() };
+    assert_eq!(read.add(empty(1)), Ok(()));
+    assert!(matches!(read.add(empty(10)), Err(Error::TooMuch { .. })), "entities that are nothing on the wire count");
+    assert_eq!(read.entities.len(), 1);
+}
+
+#[test]
 fn a_cookie_is_of_both_parts() {
     let info = testing::p4info(&mut Random(1));
     let pipeline = |info: &P4Info, config: &[u8]| Pipeline::new(info.clone(), config.to_vec()).unwrap().cookie();
