@@ -1,6 +1,6 @@
 //! The command line.
 
-use bulkhead_client::DEFAULT_SERVER;
+use crate::jsonpath::JsonPath;
 use bulkhead_types::{Kind, nearest, v1};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
@@ -9,12 +9,16 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The controller's address.
-    #[arg(long, global = true, env = "BULKHEAD_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
-    pub server: String,
-    /// How to print the answer.
-    #[arg(short, long, global = true, value_enum, default_value = "table")]
-    pub output: Output,
+    /// The controller's address; else that of --context, of BULKHEAD_SERVER, of the context in use, or http://127.0.0.1:7480.
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// The controller by its name in the configuration file (`bulkhead context`).
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
+    pub context: Option<String>,
+    /// How to print the answer: table, wide, json, yaml, jsonpath=TEMPLATE (of what json prints, as in
+    /// jsonpath='{[*].metadata.name}'); of `topology` also dot and svg.
+    #[arg(short, long, global = true, default_value = "table", value_parser = form, value_name = "FORM")]
+    pub output: Form,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -62,6 +66,25 @@ pub enum Output {
     Dot,
     /// A picture; of `topology` alone.
     Svg,
+}
+
+/// The form of an answer, and what is taken out of it.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// The form; JSON with a template.
+    pub output: Output,
+    /// What is printed of the JSON.
+    pub path: Option<JsonPath>,
+}
+
+fn form(text: &str) -> Result<Form, String> {
+    if let Some(template) = text.strip_prefix("jsonpath=") {
+        return Ok(Form { output: Output::Json, path: Some(JsonPath::parse(template)?) });
+    }
+    match Output::from_str(text, false) {
+        Ok(output) => Ok(Form { output, path: None }),
+        Err(_) => Err("known are table, wide, json, yaml, jsonpath=TEMPLATE, and of `topology` dot and svg".into()),
+    }
 }
 
 /// What to do.
@@ -229,6 +252,25 @@ pub enum Command {
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),
+    /// Say what a kind's fields are.
+    #[command(after_help = concat!("Examples:\n  bulkhead explain policy\n  bulkhead explain policy.ingress.from\n  bulkhead \
+                                    explain network.spec.gateways\n\n", kinds!()))]
+    Explain {
+        /// KIND, or KIND.FIELD.FIELD...
+        #[arg(value_name = "KIND[.FIELD]")]
+        what: String,
+    },
+    /// Name controllers, and choose the one that commands ask.
+    ///
+    /// They are in $BULKHEAD_CONFIG, else in bulkhead/config.yaml of $XDG_CONFIG_HOME or ~/.config.
+    #[command(subcommand)]
+    Context(Context),
+    /// Write manual pages, one for each command.
+    #[command(after_help = "Example:\n  bulkhead man /usr/local/share/man/man1")]
+    Man {
+        /// The folder, which has to be there.
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  source <(bulkhead completions bash)")]
     Completions {
@@ -300,6 +342,32 @@ pub struct Question {
     /// The network; needed only where both ends are addresses.
     #[arg(long)]
     pub network: Option<String>,
+}
+
+/// Contexts.
+#[derive(Debug, Subcommand)]
+pub enum Context {
+    /// List them; `*` is in use.
+    List,
+    /// Give a controller a name, or a name another controller. The first one is used from then on.
+    #[command(after_help = "Example:\n  bulkhead context set lab http://192.0.2.1:7480")]
+    Set {
+        /// The name.
+        name: String,
+        /// The controller's address.
+        #[arg(value_name = "URL")]
+        server: String,
+    },
+    /// Use one where nothing else is said.
+    Use {
+        /// The name.
+        name: String,
+    },
+    /// Forget one.
+    Delete {
+        /// The name.
+        name: String,
+    },
 }
 
 /// Where resources come from.

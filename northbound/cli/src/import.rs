@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 /// `bulkhead import ...`. A client is made only where something is to be applied.
 pub fn import(
-    client: impl Fn() -> Result<Client, Usage>,
+    client: impl Fn() -> anyhow::Result<Client>,
     output: Output,
     out: &mut Out,
     command: &Import,

@@ -4,13 +4,16 @@ mod args;
 mod attached;
 mod backup;
 mod change;
+mod context;
 mod describe;
+mod explain;
 mod export;
 mod fabric;
 mod history;
 mod hosts;
 mod import;
 mod input;
+mod jsonpath;
 mod print;
 mod question;
 mod show;
@@ -18,6 +21,7 @@ mod tables;
 mod yaml;
 mod zone;
 
+use anyhow::Context as _;
 use args::{Cli, Command, Output};
 use bulkhead_client::{Client, Error};
 use clap::{CommandFactory, Parser};
@@ -74,40 +78,50 @@ fn report(error: &anyhow::Error) {
 }
 
 fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
-    if matches!(cli.output, Output::Dot | Output::Svg) && !matches!(cli.command, Command::Topology) {
+    let output = cli.output.output;
+    out.take_out(cli.output.path.clone());
+    if matches!(output, Output::Dot | Output::Svg) && !matches!(cli.command, Command::Topology) {
         return Err(Usage("only `bulkhead topology` can be drawn: -o dot and -o svg are for it".into()).into());
     }
-    let client = || match Client::new(&cli.server) {
-        Ok(client) => Ok(client.of_user(&user())),
-        Err(wrong) => Err(Usage(wrong.to_string())),
+    let client = || -> anyhow::Result<Client> {
+        let server = context::server(cli.server.as_deref(), cli.context.as_deref())?;
+        match Client::new(&server) {
+            Ok(client) => Ok(client.of_user(&user())),
+            Err(wrong) => Err(Usage(wrong.to_string()).into()),
+        }
     };
     match &cli.command {
-        Command::Apply { files, how } => change::apply(&client()?, cli.output, out, files, how),
-        Command::Plan { files } => change::plan(&client()?, cli.output, out, files),
-        Command::Validate { files } => change::validate(cli.output, out, files),
-        Command::Get(target) => show::get(&client()?, cli.output, out, target),
-        Command::Describe(target) => describe::describe(&client()?, cli.output, out, target),
-        Command::Edit { kind, name } => change::edit(&client()?, cli.output, out, kind, name.as_deref()),
-        Command::Delete { target, files, how } => change::delete(&client()?, cli.output, out, target, files, how),
-        Command::Reach(question) => question::reach(&client()?, cli.output, out, question),
+        Command::Apply { files, how } => change::apply(&client()?, output, out, files, how),
+        Command::Plan { files } => change::plan(&client()?, output, out, files),
+        Command::Validate { files } => change::validate(output, out, files),
+        Command::Get(target) => show::get(&client()?, output, out, target),
+        Command::Describe(target) => describe::describe(&client()?, output, out, target),
+        Command::Edit { kind, name } => change::edit(&client()?, output, out, kind, name.as_deref()),
+        Command::Delete { target, files, how } => change::delete(&client()?, output, out, target, files, how),
+        Command::Reach(question) => question::reach(&client()?, output, out, question),
         Command::Matrix { selector, port } => {
-            question::matrix(&client()?, cli.output, out, selector.as_deref(), port.as_deref())
+            question::matrix(&client()?, output, out, selector.as_deref(), port.as_deref())
         }
-        Command::Trace(question) => question::trace(&client()?, cli.output, out, question),
-        Command::Status { switch } => question::status(&client()?, cli.output, out, switch.as_deref()),
-        Command::Topology => fabric::topology(&client()?, cli.output, out),
-        Command::Ports { switch } => fabric::ports(&client()?, cli.output, out, switch),
-        Command::Path { from, to } => fabric::path(&client()?, cli.output, out, from, to),
-        Command::History { limit, before } => history::history(&client()?, cli.output, out, *limit, *before),
-        Command::Diff { from, to } => history::diff(&client()?, cli.output, out, *from, *to),
-        Command::Rollback { revision, yes, how } => {
-            history::rollback(&client()?, cli.output, out, *revision, *yes, how)
-        }
+        Command::Trace(question) => question::trace(&client()?, output, out, question),
+        Command::Status { switch } => question::status(&client()?, output, out, switch.as_deref()),
+        Command::Topology => fabric::topology(&client()?, output, out),
+        Command::Ports { switch } => fabric::ports(&client()?, output, out, switch),
+        Command::Path { from, to } => fabric::path(&client()?, output, out, from, to),
+        Command::History { limit, before } => history::history(&client()?, output, out, *limit, *before),
+        Command::Diff { from, to } => history::diff(&client()?, output, out, *from, *to),
+        Command::Rollback { revision, yes, how } => history::rollback(&client()?, output, out, *revision, *yes, how),
         Command::Backup { file } => backup::backup(&client()?, out, file),
-        Command::Restore { file } => backup::restore(&client()?, cli.output, out, file),
-        Command::Import(command) => import::import(client, cli.output, out, command),
-        Command::Export(command) => export::export(&client()?, cli.output, out, command),
-        Command::Zone(command) => zone::zone(&client()?, cli.output, out, command),
+        Command::Restore { file } => backup::restore(&client()?, output, out, file),
+        Command::Import(command) => import::import(client, output, out, command),
+        Command::Export(command) => export::export(&client()?, output, out, command),
+        Command::Zone(command) => zone::zone(&client()?, output, out, command),
+        Command::Explain { what } => explain::explain(output, out, what),
+        Command::Context(command) => context::context(output, out, command),
+        Command::Man { folder } => {
+            let written = clap_mangen::generate_to(Cli::command(), folder);
+            written.with_context(|| format!("cannot write manual pages to {}", folder.display()))?;
+            Ok(Outcome::Yes)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "bulkhead", &mut script);

@@ -1,6 +1,6 @@
 //! Output: tables, colours, findings.
 
-use crate::{args::Output, yaml};
+use crate::{args::Output, jsonpath::JsonPath, yaml};
 use bulkhead_types::{Diagnostic, Severity};
 use serde::Serialize;
 use std::{
@@ -13,6 +13,8 @@ use std::{
 pub struct Out {
     text: String,
     colour: bool,
+    /// What is printed of values instead of all.
+    path: Option<JsonPath>,
 }
 
 /// Where a word stands out.
@@ -49,7 +51,12 @@ fn colours(terminal: bool) -> bool {
 impl Out {
     /// Nothing yet; coloured if standard output is a terminal that wants it.
     pub fn new() -> Self {
-        Self { text: String::new(), colour: colours(io::stdout().is_terminal()) }
+        Self { text: String::new(), colour: colours(io::stdout().is_terminal()), path: None }
+    }
+
+    /// Of values print this alone.
+    pub fn take_out(&mut self, path: Option<JsonPath>) {
+        self.path = path;
     }
 
     /// A line.
@@ -93,6 +100,10 @@ impl Out {
     pub fn value(&mut self, output: Output, value: &impl Serialize) -> anyhow::Result<()> {
         let value = serde_json::to_value(value)?;
         match output {
+            _ if self.path.is_some() => {
+                let text = self.path.as_ref().map(|path| path.print(&value)).unwrap_or_default();
+                self.raw(&text);
+            }
             Output::Yaml => self.raw(&yaml::documents([&value])),
             _ => self.line(serde_json::to_string_pretty(&value)?),
         }

@@ -1,0 +1,136 @@
+//! What needs no controller, or says which: explain, contexts, manual pages, and templates of answers.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{Server, bulkhead, code, text};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+#[test]
+fn fields_are_explained() {
+    let output = bulkhead(&["explain", "policy.ingress.ports"], "");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "\
+KIND:   Policy
+FIELD:  spec.ingress.ports <list of Port>
+
+  What it asks for: absent is anything, `[]` is nothing.
+
+FIELDS:
+  protocol <text or number>
+    `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or a number; may be left out with a port's name.
+  port <text or number>
+    1-65535, or a name that is looked up at the destination workload.
+  endPort <number>
+    Last port of a range.
+  type <number>
+    ICMP type, 0-255.
+  code <number>
+    ICMP code, 0-255; only with a type.
+"
+    );
+    let whole = bulkhead(&["explain", "zn"], "");
+    let said = text(&whole.stdout);
+    assert!(said.starts_with("KIND:   Zone\n\n") && said.contains("\n  spec <ZoneSpec> needed\n"), "{said}");
+    let json = bulkhead(&["explain", "link.a", "-o", "json"], "");
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&value["path"], &value["fields"][0]["name"]), (&"spec.a".into(), &"switch".into()));
+    for (what, hint) in [
+        ("polcy", "did you mean `policy`?"),
+        ("zone.selectr", "did you mean `selector`?"),
+        ("zone.mode.x", "there is nothing in it"),
+        ("zone.", "known here: network, selector, isolate, mode"),
+    ] {
+        let output = bulkhead(&["explain", what], "");
+        assert_eq!((code(&output), text(&output.stdout)), (2, ""));
+        assert!(text(&output.stderr).contains(hint), "{what}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_template_takes_out_of_an_answer_what_is_wanted() {
+    let zones =
+        r#"{"revision":5,"items":[{"kind":"Zone","metadata":{"name":"a"}},{"kind":"Zone","metadata":{"name":"b"}}]}"#;
+    let server = Server::new(Box::leak(Box::new([("GET /v1/zones", 200, zones)])));
+    let output = server.run(&["get", "zones", "-o", "jsonpath={range [*]}{.metadata.name}={.kind}{\"\\n\"}{end}"], "");
+    assert_eq!((code(&output), text(&output.stdout)), (0, "a=Zone\nb=Zone\n"), "{}", text(&output.stderr));
+    for (form, hint) in
+        [("jsonpath={", "`{` without `}`"), ("jsonpath={.a[?(@)]}", "no filters"), ("xml", "jsonpath=TEMPLATE")]
+    {
+        let output = server.run(&["get", "zones", "-o", form], "");
+        assert!(code(&output) == 2 && text(&output.stderr).contains(hint), "{}", text(&output.stderr));
+    }
+}
+
+/// The command with a configuration of its own and nothing else that says a server.
+fn with(config: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+    command.args(args).env_remove("BULKHEAD_SERVER").env("BULKHEAD_CONFIG", config).output().unwrap()
+}
+
+#[test]
+fn contexts_say_whom_commands_ask() {
+    const ZONES: &str = r#"{"revision":5,"items":[]}"#;
+    let one = Server::new(&[("GET /v1/zones", 200, ZONES)]);
+    let other = Server::new(&[("GET /v1/zones", 200, ZONES)]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("new").join("config.yaml");
+    let run = |args: &[&str]| with(&config, args);
+    let asked = |server: &Server| server.asked.lock().unwrap().len();
+    assert!(text(&run(&["context", "list"]).stdout).starts_with("no contexts in "));
+    assert_eq!(code(&run(&["context", "set", "lab", &one.url])), 0);
+    assert_eq!(code(&run(&["context", "set", "prod", &other.url])), 0);
+    assert_eq!(
+        fs::read_to_string(&config).unwrap(),
+        format!(
+            "contexts:\n  lab:\n    server: \"{}\"\n  prod:\n    server: \"{}\"\ncurrent: lab\n",
+            one.url, other.url
+        )
+    );
+    assert_eq!(code(&run(&["get", "zones"])), 0);
+    assert_eq!((asked(&one), asked(&other)), (1, 0), "the first context is used");
+    assert_eq!(code(&run(&["get", "zones", "--context", "prod"])), 0);
+    assert_eq!(code(&run(&["context", "use", "prod"])), 0);
+    assert_eq!(code(&run(&["get", "zones"])), 0);
+    assert_eq!((asked(&one), asked(&other)), (1, 2));
+    assert_eq!(code(&run(&["get", "zones", "--server", &one.url])), 0);
+    assert_eq!((asked(&one), asked(&other)), (2, 2), "what the line says is stronger");
+    let list = run(&["context", "list"]);
+    assert_eq!(
+        text(&list.stdout),
+        format!("CURRENT   NAME   SERVER\n          lab    {}\n*         prod   {}\n", one.url, other.url)
+    );
+    assert_eq!(code(&run(&["context", "delete", "prod"])), 0);
+    // Nobody listens at the default on a test machine, or it is not this one.
+    assert_eq!(code(&run(&["get", "zones", "--context", "lab"])), 0);
+    for (args, hint) in [
+        (&["get", "zones", "--context", "labb"][..], "did you mean `lab`?"),
+        (&["context", "use", "prod"], "there is no context `prod`"),
+        (&["context", "set", "x", "192.0.2.1"], "http://"),
+        (&["get", "zones", "--context", "lab", "--server", "http://192.0.2.1"], "cannot be used with"),
+    ] {
+        let output = run(args);
+        assert!(code(&output) == 2 && text(&output.stderr).contains(hint), "{args:?} {}", text(&output.stderr));
+    }
+    fs::write(&config, "current: lab\ncontext: {}\n").unwrap();
+    let output = run(&["get", "zones"]);
+    assert!(code(&output) == 1 && text(&output.stderr).contains("unknown field `context`"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn manual_pages_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bulkhead(&["man", folder.path().to_str().unwrap()], "");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let page = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(page("bulkhead.1").contains("Who may talk to whom, in labels"));
+    assert!(page("bulkhead-import-k8s.1").contains(".SH NAME"), "every command has one");
+    let nowhere = bulkhead(&["man", folder.path().join("x").to_str().unwrap()], "");
+    assert_eq!(code(&nowhere), 1);
+}
