@@ -1,6 +1,6 @@
 //! Where packets go in and come out: switches with a silent host at every port, real or simulated, one or several.
 
-use crate::{case::Expect, frames::Host, mininet::Mininet};
+use crate::{case::Expect, frames::Host, mininet::Mininet, pipes::Pipes};
 use bulkhead_driver_sim as sim;
 use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
 use bulkhead_netlink::{LinkChange, Veth};
@@ -34,6 +34,8 @@ pub struct Spread {
     pub spines: usize,
     /// Whether all switches are one Open vSwitch, and share its connection tracker.
     pub one_tracker: bool,
+    /// Whether the switch is one that P4 programs, and remembers no connections.
+    pub forgets: bool,
 }
 
 /// The name of a switch, the first one's being 0.
@@ -93,6 +95,13 @@ impl Spread {
         all.map(|(number, _)| switch(number)).collect()
     }
 
+    /// The number of a port, where ports have no names.
+    fn number(&self, port: &str) -> u32 {
+        let hosts = self.hosts.iter().flat_map(|hosts| hosts.iter());
+        let at = hosts.into_iter().position(|host| host.port == port);
+        at.map_or(500, |at| at as u32 + 1)
+    }
+
     fn across(&self) -> bool {
         self.hosts.len() > 1
     }
@@ -118,12 +127,12 @@ impl Spread {
 
     /// A case's document, which knows one switch, as it is with these.
     pub fn place(&self, mut document: Value) -> Value {
-        if !self.across() {
+        if !self.across() && !self.forgets {
             return document;
         }
         let kind = document["kind"].as_str().unwrap().to_owned();
         let spec = document["spec"].as_object_mut().unwrap();
-        if kind == "Network" {
+        if kind == "Network" && self.across() {
             spec.insert("encap".into(), self.encap.into());
         }
         let places = match (kind.as_str(), spec) {
@@ -134,7 +143,11 @@ impl Spread {
         for place in places.and_then(Value::as_array_mut).into_iter().flatten() {
             let place = if place.get("attachment").is_some() { &mut place["attachment"] } else { place };
             if let Some(port) = place.get("port").and_then(Value::as_str) {
-                place["switch"] = switch(self.of(port)).into();
+                let (port, number) = (switch(self.of(port)), self.number(port));
+                place["switch"] = port.into();
+                if self.forgets {
+                    place["port"] = number.into();
+                }
             }
         }
         document
@@ -161,6 +174,11 @@ pub enum Plane {
         switches: sim::Fabric,
         spread: Spread,
         seen: Vec<Seen>,
+    },
+    /// BMv2.
+    Programmed {
+        pipes: Pipes,
+        spread: Spread,
     },
     Real {
         hypervisors: Vec<Hypervisor>,
@@ -266,6 +284,15 @@ impl Plane {
         (Self::Real { hypervisors, wires, site }, documents, address)
     }
 
+    /// BMv2, and the document that declares it; `None` where there can be none.
+    pub fn programmed(spread: Spread) -> Option<(Self, String)> {
+        let ports = spread.hosts.iter().map(|hosts| hosts.len() as u32).sum();
+        let pipes = Pipes::start(ports)?;
+        let spec = format!("{{driver: p4runtime, address: \"{}\", deviceId: 1}}", pipes.address);
+        let document = format!("---\nkind: Switch\nmetadata: {{name: {}}}\nspec: {spec}\n", switch(0));
+        Some((Self::Programmed { pipes, spread }, document))
+    }
+
     /// Mininet's switches with links between them, and the documents that declare them. They look for a controller at
     /// [`mininet::CONTROLLER`].
     pub fn mininet(spread: Spread) -> (Self, String) {
@@ -288,6 +315,7 @@ impl Plane {
     pub fn send(&mut self, at: &str, frame: &[u8]) {
         match self {
             Self::Simulated { switches, spread, seen } => seen.extend(carry(switches, spread, at, frame)),
+            Self::Programmed { pipes, spread } => pipes.send(spread.number(at), frame),
             Self::Real { wires, .. } => wires[at].inject(frame).unwrap(),
         }
     }
@@ -296,6 +324,7 @@ impl Plane {
     pub fn wait(&mut self, at: &str) -> Option<Seen> {
         match self {
             Self::Simulated { .. } => None,
+            Self::Programmed { pipes, spread } => Some(Seen::Frame(at.into(), pipes.next(spread.number(at), TRY)?)),
             Self::Real { wires, .. } => Some(Seen::Frame(at.into(), wires[at].find(TRY, is_packet).unwrap()?)),
         }
     }
@@ -304,6 +333,15 @@ impl Plane {
     pub fn receive(&mut self) -> Vec<Seen> {
         match self {
             Self::Simulated { seen, .. } => std::mem::take(seen),
+            Self::Programmed { pipes, spread } => {
+                let mut all = Vec::new();
+                for name in spread.hosts.iter().flat_map(|hosts| hosts.iter()).map(|host| host.port) {
+                    while let Some(frame) = pipes.next(spread.number(name), Duration::ZERO) {
+                        all.push(Seen::Frame(name.into(), frame));
+                    }
+                }
+                all
+            }
             Self::Real { wires, .. } => {
                 let all = wires.iter().flat_map(|(name, wire)| {
                     let frames = wire.drain(Duration::ZERO).unwrap();
