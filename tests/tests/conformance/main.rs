@@ -187,24 +187,29 @@ const OTHERWISE: [(&str, &str); 13] = [
     ("two networks on one uplink port", NAME),
 ];
 
+fn forgetful() -> Option<Fabric> {
+    Fabric::programmed(Spread { forgets: true, ..on(TOGETHER, "geneve") })
+}
+
 /// The list on BMv2, by way of P4Runtime. What is refused there is dropped, and nobody is told; and an answer counts also
 /// at the denial of its first view.
 #[test]
 fn on_bmv2() {
-    let Some(mut fabric) = Fabric::programmed(Spread { forgets: true, ..on(TOGETHER, "geneve") }) else { return };
-    let mut otherwise = Vec::new();
-    let cases = list();
-    eprintln!("{} cases", cases.len());
-    for case in cases {
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fabric.run(&case)));
-        if let Err(why) = ran {
-            let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
-            let named =
-                OTHERWISE.iter().find(|(name, _)| *name == case.name).map_or("NOT EXPECTED", |(_, named)| named);
-            eprintln!("{}: {named}\n  {why}", case.name);
-            otherwise.push(case.name);
-        }
+    let Some(mut fabric) = forgetful() else { return };
+    for case in list().iter().filter(|case| OTHERWISE.iter().all(|(name, _)| *name != case.name)) {
+        fabric.run(case);
     }
-    otherwise.sort();
-    assert_eq!(otherwise, OTHERWISE.map(|(name, _)| name));
+}
+
+/// What is said to be otherwise is.
+#[test]
+fn otherwise_on_bmv2() {
+    let Some(mut fabric) = forgetful() else { return };
+    let cases = list();
+    for (name, why) in OTHERWISE {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fabric.run(case)));
+        let Err(found) = ran else { panic!("{name} is as elsewhere, and should not be: {why}") };
+        eprintln!("{name}: {why}\n  {}", found.downcast_ref::<String>().map_or("", String::as_str));
+    }
 }
