@@ -454,18 +454,22 @@ pub enum Zone {
     /// List zones with their networks, selectors and modes.
     List,
     /// Create a zone.
-    #[command(after_help = "Example:\n  bulkhead zone create shop --network prod -l app=shop --isolate ingress,egress")]
+    #[command(
+        after_help = "Examples:\n  bulkhead zone create shop --network prod -l app=shop --isolate ingress\n  bulkhead \
+                            zone create shop -l app=shop --isolate --mode monitor"
+    )]
     Create {
         /// Its name.
         name: String,
-        /// The network whose workloads it selects from.
+        /// The network whose workloads it selects from; may be left out where there is one network alone.
         #[arg(long)]
-        network: String,
+        network: Option<String>,
         /// Its members, as in app=shop,env in (prod,test).
         #[arg(short = 'l', long = "selector", value_parser = selector)]
         selector: String,
-        /// Directions in which members are denied what no policy decides: ingress, egress, or both with a comma.
-        #[arg(long, value_delimiter = ',', value_parser = ["ingress", "egress"])]
+        /// Directions in which members are denied what no policy decides: ingress, egress, or both if none is said.
+        #[arg(long, value_delimiter = ',', value_parser = ["ingress", "egress"], num_args = 0..=1,
+              default_missing_values = ["ingress", "egress"])]
         isolate: Vec<String>,
         /// Whether denials are enforced: monitor: they are counted and logged, and pass; canary: a fixed share of the members
         /// enforces them; enforce: all do.

@@ -12,6 +12,23 @@ use bulkhead_client::Client;
 use bulkhead_types::{ApplyAnswer, Kind, Resource, parse_selector};
 use serde_json::{Map, Value, json};
 
+/// Most networks that are named to choose from.
+const MAX_NAMES: usize = 5;
+
+/// The network, if there is one alone.
+fn only_network(client: &Client) -> anyhow::Result<String> {
+    let found = client.list("networks", None)?.items;
+    let names: Vec<&str> = found.iter().filter_map(show::name_of).collect();
+    match names.as_slice() {
+        [one] => Ok((*one).into()),
+        [] => Err(anyhow!("there is no network yet; apply one first")),
+        several => {
+            let shown = several.get(..MAX_NAMES).unwrap_or(several).join(", ");
+            Err(Usage(format!("which of {} networks? say --network, as {shown}", several.len())).into())
+        }
+    }
+}
+
 /// `bulkhead zone ...`
 pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> anyhow::Result<Outcome> {
     match command {
@@ -23,11 +40,13 @@ pub fn zone(client: &Client, output: Output, out: &mut Out, command: &Zone) -> a
             let parsed = parse_selector(selector).map_err(|e| Usage(e.to_string()))?;
             if parsed.requirements().is_empty() {
                 // As an unset variable in a script would have it.
-                let all = format!(
-                    "an empty selector selects every workload of {network}; say which, or apply a document that selects all"
-                );
-                return Err(Usage(all).into());
+                let all = "an empty selector selects every workload; say which, or apply a document that selects all";
+                return Err(Usage(all.into()).into());
             }
+            let network = match network {
+                Some(network) => network.clone(),
+                None => only_network(client)?,
+            };
             let document = json!({
                 "kind": "Zone",
                 // 0: it must not exist yet.

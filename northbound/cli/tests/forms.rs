@@ -1,4 +1,4 @@
-//! What needs no controller, or says which: explain, contexts, manual pages, and templates of answers.
+//! What needs no controller, or says which: explain, contexts, manual pages, templates of answers, zones in words.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
@@ -133,4 +133,35 @@ fn manual_pages_are_written() {
     assert!(page("bulkhead-import-k8s.1").contains(".SH NAME"), "every command has one");
     let nowhere = bulkhead(&["man", folder.path().join("x").to_str().unwrap()], "");
     assert_eq!(code(&nowhere), 1);
+}
+
+#[test]
+fn a_zone_is_created_in_words() {
+    let one = r#"{"revision":1,"items":[{"kind":"Network","metadata":{"name":"prod"}}]}"#;
+    let several = r#"{"revision":1,"items":[{"kind":"Network","metadata":{"name":"prod"}},{"kind":"Network","metadata":{"name":"test"}}]}"#;
+    let done = r#"{"revision":2,"changes":[{"kind":"Zone","name":"shop","change":"created"}],"diagnostics":[]}"#;
+    let server = |networks| {
+        Server::new(Box::leak(Box::new([("GET /v1/networks", 200, networks), ("PUT /v1/zones/shop", 200, done)])))
+    };
+    let args = ["zone", "create", "shop", "--selector", "app=shop", "--isolate", "--mode", "monitor"];
+    let first = server(one);
+    let output = first.run(&args, "");
+    assert_eq!(
+        (code(&output), text(&output.stdout)),
+        (0, "zone/shop created\nrevision 2\n"),
+        "{}",
+        text(&output.stderr)
+    );
+    let asked = first.asked.lock().unwrap();
+    let spec = r#""spec":{"isolate":["ingress","egress"],"mode":"monitor","network":"prod","selector":{"matchLabels":{"app":"shop"}}}"#;
+    assert!(asked[1].starts_with("PUT /v1/zones/shop ") && asked[1].contains(spec), "{asked:?}");
+    let output = server(several).run(&args, "");
+    assert!(code(&output) == 2 && text(&output.stderr).contains("which of 2 networks? say --network, as prod, test"));
+    let output = server(r#"{"revision":0,"items":[]}"#).run(&args, "");
+    assert!(code(&output) == 1 && text(&output.stderr).contains("there is no network yet"));
+    let last = server(several);
+    let output =
+        last.run(&["zone", "create", "shop", "--network", "test", "-l", "app=shop", "--isolate", "egress"], "");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(last.asked.lock().unwrap()[0].contains(r#""isolate":["egress"],"mode":"enforce","network":"test""#));
 }

@@ -23,6 +23,9 @@ pub const MEMBER: &str = "security-group.aws/";
 /// Where all groups stand: none is before another, because they only allow.
 const PRIORITY: u16 = 1000;
 
+/// Most rules of one direction that are looked at. AWS has at most 1000 for all groups of an interface (Amazon VPC quotas).
+const MAX_RULES: usize = 1000;
+
 /// Those who have a group's label.
 fn members(group: &str) -> Selector {
     Selector::new([Requirement::new(format!("{MEMBER}{group}").into(), Operator::Exists, [])])
@@ -108,15 +111,19 @@ impl Import {
     }
 
     /// Gives a group a rule.
-    fn allow(&mut self, group: &str, direction: Direction, rule: Rule) {
+    fn allow(&mut self, (file, object, at): (&str, &str, &Value<'_>), group: &str, direction: Direction, rule: Rule) {
         let Some(policy) = self.groups.get_mut(group) else { return };
         let rules = match direction {
             Direction::Ingress => &mut policy.ingress,
             Direction::Egress => &mut policy.egress,
         };
         // Terraform says rules of a state at their group and by themselves.
-        if !rules.contains(&rule) {
-            rules.push(rule);
+        if rules.len() < MAX_RULES {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        } else {
+            self.reader(file, object.into()).refuse(at, format!("more than {MAX_RULES} rules of one group"), "");
         }
     }
 }

@@ -7,6 +7,9 @@ pub const MAX_FINDINGS: usize = 200;
 /// Longest piece of somebody's text that a message repeats, in characters.
 const MAX_QUOTED: usize = 64;
 
+/// Longest path that is told, in characters: no field that is known is deeper, and a label's key may be as long as the input.
+const MAX_PATH: usize = 512;
+
 /// `text`, cut to a length that a message can repeat.
 pub(crate) fn short(text: &str) -> String {
     text.chars().take(MAX_QUOTED).collect()
@@ -65,7 +68,7 @@ impl Findings {
             line: placed.then_some(place.mark.line),
             column: placed.then_some(place.mark.column),
             resource: some(place.object),
-            path: place.path.into(),
+            path: place.path.chars().take(MAX_PATH).collect(),
             message,
             hint,
         });

@@ -89,7 +89,7 @@ fn r24_time_is_linear_in_the_length() {
     const GROWN: usize = 8;
     // Squared it would be 64 times as much.
     const MOST: u32 = 40;
-    let growers: [Grower; 14] = [
+    let growers: [Grower; 18] = [
         ("openflow_message", |n| flow_mod(&[0, 24, 0, 8, 0, 0, 0, 0], n)),
         ("openflow_message", |n| flow_mod(&[0x12, 0x34, 0, 8, 1, 2, 3, 4], n)),
         ("openflow_message", |n| message(0, &[], &[0, 9, 0, 8, 0, 0, 0, 0], n)),
@@ -113,6 +113,24 @@ fn r24_time_is_linear_in_the_length() {
             let update = format!(r#"{{"method":"update2","params":["bulkhead",{{"Interface":{{{rows}"#);
             let update = format!("{}}}}}]}}", update.trim_end_matches(','));
             [include_bytes!("../corpus/ovsdb_session/00"), update.as_bytes()].concat()
+        }),
+        ("kubernetes", |n| {
+            let rules = "{\"ports\":[{\"port\":80}],\"x\":1},".repeat(n / 16);
+            let head = r#"{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"p"},"spec":"#;
+            format!("{head}{{\"ingress\":[{}]}}}}", rules.trim_end_matches(',')).into()
+        }),
+        ("kubernetes", |n| {
+            let label = |n| format!("k{n}: v, ");
+            let labels: String = (0..n / 16).map(label).collect();
+            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {{{labels}}}}}").into()
+        }),
+        ("kubernetes", |n| "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n".repeat(n / 64).into()),
+        ("security_groups", |n| {
+            let rule =
+                |n| format!(r#"{{"IpProtocol":"{}","IpRanges":[{{"CidrIp":"10.0.{}.0/24"}}]}},"#, n % 256, n / 256);
+            let rules: String = (0..n / 2).map(rule).collect();
+            let head = r#"{"SecurityGroups":[{"GroupId":"sg-1","IpPermissions":["#;
+            format!("{head}{}]}}]}}", rules.trim_end_matches(',')).into()
         }),
         ("resource_json", |n| format!("{}{}", "[".repeat(20), "{\"kind\":\"Zone\"},".repeat(n)).into()),
     ];

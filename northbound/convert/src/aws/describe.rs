@@ -62,6 +62,6 @@ fn permission(import: &mut Import, file: &str, object: &str, at: &Value<'_>, id:
     }
     import.lists = lists;
     if let Some(allowed) = allowed {
-        import.allow(id, direction, peers.rule(allowed));
+        import.allow((file, object, at), id, direction, peers.rule(allowed));
     }
 }

@@ -161,6 +161,6 @@ fn rule(import: &mut Import, file: &str, called: &str, at: &Value<'_>, id: &str,
     }
     import.lists = lists;
     if let Some(allowed) = allowed {
-        import.allow(id, direction, peers.rule(allowed));
+        import.allow((file, called, at), id, direction, peers.rule(allowed));
     }
 }

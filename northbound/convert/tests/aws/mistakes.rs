@@ -122,3 +122,15 @@ fn what_is_left_out_is_told() {
     let (resources, found) = said(&state.to_string());
     assert!(resources.is_empty() && found[0].contains("the group sg-9 is not in these files"), "{found:?}");
 }
+
+#[test]
+fn a_group_with_too_many_rules_is_refused() {
+    let group = |count: u32| {
+        let rule = |i| json!({"IpProtocol": "-1", "IpRanges": [{"CidrIp": format!("{}/32", std::net::Ipv4Addr::from_bits(i))}]});
+        let rules: Vec<Value> = (0..count).map(rule).collect();
+        json!({"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": rules, "IpPermissionsEgress": []}]}).to_string()
+    };
+    assert_eq!(said(&group(1000)).0.len(), 1);
+    let (resources, found) = said(&group(1001));
+    assert!(resources.is_empty() && found[0].ends_with("more than 1000 rules of one group"), "{found:?}");
+}
