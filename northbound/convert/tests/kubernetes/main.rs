@@ -80,7 +80,7 @@ fn same_meaning(documents: Vec<Value>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn network_policies_mean_what_kubernetes_says(documents in world::plain()) {
