@@ -107,3 +107,35 @@ fn what_cannot_be_said_is_told_by_name_and_is_never_wider() {
         json!({"podSelector": {"matchLabels": {"app": "shop", "tier": "web"}}, "policyTypes": ["Ingress"]})
     );
 }
+
+#[test]
+fn workloads_of_namespaces_and_others_are_kept_apart() {
+    let mut all = fabric();
+    let key = "namespace.kubernetes.io/metadata.name";
+    all.push(json!({"kind": "Workload", "metadata": {"name": "bank.ledger", "labels": {key: "bank", "namespace/team": "finance"}},
+        "spec": {"network": "prod", "interfaces": [{"mac": "02:00:00:00:00:02", "ips": ["10.0.0.2"]}]}}));
+    let asked = |operator: &str| json!({"matchExpressions": [{"key": key, "operator": operator}]});
+    let bank = json!({"matchLabels": {key: "bank"}});
+    let both = json!({"matchLabels": {"namespace/team": "finance", "app": "ledger"}});
+    all.push(policy(
+        "web",
+        json!({"subject": {"zone": "shop"}, "ingress": [
+        {"action": "allow", "from": [asked("Exists"), asked("DoesNotExist"), bank, both]}]}),
+    ));
+    let (documents, said) = exported(&all, Some("store"));
+    assert_eq!(said, Vec::<String>::new());
+    let name = "kubernetes.io/metadata.name";
+    assert_eq!(
+        documents[1]["spec"]["ingress"][0]["from"],
+        json!([
+            // Whoever has a namespace's label is not in the one that was named, and the others are.
+            {"namespaceSelector": {"matchExpressions": [{"key": name, "operator": "NotIn", "values": ["store"]}]}},
+            {"podSelector": {}},
+            {"namespaceSelector": {"matchLabels": {name: "bank"}}},
+            {"namespaceSelector": {"matchLabels": {"team": "finance"}}, "podSelector": {"matchLabels": {"app": "ledger"}}},
+        ])
+    );
+    // The name of a namespace that there is already would mix them up.
+    let (documents, said) = exported(&all, Some("bank"));
+    assert!(documents.is_empty() && said[0].contains("there are workloads of a namespace bank already"), "{said:?}");
+}
