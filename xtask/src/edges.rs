@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-types", &["topology", "policy"]),
     ("bulkhead-convert", &["topology", "policy", "types"]),
     ("bulkhead-access", &["topology", "policy", "types"]),
-    ("bulkhead-api", &["topology", "policy", "types"]),
+    ("bulkhead-api", &["topology", "policy", "types", "access"]),
     ("bulkhead-client", &["types"]),
     ("bulkhead-cli", &["types", "client", "convert"]),
     (
@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "netlink",
             "tls",
             "types",
+            "access",
             "api",
             "client",
         ],

@@ -4,10 +4,14 @@ use crate::{
     certificates, history,
     hits::hits,
     links,
+    tokens::Tokens,
     trace::trace,
     vteps::{self, Vteps},
 };
-use bulkhead_api::{Applied, ApplyError, Asked, Backend, Difference, Edit, History, PastError, RestoreError, View};
+use bulkhead_api::{
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, PastError, RestoreError, Stranger,
+    TokenError, View,
+};
 use bulkhead_policy::{
     Key, Kind, State,
     model::{Attachment, Driver, Port},
@@ -18,7 +22,7 @@ use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
     PortsAnswer, QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus, StatusAnswer, SwitchStatus,
-    TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
+    TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -40,12 +44,14 @@ pub struct Controller {
     vteps: Vteps,
     data_dir: PathBuf,
     tls: Option<Tls>,
+    tokens: Tokens,
 }
 
 impl Controller {
-    /// The controller behind a handle, whose data directory this is, and which speaks TLS with switches or does not.
-    pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>) -> Self {
-        Self { handle, vteps: Vteps::default(), data_dir, tls }
+    /// The controller behind a handle, whose data directory this is, and which speaks TLS with switches or does not,
+    /// and to which these tokens give access.
+    pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>, tokens: Tokens) -> Self {
+        Self { handle, vteps: Vteps::default(), data_dir, tls, tokens }
     }
 }
 
@@ -216,6 +222,22 @@ impl Backend for Controller {
         let mut text = self.handle.metrics().await;
         self.vteps.metrics(&self.handle, &mut text);
         text + &self.tls.as_ref().map(certificates::metrics).unwrap_or_default()
+    }
+
+    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger> {
+        self.tokens.identify(bearer)
+    }
+
+    fn tokens(&self) -> TokenList {
+        self.tokens.list()
+    }
+
+    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError> {
+        self.tokens.create(question, by)
+    }
+
+    fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
+        self.tokens.revoke(name)
     }
 
     fn ready(&self) -> bool {

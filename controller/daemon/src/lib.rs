@@ -7,6 +7,7 @@ mod history;
 mod hits;
 mod links;
 mod start;
+mod tokens;
 mod trace;
 pub mod vtep;
 mod vteps;

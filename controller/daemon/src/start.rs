@@ -1,6 +1,6 @@
 //! Putting the parts together, and taking them apart again.
 
-use crate::{backend::Controller, config::Config};
+use crate::{backend::Controller, config::Config, tokens::Tokens};
 use anyhow::{Context, anyhow};
 use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
@@ -58,6 +58,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let began = Instant::now();
     let mut store = RedbStore::open_keeping(&config.data_dir, config.retention)?;
     let term = term(&mut store);
+    let tokens = Tokens::open(&config.data_dir)
+        .with_context(|| format!("cannot read the tokens in {}", config.data_dir.display()))?;
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
     let (to_p4, p4_commands) = channel();
@@ -90,7 +92,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
-    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone());
+    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), tokens);
     let http = tokio::spawn(bulkhead_api::serve(http, backend, shutdown));
     let compiled = handle.clone();
     tokio::spawn(async move {

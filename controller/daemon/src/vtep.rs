@@ -11,6 +11,8 @@ use bulkhead_types::{VtepForwarding, VtepReport};
 use clap::Parser;
 use std::{
     collections::BTreeSet,
+    fs,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -37,6 +39,9 @@ pub struct VtepArgs {
     /// Where the controller's API is
     #[arg(long, env = "BULKHEAD_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub controller: String,
+    /// A file with the token to show, if the controller wants one: its grant is vtep@NAME
+    #[arg(long, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// The name of this host's Switch, which has `driver: kernel`
     #[arg(long, value_name = "NAME")]
     pub switch: String,
@@ -70,6 +75,12 @@ pub fn run(args: &VtepArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let client = Client::new(&args.controller)?;
+    let client = match &args.token_file {
+        None => client,
+        Some(file) => client.with_token(
+            &fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()))?,
+        ),
+    };
     let (send, news) = channel();
     let mut monitor = Monitor::here()?;
     let changed = send.clone();

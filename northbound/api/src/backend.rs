@@ -3,11 +3,12 @@
 //! The API turns documents into [`Edit`]s and answers into JSON; everything that has to do with
 //! revisions, switches and entries is behind [`Backend`].
 
+use bulkhead_access::Principal;
 use bulkhead_policy::{Change, Diagnostic, Key, Resource, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
-    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, fs::File, future::Future, io, sync::Arc, time::Duration};
 
@@ -151,6 +152,43 @@ pub enum RestoreError {
     Failed(String),
 }
 
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who he is, and what he may do.
+    pub principal: Principal,
+    /// Whether nothing proved it, so that what a client says of its user is the best that is known.
+    pub unproved: bool,
+}
+
+/// Why nobody is known by what a request shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Stranger {
+    /// It shows nothing.
+    #[error("say who you are: `Authorization: Bearer TOKEN`, with a token that an admin made")]
+    Nobody,
+    /// What it shows is no token, or none any more. Which of them is not told.
+    #[error("this token is not known here, or has ended, or was revoked")]
+    Unknown,
+}
+
+/// Why a token was not made or revoked. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It makes no sense as it is asked for.
+    #[error("{0}")]
+    Wrong(String),
+    /// Another one has its name.
+    #[error("there is a token of the name `{0}`; revoke it, or choose another name")]
+    Taken(String),
+    /// There is none of this name.
+    #[error("there is no token of the name `{0}`")]
+    Missing(String),
+    /// It cannot be stored.
+    #[error("the tokens cannot be stored: {0}")]
+    Failed(String),
+}
+
 /// What is accepted at one moment: what is read from it belongs together.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -230,6 +268,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> impl Future<Output = String> + Send;
+
+    /// Who shows this bearer token, or nothing.
+    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger>;
+
+    /// Tokens, without what makes them such.
+    fn tokens(&self) -> TokenList;
+
+    /// Makes a token for `by`. Writes to the disk, and is back once it is there.
+    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError>;
+
+    /// Ends a token, from the next request on. Writes to the disk, and is back once it is there.
+    fn revoke_token(&self, name: &str) -> Result<(), TokenError>;
 
     /// Whether changes are taken and switches are spoken to. Before that, while the loaded state is being compiled, it
     /// can be read, and what changes it waits.

@@ -1,8 +1,9 @@
 //! Resources: get, put, delete, apply.
 
 use crate::{
-    Asked, Backend, Edit, Params,
+    Applied, ApplyError, Asked, Backend, Edit, Params,
     body::{SMALL, body},
+    gate::{self, Who},
     plan,
     problem::Failure,
     work::Desk,
@@ -15,8 +16,8 @@ use axum::{
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, MAX_USER, Parsed, PlanAnswer, Severity, USER_HEADER,
-    canonical, nearest, object, read, read_removals,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
+    read, read_removals,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::Deserialize;
@@ -32,8 +33,8 @@ pub(crate) struct ChangeQuery {
 
 impl ChangeQuery {
     /// How the change is asked for, with who the headers say that asks.
-    pub(crate) fn asked(&self, headers: &HeaderMap) -> Asked {
-        Asked { dry_run: self.dry_run, author: author(headers), newest: None }
+    fn asked(&self, who: &Who, headers: &HeaderMap) -> Asked {
+        Asked { dry_run: self.dry_run, author: who.author(headers), newest: None }
     }
 
     /// Of a change with several documents: each has its own version.
@@ -43,13 +44,6 @@ impl ChangeQuery {
             Some(_) => Err(Failure::bad("write `resourceVersion` into the documents' metadata")),
         }
     }
-}
-
-/// Who a client says that its user is.
-pub(crate) fn author(headers: &HeaderMap) -> String {
-    let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect();
-    if said.trim().is_empty() { "api".into() } else { said }
 }
 
 pub(crate) fn kind_of(text: &str) -> Result<Kind, Failure> {
@@ -74,12 +68,23 @@ pub(crate) fn shown(resource: &Resource, version: u64) -> Object {
 
 pub(crate) async fn get<B: Backend>(
     State(backend): State<B>,
+    Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Object>, Failure> {
     let key = key_of(&kind, &name)?;
-    let found = backend.read(|view| Some((view.state.get(&key)?, view.version(&key))));
-    let (resource, version) = found.ok_or_else(|| missing(&backend, &key))?;
+    let found = backend.read(|view| {
+        // What he may not see is not there for him.
+        let resource = view.state.get(&key).filter(|resource| who.sees(view.state, resource))?;
+        Some((resource, view.version(&key)))
+    });
+    let none = || if who.sees_everything() { missing(&backend, &key) } else { unseen(&key) };
+    let (resource, version) = found.ok_or_else(none)?;
     Ok(Json(shown(&resource, version)))
+}
+
+/// The answer to somebody who does not see everything: it guesses no names.
+fn unseen(key: &Key) -> Failure {
+    Failure::not_found(format!("there is no {} `{}` within your scope", kind_name(key.kind), key.name))
 }
 
 fn missing<B: Backend>(backend: &B, key: &Key) -> Failure {
@@ -131,51 +136,55 @@ async fn parse<R: Send + 'static>(
 pub(crate) async fn apply<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let asked = query.asked(request.headers());
+    let asked = query.asked(&who, request.headers());
     let parsed = parse(&desk, request, read).await?;
-    change(backend, &desk, parsed, asked).await
+    change(backend, &desk, &who, parsed, asked).await
 }
 
 /// `POST /v1/delete`: the mirror image of `apply`. What is not there already is as asked.
 pub(crate) async fn remove<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let asked = query.asked(request.headers());
+    let asked = query.asked(&who, request.headers());
     let parsed = parse(&desk, request, read_removals).await?;
     let edit = |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
     let edits = parsed.documents.iter().map(edit).collect();
-    submit(backend, &desk, edits, parsed, asked).await
+    submit(backend, &desk, &who, edits, parsed, asked).await
 }
 
 pub(crate) async fn put<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
-    let asked = query.asked(request.headers());
+    let asked = query.asked(&who, request.headers());
     let mut parsed = parse(&desk, request, read).await?;
     match parsed.documents.as_mut_slice() {
         [document] if document.key == key => document.expected = query.resource_version.or(document.expected),
         [document] => return Err(Failure::bad(format!("the document is {}, the address says {key}", document.key))),
         _ => return Err(Failure::bad("send exactly one document; several go to /v1/apply")),
     }
-    change(backend, &desk, parsed, asked).await
+    change(backend, &desk, &who, parsed, asked).await
 }
 
 pub(crate) async fn delete<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
     headers: HeaderMap,
@@ -185,7 +194,7 @@ pub(crate) async fn delete<B: Backend>(
         return Err(missing(&backend, &key));
     }
     let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };
-    submit(backend, &desk, vec![edit], Parsed::<()>::default(), query.asked(&headers)).await
+    submit(backend, &desk, &who, vec![edit], Parsed::<()>::default(), query.asked(&who, &headers)).await
 }
 
 /// Most documents of a change that is no large one.
@@ -199,6 +208,7 @@ pub(crate) fn line((key, change): (Key, ChangeKind)) -> ChangeLine {
 async fn change<B: Backend>(
     backend: B,
     desk: &Desk,
+    who: &Who,
     parsed: Parsed,
     asked: Asked,
 ) -> Result<Json<ApplyAnswer>, Failure> {
@@ -216,20 +226,47 @@ async fn change<B: Backend>(
         Ok((edits, parsed))
     };
     let (edits, parsed) = places.run(job).await?;
-    submit(backend, desk, edits, parsed, asked).await
+    submit(backend, desk, who, edits, parsed, asked).await
+}
+
+/// How often a change is judged anew while others make changes in between.
+const ATTEMPTS: usize = 5;
+
+/// Has a change carried out that its author may make, on the revision on which he may.
+async fn allowed<B: Backend>(
+    backend: &B,
+    who: &Who,
+    edits: Vec<Edit>,
+    asked: Asked,
+) -> Result<Result<Applied, ApplyError>, Failure> {
+    if who.changes_everything() {
+        return Ok(backend.apply(edits, asked).await);
+    }
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let judged = backend.read(|view| gate::judge(who, view, &edits))?;
+        let newest = asked.newest.or(Some(judged));
+        match backend.apply(edits.clone(), Asked { newest, ..asked.clone() }).await {
+            // What was judged may not be so any more.
+            Err(ApplyError::Moved { .. }) if asked.newest.is_none() && tried < ATTEMPTS => {}
+            applied => return Ok(applied),
+        }
+    }
 }
 
 /// Has a change carried out, and says what came of it. `parsed` is where it was written.
 pub(crate) async fn submit<B: Backend, R>(
     backend: B,
     desk: &Desk,
+    who: &Who,
     edits: Vec<Edit>,
     parsed: Parsed<R>,
     asked: Asked,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let dry_run = asked.dry_run;
     let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };
-    let applied = match backend.apply(edits, asked).await {
+    let applied = match allowed(&backend, who, edits, asked).await? {
         Ok(applied) => applied,
         Err(error) => {
             let mut failure = Failure::from(error);

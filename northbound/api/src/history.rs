@@ -2,7 +2,8 @@
 
 use crate::{
     Asked, Backend, Difference, Edit, Params,
-    documents::{author, line, submit},
+    documents::{line, submit},
+    gate::Who,
     plan,
     problem::Failure,
     questions::json,
@@ -125,10 +126,11 @@ pub(crate) struct RollbackQuery {
 pub(crate) async fn rollback<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Params(RollbackQuery { dry_run }): Params<RollbackQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    let author = author(request.headers());
+    let author = who.author(request.headers());
     let question: RollbackQuestion = json(request).await?;
     let mut tried = 0;
     loop {
@@ -148,7 +150,7 @@ pub(crate) async fn rollback<B: Backend>(
             })
             .await?;
         let asked = Asked { dry_run, author: author.clone(), newest: Some(newest) };
-        match submit(backend.clone(), &desk, edits, Parsed::<()>::default(), asked).await {
+        match submit(backend.clone(), &desk, &who, edits, Parsed::<()>::default(), asked).await {
             // Somebody was quicker: what has to be taken back is more by now.
             Err(failure)
                 if question.newest.is_none() && tried < ATTEMPTS && failure.status() == StatusCode::CONFLICT => {}

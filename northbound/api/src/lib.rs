@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod documents;
 mod flow;
+mod gate;
 mod history;
 mod hosts;
 mod lists;
@@ -17,11 +18,13 @@ mod places;
 mod plan;
 mod problem;
 mod questions;
+mod tokens;
 mod vteps;
 mod work;
 
 pub use backend::{
-    Applied, ApplyError, Asked, Backend, Difference, Edit, History, Noted, PastError, RestoreError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Noted, PastError, RestoreError, Stranger,
+    TokenError, View,
 };
 pub use connections::serve;
 pub use flow::{Resolved, resolve, rule_name, service};
@@ -32,7 +35,7 @@ use axum::{
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use problem::Failure;
 use serde::de::DeserializeOwned;
@@ -66,9 +69,12 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/backup", get(backup::backup::<B>))
         .route("/v1/restore", post(backup::restore::<B>))
         .route("/v1/status", get(questions::status::<B>))
+        .route("/v1/tokens", get(tokens::list::<B>).post(tokens::create::<B>))
+        .route("/v1/tokens/{name}", delete(tokens::revoke::<B>))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(questions::ready::<B>))
         .route("/metrics", get(questions::metrics::<B>))
+        .route_layer(middleware::from_fn_with_state(backend.clone(), gate::pass::<B>))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })
         .layer(middleware::from_fn(in_time))

@@ -3,6 +3,7 @@
 use crate::{
     Backend, Params, View,
     documents::{kind_of, shown},
+    gate::Who,
     problem::Failure,
     work::{Desk, Gone, Written},
 };
@@ -78,6 +79,7 @@ pub(crate) async fn list<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
     Extension(shared): Extension<Shared>,
+    Extension(who): Extension<Who>,
     Path(kind): Path<String>,
     query: Result<Params<ListQuery>, Failure>,
 ) -> Result<Written, Failure> {
@@ -86,14 +88,20 @@ pub(crate) async fn list<B: Backend>(
     let Params(query) = query?;
     let text = query.label_selector.unwrap_or_default();
     let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
-    let whole = selector.requirements().is_empty();
-    if kind != Kind::Workload && !whole {
+    let selected = !selector.requirements().is_empty();
+    if kind != Kind::Workload && selected {
         return Err(Failure::bad("only workloads have labels to select by"));
     }
+    // What everybody sees is written once for all.
+    let whole = !selected && who.sees_everything();
     let job = move |gone: &Gone| {
         let look = |view: View<'_>| match shared.find(kind, view.revision) {
             Some(list) if whole => Err(list),
-            _ => Ok((view.revision, listed(view, kind, &selector))),
+            _ => {
+                let mut found = listed(view, kind, &selector);
+                found.retain(|(resource, _)| who.sees_everything() || who.sees(view.state, resource));
+                Ok((view.revision, found))
+            }
         };
         let (revision, found) = match backend.read(look) {
             Ok(found) => found,

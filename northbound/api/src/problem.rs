@@ -1,6 +1,6 @@
 //! Errors as problem documents (RFC 9457).
 
-use crate::backend::{ApplyError, PastError, RestoreError};
+use crate::backend::{ApplyError, PastError, RestoreError, TokenError};
 use axum::{
     Json,
     http::{StatusCode, header},
@@ -82,6 +82,18 @@ impl From<PastError> for Failure {
     }
 }
 
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TokenError::Wrong(_) => Self::bad(detail),
+            TokenError::Taken(_) => Self::new(StatusCode::CONFLICT, "taken", detail),
+            TokenError::Missing(_) => Self::not_found(detail),
+            TokenError::Failed(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+        }
+    }
+}
+
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         let detail = format!("nothing was changed: {error}");
@@ -103,6 +115,9 @@ impl IntoResponse for Failure {
             "too-large" => "The change does not fit",
             "timeout" => "It takes too long",
             "busy" => "Others have to be answered first",
+            "forbidden" => "Your grants do not allow it",
+            "stranger" => "It is not known who asks",
+            "taken" => "The name is taken",
             "misdirected" => "The request is meant for another host",
             "foreign-origin" => "The request is made by another site's page",
             "question" => "The question cannot be answered",

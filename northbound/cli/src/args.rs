@@ -15,6 +15,9 @@ pub struct Cli {
     /// The controller by its name in the configuration file (`bulkhead context`).
     #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
     pub context: Option<String>,
+    /// A file with the token to show; BULKHEAD_TOKEN, the token itself, is stronger.
+    #[arg(long, global = true, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// How to print the answer: table, wide, json, yaml, jsonpath=TEMPLATE (of what json prints, as in
     /// jsonpath='{[*].metadata.name}'); of `topology` also dot and svg.
     #[arg(short, long, global = true, default_value = "table", value_parser = form, value_name = "FORM")]
@@ -252,6 +255,9 @@ pub enum Command {
     /// Work with zones without writing YAML.
     #[command(subcommand)]
     Zone(Zone),
+    /// Say who has access: make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(Token),
     /// Say what a kind's fields are.
     #[command(after_help = concat!("Examples:\n  bulkhead explain policy\n  bulkhead explain policy.ingress.from\n  bulkhead \
                                     explain network.spec.gateways\n\n", kinds!()))]
@@ -446,6 +452,37 @@ pub struct Carry {
     pub yes: bool,
     #[command(flatten)]
     pub how: How,
+}
+
+/// Tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it, this once.
+    ///
+    /// Before the first one is made, everybody who reaches the controller is an admin. The first is an admin's; from then on
+    /// nobody is let in without one.
+    #[command(
+        after_help = "Examples:\n  bulkhead token create root --grant admin\n  bulkhead token create shop-ci --grant \
+                            editor@app=shop --days 90\n  bulkhead token create old1 --grant vtep@old1"
+    )]
+    Create {
+        /// Who is to have it; the history calls him so.
+        name: String,
+        /// What he may do: viewer, editor, operator or admin, the first three with or without a scope: editor@app=shop,
+        /// editor@zone:shop; or vtep@SWITCH. May be given several times.
+        #[arg(long = "grant", required = true, value_name = "GRANT")]
+        grants: Vec<String>,
+        /// In how many days it ends; never, if this is not said.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// List tokens, without what makes them such.
+    List,
+    /// End a token, from the next request on.
+    Revoke {
+        /// Whose it is.
+        name: String,
+    },
 }
 
 /// Zones.

@@ -18,6 +18,7 @@ mod print;
 mod question;
 mod show;
 mod tables;
+mod token;
 mod yaml;
 mod zone;
 
@@ -27,6 +28,9 @@ use bulkhead_client::{Client, Error};
 use clap::{CommandFactory, Parser};
 use print::{Out, Tone};
 use std::process::ExitCode;
+
+/// The environment variable with the token to show. It is no flag: whoever lists processes would see it.
+const TOKEN: &str = "BULKHEAD_TOKEN";
 
 /// What a command ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +89,10 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
     }
     let client = || -> anyhow::Result<Client> {
         let server = context::server(cli.server.as_deref(), cli.context.as_deref())?;
-        match Client::new(&server) {
-            Ok(client) => Ok(client.of_user(&user())),
-            Err(wrong) => Err(Usage(wrong.to_string()).into()),
-        }
+        let client = Client::new(&server).map_err(|wrong| Usage(wrong.to_string()))?.of_user(&user());
+        let said = std::env::var(TOKEN).ok();
+        let token = token::shown(said.as_deref(), cli.token_file.as_deref())?;
+        Ok(token.iter().fold(client, |client, token| client.with_token(token)))
     };
     match &cli.command {
         Command::Apply { files, how } => change::apply(&client()?, output, out, files, how),
@@ -114,6 +118,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Restore { file } => backup::restore(&client()?, output, out, file),
         Command::Import(command) => import::import(client, output, out, command),
         Command::Export(command) => export::export(&client()?, output, out, command),
+        Command::Token(command) => token::token(&client()?, output, out, command),
         Command::Zone(command) => zone::zone(&client()?, output, out, command),
         Command::Explain { what } => explain::explain(output, out, what),
         Command::Context(command) => context::context(output, out, command),

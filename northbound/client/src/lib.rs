@@ -3,7 +3,8 @@
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion,
     PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment,
-    StatusAnswer, TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer, VtepReport,
+    StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer,
+    VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -123,6 +124,7 @@ pub struct Client {
     agent: ureq::Agent,
     base: String,
     user: Option<String>,
+    token: Option<String>,
 }
 
 impl Client {
@@ -147,7 +149,7 @@ impl Client {
             .proxy(None)
             .max_redirects(0)
             .build();
-        Ok(Self { agent: ureq::Agent::new_with_config(config), base: base.into(), user: None })
+        Ok(Self { agent: ureq::Agent::new_with_config(config), base: base.into(), user: None, token: None })
     }
 
     /// The same, telling the server with each change whose it is; what a header cannot hold is left out.
@@ -156,8 +158,17 @@ impl Client {
         Self { user: Some(user).filter(|user| !user.is_empty()), ..self }
     }
 
+    /// The same, showing a token with each request.
+    pub fn with_token(self, token: &str) -> Self {
+        Self { token: Some(format!("Bearer {}", token.trim())), ..self }
+    }
+
     /// Says whose a request is.
     fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let request = match &self.token {
+            Some(token) => request.header("authorization", token),
+            None => request,
+        };
         match &self.user {
             Some(user) => request.header(USER_HEADER, user),
             None => request,
@@ -209,10 +220,11 @@ impl Client {
 
     fn get_json<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Error> {
         let url = self.url(path, query);
-        let sent = match self.agent.get(&url).call() {
+        let ask = || self.signed(self.agent.get(&url)).call();
+        let sent = match ask() {
             // A busy server gives an idle connection's place to whoever has something to say. A question changes
             // nothing, so it may be asked again on a new one.
-            Err(ureq::Error::Io(error)) if was_closed(&error) => self.agent.get(&url).call(),
+            Err(ureq::Error::Io(error)) if was_closed(&error) => ask(),
             sent => sent,
         };
         self.answer(&url, sent)
@@ -284,7 +296,7 @@ impl Client {
     pub fn backup(&self) -> Result<impl Read, Error> {
         let url = self.url("/v1/backup", &[]);
         // It may take as long as it does.
-        let sent = self.agent.get(&url).config().timeout_global(None).build().call();
+        let sent = self.signed(self.agent.get(&url)).config().timeout_global(None).build().call();
         let response = sent.map_err(|why| Error::Unreachable { url: self.base.clone(), why: Box::new(why) })?;
         if response.status().as_u16() != 200 {
             let none = self.answer::<()>(&url, Ok(response));
@@ -341,7 +353,7 @@ impl Client {
     /// Numbers about the controller, in the Prometheus text format.
     pub fn metrics(&self) -> Result<String, Error> {
         let url = self.url("/metrics", &[]);
-        self.read(&url, self.agent.get(&url).call()).map(|(_, text)| text)
+        self.read(&url, self.signed(self.agent.get(&url)).call()).map(|(_, text)| text)
     }
 
     /// What a kernel VTEP has to forward that holds what was told it at a revision (0: nothing); the server waits up to
@@ -354,6 +366,22 @@ impl Client {
     /// Tells how a kernel VTEP is.
     pub fn vtep_report(&self, switch: &str, report: &VtepReport) -> Result<(), Error> {
         self.post_json(&format!("/v1/vteps/{}", escape(switch)), &[], report)
+    }
+
+    /// Tokens, without what makes them such.
+    pub fn tokens(&self) -> Result<TokenList, Error> {
+        self.get_json("/v1/tokens", &[])
+    }
+
+    /// Makes a token.
+    pub fn create_token(&self, question: &TokenQuestion) -> Result<TokenAnswer, Error> {
+        self.post_json("/v1/tokens", &[], question)
+    }
+
+    /// Ends a token.
+    pub fn revoke_token(&self, name: &str) -> Result<(), Error> {
+        let url = self.url(&format!("/v1/tokens/{}", escape(name)), &[]);
+        self.answer(&url, self.signed(self.agent.delete(&url)).call())
     }
 
     /// What rules have matched, of one policy or of all and the built-in ones.

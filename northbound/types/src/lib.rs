@@ -3,6 +3,7 @@
 //! [`read`] turns YAML or JSON into checked resources of the policy model and findings with line and
 //! column; [`canonical`] and [`object`] turn resources back into their one written form.
 
+mod access;
 pub mod answer;
 mod backup;
 mod canonical;
@@ -25,6 +26,7 @@ pub mod v1;
 mod vtep;
 mod yaml;
 
+pub use access::{TokenAnswer, TokenLine, TokenList, TokenQuestion};
 pub use answer::*;
 pub use backup::{BACKUP_FORMAT, BackupError, BackupHead, BackupSum, read_backup};
 pub use bulkhead_policy::{Kind, Resource, model};

@@ -1,13 +1,16 @@
 //! A controller that is nothing but a state.
 
+use bulkhead_access::{Grant, Principal};
 use bulkhead_api::{
-    Applied, ApplyError, Asked, Backend, Difference, Edit, History, Noted, PastError, RestoreError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Noted, PastError, RestoreError, Stranger,
+    TokenError, View,
 };
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
-    StatusAnswer, TopologyAnswer, TraceAnswer, VtepAnswer, VtepForwarding, VtepReport,
+    StatusAnswer, TokenAnswer, TokenLine, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, VtepAnswer,
+    VtepForwarding, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,8 @@ pub struct Memory {
     /// The state before each revision, from the first on, and what was noted of it.
     past: Vec<(State, Noted)>,
     pub compiling: bool,
+    /// Who shows no token is not let in.
+    pub closed: bool,
     /// Somebody else makes a change right after each look.
     pub restless: bool,
     /// Is told of each look, and held up until it has been heard.
@@ -187,6 +192,35 @@ impl Backend for Fake {
 
     async fn metrics(&self) -> String {
         "# EOF\n".into()
+    }
+
+    /// A token is the grant that it gives; more come after `+`.
+    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger> {
+        let unproved = bearer.is_none();
+        if unproved && self.0.lock().unwrap().closed {
+            return Err(Stranger::Nobody);
+        }
+        let grants: Result<Vec<Grant>, _> = bearer.unwrap_or("admin").split('+').map(str::parse).collect();
+        let grants = grants.map_err(|_| Stranger::Unknown)?;
+        Ok(Caller { principal: Principal { name: "somebody".into(), grants }, unproved })
+    }
+
+    fn tokens(&self) -> TokenList {
+        TokenList { required: self.0.lock().unwrap().closed, items: Vec::new() }
+    }
+
+    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError> {
+        match question.name.as_str() {
+            "taken" => Err(TokenError::Taken(question.name)),
+            _ => {
+                let line = TokenLine { name: question.name, author: by.into(), ..TokenLine::default() };
+                Ok(TokenAnswer { token: "secret".into(), line })
+            }
+        }
+    }
+
+    fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
+        if name == "taken" { Ok(()) } else { Err(TokenError::Missing(name.into())) }
     }
 
     fn ready(&self) -> bool {

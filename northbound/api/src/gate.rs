@@ -1,0 +1,131 @@
+//! Who asks, and whether he may.
+//!
+//! Every address is matched with what it takes to be answered there; one that is missing in the table is for admins. What
+//! is asked about single resources is judged again where they are known: `documents` for changes, `lists` for looks.
+
+use crate::{Backend, Caller, Edit, Stranger, View, problem::Failure};
+use axum::{
+    extract::{MatchedPath, RawPathParams, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use bulkhead_access::{Judge, Refusal, Role, Verb, may};
+use bulkhead_policy::{Resource, State as Snapshot};
+use bulkhead_topology::Name;
+use bulkhead_types::{MAX_USER, USER_HEADER};
+use std::sync::Arc;
+
+/// Who a request is from.
+#[derive(Debug, Clone)]
+pub(crate) struct Who(Arc<Caller>);
+
+impl Who {
+    /// What the history calls him: who he was told to be, or, where nothing proves it, who the client says that he is.
+    pub(crate) fn author(&self, headers: &HeaderMap) -> String {
+        if !self.0.unproved {
+            return self.0.principal.name.clone();
+        }
+        let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect();
+        if said.trim().is_empty() { "api".into() } else { said }
+    }
+
+    /// Whether nothing that users write is not his to change.
+    pub(crate) fn changes_everything(&self) -> bool {
+        self.has_whole(Role::Operator)
+    }
+
+    /// Whether nothing is hidden from him.
+    pub(crate) fn sees_everything(&self) -> bool {
+        self.has_whole(Role::Viewer) || self.0.principal.role() > Some(Role::Viewer)
+    }
+
+    fn has_whole(&self, role: Role) -> bool {
+        self.0.principal.grants.iter().any(|grant| grant.role() >= role && grant.scope().is_none())
+    }
+
+    /// Whether he may see a resource.
+    pub(crate) fn sees(&self, state: &Snapshot, resource: &Resource) -> bool {
+        may(&self.0.principal, Verb::Read, None, Some(resource), state).is_ok()
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", refusal.to_string())
+    }
+}
+
+/// Whether `who` may make a change; the revision that this holds on.
+pub(crate) fn judge(who: &Who, view: View<'_>, edits: &[Edit]) -> Result<u64, Failure> {
+    let judge = Judge::new(&who.0.principal, view.state);
+    for edit in edits {
+        let before = view.state.get(&edit.change.key);
+        if before != edit.change.value {
+            judge.may(Verb::Change, before.as_ref(), edit.change.value.as_ref())?;
+        }
+    }
+    Ok(view.revision)
+}
+
+/// What it takes to be answered at an address; `None` is nothing.
+fn needed<'a>(method: &Method, path: &str, switch: Option<&'a Name>) -> Option<Verb<'a>> {
+    Some(match path {
+        // Whoever starts the controller looks here whether it runs.
+        "/healthz" | "/readyz" => return None,
+        "/v1/{kind}" | "/v1/{kind}/{name}" if method.is_safe() => Verb::Read,
+        "/v1/{kind}/{name}" | "/v1/apply" | "/v1/delete" | "/v1/rollback" => Verb::Change,
+        "/v1/realization" | "/v1/reach" | "/v1/trace" | "/v1/matrix" | "/v1/hits" | "/v1/attachments"
+        | "/v1/topology" | "/v1/ports" | "/v1/path" | "/v1/history" | "/v1/diff" | "/v1/status" | "/metrics" => {
+            Verb::Ask
+        }
+        "/v1/vteps/{name}" => switch.map_or(Verb::Ask, Verb::Vtep),
+        "/v1/backup" => Verb::Backup,
+        "/v1/restore" => Verb::Restore,
+        _ => Verb::Tokens,
+    })
+}
+
+/// Lets requests past whose callers are known and may ask what they ask.
+pub(crate) async fn pass<B: Backend>(
+    State(backend): State<B>,
+    path: MatchedPath,
+    params: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let named = params.iter().find(|(key, _)| *key == "name");
+    let switch: Option<Name> = named.and_then(|(_, name)| name.parse().ok());
+    let Some(verb) = needed(request.method(), path.as_str(), switch.as_ref()) else {
+        return next.run(request).await;
+    };
+    let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer)) {
+        Ok(caller) => caller,
+        Err(stranger) => {
+            let mut answer = Failure::new(StatusCode::UNAUTHORIZED, "stranger", stranger.to_string()).into_response();
+            // RFC 9110 §11.6.1: it says how one makes oneself known.
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return answer;
+        }
+    };
+    // No resource is asked about yet, so no state is looked at.
+    if let Err(refusal) = may(&caller.principal, verb, None, None, &Snapshot::default()) {
+        return Failure::from(refusal).into_response();
+    }
+    request.extensions_mut().insert(Who(Arc::new(caller)));
+    next.run(request).await
+}
+
+/// The token that a request shows (RFC 6750 §2.1). A header that is not understood is no token, rather than none.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Stranger> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Stranger::Unknown)?;
+            if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(Stranger::Unknown) }
+        }
+        _ => Err(Stranger::Unknown),
+    }
+}
