@@ -1,11 +1,11 @@
 //! Who asks, and whether he may.
 //!
-//! Every address is matched with what it takes to be answered there; one that is missing in the table is for admins. What
-//! is asked about single resources is judged again where they are known: `documents` for changes, `lists` for looks.
+//! Every address is declared with what it takes to be answered there. What is asked about single resources is judged again
+//! where they are known: `documents` for changes, `lists` for looks.
 
 use crate::{Backend, Caller, Edit, Stranger, View, problem::Failure};
 use axum::{
-    extract::{MatchedPath, RawPathParams, Request, State},
+    extract::{RawPathParams, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -69,35 +69,53 @@ pub(crate) fn judge(who: &Who, view: View<'_>, edits: &[Edit]) -> Result<u64, Fa
     Ok(view.revision)
 }
 
-/// What it takes to be answered at an address; `None` is nothing.
-fn needed<'a>(method: &Method, path: &str, switch: Option<&'a Name>) -> Option<Verb<'a>> {
-    Some(match path {
-        // Whoever starts the controller looks here whether it runs.
-        "/healthz" | "/readyz" => return None,
-        "/v1/{kind}" | "/v1/{kind}/{name}" if method.is_safe() => Verb::Read,
-        "/v1/{kind}/{name}" | "/v1/apply" | "/v1/delete" | "/v1/rollback" => Verb::Change,
-        "/v1/realization" | "/v1/reach" | "/v1/trace" | "/v1/matrix" | "/v1/hits" | "/v1/attachments"
-        | "/v1/topology" | "/v1/ports" | "/v1/path" | "/v1/history" | "/v1/diff" | "/v1/status" | "/metrics" => {
-            Verb::Ask
-        }
-        "/v1/vteps/{name}" => switch.map_or(Verb::Ask, Verb::Vtep),
-        "/v1/backup" => Verb::Backup,
-        "/v1/restore" => Verb::Restore,
-        _ => Verb::Tokens,
-    })
+/// What it takes to be answered at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// To look at resources, or to change them.
+    Resources,
+    /// To change something.
+    Change,
+    /// To ask about the whole.
+    Ask,
+    /// To be the agent of the switch that the address names.
+    Vtep,
+    /// To take a backup.
+    Backup,
+    /// To restore one.
+    Restore,
+    /// To give access.
+    Tokens,
+}
+
+impl Needs {
+    /// As a verb; `None` is nothing.
+    fn verb<'a>(self, method: &Method, switch: Option<&'a Name>) -> Option<Verb<'a>> {
+        Some(match self {
+            Self::Nothing => return None,
+            Self::Resources if method.is_safe() => Verb::Read,
+            Self::Resources | Self::Change => Verb::Change,
+            Self::Ask => Verb::Ask,
+            Self::Vtep => switch.map_or(Verb::Ask, Verb::Vtep),
+            Self::Backup => Verb::Backup,
+            Self::Restore => Verb::Restore,
+            Self::Tokens => Verb::Tokens,
+        })
+    }
 }
 
 /// Lets requests past whose callers are known and may ask what they ask.
 pub(crate) async fn pass<B: Backend>(
-    State(backend): State<B>,
-    path: MatchedPath,
+    State((backend, needs)): State<(B, Needs)>,
     params: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Response {
     let named = params.iter().find(|(key, _)| *key == "name");
     let switch: Option<Name> = named.and_then(|(_, name)| name.parse().ok());
-    let Some(verb) = needed(request.method(), path.as_str(), switch.as_ref()) else {
+    let Some(verb) = needs.verb(request.method(), switch.as_ref()) else {
         return next.run(request).await;
     };
     let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer)) {

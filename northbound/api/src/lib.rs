@@ -35,8 +35,9 @@ use axum::{
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
+use gate::Needs;
 use problem::Failure;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -44,37 +45,52 @@ use std::time::Duration;
 /// Longest that a request may take as a whole; above every wait that a request can ask for.
 const REQUEST_TIME: Duration = Duration::from_secs(90);
 
-/// All routes.
-pub fn router<B: Backend>(backend: B) -> Router {
-    let kinds = get(lists::list::<B>);
+/// Every address, what it takes to be answered there, and who answers.
+fn routes<B: Backend>() -> Vec<(&'static str, Needs, MethodRouter<B>)> {
     let kind = get(documents::get::<B>).put(documents::put::<B>).delete(documents::delete::<B>);
-    Router::new()
-        .route("/v1/{kind}", kinds)
-        .route("/v1/{kind}/{name}", kind)
-        .route("/v1/apply", post(documents::apply::<B>))
-        .route("/v1/delete", post(documents::remove::<B>))
-        .route("/v1/realization", get(questions::realization::<B>))
-        .route("/v1/reach", post(questions::reach::<B>))
-        .route("/v1/trace", post(questions::trace::<B>))
-        .route("/v1/matrix", get(matrix::matrix::<B>))
-        .route("/v1/hits", get(questions::hits::<B>))
-        .route("/v1/attachments", get(lists::attachments::<B>))
-        .route("/v1/vteps/{name}", get(vteps::vtep::<B>).post(vteps::report::<B>))
-        .route("/v1/topology", get(questions::topology::<B>))
-        .route("/v1/path", post(questions::path::<B>))
-        .route("/v1/ports", get(questions::ports::<B>))
-        .route("/v1/history", get(history::history::<B>))
-        .route("/v1/diff", get(history::diff::<B>))
-        .route("/v1/rollback", post(history::rollback::<B>))
-        .route("/v1/backup", get(backup::backup::<B>))
-        .route("/v1/restore", post(backup::restore::<B>))
-        .route("/v1/status", get(questions::status::<B>))
-        .route("/v1/tokens", get(tokens::list::<B>).post(tokens::create::<B>))
-        .route("/v1/tokens/{name}", delete(tokens::revoke::<B>))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(questions::ready::<B>))
-        .route("/metrics", get(questions::metrics::<B>))
-        .route_layer(middleware::from_fn_with_state(backend.clone(), gate::pass::<B>))
+    vec![
+        ("/v1/{kind}", Needs::Resources, get(lists::list::<B>)),
+        ("/v1/{kind}/{name}", Needs::Resources, kind),
+        ("/v1/apply", Needs::Change, post(documents::apply::<B>)),
+        ("/v1/delete", Needs::Change, post(documents::remove::<B>)),
+        ("/v1/rollback", Needs::Change, post(history::rollback::<B>)),
+        ("/v1/realization", Needs::Ask, get(questions::realization::<B>)),
+        ("/v1/reach", Needs::Ask, post(questions::reach::<B>)),
+        ("/v1/trace", Needs::Ask, post(questions::trace::<B>)),
+        ("/v1/matrix", Needs::Ask, get(matrix::matrix::<B>)),
+        ("/v1/hits", Needs::Ask, get(questions::hits::<B>)),
+        ("/v1/attachments", Needs::Ask, get(lists::attachments::<B>)),
+        ("/v1/topology", Needs::Ask, get(questions::topology::<B>)),
+        ("/v1/path", Needs::Ask, post(questions::path::<B>)),
+        ("/v1/ports", Needs::Ask, get(questions::ports::<B>)),
+        ("/v1/history", Needs::Ask, get(history::history::<B>)),
+        ("/v1/diff", Needs::Ask, get(history::diff::<B>)),
+        ("/v1/status", Needs::Ask, get(questions::status::<B>)),
+        ("/metrics", Needs::Ask, get(questions::metrics::<B>)),
+        ("/v1/vteps/{name}", Needs::Vtep, get(vteps::vtep::<B>).post(vteps::report::<B>)),
+        ("/v1/backup", Needs::Backup, get(backup::backup::<B>)),
+        ("/v1/restore", Needs::Restore, post(backup::restore::<B>)),
+        ("/v1/tokens", Needs::Tokens, get(tokens::list::<B>).post(tokens::create::<B>)),
+        ("/v1/tokens/{name}", Needs::Tokens, delete(tokens::revoke::<B>)),
+        // Whoever starts the controller looks here whether it runs.
+        ("/healthz", Needs::Nothing, get(|| async { "ok\n" })),
+        ("/readyz", Needs::Nothing, get(questions::ready::<B>)),
+    ]
+}
+
+/// Every address of the API, with its parameters in braces.
+pub fn addresses<B: Backend>() -> Vec<&'static str> {
+    routes::<B>().into_iter().map(|(path, _, _)| path).collect()
+}
+
+/// All routes. There is none without something said of who is answered there.
+pub fn router<B: Backend>(backend: B) -> Router {
+    let mut router = Router::new();
+    for (path, needs, methods) in routes::<B>() {
+        let gate = middleware::from_fn_with_state((backend.clone(), needs), gate::pass::<B>);
+        router = router.route(path, methods.route_layer(gate));
+    }
+    router
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })
         .layer(middleware::from_fn(in_time))

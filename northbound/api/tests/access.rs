@@ -8,8 +8,9 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
-use bulkhead_api::router;
+use bulkhead_api::{addresses, router};
 use common::{Fake, shop};
+use std::collections::BTreeSet;
 use tower::ServiceExt;
 
 /// The status and the text of an answer to somebody who shows `token`.
@@ -86,6 +87,21 @@ async fn every_address_asks_who_it_is() {
     }
     assert_eq!(call(&app, "", "POST", "/v1/tokens", "").await.0, 401);
     assert_eq!(call(&app, "operator", "POST", "/v1/tokens", "").await.0, 403);
+}
+
+#[test]
+fn every_address_is_in_the_table() {
+    let told: BTreeSet<&str> = ADDRESSES.map(|(_, path, _)| path).into();
+    let there: BTreeSet<String> = addresses::<Fake>()
+        .into_iter()
+        .filter(|path| !["/healthz", "/readyz"].contains(path))
+        .map(|path| match path {
+            "/v1/vteps/{name}" => "/v1/vteps/hv1".into(),
+            "/v1/tokens/{name}" => "/v1/tokens/t".into(),
+            path => path.replace("{kind}", "zones").replace("{name}", "z"),
+        })
+        .collect();
+    assert_eq!(there, told.into_iter().map(str::to_owned).collect());
 }
 
 #[tokio::test]
