@@ -49,19 +49,21 @@ impl Core {
         links.retain(|link| link.a.switch == *switch || link.b.switch == *switch);
         let quarantined = self.hosts().remove(switch).map(|host| host.quarantined).unwrap_or_default();
         let quarantined: BTreeMap<_, _> = quarantined.into_iter().map(|found| (found.port, found.owner)).collect();
-        let view = |port: &PortState| {
-            let owner = port.name.as_deref().and_then(|name| quarantined.get(name));
-            let at = match (at(&accepted.state, &links, switch, port), owner) {
-                (At::Nobody, Some(owner)) => At::Quarantine(owner.clone()),
-                (at, _) => at,
-            };
-            PortView { state: port.clone(), at }
-        };
+        let at = |port: &PortState| at(&accepted.state, &links, &quarantined, switch, port);
+        let view = |port: &PortState| PortView { state: port.clone(), at: at(port) };
         self.learner.ports_of(switch).iter().map(view).collect()
     }
 }
 
-fn at(state: &State, links: &[LinkView], switch: &Name, port: &PortState) -> At {
+/// What is at a port, `quarantined` by port being who says to be plugged in and is not believed. What documents and links
+/// say of a port comes first: that is what its packets are taken for.
+fn at(
+    state: &State,
+    links: &[LinkView],
+    quarantined: &BTreeMap<String, String>,
+    switch: &Name,
+    port: &PortState,
+) -> At {
     let names = [port.name.clone().map(Port::Name), port.number.map(Port::Number)];
     let places: Vec<_> = names.into_iter().flatten().map(|port| Attachment { switch: switch.clone(), port }).collect();
     if let Some(workload) = places.iter().find_map(|place| state.workload_on(place)) {
@@ -81,11 +83,58 @@ fn at(state: &State, links: &[LinkView], switch: &Name, port: &PortState) -> At 
             }
         }
     }
-    if port.number == Some(LOCAL) {
+    if let Some(owner) = port.name.as_deref().and_then(|name| quarantined.get(name)) {
+        At::Quarantine(owner.clone())
+    } else if port.number == Some(LOCAL) {
         At::Host
     } else if [GENEVE_PORT, VXLAN_PORT].map(Some).contains(&port.name.as_deref()) {
         At::Tunnel
     } else {
         At::Nobody
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use bulkhead_policy::{
+        Change, Resource,
+        model::{Interface, Workload},
+    };
+    use bulkhead_topology::Mac;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_documents_and_links_say_of_a_port_comes_before_what_is_said_there() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let place = |switch: &str, port: &str| Attachment { switch: name(switch), port: Port::Name(port.into()) };
+        let interface = Interface { mac: Mac([2, 0, 0, 0, 0, 1]), ips: vec![], attachment: Some(place("hv1", "p1")) };
+        let mut state = State::default();
+        state.apply(&[Change::set(Resource::Workload(Arc::new(Workload {
+            name: name("web"),
+            labels: Default::default(),
+            network: name("net"),
+            interfaces: vec![interface],
+            named_ports: Default::default(),
+        })))]);
+        let links = [LinkView {
+            a: place("spine", "s1"),
+            b: place("hv1", "p2"),
+            declared: None,
+            discovered: true,
+            state: LinkState::Up,
+            why: String::new(),
+        }];
+        let said = ["p1", "p2", "p3"].map(|port| (port.to_owned(), "stranger".to_owned()));
+        let found = |text: &str, number: u32| {
+            let port = PortState { name: Some(text.into()), number: Some(number), up: true };
+            at(&state, &links, &said.clone().into(), &name("hv1"), &port)
+        };
+        assert_eq!(found("p1", 1), At::Workload(name("web")));
+        assert_eq!(found("p2", 2), At::Link(place("spine", "s1"), LinkState::Up));
+        assert_eq!(found("p3", 3), At::Quarantine("stranger".into()));
+        assert_eq!(found("p4", 4), At::Nobody);
+        assert_eq!((found("br-int", LOCAL), found(GENEVE_PORT, 5)), (At::Host, At::Tunnel));
     }
 }

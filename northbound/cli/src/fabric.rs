@@ -52,6 +52,8 @@ pub fn ports(client: &Client, output: Output, out: &mut Out, switch: &str) -> an
     } else if !answer.connected {
         let said = out.tint(Tone::Warn, "not connected");
         out.line(format!("switch {} is {said}: its ports are not known", clean(&answer.switch)));
+    } else if answer.ports.is_empty() {
+        out.line(format!("switch {} tells no ports", clean(&answer.switch)));
     } else {
         let row = |port: &PortStatus| {
             let or = |text: &str| if text.is_empty() { "-".into() } else { clean(text) };

@@ -364,6 +364,9 @@ br-int   4294967294   yes   host         -
     assert_eq!((code(&output), text(&output.stdout)), (0, expected));
     let output = Server::new(&[("GET /v1/ports?switch=leaf1", 200, AWAY)]).run(&["ports", "leaf1"], "");
     assert_eq!(text(&output.stdout), "switch leaf1 is not connected: its ports are not known\n");
+    const NONE: &str = r#"{"switch":"host1","connected":true,"ports":[]}"#;
+    let output = Server::new(&[("GET /v1/ports?switch=host1", 200, NONE)]).run(&["ports", "host1"], "");
+    assert_eq!(text(&output.stdout), "switch host1 tells no ports\n");
 }
 
 #[test]

@@ -9,12 +9,11 @@ mod terraform;
 
 use crate::{
     File, Imported,
-    finding::{Findings, Place, short},
+    finding::{Findings, short},
     value::{Reader, Value},
 };
 use bulkhead_policy::{Key, Resource, model::*};
 use bulkhead_topology::{IpNet, Name, Operator, Requirement, Selector, check_key};
-use bulkhead_types::node::{Node, read_foreign};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What the label of a group's members begins with; the group's id follows.
@@ -34,16 +33,7 @@ fn members(group: &str) -> Selector {
 /// Imports security groups as policies.
 pub fn import(files: &[File<'_>]) -> Imported {
     let mut import = Import::default();
-    let mut documents: Vec<(&str, Vec<Node>)> = Vec::new();
-    for file in files {
-        match read_foreign(file.content) {
-            Ok(nodes) => documents.push((file.name, nodes)),
-            Err(refused) => {
-                let place = Place { file: file.name, object: "", path: "", mark: refused.mark };
-                import.found.refuse(place, refused.message, refused.hint);
-            }
-        }
-    }
+    let documents = import.found.read(files);
     let roots: Vec<(&str, Value<'_>)> =
         documents.iter().flat_map(|(file, nodes)| nodes.iter().map(|node| (*file, Value::root(node)))).collect();
     // What is in prefix lists is known before it is asked for.

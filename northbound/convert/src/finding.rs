@@ -1,6 +1,10 @@
 //! What is found out on the way, with its place.
 
-use bulkhead_types::{Diagnostic, Severity, node::Mark};
+use crate::File;
+use bulkhead_types::{
+    Diagnostic, Severity,
+    node::{Mark, Node, read_foreign},
+};
 
 /// Most findings of one conversion that are told; more are counted.
 pub const MAX_FINDINGS: usize = 200;
@@ -46,6 +50,21 @@ impl Findings {
     /// Something that is not said in the result, which is the narrower for it; or that one should know.
     pub fn warn(&mut self, place: Place<'_>, message: impl Into<String>, hint: impl Into<String>) {
         self.add(Severity::Warning, place, message.into(), hint.into());
+    }
+
+    /// The documents of each file, by its name; files that cannot be read are refused.
+    pub fn read<'a>(&mut self, files: &[File<'a>]) -> Vec<(&'a str, Vec<Node>)> {
+        let mut documents = Vec::new();
+        for file in files {
+            match read_foreign(file.content) {
+                Ok(nodes) => documents.push((file.name, nodes)),
+                Err(refused) => {
+                    let place = Place { file: file.name, object: "", path: "", mark: refused.mark };
+                    self.refuse(place, refused.message, refused.hint);
+                }
+            }
+        }
+        documents
     }
 
     /// Whether something was refused.

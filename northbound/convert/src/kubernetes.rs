@@ -8,12 +8,12 @@ mod rules;
 
 use crate::{
     File, Imported,
-    finding::{Findings, Place, short},
+    finding::{Findings, short},
     value::{Reader, Value},
 };
 use bulkhead_policy::{Resource, model::*};
 use bulkhead_topology::Name;
-use bulkhead_types::node::{Data, Node, read_foreign};
+use bulkhead_types::node::Data;
 use cluster::Kind;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -47,16 +47,7 @@ impl Object<'_> {
 /// pods as workloads of `network`, with the labels of their namespaces. Other kinds are told of and left out.
 pub fn import(files: &[File<'_>], network: Option<&Name>) -> Imported {
     let mut found = Findings::default();
-    let mut documents: Vec<(&str, Vec<Node>)> = Vec::new();
-    for file in files {
-        match read_foreign(file.content) {
-            Ok(nodes) => documents.push((file.name, nodes)),
-            Err(refused) => {
-                let place = Place { file: file.name, object: "", path: "", mark: refused.mark };
-                found.refuse(place, refused.message, refused.hint);
-            }
-        }
-    }
+    let documents = found.read(files);
     let mut objects = Vec::new();
     for (file, nodes) in &documents {
         for node in nodes {

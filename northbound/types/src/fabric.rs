@@ -127,7 +127,7 @@ pub struct PortsAnswer {
     pub switch: String,
     /// Whether it is connected; no ports are known of one that is not.
     pub connected: bool,
-    /// Its ports, in its own order.
+    /// Its ports, in its own order; a kernel VTEP tells none.
     pub ports: Vec<PortStatus>,
 }
 
