@@ -11,6 +11,8 @@ pub mod digests;
 
 mod forward;
 mod server;
+mod software;
 
 pub use forward::{Forward, Idle, Told};
 pub use server::Target;
+pub use software::Software;
