@@ -1,7 +1,7 @@
 //! A frame with what the pipeline changed in its packet.
 
 use bulkhead_pipeline::{Field, Packet, ethertype, frag, ip_proto, vlan};
-use std::ops::Range;
+use std::{ops::Range, slice::from_ref};
 
 /// Bytes of both addresses, in front of the ethertype or a tag.
 const ADDRESSES: usize = 12;
@@ -31,7 +31,7 @@ pub(super) fn rewritten(frame: &[u8], before: &Packet, after: &Packet) -> Vec<u8
             for (field, offset, length) in [(Field::Ipv4Src, 12, 4), (Field::Ipv4Dst, 16, 4), (Field::IpTtl, 8, 1)] {
                 new.field(field, at + offset, length);
             }
-            new.sum_up(frame, at + 10, &[at..at + header]);
+            new.sum_up(frame, at + 10, from_ref(&(at..at + header)));
             new.transport(frame, at + header, at + 12..at + 20);
         }
         ethertype::IPV6 => {
@@ -82,16 +82,16 @@ impl Frame<'_> {
         match self.before.value(Field::IpProto) {
             ip_proto::ICMP => {
                 self.message(at);
-                self.sum_up(frame, at + 2, &[rest]);
+                self.sum_up(frame, at + 2, from_ref(&rest));
             }
             ip_proto::ICMPV6 => {
                 self.message(at);
                 self.neighbour(at);
                 self.sum_up(frame, at + 2, &[addresses, rest]);
             }
-            ip_proto::TCP => self.sum_up(frame, at + 16, &[addresses]),
+            ip_proto::TCP => self.sum_up(frame, at + 16, from_ref(&addresses)),
             // None is none (RFC 768).
-            ip_proto::UDP if number(frame, at + 6, 2) != Some(0) => self.sum_up(frame, at + 6, &[addresses]),
+            ip_proto::UDP if number(frame, at + 6, 2) != Some(0) => self.sum_up(frame, at + 6, from_ref(&addresses)),
             _ => {}
         }
     }
@@ -110,7 +110,9 @@ impl Frame<'_> {
             return;
         }
         let mut option = at + 24;
-        while let (Some(kind), Some(length @ 1..)) = (number(&self.bytes, option, 1), number(&self.bytes, option + 1, 1)) {
+        while let (Some(kind), Some(length @ 1..)) =
+            (number(&self.bytes, option, 1), number(&self.bytes, option + 1, 1))
+        {
             if kind == was && length == 1 {
                 put(&mut self.bytes, option, 1, is);
                 let address = if is == 1 { Field::NdSll } else { Field::NdTll };
