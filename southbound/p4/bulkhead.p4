@@ -178,7 +178,16 @@ header nd_lla_t {
     mac_t address;
 }
 
+#include "tunnel_headers.p4"
+
 struct headers_t {
+    ethernet_t outer_ethernet;
+    ipv4_t outer_ipv4;
+    ipv6_t outer_ipv6;
+    udp_t outer_udp;
+    vxlan_t vxlan;
+    geneve_t geneve;
+    geneve_option_t geneve_option;
     ethernet_t ethernet;
     vlan_t vlan;
     arp_t arp;
@@ -201,6 +210,18 @@ struct meta_t {
     // Kept when it is submitted once more: not every target keeps its own.
     @field_list(1)
     bit<16> in_port;
+    // It is a tunnel's, and was looked at once: now what is in front is taken off, and what is inside is read.
+    @field_list(1)
+    bit<1> decap;
+    // What is in front contradicts itself, or says more than is understood.
+    bit<1> malformed;
+    // Bytes of the frame, without its tag and without what was in front of it.
+    bit<32> length;
+    // The switch itself in the underlay, the next one, and what of a flow says which one that is.
+    mac_t own_mac;
+    address_t own_address;
+    mac_t hop_mac;
+    bit<16> flow;
     bit<16> network;
     bit<32> src_id;
     bit<32> dst_id;
@@ -264,6 +285,95 @@ struct meta_t {
 
 parser Reading(packet_in packet, out headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
     state start {
+        transition select(meta.decap) {
+            1: outer;
+            default: ethernet;
+        }
+    }
+
+    // All this has been looked at before: no tag, no options, no fragment, UDP, for one of two ports.
+    state outer {
+        packet.extract(hdr.outer_ethernet);
+        transition select(hdr.outer_ethernet.ether_type) {
+            ETHERTYPE_IPV4: outer_ipv4;
+            default: outer_ipv6;
+        }
+    }
+
+    state outer_ipv4 {
+        packet.extract(hdr.outer_ipv4);
+        meta.tun_src = MAPPED | (address_t) hdr.outer_ipv4.src;
+        transition outer_udp;
+    }
+
+    state outer_ipv6 {
+        packet.extract(hdr.outer_ipv6);
+        meta.tun_src = hdr.outer_ipv6.src;
+        transition outer_udp;
+    }
+
+    state outer_udp {
+        packet.extract(hdr.outer_udp);
+        transition select(hdr.outer_udp.dst) {
+            UDP_VXLAN: vxlan;
+            default: geneve;
+        }
+    }
+
+    state vxlan {
+        packet.extract(hdr.vxlan);
+        transition select(hdr.vxlan.flags) {
+            VXLAN_VNI: vxlan_plain;
+            VXLAN_GROUP: vxlan_group;
+            default: malformed;
+        }
+    }
+
+    state vxlan_group {
+        meta.tun_identity = (bit<32>) hdr.vxlan.group;
+        transition vxlan_plain;
+    }
+
+    state vxlan_plain {
+        meta.tun_id = hdr.vxlan.vni;
+        transition ethernet;
+    }
+
+    // Of options there is ours, alone, or none.
+    state geneve {
+        packet.extract(hdr.geneve);
+        transition select(hdr.geneve.version, hdr.geneve.option_words, hdr.geneve.control_packet, hdr.geneve.critical,
+                hdr.geneve.protocol) {
+            (0, 0, 0, 0, GENEVE_ETHERNET): geneve_plain;
+            (0, 2, 0, 0, GENEVE_ETHERNET): geneve_option;
+            default: malformed;
+        }
+    }
+
+    state geneve_option {
+        packet.extract(hdr.geneve_option);
+        transition select(hdr.geneve_option.class, hdr.geneve_option.kind, hdr.geneve_option.words) {
+            (OPTION_CLASS, OPTION_KIND, 1): geneve_identity;
+            default: malformed;
+        }
+    }
+
+    state geneve_identity {
+        meta.tun_identity = hdr.geneve_option.identity;
+        transition geneve_plain;
+    }
+
+    state geneve_plain {
+        meta.tun_id = hdr.geneve.vni;
+        transition ethernet;
+    }
+
+    state malformed {
+        meta.malformed = 1;
+        transition accept;
+    }
+
+    state ethernet {
         packet.extract(hdr.ethernet);
         meta.eth_type = hdr.ethernet.ether_type;
         transition select(hdr.ethernet.ether_type) {
@@ -496,8 +606,16 @@ parser Reading(packet_in packet, out headers_t hdr, inout meta_t meta, inout sta
 }
 
 control Verifying(inout headers_t hdr, inout meta_t meta) {
-    apply { }
+    apply {
+        verify_checksum(hdr.outer_ipv4.isValid(),
+            { hdr.outer_ipv4.version, hdr.outer_ipv4.ihl, hdr.outer_ipv4.tos, hdr.outer_ipv4.total_length,
+              hdr.outer_ipv4.identification, hdr.outer_ipv4.flags, hdr.outer_ipv4.offset, hdr.outer_ipv4.ttl,
+              hdr.outer_ipv4.protocol, hdr.outer_ipv4.src, hdr.outer_ipv4.dst },
+            hdr.outer_ipv4.checksum, HashAlgorithm.csum16);
+    }
 }
+
+#include "tunnels.p4"
 
 // What a packet may be to a connection, by what it says of itself, and in which view it is judged. The same as
 // `pipeline::Sort` and the tracker of `pipeline::walk_stateless`.
@@ -549,11 +667,39 @@ control Tracking(in headers_t hdr, inout meta_t meta) {
 
 control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
 #include "tables.p4"
+#include "underlay.p4"
+
+    Receiving() receiving;
+    Sending() sending;
 
     apply {
-        if (meta.second == 0) {
+        if (meta.second == 0 && meta.decap == 0) {
             meta.in_port = (bit<16>) standard.ingress_port;
         }
+        meta.length = standard.packet_length;
+        if (hdr.outer_ethernet.isValid()) {
+            meta.length = meta.length - 50;
+            if (hdr.outer_ipv6.isValid()) {
+                meta.length = meta.length - 20;
+            }
+            if (hdr.geneve_option.isValid()) {
+                meta.length = meta.length - 8;
+            }
+        }
+        if (hdr.vlan.isValid()) {
+            meta.length = meta.length - 4;
+        }
+        // A header in front that is cut off: so is what is inside.
+        if (meta.decap == 1 && (standard.checksum_error == 1 || !hdr.ethernet.isValid())) {
+            meta.malformed = 1;
+        }
+        hdr.outer_ethernet.setInvalid();
+        hdr.outer_ipv4.setInvalid();
+        hdr.outer_ipv6.setInvalid();
+        hdr.outer_udp.setInvalid();
+        hdr.vxlan.setInvalid();
+        hdr.geneve.setInvalid();
+        hdr.geneve_option.setInvalid();
         // Headers that are longer than their packet says, or than it is.
         if (standard.parser_error != error.NoError) {
             meta.broken = 1;
@@ -571,13 +717,13 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
             meta.broken = 1;
         }
         // More behind IP than the packet has: also what of IPv4 says less than its own header.
-        if (hdr.ipv4.isValid() && (bit<32>) hdr.ipv4.total_length + 14 > standard.packet_length) {
+        if (hdr.ipv4.isValid() && (bit<32>) hdr.ipv4.total_length + 14 > meta.length) {
             meta.broken = 1;
         }
         if (hdr.ipv4.isValid() && hdr.ipv4.total_length < ((bit<16>) hdr.ipv4.ihl << 2)) {
             meta.broken = 1;
         }
-        if (hdr.ipv6.isValid() && (bit<32>) hdr.ipv6.payload_length + 54 > standard.packet_length) {
+        if (hdr.ipv6.isValid() && (bit<32>) hdr.ipv6.payload_length + 54 > meta.length) {
             meta.broken = 1;
         }
         if (hdr.ethernet.ether_type < ETHERTYPE_LEAST) {
@@ -586,6 +732,14 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         meta.next = 0;
         if (meta.broken == 1) {
             meta.next = DROP;
+        }
+        // Counts with what no network owns.
+        if (meta.malformed == 1) {
+            meta.tun_id = 0;
+            meta.next = 0;
+        }
+        if (underlay.apply().hit) {
+            receiving.apply(hdr, meta, standard);
         }
 
         if (meta.next == 0) { classify.apply(); }
@@ -630,12 +784,8 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         if (meta.next == 29) { fit.apply(); }
         // As long as it is without its tag.
         if (meta.check_size == 1) {
-            bit<32> length = standard.packet_length;
-            if (hdr.vlan.isValid()) {
-                length = length - 4;
-            }
             meta.too_big = 0;
-            if (length > (bit<32>) meta.most) {
+            if (meta.length > (bit<32>) meta.most) {
                 meta.too_big = 1;
             }
         }
@@ -650,12 +800,12 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                 hdr.ipv6.hop_limit = meta.ip_ttl - 1;
             }
         }
-        // Back where it came from goes only what is sent back. Ports above 510 are none: by tunnels nothing leaves yet.
+        // Back where it came from goes only what is sent back, and into a tunnel nothing that came by one.
+        bool tunnel = meta.leave == PORT_VXLAN || meta.leave == PORT_GENEVE;
         bool stays = meta.leave == meta.in_port && meta.back == 0;
-        if (meta.next != DONE || meta.leave == 0 || meta.leave > 510 || stays) {
+        if (meta.next != DONE || meta.leave == 0 || stays || (tunnel && meta.decap == 1)) {
             mark_to_drop(standard);
         } else {
-            standard.egress_spec = meta.leave[8:0];
             if (meta.vlan[12:12] == 1) {
                 if (!hdr.vlan.isValid()) {
                     hdr.vlan.setValid();
@@ -669,6 +819,21 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                 hdr.ethernet.ether_type = hdr.vlan.ether_type;
                 hdr.vlan.setInvalid();
             }
+            if (tunnel) {
+                bit<16> port = meta.leave;
+                hash(meta.flow, HashAlgorithm.crc16, UDP_FIRST,
+                    { meta.addr_src, meta.addr_dst, meta.protocol, meta.l4_src, meta.l4_dst }, UDP_COUNT);
+                // Where no way leads there, it has none.
+                meta.leave = 0;
+                if (next_hop.apply().hit) {
+                    sending.apply(hdr, meta, port);
+                }
+            }
+            if (meta.leave == 0 || meta.leave > 510) {
+                mark_to_drop(standard);
+            } else {
+                standard.egress_spec = meta.leave[8:0];
+            }
         }
     }
 }
@@ -680,6 +845,11 @@ control egress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_t
 // What was rewritten: headers of IPv4 that was routed or answered, and answers to pings and to neighbours.
 control Summing(inout headers_t hdr, inout meta_t meta) {
     apply {
+        update_checksum(hdr.outer_ipv4.isValid(),
+            { hdr.outer_ipv4.version, hdr.outer_ipv4.ihl, hdr.outer_ipv4.tos, hdr.outer_ipv4.total_length,
+              hdr.outer_ipv4.identification, hdr.outer_ipv4.flags, hdr.outer_ipv4.offset, hdr.outer_ipv4.ttl,
+              hdr.outer_ipv4.protocol, hdr.outer_ipv4.src, hdr.outer_ipv4.dst },
+            hdr.outer_ipv4.checksum, HashAlgorithm.csum16);
         update_checksum(hdr.ipv4.isValid() && !hdr.ipv4_options.isValid(),
             { hdr.ipv4.version, hdr.ipv4.ihl, hdr.ipv4.tos, hdr.ipv4.total_length, hdr.ipv4.identification, hdr.ipv4.flags,
               hdr.ipv4.offset, hdr.ipv4.ttl, hdr.ipv4.protocol, hdr.ipv4.src, hdr.ipv4.dst },
@@ -706,6 +876,13 @@ control Summing(inout headers_t hdr, inout meta_t meta) {
 
 control Writing(packet_out packet, in headers_t hdr) {
     apply {
+        packet.emit(hdr.outer_ethernet);
+        packet.emit(hdr.outer_ipv4);
+        packet.emit(hdr.outer_ipv6);
+        packet.emit(hdr.outer_udp);
+        packet.emit(hdr.vxlan);
+        packet.emit(hdr.geneve);
+        packet.emit(hdr.geneve_option);
         packet.emit(hdr.ethernet);
         packet.emit(hdr.vlan);
         packet.emit(hdr.arp);

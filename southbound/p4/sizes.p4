@@ -85,3 +85,12 @@
 #ifndef SIZE_DELIVER
 #define SIZE_DELIVER 128
 #endif
+#ifndef SIZE_UNDERLAY
+#define SIZE_UNDERLAY 512
+#endif
+#ifndef SIZE_NEXT_HOP
+#define SIZE_NEXT_HOP 512
+#endif
+#ifndef SIZE_HOPS
+#define SIZE_HOPS 8192
+#endif

@@ -240,6 +240,24 @@ action arp_nd__set_routed(bit<1> routed, bit<8> next) {
     meta.routed = routed;
     meta.next = next;
 }
+@id(0x1000411)
+action arp_nd__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity(bit<2> out_tunnel, bit<16> port, bit<32> tun_dst4, bit<24> tun_id, bit<8> next) {
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = MAPPED | (bit<128>) tun_dst4;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
+@id(0x1000412)
+action arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity(bit<2> out_tunnel, bit<16> port, bit<128> tun_dst6, bit<24> tun_id, bit<8> next) {
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = tun_dst6;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
 @id(0x13000004)
 direct_counter(CounterType.packets_and_bytes) arp_nd_counter;
 @id(0x2000004)
@@ -277,6 +295,8 @@ table arp_nd {
         arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp;
         arp_nd__set_peer_reply;
         arp_nd__set_routed;
+        arp_nd__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity;
+        arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -547,6 +567,50 @@ action locate__set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__cop
     meta.tun_identity = meta.src_id & 0xffff;
     meta.next = next;
 }
+@id(0x1000811)
+action locate__set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity(bit<32> dst_id, bit<48> eth_dst, bit<1> to_peer, bit<2> out_tunnel, bit<16> port, bit<32> tun_dst4, bit<24> tun_id, bit<8> next) {
+    meta.dst_id = dst_id;
+    hdr.ethernet.dst = eth_dst;
+    meta.to_peer = to_peer;
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = MAPPED | (bit<128>) tun_dst4;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
+@id(0x1000812)
+action locate__set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity(bit<32> dst_id, bit<48> eth_dst, bit<1> to_peer, bit<2> out_tunnel, bit<16> port, bit<128> tun_dst6, bit<24> tun_id, bit<8> next) {
+    meta.dst_id = dst_id;
+    hdr.ethernet.dst = eth_dst;
+    meta.to_peer = to_peer;
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = tun_dst6;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
+@id(0x1000813)
+action locate__set_dst_id__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity(bit<32> dst_id, bit<2> out_tunnel, bit<16> port, bit<32> tun_dst4, bit<24> tun_id, bit<8> next) {
+    meta.dst_id = dst_id;
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = MAPPED | (bit<128>) tun_dst4;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
+@id(0x1000814)
+action locate__set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity(bit<32> dst_id, bit<2> out_tunnel, bit<16> port, bit<128> tun_dst6, bit<24> tun_id, bit<8> next) {
+    meta.dst_id = dst_id;
+    meta.out_tunnel = out_tunnel;
+    meta.chosen = port;
+    meta.tun_dst = tun_dst6;
+    meta.tun_id = tun_id;
+    meta.tun_identity = meta.src_id;
+    meta.next = next;
+}
 @id(0x13000008)
 direct_counter(CounterType.packets_and_bytes) locate_counter;
 @id(0x2000008)
@@ -577,6 +641,10 @@ table locate {
         locate__set_dst_id__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_gbp;
         locate__set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id;
         locate__set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp;
+        locate__set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity;
+        locate__set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity;
+        locate__set_dst_id__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity;
+        locate__set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity;
         @defaultonly miss;
     }
     const default_action = miss();

@@ -11,6 +11,7 @@ mod name;
 mod nearest;
 mod number;
 mod port;
+pub mod underlay;
 
 pub use addr::{Cover, IpNet, Mac, PrefixError, parse_ip};
 pub use label::{Labels, MAX_LABELS, Operator, RESERVED_PREFIX, Requirement, Selector, check_key, check_value};

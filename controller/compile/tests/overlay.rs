@@ -285,8 +285,14 @@ fn fabric(driver: &str, network: &str) -> String {
     );
     for n in 1..=3 {
         let vtep = if n == 3 { String::new() } else { format!(", vtep: 192.0.2.{n}") };
+        let leads = driver == P4 && n != 3;
+        let underlay = if leads {
+            ", underlay: {mac: \"02:00:00:01:00:00\", routes: [{to: 0.0.0.0/0, via: [{port: 500, mac: \"02:00:00:02:00:00\"}]}]}"
+        } else {
+            ""
+        };
         let driver = driver.replace("{n}", &n.to_string());
-        text += &format!("---\nkind: Switch\nmetadata: {{name: hv{n}}}\nspec: {{{driver}{vtep}}}\n");
+        text += &format!("---\nkind: Switch\nmetadata: {{name: hv{n}}}\nspec: {{{driver}{vtep}{underlay}}}\n");
         let subnet = if n == 2 { 1 } else { 0 };
         text += &format!(
             "---\nkind: Workload\nmetadata: {{name: w{n}, labels: {{n: n{n}}}}}\nspec: {{network: net, interfaces: [{{mac: \
@@ -352,7 +358,7 @@ const TAG: u16 = 0x1007;
 
 #[test]
 fn outsiders_are_asked_at_the_uplink_and_answer_to_where_the_question_came_from() {
-    for (driver, network) in [(OPENFLOW, ""), (OPENFLOW, ", encap: vxlan"), (P4, "")] {
+    for (driver, network) in [(OPENFLOW, ""), (OPENFLOW, ", encap: vxlan"), (P4, ""), (P4, ", encap: vxlan")] {
         let world = World::new(&fabric(driver, network));
         let (w2, router) = ((mac(2), 0x0a00_0102), (ROUTER, ROUTER_IP));
         let way = world.send("hv2", "w2", 0, arp(1, w2, router));
@@ -530,7 +536,7 @@ fn probes_of_known_vteps_are_told_of_and_what_no_network_owns_is_counted() {
 /// Outsiders would fill the trackers of uplinks' switches with what nobody has judged.
 #[test]
 fn a_switch_between_an_uplink_and_a_tunnel_tracks_nothing_and_drops_fragments() {
-    for (driver, network) in [(OPENFLOW, ""), (OPENFLOW, ", encap: vxlan"), (P4, "")] {
+    for (driver, network) in [(OPENFLOW, ""), (OPENFLOW, ", encap: vxlan"), (P4, ""), (P4, ", encap: vxlan")] {
         let world = World::new(&fabric(driver, network));
         let (router, w2) = (0xc633_6407, 0x0a00_0102);
         let inwards = || icmp(ROUTER, mac(2), [router, w2], 9);
@@ -559,7 +565,7 @@ fn a_switch_between_an_uplink_and_a_tunnel_tracks_nothing_and_drops_fragments() 
 #[test]
 fn an_identity_that_the_header_has_no_room_for_is_refused() {
     let next = |number: u32| [("next/identity".into(), number)].into_iter().collect::<Numbers>();
-    let documents = state(&fabric(P4, ""));
+    let documents = state(&fabric(P4, ", encap: vxlan"));
     assert!(Compiler::new(&documents, next(0xfffd)).is_ok());
     let refused = Compiler::new(&documents, next(0x1_0000)).unwrap_err();
     let what = "identity of n=n2 (workload w2) of network net in the group-policy id of VXLAN from switch hv2 to switch hv1: 65537";

@@ -9,7 +9,7 @@ use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{Action, Field, Packet, Program, Sort, Stage, check, conn, ethertype, render_entry};
 use bulkhead_policy::{
     Change, Decision, Flow, Kind, Resource, Service, State,
-    arbitrary::{flow_seed, state, steps, try_apply},
+    arbitrary::{everywhere, flow_seed, state, steps, try_apply},
     enforces,
     model::{Driver, Switch},
     verdict,
@@ -33,7 +33,9 @@ fn forgetful(state: &State, which: impl Fn(usize) -> bool) -> State {
     let changes: Vec<Change> = judging
         .filter(|(at, _)| which(*at))
         .map(|(at, switch)| {
-            let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: at as u64 + 1 };
+            let underlay = switch.vtep.map(|vtep| everywhere(vtep).into());
+            let device_id = at as u64 + 1;
+            let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id, underlay };
             Change::set(Resource::Switch(Switch { driver, ..(**switch).clone() }.into()))
         })
         .collect();

@@ -161,8 +161,14 @@ impl Backend for Controller {
             });
             (accepted.revision, state.pending().into_iter().map(waiting).collect(), switches.collect())
         });
-        let kept: BTreeMap<String, &str> =
-            kernels.iter().map(|kernel| (kernel.name.clone(), vteps::tunnels(kernel))).collect();
+        // Nobody probes what ends at a switch that answers no probes.
+        let devices = switches.iter().filter(|switch| switch.driver == "p4runtime");
+        let devices = devices.map(|device| {
+            let settled = device.connected && device.acknowledged == device.desired;
+            (device.name.clone(), if settled { "set-up" } else { "unknown" })
+        });
+        let kernel = |kernel: &SwitchStatus| (kernel.name.clone(), vteps::tunnels(kernel));
+        let kept: BTreeMap<String, &str> = devices.chain(kernels.iter().map(kernel)).collect();
         switches.extend(kernels);
         switches.sort_by(|a, b| a.name.cmp(&b.name));
         for switch in &mut switches {

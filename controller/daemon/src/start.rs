@@ -210,8 +210,9 @@ fn route(driver: &Driver) -> Option<(usize, Address)> {
     match driver {
         Driver::Openflow(id) => Some((OPENFLOW, Address::Datapath(*id))),
         Driver::Sim => Some((SIM, Address::Sim)),
-        Driver::P4runtime { address, device_id } => {
-            Some((P4, Address::Device { address: address.clone(), number: *device_id }))
+        Driver::P4runtime { address, device_id, underlay } => {
+            let underlay = underlay.clone();
+            Some((P4, Address::Device { address: address.clone(), number: *device_id, underlay }))
         }
         Driver::Kernel => None,
     }

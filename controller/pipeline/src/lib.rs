@@ -15,6 +15,7 @@ mod render;
 mod stage;
 mod stateless;
 mod walk;
+pub mod wire;
 
 pub use check::{Violation, check};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};

@@ -6,7 +6,10 @@
 //! and it shrinks by dropping changes.
 
 use crate::{model::*, state::*, verdict::*};
-use bulkhead_topology::{DatapathId, IpNet, Labels, Mac, Name, Operator, ProtocolPort, Requirement, Selector, Vni};
+use bulkhead_topology::{
+    DatapathId, IpNet, Labels, Mac, Name, Operator, ProtocolPort, Requirement, Selector, Vni,
+    underlay::{Hop, Route},
+};
 use proptest::{
     collection::{btree_map, btree_set, vec},
     option,
@@ -39,6 +42,8 @@ const HOSTS: u8 = 16;
 const OUTSIDERS: u8 = 6;
 /// Ports of each switch.
 const SWITCH_PORTS: u32 = 8;
+/// The first of three ports that may lead into the underlay; workloads may be plugged in there too.
+const UNDERLAY_PORT: u32 = 8;
 const LABELS: [(&str, &[&str]); 3] = [("app", &["shop", "pay"]), ("tier", &["web", "app", "db"]), ("env", &["prod"])];
 const PORT_NAMES: [&str; 2] = ["http", "dns"];
 const PORT_PROTOCOLS: [u8; 3] = [6, 17, 132];
@@ -342,21 +347,54 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
     let id = prop_oneof![9 => Just(u64::from(i) + 1), 1 => 1..4u64];
     let driver = prop_oneof![
         4 => id.clone().prop_map(|id| Driver::Openflow(DatapathId(id))),
-        1 => id.prop_map(|device_id| Driver::P4runtime { address: "192.0.2.9:9559".into(), device_id }),
+        1 => id.prop_map(|device_id| Driver::P4runtime { address: "192.0.2.9:9559".into(), device_id, underlay: None }),
         1 => Just(Driver::Sim),
         2 => Just(Driver::Kernel),
     ];
     let v4 = prop_oneof![19 => Just(i), 1 => 0..SWITCHES].prop_map(|i| Some(IpAddr::from([192, 0, 2, i + 1])));
     let v6 = Just(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(i) + 1])));
     let vtep = prop_oneof![7 => v4, 2 => v6, 1 => Just(None)];
-    (driver, vtep, select(&[Role::Hypervisor, Role::Leaf][..])).prop_map(move |(driver, vtep, role)| Switch {
+    let role = select(&[Role::Hypervisor, Role::Leaf][..]);
+    (driver, vtep, role, underlay()).prop_map(move |(driver, vtep, role, around)| Switch {
         name: name("sw", i),
-        // A kernel is a VTEP or nothing.
-        driver: if vtep.is_some() || driver != Driver::Kernel { driver } else { Driver::Sim },
+        driver: match (driver, vtep) {
+            // A kernel is a VTEP or nothing.
+            (Driver::Kernel, None) => Driver::Sim,
+            (Driver::P4runtime { address, device_id, .. }, Some(vtep)) => {
+                let fits = |route: &Route| route.to.is_ipv4() == vtep.is_ipv4();
+                let around = around.map(|(mtu, routes)| Underlay {
+                    vtep,
+                    mac: Mac([2, 0, 0, 1, 0, i]),
+                    mtu,
+                    routes: routes.into_iter().filter(fits).collect(),
+                });
+                Driver::P4runtime { address, device_id, underlay: around.map(Arc::new) }
+            }
+            (other, _) => other,
+        },
         vtep,
         role,
         ovsdb: None,
     })
+}
+
+/// Ports from [`UNDERLAY_PORT`] on into the underlay, which lead everywhere, to some, or nowhere.
+fn underlay() -> impl Strategy<Value = Option<(Option<u16>, Vec<Route>)>> {
+    let hop = (0..3u32, 1..3u8).prop_map(|(n, to)| Hop { port: UNDERLAY_PORT + n, mac: Mac([2, 0, 0, 2, 0, to]) });
+    let to = select(&["0.0.0.0/0", "192.0.2.0/30", "192.0.2.2/32", "::/0", "2001:db8:0:0:0:0:1:2/128"][..]);
+    let to = to.prop_filter_map("a prefix", |to| to.parse().ok());
+    let routes = btree_map(to, btree_set(hop, 1..4), 0..5);
+    let routes = routes
+        .prop_map(|routes| routes.into_iter().map(|(to, via)| Route { to, via: via.into_iter().collect() }).collect());
+    option::weighted(0.9, (option::of(576..9000u16), routes))
+}
+
+/// An underlay in which a switch with this VTEP address reaches everybody, by a port that is nobody's.
+pub fn everywhere(vtep: IpAddr) -> Underlay {
+    let any = if vtep.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let via = vec![Hop { port: 500, mac: Mac([2, 0, 0, 2, 0, 1]) }];
+    let routes = IpNet::new(any, 0).map(|to| Route { to, via }).into_iter().collect();
+    Underlay { vtep, mac: Mac([2, 0, 0, 1, 0, 1]), mtu: None, routes }
 }
 
 /// A switch, one of [`SWITCHES`].

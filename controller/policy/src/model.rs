@@ -3,8 +3,8 @@
 //! An absent peer list (`None`, any peer) and an empty one (`Some([])`, no peer) are different values
 //! here and in every encoding: an empty list must never widen into "any".
 
-pub use bulkhead_topology::Port;
 use bulkhead_topology::{DatapathId, IpNet, Labels, Mac, Name, ProtocolPort, Selector, Vni};
+pub use bulkhead_topology::{Port, underlay::Underlay};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// An overlay L2/L3 domain: one VNI and its subnets.
@@ -429,6 +429,8 @@ pub enum Driver {
         address: String,
         /// Its device id.
         device_id: u64,
+        /// How it reaches other VTEPs, if it has a VTEP address, which this says too.
+        underlay: Option<Arc<Underlay>>,
     },
     /// The simulated switch inside the controller.
     Sim,

@@ -61,9 +61,7 @@ fn can(driver: &Driver) -> Can {
     match driver {
         // Open vSwitch's userspace datapath has no group policy (`OVS_VXLAN_EXT_GBP` is the kernel's alone).
         Driver::Openflow(_) => Can { geneve: true, group_policy: false },
-        // Our P4 program parses no options.
-        Driver::P4runtime { .. } => Can { geneve: false, group_policy: true },
-        Driver::Sim => Can { geneve: true, group_policy: true },
+        Driver::P4runtime { .. } | Driver::Sim => Can { geneve: true, group_policy: true },
         // Its devices carry a network each, and have no room for more than that.
         Driver::Kernel => Can { geneve: false, group_policy: false },
     }
@@ -81,17 +79,26 @@ pub fn carries(switch: &Switch) -> bool {
     switch.vtep.is_none() && judges(switch) && !matches!(switch.driver, Driver::P4runtime { .. })
 }
 
+/// Whether a switch knows a way to a VTEP. Most hosts have routes of their own, of which nothing is known; a P4 switch has
+/// those that its document says.
+pub fn has_route(switch: &Switch, far: IpAddr) -> bool {
+    match &switch.driver {
+        Driver::P4runtime { underlay, .. } => underlay.as_ref().is_some_and(|known| !known.towards(far).is_empty()),
+        Driver::Openflow(_) | Driver::Sim | Driver::Kernel => true,
+    }
+}
+
 /// Whether switches of a driver can do Geneve.
 pub fn does_geneve(driver: &Driver) -> bool {
     can(driver).geneve
 }
 
 /// How packets of `network` get from switch `a` to switch `b`: with what it asks for if both ends can do that, else with
-/// VXLAN. `None` if one of them has no VTEP address, they are of different families, or neither of them judges what they
-/// carry. The way back is of the same kind.
+/// VXLAN. `None` if one of them has no VTEP address, they are of different families, neither of them judges what they
+/// carry, or one of them knows no way to the other. The way back is of the same kind.
 pub fn tunnel(network: &Network, a: &Switch, b: &Switch) -> Option<Tunnel> {
     let (near, far) = (a.vtep?, b.vtep?);
-    if near.is_ipv4() != far.is_ipv4() || !(judges(a) || judges(b)) {
+    if near.is_ipv4() != far.is_ipv4() || !(judges(a) || judges(b)) || !has_route(a, far) || !has_route(b, near) {
         return None;
     }
     let (a, b) = (can(&a.driver), can(&b.driver));

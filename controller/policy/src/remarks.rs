@@ -4,9 +4,10 @@
 use crate::{
     diagnostic::Diagnostic,
     model::{
-        Action, Attachment, CidrSet, Direction, Network, Peer, Policy, PortMatch, Rule, Subject, Switch, Workload,
+        Action, Attachment, CidrSet, Direction, Driver, Network, Peer, Policy, PortMatch, Rule, Subject, Switch,
+        Workload,
     },
-    overlay::{judges, tunnel},
+    overlay::{has_route, judges, tunnel},
     state::{Change, Key, Resource, State, peers_path, rules},
 };
 use bulkhead_topology::{Cover, Labels, Name, Operator, ProtocolPort, Selector};
@@ -106,8 +107,12 @@ impl Remarks<'_> {
             }
         }
         let some: Vec<&Switch> = alike.into_values().flatten().collect();
+        // Those whose routes are known have each their own.
+        let present = || self.census.present(&network.name).filter_map(|(name, _)| self.state.switches.get(name));
+        let routed = present().filter(|switch| matches!(switch.driver, Driver::P4runtime { .. }));
+        let cut_off = routed.flat_map(|a| present().filter(|b| b.name != a.name).map(move |b| (&**a, &**b)));
         let pairs = some.iter().enumerate().flat_map(|(i, a)| some.iter().skip(i + 1).map(move |b| (*a, *b)));
-        let apart = pairs.into_iter().find(|(a, b)| Self::are_apart(network, a, b));
+        let apart = pairs.chain(cut_off).find(|(a, b)| Self::are_apart(network, a, b));
         if let Some((a, b)) = apart {
             self.no_tunnel(key, path, network, a, b);
         }
@@ -167,7 +172,13 @@ impl Remarks<'_> {
             (None, _) => format!("{} has no VTEP address", a.name),
             (_, None) => format!("{} has no VTEP address", b.name),
             (Some(here), Some(there)) if here.is_ipv4() == there.is_ipv4() => {
-                "both are kernel VTEPs, which enforce nothing".into()
+                if !has_route(a, there) {
+                    format!("{} has no route to {there}", a.name)
+                } else if !has_route(b, here) {
+                    format!("{} has no route to {here}", b.name)
+                } else {
+                    "both are kernel VTEPs, which enforce nothing".into()
+                }
             }
             _ => "their VTEP addresses are of different families".into(),
         };

@@ -386,7 +386,7 @@ impl Core {
     pub fn tick(&mut self, now: Duration) {
         self.fabric.tick(&self.compiler, now);
         let fabric = &self.fabric;
-        let probes = self.tunnels.probes(|switch| fabric.is_settled(switch), now);
+        let probes = self.tunnels.probes(|switch| fabric.probes(switch), now);
         if !probes.is_empty() {
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
             totals.probes += probes.values().map(|probes| probes.len() as u64).sum::<u64>();

@@ -255,6 +255,11 @@ impl Fabric {
         self.slots.get(name).is_some_and(|slot| slot.machine.progress().settled)
     }
 
+    /// Whether it sends and hears probes of tunnels, now: a switch without a program does not, and no P4 switch does.
+    pub(crate) fn probes(&self, name: &Name) -> bool {
+        self.is_settled(name) && self.slots.get(name).is_some_and(|slot| slot.driver.remembers())
+    }
+
     /// The newest revision that is in force on a switch as a whole; 0 if none is known to be.
     pub(crate) fn acknowledged(&self, name: &Name) -> u64 {
         self.slots.get(name).map_or(0, |slot| slot.machine.progress().acknowledged)

@@ -115,7 +115,7 @@ fn full(resource: &Resource, seen: &Seen) -> Vec<String> {
             r.name.to_string(),
             match &r.driver {
                 Driver::Openflow(id) => format!("openflow {id}"),
-                Driver::P4runtime { address, device_id } => format!("p4runtime {address} {device_id}"),
+                Driver::P4runtime { address, device_id, .. } => format!("p4runtime {address} {device_id}"),
                 Driver::Sim => "sim".into(),
                 Driver::Kernel => "kernel".into(),
             },

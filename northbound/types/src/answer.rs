@@ -456,7 +456,8 @@ pub struct TunnelStatus {
     /// The VTEP address of the other end.
     pub vtep: String,
     /// `up`, `down`, or `unknown` as long as one end is not connected: whether probes arrive at the other end. Tunnels of
-    /// kernel VTEPs are not probed: `set-up` or `down`, as their agents tell whether the host has them.
+    /// kernel VTEPs and of P4 switches are not probed: `set-up` or `down`, as agents tell whether the host has them; `set-up`
+    /// if the P4 switch has its program.
     pub state: String,
 }
 

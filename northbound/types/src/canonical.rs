@@ -8,7 +8,10 @@ use crate::{
     v1::{self, Envelope, Metadata, Object, TextOrNumber},
 };
 use bulkhead_policy::{Resource, model::*};
-use bulkhead_topology::{IpNet, Name, Operator, Selector};
+use bulkhead_topology::{
+    IpNet, Name, Operator, Selector,
+    underlay::{Hop, Route, Underlay},
+};
 use std::collections::BTreeMap;
 
 /// The resource as compact JSON without `resourceVersion`: byte-stable, what [`crate::load`] reads.
@@ -135,21 +138,29 @@ fn switch(r: &Switch) -> v1::SwitchSpec {
             Role::Spine => "spine",
         }),
         ovsdb: r.ovsdb.clone(),
+        underlay: None,
     };
     match &r.driver {
         Driver::Openflow(id) => {
             spec.driver = "openflow".into();
             spec.datapath_id = Some(id.to_string());
         }
-        Driver::P4runtime { address, device_id } => {
+        Driver::P4runtime { address, device_id, underlay: under } => {
             spec.driver = "p4runtime".into();
             spec.address = Some(address.clone());
             spec.device_id = Some(*device_id);
+            spec.underlay = under.as_deref().map(underlay);
         }
         Driver::Sim => {}
         Driver::Kernel => spec.driver = "kernel".into(),
     }
     spec
+}
+
+fn underlay(r: &Underlay) -> v1::Underlay {
+    let hop = |hop: &Hop| v1::Hop { port: hop.port.into(), mac: hop.mac.to_string() };
+    let route = |r: &Route| v1::Route { to: r.to.to_string(), via: r.via.iter().map(hop).collect() };
+    v1::Underlay { mac: r.mac.to_string(), mtu: r.mtu.map(Into::into), routes: r.routes.iter().map(route).collect() }
 }
 
 fn workload(r: &Workload) -> v1::WorkloadSpec {

@@ -3,6 +3,7 @@
 //! References between documents are not looked at here; `State::check` does that.
 
 mod policy;
+mod switch;
 
 use crate::{
     answer::Diagnostic,
@@ -13,8 +14,8 @@ use crate::{
 };
 use bulkhead_policy::{Resource, model::*};
 use bulkhead_topology::{
-    DatapathId, IpNet, Labels, MAX_LABELS, Mac, Name, Operator, ParseError, ProtocolPort, RESERVED_PREFIX, Requirement,
-    Selector, Vni, check_key, check_value, parse_ip,
+    IpNet, Labels, MAX_LABELS, Mac, Name, Operator, ParseError, ProtocolPort, RESERVED_PREFIX, Requirement, Selector,
+    Vni, check_key, check_value, parse_ip,
 };
 use std::{
     collections::BTreeMap, collections::BTreeSet, fmt::Display, net::IpAddr, str::FromStr, sync::Arc, sync::LazyLock,
@@ -458,72 +459,6 @@ impl Check {
         let modes = [("enforce", Mode::Enforce), ("canary", Mode::Canary), ("monitor", Mode::Monitor)];
         let mode = self.word("spec.mode", spec.mode.as_deref(), &modes);
         Some(Zone { name: name?, network: network?, selector, isolate, mode: mode? })
-    }
-
-    fn switch(&mut self, name: Option<Name>, spec: &v1::SwitchSpec) -> Option<Switch> {
-        let kinds = [("openflow", 0), ("p4runtime", 1), ("sim", 2), ("kernel", 3)];
-        let driver = self.word("spec.driver", Some(&spec.driver), &kinds);
-        let mut only = |field: &str, present: bool, owner: u8| {
-            if present && driver.is_some_and(|d| d != owner) {
-                self.refuse(
-                    format_args!("spec.{field}"),
-                    format!("a {} switch has no `{field}`", spec.driver),
-                    "remove it",
-                );
-            }
-        };
-        only("datapathId", spec.datapath_id.is_some(), 0);
-        only("address", spec.address.is_some(), 1);
-        only("deviceId", spec.device_id.is_some(), 1);
-        let driver = match driver? {
-            0 => match &spec.datapath_id {
-                Some(id) => self.text::<DatapathId>("spec.datapathId", id).map(Driver::Openflow),
-                None => {
-                    let hint = "as in datapathId: \"0x1\"; `ovs-vsctl get bridge NAME datapath_id` prints it";
-                    self.refuse("spec", "an openflow switch needs `datapathId`", hint);
-                    None
-                }
-            },
-            1 => match (&spec.address, spec.device_id) {
-                (Some(address), Some(device_id)) => {
-                    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-                    if port.and_then(|p| p.parse::<u16>().ok()).is_none_or(|p| p == 0) {
-                        self.refuse("spec.address", "not a host and port", "as in 127.0.0.1:9559");
-                    }
-                    Some(Driver::P4runtime { address: address.clone(), device_id })
-                }
-                _ => {
-                    self.refuse("spec", "a p4runtime switch needs `address` and `deviceId`", "");
-                    None
-                }
-            },
-            2 => Some(Driver::Sim),
-            _ => {
-                if spec.vtep.is_none() {
-                    self.refuse("spec", "a kernel switch needs `vtep`", "the address that its host sends VXLAN from");
-                }
-                Some(Driver::Kernel)
-            }
-        };
-        let vtep = match &spec.vtep {
-            None => None,
-            Some(text) => {
-                let ip = self.keep("spec.vtep", parse_ip(text))?;
-                if !is_unicast(ip) {
-                    self.refuse("spec.vtep", format!("{ip} is no unicast address"), "");
-                }
-                Some(ip)
-            }
-        };
-        let roles = [("hypervisor", Role::Hypervisor), ("leaf", Role::Leaf), ("spine", Role::Spine)];
-        let role = self.word("spec.role", spec.role.as_deref(), &roles);
-        if let Some(ovsdb) = &spec.ovsdb {
-            let good = ["unix:", "tcp:", "ssl:"].iter().any(|p| ovsdb.strip_prefix(p).is_some_and(|r| !r.is_empty()));
-            if !good {
-                self.refuse("spec.ovsdb", "not an OVSDB address", "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT");
-            }
-        }
-        Some(Switch { name: name?, driver: driver?, vtep, role: role?, ovsdb: spec.ovsdb.clone() })
     }
 
     /// `number`, if it lies in 0-255.

@@ -514,6 +514,42 @@ pub struct SwitchSpec {
     /// `unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ovsdb: Option<String>,
+    /// Of a p4runtime switch with a `vtep`: how it reaches other VTEPs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub underlay: Option<Underlay>,
+}
+
+/// What a switch knows of the underlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Underlay {
+    /// The switch's own Ethernet address there.
+    pub mac: String,
+    /// Largest IP packet that the underlay carries, in bytes; default 1500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u64>,
+    /// By which neighbours other VTEPs are reached; the longest prefix decides.
+    pub routes: Vec<Route>,
+}
+
+/// Neighbours that lead to VTEPs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    /// A prefix of VTEP addresses.
+    pub to: String,
+    /// The neighbours, one as good as another: packets are spread over them.
+    pub via: Vec<Hop>,
+}
+
+/// A neighbour in the underlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hop {
+    /// The switch's port towards it, which no workload and no uplink may have.
+    pub port: u64,
+    /// Its Ethernet address.
+    pub mac: String,
 }
 
 /// `kind: AddressSet`

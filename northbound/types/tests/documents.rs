@@ -404,6 +404,67 @@ fn switches_have_what_their_driver_needs() {
     }
 }
 
+/// What is wrong with the underlay of a P4 switch is told where it stands; what is right has one form.
+#[test]
+fn a_p4_switch_may_say_how_it_reaches_others() {
+    let hop = "{port: 4, mac: 02:00:00:02:00:04}, {port: 3, mac: 02:00:00:02:00:03}";
+    let switch = |vtep: &str, underlay: &str| {
+        format!(
+            "kind: Switch\nmetadata: {{name: s}}\nspec: {{driver: p4runtime, address: \"h:1\", deviceId: 1{vtep}, underlay: {{{underlay}}}}}"
+        )
+    };
+    let v4 = ", vtep: 192.0.2.1";
+    let mac = "mac: 02:00:00:01:00:01";
+    let text = switch(
+        v4,
+        &format!("{mac}, mtu: 9000, routes: [{{to: 192.0.2.0/24, via: [{hop}]}}, {{to: 0.0.0.0/0, via: [{hop}]}}]"),
+    );
+    let text = canonical(&good(&text));
+    let routes = text.find("0.0.0.0/0").unwrap() < text.find("192.0.2.0/24").unwrap();
+    assert!(routes && text.contains("\"via\":[{\"port\":3,"), "{text}");
+    assert_eq!(canonical(&load(&text).unwrap()), text);
+    let many: String = (0..513).map(|n| format!("{{to: 10.{}.{}.0/24, via: [{hop}]}}, ", n / 256, n % 256)).collect();
+    let wide: String = (1..18).map(|n| format!("{{port: {n}, mac: 02:00:00:02:00:01}}, ")).collect();
+    for (vtep, underlay, path) in [
+        ("", format!("{mac}, routes: []"), "spec.underlay"),
+        (v4, "mac: 01:00:00:01:00:01, routes: []".into(), "spec.underlay.mac"),
+        (v4, "mac: 00:00:00:00:00:00, routes: []".into(), "spec.underlay.mac"),
+        (v4, format!("{mac}, mtu: 575, routes: []"), "spec.underlay.mtu"),
+        (v4, format!("{mac}, mtu: 65536, routes: []"), "spec.underlay.mtu"),
+        (v4, format!("{mac}, routes: [{{to: \"::/0\", via: [{hop}]}}]"), "spec.underlay.routes[0].to"),
+        (v4, format!("{mac}, routes: [{{to: 10.0.0.1/24, via: [{hop}]}}]"), "spec.underlay.routes[0].to"),
+        (
+            v4,
+            format!("{mac}, routes: [{{to: 10.0.0.0/8, via: [{hop}]}}, {{to: 10.0.0.0/8, via: [{hop}]}}]"),
+            "spec.underlay.routes[1].to",
+        ),
+        (v4, format!("{mac}, routes: [{{to: 10.0.0.0/8, via: []}}]"), "spec.underlay.routes[0].via"),
+        (v4, format!("{mac}, routes: [{{to: 10.0.0.0/8, via: [{wide}]}}]"), "spec.underlay.routes[0].via"),
+        (v4, format!("{mac}, routes: [{many}]"), "spec.underlay.routes"),
+        (
+            v4,
+            format!("{mac}, routes: [{{to: 10.0.0.0/8, via: [{{port: 511, mac: 02:00:00:02:00:04}}]}}]"),
+            "spec.underlay.routes[0].via[0].port",
+        ),
+        (
+            v4,
+            format!("{mac}, routes: [{{to: 10.0.0.0/8, via: [{{port: 5, mac: ff:ff:ff:ff:ff:ff}}]}}]"),
+            "spec.underlay.routes[0].via[0].mac",
+        ),
+        (
+            v4,
+            format!("{mac}, routes: [{{to: 10.0.0.0/8, via: [{hop}, {{port: 4, mac: 02:00:00:02:00:04}}]}}]"),
+            "spec.underlay.routes[0].via[2]",
+        ),
+    ] {
+        assert_eq!(refused(&switch(vtep, &underlay)).2, path, "{underlay:.200}");
+    }
+    let sim = format!(
+        "kind: Switch\nmetadata: {{name: s}}\nspec: {{driver: sim, vtep: 192.0.2.1, underlay: {{{mac}, routes: []}}}}"
+    );
+    assert_eq!(refused(&sim).2, "spec.underlay");
+}
+
 #[test]
 fn doubles_in_one_change_are_refused() {
     let zone = "kind: Zone\nmetadata: {name: z}\nspec: {network: n, selector: {matchLabels: {}}}\n";

@@ -7,7 +7,7 @@
 pub mod host;
 
 use bulkhead_pipeline::{Cause, Delta, Packet, Program};
-use bulkhead_topology::{DatapathId, Name, Port};
+use bulkhead_topology::{DatapathId, Name, Port, underlay::Underlay};
 use std::{
     collections::{BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -236,6 +236,8 @@ pub enum Address {
         address: String,
         /// The device's number there.
         number: u64,
+        /// What it knows of the underlay, if it has tunnels. The driver writes it beside the program.
+        underlay: Option<Arc<Underlay>>,
     },
 }
 

@@ -10,6 +10,7 @@ use crate::{
     BMV2, P4INFO, layout,
     lift::{LiftError, lift},
     plan::{Move, foresee, moves, removals},
+    underlay::{Row, is_beside, rows, updates},
 };
 use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report};
 use bulkhead_p4runtime::{
@@ -18,10 +19,11 @@ use bulkhead_p4runtime::{
     info::parse_text,
     proto::p4::v1::{CounterData, Entity, TableEntry, Update, entity::Entity as Kind, write_request::Atomicity},
 };
-use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program};
-use bulkhead_topology::{Name, Port};
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program, overlay::Tunnel};
+use bulkhead_topology::{Name, Port, underlay::Underlay};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::mpsc, time::sleep};
@@ -48,6 +50,7 @@ pub(crate) struct Device {
     pub address: String,
     /// Its number there.
     pub number: u64,
+    pub underlay: Option<Arc<Underlay>>,
     /// What we stand for primary with.
     pub election: ElectionId,
     pub commands: mpsc::Receiver<(u64, Command)>,
@@ -118,15 +121,18 @@ impl Device {
             max_entries: u32::try_from(sizes).unwrap_or(u32::MAX),
             any_port: false,
         };
-        // P4Runtime tells of no ports: all that there may be are there. By tunnels nothing leaves yet.
-        let ports: BTreeSet<Port> = (1..=layout::MAX_PORT).map(Port::Number).collect();
+        // P4Runtime tells of no ports: all that there may be are there.
+        let tunnels = Tunnel::ALL.into_iter().filter(|_| self.underlay.is_some()).map(Tunnel::port);
+        let ports: BTreeSet<Port> = (1..=layout::MAX_PORT).map(Port::Number).chain(tunnels).collect();
         // What waits was meant for an older session.
         while self.commands.try_recv().is_ok() {}
         self.report(Report::Connected { session: number, capabilities, ports }).await?;
         if let Ok(address) = self.address.parse() {
             self.report(Report::Peer(Peer { address, certificate: None })).await?;
         }
-        let mut session = Session { client, info: pipeline.info().clone(), have: Program::new(), aliens: Vec::new() };
+        let underlay = self.underlay.as_deref().map(rows).unwrap_or_default();
+        let info = pipeline.info().clone();
+        let mut session = Session { client, info, underlay, have: Program::new(), aliens: Vec::new() };
         loop {
             tokio::select! {
                 command = self.commands.recv() => {
@@ -192,6 +198,8 @@ async fn foreign(client: &Client) -> Result<(), End> {
 struct Session {
     client: Client,
     info: Info,
+    /// What it is to have beside the program.
+    underlay: Vec<Row>,
     /// What it has, as far as it was read or acknowledged.
     have: Program,
     /// Entries that are ours and mean nothing.
@@ -210,7 +218,7 @@ impl Session {
                 Ok(counters) => Report::Counters(counters),
                 Err(error) => Report::NotCounted(error.to_string()),
             }),
-            // Nothing leaves by tunnels yet, and no links are looked for.
+            // Nobody hears probes of tunnels here, and no links are looked for.
             Command::Probe(_) | Command::Discover(_) => None,
         })
     }
@@ -226,10 +234,19 @@ impl Session {
         Ok(entries.collect())
     }
 
-    async fn read(&mut self) -> Result<Report, Error> {
+    /// What the device has. What it knows of the underlay is put right at once: a program without it would be of no use.
+    async fn read(&mut self) -> Result<Report, End> {
         self.have = Program::new();
         self.aliens.clear();
-        for entry in self.entries(false).await? {
+        let is_beside = |entry: &TableEntry| self.info.table(entry.table_id).is_some_and(is_beside);
+        let (beside, entries): (Vec<_>, Vec<_>) = self.entries(false).await?.into_iter().partition(is_beside);
+        let missing = |missing| End::Device(format!("the underlay: {missing}"));
+        for batch in batches(updates(&beside, &self.underlay, &self.info).map_err(missing)?) {
+            if let Some(why) = self.write(batch).await?.into_iter().find_map(Result::err) {
+                return Err(End::Device(format!("the underlay: {why}")));
+            }
+        }
+        for entry in entries {
             match lift(&entry, &self.info) {
                 Ok(lifted) => drop(self.have.insert(lifted)),
                 // In a program of ours nobody else has anything to say: what he wrote would stand in our way.

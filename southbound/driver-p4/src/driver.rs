@@ -43,12 +43,20 @@ pub async fn run(term: Option<u64>, mut commands: mpsc::Receiver<ToDrivers>, rep
     let mut devices: BTreeMap<Name, Driven> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            ToDrivers::Attach { switch, address: Address::Device { address, number }, attachment } => {
+            ToDrivers::Attach { switch, address: Address::Device { address, number, underlay }, attachment } => {
                 let (to, queue) = mpsc::channel(COMMANDS);
                 let reports = reports.clone();
                 let switch_name = switch.clone();
-                let device =
-                    Device { switch: switch_name, attachment, address, number, election, commands: queue, reports };
+                let device = Device {
+                    switch: switch_name,
+                    attachment,
+                    address,
+                    number,
+                    underlay,
+                    election,
+                    commands: queue,
+                    reports,
+                };
                 let task = tokio::spawn(device.run(pipeline.clone()));
                 devices.insert(switch, Driven { commands: to, task });
             }

@@ -16,9 +16,8 @@ pub const DONE: u8 = 0xfe;
 /// It is dropped.
 pub const DROP: u8 = 0xff;
 
-/// Most ports of a switch: their numbers have 9 bits in the architecture that the program is written for, and the last
-/// one means that a packet is dropped.
-pub const MAX_PORT: u32 = 510;
+/// Most ports of a switch.
+pub const MAX_PORT: u32 = bulkhead_topology::underlay::MAX_PORT;
 /// In the place of a port's number, that a packet came or leaves by VXLAN.
 const VXLAN: u128 = 0xfff0;
 /// The same for Geneve.
@@ -285,6 +284,8 @@ pub const SHAPES: &[(Stage, &[&str])] = &[
             "set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp",
             "set_peer_reply",
             "set_routed",
+            "set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity",
+            "set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity",
         ],
     ),
     (
@@ -318,6 +319,10 @@ pub const SHAPES: &[(Stage, &[&str])] = &[
             "set_dst_id__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_gbp",
             "set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id",
             "set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp",
+            "set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity",
+            "set_dst_id__set_eth_dst__set_to_peer__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity",
+            "set_dst_id__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity",
+            "set_dst_id__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity",
         ],
     ),
     (Stage::Track, &["go", "track"]),

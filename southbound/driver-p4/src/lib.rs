@@ -1,7 +1,8 @@
 //! Entries of the pipeline as entries of `southbound/p4`, and back.
 //!
 //! [`layout`] says what table, key and actions each stage has there; the tables of the P4 program are written from it
-//! ([`source`]), and an entry is lowered and lifted by its names; [`plan`] orders the writes of a step. All of that is pure.
+//! ([`source`]), and an entry is lowered and lifted by its names; [`plan`] orders the writes of a step, and
+//! [`underlay`] is what stands beside the program. All of that is pure.
 //! What the layout has no room for is refused by name: nothing is left out in silence. [`driver`] is the task.
 
 mod device;
@@ -13,6 +14,7 @@ pub mod plan;
 mod shape;
 mod sizes;
 pub mod source;
+pub mod underlay;
 
 /// The P4Info of `southbound/p4`, as text: what p4c says of the program.
 pub const P4INFO: &str = include_str!("../../p4/bulkhead.p4info.txtpb");

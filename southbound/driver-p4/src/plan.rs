@@ -100,7 +100,7 @@ pub fn removals(aliens: &[TableEntry]) -> impl Iterator<Item = Update> {
 }
 
 /// An update of an entry.
-fn update(kind: Type, entry: TableEntry) -> Update {
+pub(crate) fn update(kind: Type, entry: TableEntry) -> Update {
     let entity = Some(Entity { entity: Some(entity::Entity::TableEntry(entry)) });
     let mut update = Update { entity, ..Update::default() };
     update.set_type(kind);
@@ -108,7 +108,7 @@ fn update(kind: Type, entry: TableEntry) -> Update {
 }
 
 /// By what an entry is known, and no more.
-fn bare(entry: TableEntry) -> TableEntry {
+pub(crate) fn bare(entry: TableEntry) -> TableEntry {
     TableEntry { table_id: entry.table_id, r#match: entry.r#match, priority: entry.priority, ..TableEntry::default() }
 }
 

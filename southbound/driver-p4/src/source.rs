@@ -6,6 +6,7 @@
 use crate::{
     layout::{self, Slot, action, identifier, key, shapes, size, stages, table},
     shape::{Family, Part, parts},
+    underlay::SIZES,
 };
 use bulkhead_pipeline::{Field, Stage};
 use std::fmt::Write;
@@ -181,6 +182,9 @@ pub fn size_defines() -> String {
     for stage in stages() {
         let name = format!("SIZE_{}", identifier(stage).to_uppercase());
         let _ = writeln!(out, "#ifndef {name}\n#define {name} {}\n#endif", size(stage));
+    }
+    for (name, size) in SIZES {
+        let _ = writeln!(out, "#ifndef SIZE_{name}\n#define SIZE_{name} {size}\n#endif");
     }
     out
 }

@@ -4,14 +4,21 @@
 mod common;
 
 use bulkhead_dataplane::{Command, Report};
-use bulkhead_driver_p4::layout;
+use bulkhead_driver_p4::{
+    layout,
+    underlay::{self, Row},
+};
 use bulkhead_p4_target::{Idle, Target};
 use bulkhead_p4runtime::{
     Client, ElectionId, Pipeline,
     info::parse_text,
-    proto::p4::v1::{TableEntry, Update, update::Type, write_request::Atomicity},
+    proto::p4::v1::{Entity, TableEntry, Update, entity, update::Type, write_request::Atomicity},
 };
 use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_topology::{
+    Mac,
+    underlay::{Hop, Route, Underlay},
+};
 use common::{Process, Rig, delta, state_program};
 use std::{
     env,
@@ -139,7 +146,6 @@ async fn what_does_not_fit_is_refused_before_anything_is_sent() {
 }
 
 fn update(kind: Type, entry: TableEntry) -> Update {
-    use bulkhead_p4runtime::proto::p4::v1::{Entity, entity};
     let mut update =
         Update { entity: Some(Entity { entity: Some(entity::Entity::TableEntry(entry)) }), ..Update::default() };
     update.set_type(kind);
@@ -168,6 +174,63 @@ async fn a_step_that_a_device_refuses_leaves_all_as_it_was() {
         rig.apply(delta(&before, &after), vec![]).await.unwrap();
         assert_eq!(rig.read().await, (after, 0));
         rig.end().await;
+    }
+}
+
+/// What a device has in the tables of the underlay, as rows.
+async fn beside(device: &Device) -> Vec<Option<Row>> {
+    let pipeline = pipeline();
+    let (client, _stream) = Client::connect(&device.address(), 1, ElectionId(0)).await.unwrap();
+    let mut rows = Vec::new();
+    for table in [underlay::PORTS, underlay::ROUTES] {
+        let table_id = pipeline.info().table_named(table).unwrap().id;
+        let pattern = entity::Entity::TableEntry(TableEntry { table_id, ..TableEntry::default() });
+        for found in client.read(vec![Entity { entity: Some(pattern) }]).await.unwrap() {
+            let Some(entity::Entity::TableEntry(entry)) = found.entity else { panic!() };
+            if !entry.is_default_action {
+                rows.push(underlay::lift(&entry, pipeline.info()));
+            }
+        }
+    }
+    rows.sort();
+    rows
+}
+
+/// What is known of the underlay is there before anything is asked of the device, is changed to what another document says,
+/// and goes with it; the program stays.
+#[tokio::test]
+async fn the_underlay_is_written_beside_the_program() {
+    let hop = |port: u32| Hop { port, mac: Mac([2, 0, 0, 2, 0, port as u8]) };
+    let route =
+        |to: &str, ports: &[u32]| Route { to: to.parse().unwrap(), via: ports.iter().copied().map(hop).collect() };
+    let known = |vtep: &str, routes: &[Route]| Underlay {
+        vtep: vtep.parse().unwrap(),
+        mac: Mac([2, 0, 0, 1, 0, 1]),
+        mtu: None,
+        routes: routes.to_vec(),
+    };
+    let underlays = [
+        known("192.0.2.1", &[route("0.0.0.0/0", &[3, 4]), route("192.0.2.0/24", &[4]), route("192.0.2.9/32", &[3])]),
+        known("192.0.2.1", &[route("0.0.0.0/0", &[3, 4, 5]), route("192.0.2.0/25", &[4]), route("192.0.2.9/32", &[3])]),
+        known("2001:db8::1", &[route("::/0", &[3, 4]), route("2001:db8::/32", &[5, 6, 7])]),
+    ];
+    for device in Device::all().await {
+        let program = program(3);
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        rig.read().await;
+        rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+        rig.end().await;
+        for wanted in underlays.iter().map(Some).chain([None]) {
+            let mut rig = Rig::attach_with(&device.address(), 1, wanted.cloned()).await;
+            rig.connected().await;
+            assert_eq!(rig.read().await, (program.clone(), 0));
+            let mut rows: Vec<_> = wanted.map(underlay::rows).unwrap_or_default().into_iter().map(Some).collect();
+            rows.sort();
+            assert_eq!(beside(&device).await, rows);
+            assert_eq!(rig.read().await, (program.clone(), 0), "nothing is written twice");
+            rig.end().await;
+        }
     }
 }
 

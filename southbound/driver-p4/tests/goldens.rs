@@ -69,7 +69,15 @@ fn what_a_switch_loads_is_what_p4info_says() {
         let found = tables.iter().find(|found| text(&found["name"]) == table.name).unwrap();
         let keys: Vec<(String, String)> =
             list(&found["key"]).iter().map(|key| (text(&key["name"]), text(&key["match_type"]))).collect();
-        let wanted: Vec<_> = table.fields.iter().map(|field| (field.value.name.clone(), "ternary".into())).collect();
+        let kind = |kind| match kind {
+            Kind::Ternary => "ternary",
+            Kind::Exact => "exact",
+            Kind::Lpm => "lpm",
+            Kind::Range => "range",
+            Kind::Optional => "optional",
+        };
+        let wanted: Vec<_> =
+            table.fields.iter().map(|field| (field.value.name.clone(), kind(field.kind).into())).collect();
         assert_eq!(keys, wanted, "{}", table.name);
         assert_eq!(found["max_size"].as_u64(), table.size, "{}", table.name);
         assert_eq!(found["with_counters"].as_bool(), Some(true), "{}", table.name);

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use bulkhead_compile::Compiler;
-use bulkhead_driver_p4::{LiftError, P4INFO, TooMany, fits, layout, lift, lower};
+use bulkhead_driver_p4::{
+    LiftError, P4INFO, TooMany, fits, layout, lift, lower,
+    underlay::{self, rows},
+};
 use bulkhead_p4runtime::{
     check,
     info::Info,
@@ -13,19 +16,44 @@ use bulkhead_pipeline::{
 };
 use bulkhead_policy::{
     Change, Resource, State,
-    arbitrary::state,
+    arbitrary::{everywhere, state},
     model::{Driver, Interface, Network, Switch, Workload},
 };
-use bulkhead_topology::Port;
+use bulkhead_topology::{
+    IpNet, Mac, Port,
+    underlay::{Hop, MAX_HOPS, MAX_PORT, Route, Underlay},
+};
 use proptest::{prelude::*, test_runner::Config};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 fn info() -> Info {
     Info::from_text(P4INFO).unwrap()
 }
 
+/// Which VTEP addresses switches have.
+#[derive(Debug, Clone, Copy)]
+enum Vteps {
+    None,
+    TheirOwn,
+    /// IPv6's, all of them.
+    V6,
+}
+
+impl Vteps {
+    fn of(self, own: IpAddr) -> Option<IpAddr> {
+        match (self, own) {
+            (Self::None, _) => None,
+            (Self::V6, IpAddr::V4(v4)) => Some(v4.to_ipv6_compatible().into()),
+            (Self::TheirOwn | Self::V6, own) => Some(own),
+        }
+    }
+}
+
 /// The state with all its switches behind P4Runtime, and ports that such switches have.
-fn forgetful(state: &State, vteps: bool) -> State {
+fn forgetful(state: &State, vteps: Vteps) -> State {
     let mut numbers: BTreeMap<Port, u32> = BTreeMap::new();
     let mut number = |port: &Port| {
         let next = numbers.len() as u32 + 1;
@@ -33,9 +61,11 @@ fn forgetful(state: &State, vteps: bool) -> State {
     };
     let mut changes = Vec::new();
     for (at, switch) in state.switches.values().enumerate() {
-        let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: at as u64 + 1 };
+        let vtep = switch.vtep.and_then(|own| vteps.of(own));
+        let underlay = vtep.map(|vtep| everywhere(vtep).into());
+        let device_id = at as u64 + 1;
+        let driver = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id, underlay };
         let driver = if at % 3 == 2 { switch.driver.clone() } else { driver };
-        let vtep = switch.vtep.filter(|_| vteps);
         changes.push(Change::set(Resource::Switch(Switch { driver, vtep, ..(**switch).clone() }.into())));
     }
     for workload in state.workloads.values() {
@@ -78,7 +108,10 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, cases: 64, ..Config::default() })]
 
     #[test]
-    fn what_is_compiled_is_lowered_and_lifted(state in state(), vteps: bool) {
+    fn what_is_compiled_is_lowered_and_lifted(
+        state in state(),
+        vteps in prop_oneof![Just(Vteps::None), Just(Vteps::TheirOwn), Just(Vteps::V6)],
+    ) {
         let info = info();
         for entry in entries(&forgetful(&state, vteps)) {
             let lowered = lower(&entry, &info).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -92,7 +125,7 @@ proptest! {
     #[test]
     fn keys_stay_apart(state in state()) {
         let info = info();
-        let state = forgetful(&state, true);
+        let state = forgetful(&state, Vteps::TheirOwn);
         let compiler = Compiler::new(&state, Default::default()).unwrap().0;
         for switch in state.switches.values().filter(|switch| !switch.driver.remembers()) {
             let program = compiler.program(&switch.name).unwrap();
@@ -114,7 +147,7 @@ fn keys_are_as_wide_as_they_have_to_be() {
     let mut shapes: BTreeSet<(Stage, String)> = BTreeSet::new();
     for _ in 0..400 {
         let state = proptest::strategy::ValueTree::current(&state().new_tree(&mut runner).unwrap());
-        for vteps in [true, false] {
+        for vteps in [Vteps::None, Vteps::TheirOwn, Vteps::V6] {
             for entry in entries(&forgetful(&state, vteps)) {
                 seen.extend(entry.key.matches.in_port.is_some().then_some((entry.key.stage, layout::IN_PORT.name)));
                 seen.extend(entry.key.matches.fields().iter().map(|(f, ..)| (entry.key.stage, layout::slot(*f).name)));
@@ -237,4 +270,68 @@ fn a_table_that_is_too_small_is_named() {
         refused.to_string(),
         format!("table ingress.locate has room for {size} entries, and {} are needed", size + 1)
     );
+}
+
+fn mac() -> impl Strategy<Value = Mac> {
+    any::<[u8; 6]>().prop_map(|[a, b, c, d, e, f]| Mac([a & 0xfe, b, c, d, e, f]))
+}
+
+fn an_underlay() -> impl Strategy<Value = Underlay> {
+    let hop = (1..=MAX_PORT, mac()).prop_map(|(port, mac)| Hop { port, mac });
+    let hops = proptest::collection::btree_set(hop, 1..=MAX_HOPS);
+    (any::<IpAddr>(), mac(), proptest::collection::btree_map((any::<IpAddr>(), 0..=128u8), hops, 0..6)).prop_map(
+        |(vtep, mac, routes)| {
+            // An IPv4 address as IPv6's may be is IPv4's.
+            let vtep = vtep.to_canonical();
+            let prefix = |ip: IpAddr, length: u8| {
+                let most = if ip.is_ipv4() { 32 } else { 128 };
+                let mask = |bits: u128, width: u32| {
+                    bits & !u128::MAX.checked_shr(128 - width + u32::from(length)).unwrap_or(0)
+                };
+                let length = length.min(most);
+                let ip = match ip {
+                    IpAddr::V4(v4) => IpAddr::V4((mask(v4.to_bits().into(), 32) as u32).into()),
+                    IpAddr::V6(v6) => IpAddr::V6(mask(v6.to_bits(), 128).into()),
+                };
+                IpNet::new(ip, length).ok()
+            };
+            let fits = |((ip, length), via): ((IpAddr, u8), BTreeSet<Hop>)| {
+                let to = prefix(ip, length).filter(|to| to.is_ipv4() == vtep.is_ipv4())?;
+                Some((to, via.into_iter().collect()))
+            };
+            let routes: BTreeMap<IpNet, Vec<Hop>> = routes.into_iter().filter_map(fits).collect();
+            let routes = routes.into_iter().map(|(to, via)| Route { to, via }).collect();
+            Underlay { vtep, mac, mtu: None, routes }
+        },
+    )
+}
+
+proptest! {
+    /// What is known of the underlay is written as devices take it, found again, and changed to something else and no more.
+    #[test]
+    fn underlays_are_lowered_and_lifted(one in an_underlay(), other in an_underlay()) {
+        let info = info();
+        let lowered = |underlay: &Underlay| -> Vec<TableEntry> {
+            rows(underlay).iter().map(|row| underlay::lower(row, &info).unwrap()).collect()
+        };
+        let (before, after) = (lowered(&one), lowered(&other));
+        for (row, entry) in rows(&one).iter().zip(&before) {
+            let fits = check::update(&info, &insert(entry.clone()));
+            prop_assert!(fits.is_ok(), "{row:?}: {fits:?}");
+            let lifted = underlay::lift(entry, &info);
+            prop_assert_eq!(lifted.as_ref(), Some(row));
+            prop_assert!(lift(entry, &info).is_err(), "no stage's");
+        }
+        prop_assert_eq!(underlay::updates(&before, &rows(&one), &info).unwrap(), vec![]);
+        let key = |entry: &TableEntry| (entry.table_id, bulkhead_p4runtime::entry::Key::of(entry));
+        let mut device: BTreeMap<_, _> = before.iter().map(|entry| (key(entry), entry.clone())).collect();
+        for update in underlay::updates(&before, &rows(&other), &info).unwrap() {
+            let kind = update.r#type();
+            let Some(entity::Entity::TableEntry(entry)) = update.entity.unwrap().entity else { panic!() };
+            let old = if kind == Type::Delete { device.remove(&key(&entry)) } else { device.insert(key(&entry), entry) };
+            prop_assert_eq!(old.is_some(), kind != Type::Insert);
+        }
+        let wanted: BTreeMap<_, _> = after.iter().map(|entry| (key(entry), entry.clone())).collect();
+        prop_assert_eq!(device, wanted);
+    }
 }

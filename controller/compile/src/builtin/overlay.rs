@@ -6,7 +6,7 @@ use bulkhead_pipeline::{
     overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, REPLY_MAC, Tunnel},
 };
 use bulkhead_policy::{
-    model::{Encap, Host, Switch},
+    model::{Driver, Encap, Host, Switch},
     overlay::{self as policy, TunnelKind, does_geneve},
 };
 use bulkhead_topology::Port;
@@ -84,7 +84,11 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         }
         return e.0;
     };
-    let underlay = host.and_then(|host| host.underlay_mtu).unwrap_or(DEFAULT_UNDERLAY_MTU);
+    let written = match &switch.driver {
+        Driver::P4runtime { underlay, .. } => underlay.as_ref().and_then(|underlay| underlay.mtu),
+        Driver::Openflow(_) | Driver::Sim | Driver::Kernel => None,
+    };
+    let underlay = written.or_else(|| host?.underlay_mtu).unwrap_or(DEFAULT_UNDERLAY_MTU);
     for tunnel in encapsulations(switch) {
         let came = Match::any().port(tunnel.port());
         e.drop(Stage::Classify, 40, came, Builtin::Tunnel);

@@ -7,7 +7,10 @@ use crate::{
         Action, AddressSet, DefaultAction, Driver, Encap, Interface, Mode, OnTighten, Role, Sides, Tier, Workload, Zone,
     },
 };
-use bulkhead_topology::{DatapathId, Mac, Port, Vni};
+use bulkhead_topology::{
+    DatapathId, Mac, Port, Vni,
+    underlay::{Hop, Route, Underlay},
+};
 use proptest::prelude::*;
 
 const TCP: u8 = 6;
@@ -252,6 +255,20 @@ fn a_network_on_switches_without_a_tunnel_between_them_is_remarked_on_once_for_e
     let two = all([kernel("a", 1, v4[0]), switch("b", 2, v4[1]), kernel("c", 3, v4[2])]);
     let why = "both are kernel VTEPs, which enforce nothing";
     assert_eq!(said(&two, &[7]), [format!("Network/n spec: {}", message("a", "c", why))]);
+    // Of a P4 switch the ways into the underlay are known.
+    let leaf = |to: &str| {
+        let mac = Mac([2, 0, 0, 1, 0, 1]);
+        let routes = vec![Route { to: to.parse().unwrap(), via: vec![Hop { port: 9, mac }] }];
+        let underlay = Some(Underlay { vtep: v4[2].unwrap().parse().unwrap(), mac, mtu: None, routes }.into());
+        let driver = Driver::P4runtime { address: "h:1".into(), device_id: 1, underlay };
+        Switch { driver, ..switch("c", 3, v4[2]) }
+    };
+    let reached = all([switch("a", 1, v4[0]), switch("b", 2, v4[1]), leaf("192.0.2.0/24")]);
+    assert_eq!(said(&reached, &[7]), Vec::<String>::new());
+    let cut_off = all([switch("a", 1, v4[0]), switch("b", 2, v4[1]), leaf("192.0.2.1/32")]);
+    let why = "c has no route to 192.0.2.2";
+    assert_eq!(said(&cut_off, &[7]), [format!("Network/n spec: {}", message("c", "b", why))]);
+    assert_eq!(said(&cut_off, &[1]), [format!("Switch/b spec.vtep: {}", message("b", "c", why))]);
     let several = all([switch("a", 1, v4[0]), kernel("b", 2, v4[1]), switch("c", 3, v4[2])]);
     let told = "network n has several interfaces on b, which is a kernel VTEP";
     assert_eq!(said(&several, &[7]), [format!("Network/n spec: {told}")]);

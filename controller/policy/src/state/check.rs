@@ -19,6 +19,7 @@ mod links;
 mod stateful;
 #[cfg(test)]
 mod tests;
+mod underlay;
 
 /// Most names that one message lists; the rest are counted.
 const MAX_LISTED: usize = 3;
@@ -161,6 +162,7 @@ impl<'a> Check<'a> {
         }
         self.ports_and_uplinks(&claimed);
         self.ports_and_links(&claimed);
+        self.ports_and_underlays(&claimed);
     }
 
     /// No port is a workload's and an uplink's at once.
@@ -299,6 +301,7 @@ impl<'a> Check<'a> {
             Resource::Switch(switch) => {
                 self.links_of(key, switch);
                 self.forgets(key, switch);
+                self.underlay(key, switch);
             }
             Resource::Link(link) => self.link(key, link),
         }

@@ -29,6 +29,8 @@ pub(super) enum Claim {
     Device(String, u64),
     /// A switch's overlay address.
     Vtep(IpAddr),
+    /// A switch port that leads into the underlay.
+    Underlay(Attachment),
     /// A switch port, for a link's end.
     Link(Attachment),
     /// Having a workload's interface plugged in.
@@ -42,7 +44,9 @@ impl fmt::Display for Claim {
         match self {
             Self::Ip(network, ip) => write!(f, "address {ip} in network {network}"),
             Self::Mac(network, mac) => write!(f, "MAC address {mac} in network {network}"),
-            Self::Port(at) | Self::Link(at) => write!(f, "port {} of switch {}", at.port, at.switch),
+            Self::Port(at) | Self::Link(at) | Self::Underlay(at) => {
+                write!(f, "port {} of switch {}", at.port, at.switch)
+            }
             Self::Uplink(at, 0) => write!(f, "port {} of switch {}, untagged,", at.port, at.switch),
             Self::Uplink(at, vlan) => write!(f, "port {} of switch {}, VLAN {vlan},", at.port, at.switch),
             Self::Vni(vni) => write!(f, "VNI {vni}"),
@@ -84,8 +88,12 @@ pub(super) fn claims(resource: &Resource, mut f: impl FnMut(Claim, &dyn Fn() -> 
         Resource::Switch(s) => {
             match &s.driver {
                 Driver::Openflow(id) => f(Claim::DatapathId(*id), &|| "spec.datapathId".into()),
-                Driver::P4runtime { address, device_id } => {
+                Driver::P4runtime { address, device_id, underlay } => {
                     f(Claim::Device(address.clone(), *device_id), &|| "spec.address".into());
+                    for port in underlay.iter().flat_map(|underlay| underlay.ports()) {
+                        let at = Attachment { switch: s.name.clone(), port: Port::Number(port) };
+                        f(Claim::Underlay(at), &|| "spec.underlay.routes".into());
+                    }
                 }
                 Driver::Sim | Driver::Kernel => {}
             }
@@ -171,6 +179,8 @@ pub(super) struct Index {
     datapath_ids: BTreeMap<DatapathId, Name>,
     devices: BTreeMap<(String, u64), Name>,
     vteps: BTreeMap<IpAddr, Name>,
+    /// Switch ports that lead into the underlay.
+    underlays: BTreeSet<Attachment>,
     /// Switch port to the link that ends there.
     links: BTreeMap<Attachment, Name>,
     /// Workload and MAC address to where it was seen.
@@ -238,6 +248,9 @@ impl Index {
                 (Claim::Vtep(ip), _) => {
                     self.vteps.insert(ip, name);
                 }
+                (Claim::Underlay(at), _) => {
+                    self.underlays.insert(at);
+                }
                 (Claim::Link(at), _) => {
                     self.links.insert(at, name);
                 }
@@ -287,6 +300,7 @@ impl Index {
             Claim::DatapathId(id) => remove_if(&mut self.datapath_ids, &id, |n| *n == key.name),
             Claim::Device(address, id) => remove_if(&mut self.devices, &(address, id), |n| *n == key.name),
             Claim::Vtep(ip) => remove_if(&mut self.vteps, &ip, |n| *n == key.name),
+            Claim::Underlay(at) => drop(self.underlays.remove(&at)),
             Claim::Link(at) => remove_if(&mut self.links, &at, |n| *n == key.name),
             Claim::Seen(workload, mac) => remove_nested(&mut self.seen, &workload, &mac, |at| at.switch == key.name),
             Claim::Learning => drop(self.learning.take_if(|network| *network == key.name)),
@@ -307,6 +321,7 @@ impl Index {
             Claim::DatapathId(id) => self.datapath_ids.get(id).map(|n| Kind::Switch.named(n)),
             Claim::Device(address, id) => self.devices.get(&(address.clone(), *id)).map(|n| Kind::Switch.named(n)),
             Claim::Vtep(ip) => self.vteps.get(ip).map(|n| Kind::Switch.named(n)),
+            Claim::Underlay(at) => self.underlays.contains(at).then(|| Kind::Switch.named(&at.switch)),
             Claim::Link(at) => self.links.get(at).map(|n| Kind::Link.named(n)),
             Claim::Seen(workload, mac) => self.seen(workload, *mac).map(|at| Kind::Host.named(&at.switch)),
             Claim::Learning => self.learning.as_ref().map(|network| Kind::Network.named(network)),

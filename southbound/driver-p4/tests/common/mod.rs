@@ -8,7 +8,7 @@ use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
 use bulkhead_driver_p4::{driver, layout};
 use bulkhead_pipeline::{Delta, Program};
 use bulkhead_policy::State;
-use bulkhead_topology::Name;
+use bulkhead_topology::{Name, underlay::Underlay};
 use bulkhead_types::{Format, read};
 use std::{collections::VecDeque, process::Child, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -32,6 +32,8 @@ pub struct Rig {
     pub commands: mpsc::Sender<ToDrivers>,
     pub reports: mpsc::Receiver<FromSwitch>,
     driver: JoinHandle<()>,
+    /// How many it is to tell of.
+    ports: usize,
     pub session: u64,
 }
 
@@ -41,12 +43,17 @@ pub fn name() -> Name {
 
 impl Rig {
     pub async fn attach(address: &str, number: u64) -> Self {
+        Self::attach_with(address, number, None).await
+    }
+
+    pub async fn attach_with(address: &str, number: u64, underlay: Option<Underlay>) -> Self {
         let (commands, queue) = mpsc::channel(16);
         let (to, reports) = mpsc::channel(64);
         let driver = tokio::spawn(driver::run(Some(1), queue, to));
-        let address = Address::Device { address: address.into(), number };
+        let address = Address::Device { address: address.into(), number, underlay: underlay.clone().map(Arc::new) };
         commands.send(ToDrivers::Attach { switch: name(), address, attachment: 7 }).await.unwrap();
-        Self { commands, reports, driver, session: 0 }
+        let ports = layout::MAX_PORT as usize + if underlay.is_some() { 2 } else { 0 };
+        Self { commands, reports, driver, ports, session: 0 }
     }
 
     pub async fn next(&mut self) -> Report {
@@ -60,7 +67,7 @@ impl Rig {
         loop {
             if let Report::Connected { session, capabilities, ports } = self.next().await {
                 assert!(!capabilities.conntrack && !capabilities.conjunction && !capabilities.any_port);
-                assert_eq!(ports.len(), layout::MAX_PORT as usize);
+                assert_eq!(ports.len(), self.ports);
                 self.session = session;
                 return;
             }

@@ -5,6 +5,8 @@ use crate::diagnostic::Severity;
 use bulkhead_topology::{DatapathId, Labels, Mac, Name, Requirement, Vni};
 use std::sync::Arc;
 
+mod underlay;
+
 fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
