@@ -15,6 +15,14 @@ pub trait Forward: Send + std::fmt::Debug {
     /// Why not, for people.
     fn verify(&self, info: &Info, device_config: &[u8]) -> Result<(), String>;
 
+    /// Whether it can do what an update asks for, which the specification lets a device refuse (P4Runtime §12).
+    ///
+    /// # Errors
+    /// Why not, for people.
+    fn takes(&self, _info: &Info, _update: &Update) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The program is another one from now on; `state` is all that it begins with.
     fn program(&mut self, state: &State, device_config: &[u8]);
 

@@ -96,7 +96,7 @@ fn matches(stage: Stage, lowered: &TableEntry, table: &info::Table) -> Option<Ma
 
 /// The field that has a part of the key for itself.
 fn own_field(stage: Stage, name: &str) -> Option<Field> {
-    layout::matched(stage).find(|field| !layout::is_shared(*field) && field.as_str() == name)
+    layout::matched(stage).find(|field| field.as_str() == name && !layout::is_shared(*field))
 }
 
 fn actions(stage: Stage, lowered: &TableEntry, info: &Info) -> Option<(Vec<Action>, Next)> {

@@ -1,10 +1,12 @@
 //! The P4 program against the interpreter: BMv2 does to packets what `pipeline::walk_stateless` says. Only where
-//! simple_switch_grpc is on the PATH. Its ports are pipes and files, so that nobody has to be root.
+//! simple_switch_grpc is on the PATH. Its ports are pipes and files, so that nobody has to be root. And the stand-in, which
+//! is written around the interpreter: what comes out as a frame, and what is counted.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
 
 use bulkhead_dataplane::{Command, Report};
+use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
     Builtin, Cause, Field, Outcome, Packet, Program, ethertype, overlay::GATEWAY_MAC, walk_stateless,
 };
@@ -20,6 +22,7 @@ use std::{
     process::Stdio,
     time::Instant,
 };
+use tokio::sync::mpsc;
 
 /// Ports: four workloads and the uplink.
 const PORTS: u32 = 5;
@@ -310,7 +313,7 @@ fn expected(program: &Program, port: u32, frame: &[u8]) -> Option<(u32, Packet)>
 }
 
 /// Whether a frame is the packet that it should be.
-fn is(packet: &Packet, frame: &[u8], id: u32) -> Result<(), String> {
+fn is(packet: &Packet, frame: &[u8], id: Option<u32>) -> Result<(), String> {
     let found = Packet::parse(packet.in_port.clone(), frame).unwrap();
     for field in Field::ALL.into_iter().filter(|field| !field.is_metadata() && !field.is_tunnel()) {
         if matches!(field, Field::Conn | Field::Conjunction) {
@@ -341,8 +344,9 @@ fn is(packet: &Packet, frame: &[u8], id: u32) -> Result<(), String> {
         // The switch sums up all that there is.
         ethertype::IPV6 if packet.value(Field::IcmpType) == 136 && packet.value(Field::NdReserved) == 0x6000_0000 => {
             let length = u32::from(u16::from_be_bytes([ip[4], ip[5]])).to_be_bytes();
-            let all = [&ip[8..40], &length, &[0, 0, 0, 58], &ip[40..], &id.to_be_bytes()].concat();
-            if found.value(Field::EthSrc) != u128::from(GATEWAY_MAC.to_bits()) && checksum(&all) != 0 {
+            let id = id.map(u32::to_be_bytes);
+            let all = [&ip[8..40], &length, &[0, 0, 0, 58], &ip[40..], id.as_ref().map_or(&[], |id| &id[..])].concat();
+            if id.is_some() && found.value(Field::EthSrc) != u128::from(GATEWAY_MAC.to_bits()) && checksum(&all) != 0 {
                 return Err("ICMPv6's checksum".into());
             }
         }
@@ -409,7 +413,7 @@ async fn bmv2_does_what_the_interpreter_says() {
                 counts[0] += 1;
                 continue;
             }
-            (Some((to, packet)), [(out, frame)]) if to == out => match is(packet, frame, *id) {
+            (Some((to, packet)), [(out, frame)]) if to == out => match is(packet, frame, Some(*id)) {
                 Ok(()) => {
                     counts[1] += 1;
                     continue;
@@ -442,5 +446,49 @@ async fn bmv2_does_what_the_interpreter_says() {
         .map(|c| c.packets)
         .sum();
     assert!(0 < out && out <= due, "{out} of {due}");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_stand_in_does_what_the_interpreter_says() {
+    let program = world();
+    let software = Software::default();
+    let (_, told) = mpsc::channel(1);
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let target = Target::start(anywhere, 1, Box::new(software.clone()), told).await.unwrap();
+    let mut rig = Rig::attach(&target.address().to_string(), 1).await;
+    rig.connected().await;
+    rig.read().await;
+    rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+    let mut random = Random(0x0dd0_5eed_0dd0_5eed);
+    let mut wanted: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
+    let mut passed = 0;
+    for id in 0..ROUNDS as u32 {
+        let port = 1 + id % PORTS;
+        let frame = frame(&mut random, port, id);
+        let walk = walk_stateless(&program, Packet::parse(Port::Number(port), &frame).unwrap());
+        for met in walk.steps.iter().filter_map(|step| step.entry) {
+            let count = wanted.entry(met.cause).or_default();
+            *count = (count.0 + 1, count.1 + frame.len() as u64);
+        }
+        let found = software.pass(port, &frame);
+        match (expected(&program, port, &frame), found) {
+            (None, None) => {}
+            (Some((to, packet)), Some((out, found))) if to == out => {
+                is(&packet, &found, None).unwrap_or_else(|why| panic!("{frame:02x?} {found:02x?}: {why}"));
+                assert_eq!(found[found.len() - 4..], frame[frame.len() - 4..], "{frame:02x?} {found:02x?}");
+                passed += 1;
+            }
+            (wanted, found) => panic!("{wanted:02x?}, and not {found:02x?}"),
+        }
+    }
+    assert!(passed > ROUNDS / 10, "{passed} say too little");
+    let Report::Counters(counters) = rig.ask(Command::Count).await else { panic!() };
+    let mut counted: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
+    for counter in counters.iter().filter(|counter| counter.packets > 0) {
+        let count = counted.entry(counter.cause).or_default();
+        *count = (count.0 + counter.packets, count.1 + counter.bytes);
+    }
+    assert_eq!(counted, wanted);
     rig.end().await;
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     case::{BASE, Case, EXT, Expect, Sent, Step},
+    device::Device,
     frames::SYN,
     mininet,
     plane::{Plane, Seen, Spread, by_link, port},
@@ -95,10 +96,10 @@ impl Fabric {
         Self::start(plane, spread, documents, mininet::CONTROLLER, sim::Fabric::default())
     }
 
-    /// A controller and BMv2; `None` where there can be none.
-    pub fn programmed(spread: Spread) -> Option<Self> {
-        let (plane, document) = Plane::programmed(spread)?;
-        Some(Self::start(plane, spread, document, (Ipv4Addr::LOCALHOST, 0).into(), sim::Fabric::default()))
+    /// A controller and a switch that P4 programs.
+    pub fn programmed(spread: Spread, device: Device) -> Self {
+        let (plane, document) = Plane::programmed(spread, device);
+        Self::start(plane, spread, document, (Ipv4Addr::LOCALHOST, 0).into(), sim::Fabric::default())
     }
 
     fn start(plane: Plane, spread: Spread, switches: String, at: SocketAddr, sim: sim::Fabric) -> Self {
@@ -261,7 +262,7 @@ impl Fabric {
             }
             Expect::Answered(_) => (Some(sent.port), None),
         };
-        let deadline = Instant::now() + COMING;
+        let deadline = Instant::now() + if self.plane.is_prompt() { Duration::ZERO } else { COMING };
         let mut seen = Vec::new();
         for look in 1.. {
             if let Some(at) = at.filter(|_| seen.is_empty()) {

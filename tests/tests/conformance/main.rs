@@ -6,6 +6,7 @@ mod builtins;
 mod case;
 mod cases;
 mod changes;
+mod device;
 mod fabric;
 mod frames;
 mod hits;
@@ -18,8 +19,10 @@ mod vlans;
 
 use bulkhead_pipeline::overlay::Tunnel;
 use case::{A, B, C, Case, EXT, VACANT};
+use device::Device;
 use fabric::Fabric;
 use frames::Host;
+use pipes::Pipes;
 use plane::Spread;
 use vlans::{BLUE, RED};
 
@@ -187,29 +190,56 @@ const OTHERWISE: [(&str, &str); 13] = [
     ("two networks on one uplink port", NAME),
 ];
 
-fn forgetful() -> Option<Fabric> {
-    Fabric::programmed(Spread { forgets: true, ..on(TOGETHER, "geneve") })
+const FORGETS: Spread = Spread { hosts: TOGETHER, encap: "geneve", spines: 0, one_tracker: false, forgets: true };
+
+fn stand_in() -> Fabric {
+    Fabric::programmed(FORGETS, Device::stand_in())
 }
 
-/// The list on BMv2, by way of P4Runtime. What is refused there is dropped, and nobody is told; and an answer counts also
-/// at the denial of its first view.
-#[test]
-fn on_bmv2() {
-    let Some(mut fabric) = forgetful() else { return };
+/// `None` where there can be none.
+fn bmv2() -> Option<Fabric> {
+    Some(Fabric::programmed(FORGETS, Device::Bmv2(Pipes::start(FORGETS.ports())?)))
+}
+
+/// The list by way of P4Runtime. What is refused there is dropped, and nobody is told; and an answer counts also at the
+/// denial of its first view.
+fn run_alike(mut fabric: Fabric) {
     for case in list().iter().filter(|case| OTHERWISE.iter().all(|(name, _)| *name != case.name)) {
         fabric.run(case);
     }
 }
 
 /// What is said to be otherwise is.
-#[test]
-fn otherwise_on_bmv2() {
-    let Some(mut fabric) = forgetful() else { return };
+fn run_otherwise(mut fabric: Fabric) {
     let cases = list();
     for (name, why) in OTHERWISE {
         let case = cases.iter().find(|case| case.name == name).unwrap();
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fabric.run(case)));
         let Err(found) = ran else { panic!("{name} is as elsewhere, and should not be: {why}") };
         eprintln!("{name}: {why}\n  {}", found.downcast_ref::<String>().map_or("", String::as_str));
+    }
+}
+
+#[test]
+fn on_p4_target() {
+    run_alike(stand_in());
+}
+
+#[test]
+fn otherwise_on_p4_target() {
+    run_otherwise(stand_in());
+}
+
+#[test]
+fn on_bmv2() {
+    if let Some(fabric) = bmv2() {
+        run_alike(fabric);
+    }
+}
+
+#[test]
+fn otherwise_on_bmv2() {
+    if let Some(fabric) = bmv2() {
+        run_otherwise(fabric);
     }
 }

@@ -1,6 +1,6 @@
 //! Where packets go in and come out: switches with a silent host at every port, real or simulated, one or several.
 
-use crate::{case::Expect, frames::Host, mininet::Mininet, pipes::Pipes};
+use crate::{case::Expect, device::Device, frames::Host, mininet::Mininet};
 use bulkhead_driver_sim as sim;
 use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
 use bulkhead_netlink::{LinkChange, Veth};
@@ -95,6 +95,11 @@ impl Spread {
         all.map(|(number, _)| switch(number)).collect()
     }
 
+    /// How many hosts there are.
+    pub fn ports(&self) -> u32 {
+        self.hosts.iter().map(|hosts| hosts.len() as u32).sum()
+    }
+
     /// The number of a port, where ports have no names.
     fn number(&self, port: &str) -> u32 {
         let hosts = self.hosts.iter().flat_map(|hosts| hosts.iter());
@@ -175,9 +180,9 @@ pub enum Plane {
         spread: Spread,
         seen: Vec<Seen>,
     },
-    /// BMv2.
+    /// A switch that P4 programs.
     Programmed {
-        pipes: Pipes,
+        device: Device,
         spread: Spread,
     },
     Real {
@@ -284,13 +289,11 @@ impl Plane {
         (Self::Real { hypervisors, wires, site }, documents, address)
     }
 
-    /// BMv2, and the document that declares it; `None` where there can be none.
-    pub fn programmed(spread: Spread) -> Option<(Self, String)> {
-        let ports = spread.hosts.iter().map(|hosts| hosts.len() as u32).sum();
-        let pipes = Pipes::start(ports)?;
-        let spec = format!("{{driver: p4runtime, address: \"{}\", deviceId: 1}}", pipes.address);
+    /// A switch that P4 programs, and the document that declares it.
+    pub fn programmed(spread: Spread, device: Device) -> (Self, String) {
+        let spec = format!("{{driver: p4runtime, address: \"{}\", deviceId: 1}}", device.address());
         let document = format!("---\nkind: Switch\nmetadata: {{name: {}}}\nspec: {spec}\n", switch(0));
-        Some((Self::Programmed { pipes, spread }, document))
+        (Self::Programmed { device, spread }, document)
     }
 
     /// Mininet's switches with links between them, and the documents that declare them. They look for a controller at
@@ -315,16 +318,21 @@ impl Plane {
     pub fn send(&mut self, at: &str, frame: &[u8]) {
         match self {
             Self::Simulated { switches, spread, seen } => seen.extend(carry(switches, spread, at, frame)),
-            Self::Programmed { pipes, spread } => pipes.send(spread.number(at), frame),
+            Self::Programmed { device, spread } => device.send(spread.number(at), frame),
             Self::Real { wires, .. } => wires[at].inject(frame).unwrap(),
         }
+    }
+
+    /// Whether all that becomes of a packet has become of it, counters and all, when it was sent.
+    pub fn is_prompt(&self) -> bool {
+        matches!(self, Self::Programmed { device: Device::StandIn { .. }, .. })
     }
 
     /// What comes out of a port next.
     pub fn wait(&mut self, at: &str) -> Option<Seen> {
         match self {
             Self::Simulated { .. } => None,
-            Self::Programmed { pipes, spread } => Some(Seen::Frame(at.into(), pipes.next(spread.number(at), TRY)?)),
+            Self::Programmed { device, spread } => Some(Seen::Frame(at.into(), device.next(spread.number(at), TRY)?)),
             Self::Real { wires, .. } => Some(Seen::Frame(at.into(), wires[at].find(TRY, is_packet).unwrap()?)),
         }
     }
@@ -333,10 +341,10 @@ impl Plane {
     pub fn receive(&mut self) -> Vec<Seen> {
         match self {
             Self::Simulated { seen, .. } => std::mem::take(seen),
-            Self::Programmed { pipes, spread } => {
+            Self::Programmed { device, spread } => {
                 let mut all = Vec::new();
                 for name in spread.hosts.iter().flat_map(|hosts| hosts.iter()).map(|host| host.port) {
-                    while let Some(frame) = pipes.next(spread.number(name), Duration::ZERO) {
+                    while let Some(frame) = device.next(spread.number(name), Duration::ZERO) {
                         all.push(Seen::Frame(name.into(), frame));
                     }
                 }

@@ -105,6 +105,7 @@ impl State {
     /// Does one update, or nothing.
     pub(super) fn apply_counted(&mut self, update: &Update, forward: &dyn Forward) -> Result<Before, Refused> {
         check::update(&self.info, update)?;
+        forward.takes(&self.info, update).map_err(|why| Refused::new(Code::Unimplemented, why))?;
         let change = update.r#type();
         if change == Type::Insert && self.entities.len() >= MAX_ENTITIES {
             return Err(Refused::new(Code::ResourceExhausted, format!("{MAX_ENTITIES} entities are there already")));
