@@ -1,14 +1,18 @@
 //! `bulkhead-p4-target`.
 
 use anyhow::Context as _;
-use bulkhead_p4_target::{Idle, Target};
+use bulkhead_p4_target::{Forward, Idle, Software, Target};
 use clap::Parser;
 use std::{io::Write as _, net::SocketAddr};
 use tokio::{signal, sync::mpsc};
 
-/// A stand-in for a P4 switch, and no switch: it takes a program and entries over P4Runtime as a switch does, checks all
-/// of it as the specification says, and answers; it has no ports. For tests and demonstrations only. It keeps nothing when
-/// it ends.
+mod taps;
+
+/// A stand-in for a P4 switch, for tests and laboratories; it is no product, and no switch.
+///
+/// It takes a program and entries over P4Runtime as a switch does, checks all of it as the specification says, and answers.
+/// With ports it forwards packets, one after the other, by Bulkhead's program and no other. Without ports it takes any
+/// program. It keeps nothing when it ends.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -18,13 +22,24 @@ struct Arguments {
     /// The number of its one device.
     #[arg(long, default_value_t = 1)]
     device_id: u64,
+    /// A port, from 1 to 510, is a TAP interface that it makes, and that goes when it ends; in another network namespace
+    /// than its own, one that `ip netns` knows: `1=tap1` or `1=eth0@web`. That takes root.
+    #[arg(long = "port", value_name = "NUMBER=NAME[@NAMESPACE]")]
+    ports: Vec<taps::Port>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (_tell, told) = mpsc::channel(1);
-    let target = Target::start(arguments.listen, arguments.device_id, Box::new(Idle), told).await;
+    let forward: Box<dyn Forward> = if arguments.ports.is_empty() {
+        Box::new(Idle)
+    } else {
+        let software = Software::default();
+        taps::open(&arguments.ports, &software)?;
+        Box::new(software)
+    };
+    let target = Target::start(arguments.listen, arguments.device_id, forward, told).await;
     let target = target.with_context(|| format!("listening on {}", arguments.listen))?;
     let mut out = std::io::stdout();
     writeln!(out, "device {} on {}; a stand-in, no switch", arguments.device_id, target.address())?;
