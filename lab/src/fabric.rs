@@ -1,19 +1,22 @@
 //! A scenario that is up: several hypervisors on one underlay, and their workloads.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use bulkhead_netlink::LinkChange;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, Files};
 use crate::hypervisor::{Daemon, Hypervisor};
 use crate::lab::{End, Lab};
-use crate::scenario::{Guest, Host, Scenario};
+use crate::leaf::{Device, Leaf, Plug, UNDERLAY_PORT};
+use crate::scenario::{Guest, Host, Kind, Scenario};
 use crate::state::{self, ControlNetwork};
-use crate::underlay::Underlay;
-use crate::workload::{Spec, Way, Workload};
+use crate::underlay::{UPLINK, Underlay};
+use crate::workload::{INTERFACE, Spec, Way, Workload};
 
 /// What a lab's directory holds for who comes later, and what `bulkhead apply -f` takes.
 const FILE: &str = "fabric.json";
@@ -27,6 +30,7 @@ pub struct Site {
     scenario: Scenario,
     underlay: Underlay,
     hypervisors: Vec<Hypervisor>,
+    leaves: Vec<Leaf>,
     workloads: Vec<Workload>,
     server: Option<String>,
 }
@@ -56,27 +60,49 @@ impl Site {
         let Ok(bytes) = std::fs::read(dir.join(FILE)) else { return Ok(None) };
         let kept: Kept = serde_json::from_slice(&bytes).with_context(|| format!("{tag}: {FILE} makes no sense"))?;
         let Kept { scenario, control, ports, server } = kept;
-        let hosts = scenario.hypervisors.iter().zip(control);
-        let hypervisors = hosts.map(|(host, control)| Hypervisor::of(tag, &dir, &host.name, control)).collect();
+        let (mut hypervisors, mut leaves) = (Vec::new(), Vec::new());
+        for (host, control) in scenario.hypervisors.iter().zip(control) {
+            match host.kind {
+                Kind::Ovs => hypervisors.push(Hypervisor::of(tag, &dir, &host.name, control)),
+                Kind::P4 => leaves.push(Leaf::of(tag, &dir, &host.name, control)),
+            }
+        }
         let guests = scenario.guests().zip(ports);
         let workloads =
             guests.map(|((guest, mac), port)| Workload::of(tag, &guest.name, mac, &guest.ips, port)).collect();
         let underlay = Underlay::named(tag, &scenario)?;
-        Ok(Some(Site { tag: tag.to_owned(), dir, scenario, underlay, hypervisors, workloads, server }))
+        Ok(Some(Site { tag: tag.to_owned(), dir, scenario, underlay, hypervisors, leaves, workloads, server }))
     }
 
     fn save(&self) -> Result<()> {
         let kept = Kept {
             scenario: self.scenario.clone(),
-            control: self.hypervisors.iter().map(Hypervisor::control_network).collect(),
+            control: self.scenario.hypervisors.iter().filter_map(|host| self.control_network(host)).collect(),
             ports: self.workloads.iter().map(Workload::port).collect(),
             server: self.server.clone(),
         };
-        let database = |host: &Host| self.ovsdb(&host.name).unwrap_or_default();
-        let documents = self.scenario.documents(database);
+        let documents = self.scenario.documents(|host| self.address(host).unwrap_or_default());
         let text: Vec<_> = documents.iter().map(serde_json::to_string_pretty).collect::<Result<_, _>>()?;
         std::fs::write(self.resources(), format!("---\n{}\n", text.join("\n---\n")))?;
         std::fs::write(self.dir.join(FILE), serde_json::to_vec_pretty(&kept)?).context("cannot write what is up")
+    }
+
+    fn control_network(&self, host: &Host) -> Option<ControlNetwork> {
+        match host.kind {
+            Kind::Ovs => self.hypervisor(&host.name).ok().map(Hypervisor::control_network),
+            Kind::P4 => self.leaf(&host.name).ok().map(Leaf::control_network),
+        }
+    }
+
+    /// Where a controller finds a switch: its database, or its P4Runtime server.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn address(&self, host: &Host) -> Result<String> {
+        match host.kind {
+            Kind::Ovs => self.ovsdb(&host.name),
+            Kind::P4 => Ok(self.leaf(&host.name)?.address()),
+        }
     }
 
     /// The lab's name on this machine.
@@ -115,7 +141,7 @@ impl Site {
         &self.underlay
     }
 
-    /// Its hypervisors, in the scenario's order.
+    /// Its hypervisors with an Open vSwitch, in the scenario's order.
     #[must_use]
     pub fn hypervisors(&self) -> &[Hypervisor] {
         &self.hypervisors
@@ -138,6 +164,14 @@ impl Site {
     /// When there is none.
     pub fn hypervisor(&self, name: &str) -> Result<&Hypervisor> {
         self.hypervisors.iter().find(|one| one.name() == name).with_context(|| format!("there is no hypervisor {name}"))
+    }
+
+    /// The leaf of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn leaf(&self, name: &str) -> Result<&Leaf> {
+        self.leaves.iter().find(|one| one.name() == name).with_context(|| format!("there is no leaf {name}"))
     }
 
     /// Where a controller finds a hypervisor's database: by TLS, if the scenario wants it.
@@ -176,7 +210,8 @@ impl Site {
     /// # Errors
     /// Never, with at least one hypervisor.
     pub fn controller_address(&self) -> Result<std::net::Ipv4Addr> {
-        Ok(self.hypervisors.first().context("no hypervisors")?.controller_address())
+        let leaf = || self.leaves.first().map(Leaf::controller_address);
+        self.hypervisors.first().map(Hypervisor::controller_address).or_else(leaf).context("no switches")
     }
 }
 
@@ -216,7 +251,7 @@ impl Fabric {
         tell(&format!("underlay, MTU {}, and the attacker {} on it", scenario.underlay_mtu, underlay.rogue_ip()));
         let authority = if scenario.tls { Some(Authority::new(lab.dir())?) } else { None };
         let mut hypervisors = Vec::new();
-        for (host, datapath_id) in scenario.hosts() {
+        for (host, datapath_id) in scenario.hosts().filter(|(host, _)| host.kind == Kind::Ovs) {
             let hypervisor = lab.hypervisor(&host.name, datapath_id)?;
             if let Some(authority) = &authority {
                 hypervisor.secure(&authority.sign(Some(&host.name))?)?;
@@ -232,12 +267,24 @@ impl Fabric {
             scenario: scenario.clone(),
             underlay,
             hypervisors,
+            leaves: Vec::new(),
             workloads: Vec::new(),
             server: None,
         };
+        let mut bare_metal = BTreeMap::new();
+        for host in scenario.hypervisors.iter().filter(|host| host.kind == Kind::P4) {
+            let device = host.device.unwrap_or_else(Device::here);
+            let leaf = site.leaf_up(&mut lab, host, device, &mut bare_metal);
+            let leaf = leaf.with_context(|| format!("leaf {} does not come up", host.name))?;
+            tell(&format!("{}: {}, P4Runtime at {}, VTEP {}", host.name, device.name(), leaf.address(), host.vtep));
+            site.leaves.push(leaf);
+        }
         for (guest, mac) in scenario.guests() {
             let spec = site.spec(guest, mac)?;
-            let workload = lab.add(site.hypervisor(&guest.hypervisor)?, &spec)?;
+            let workload = match bare_metal.remove(&guest.name) {
+                Some(workload) => workload,
+                None => lab.add(site.hypervisor(&guest.hypervisor)?, &spec)?,
+            };
             tell(&format!("{} on {}: {}, {mac}", guest.name, guest.hypervisor, texts(&guest.ips)));
             site.workloads.push(workload);
         }
@@ -335,6 +382,50 @@ impl Fabric {
 }
 
 impl Site {
+    /// A leaf with everybody who is on it, and its place in the underlay.
+    fn leaf_up(
+        &self,
+        lab: &mut Lab,
+        host: &Host,
+        device: Device,
+        workloads: &mut BTreeMap<String, Workload>,
+    ) -> Result<Leaf> {
+        let leaf = lab.leaf(&host.name)?;
+        let mut ports = Vec::new();
+        let mut guests = Vec::new();
+        for (number, guest, mac) in self.scenario.ports(&host.name) {
+            let spec = self.spec(guest, mac)?;
+            let room = Workload::room(lab.record(), &spec)?;
+            if device == Device::Bmv2 {
+                Workload::cable(leaf.namespace(), &room, &spec)?;
+            }
+            ports.push(Plug { number, near: guest.name.clone(), far: INTERFACE.into(), far_in: room.clone() });
+            guests.push((number, spec, room));
+        }
+        if device == Device::Bmv2 {
+            self.underlay.connect(&self.scenario, host, leaf.namespace())?;
+        }
+        ports.push(Plug {
+            number: UNDERLAY_PORT,
+            near: UPLINK.into(),
+            far: host.name.clone(),
+            far_in: self.underlay.namespace().clone(),
+        });
+        lab.start_leaf(&leaf, device, &ports)?;
+        if device == Device::StandIn {
+            self.underlay.adopt(&self.scenario, host)?;
+        }
+        for (number, spec, room) in guests {
+            if device == Device::StandIn {
+                let changes = [LinkChange::Mac(spec.mac.0), LinkChange::Mtu(spec.mtu.into())];
+                room.netlink()?.set(INTERFACE, &changes)?;
+            }
+            Workload::furnish(&room, &spec)?;
+            workloads.insert(spec.name.clone(), Workload::with(room, &spec, number));
+        }
+        Ok(leaf)
+    }
+
     /// What a guest is, for the lab.
     fn spec(&self, guest: &Guest, mac: bulkhead_topology::Mac) -> Result<Spec> {
         let lengths = guest.ips.iter().map(|ip| Ok((*ip, self.scenario.prefix(guest, *ip)?)));

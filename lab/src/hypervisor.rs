@@ -70,6 +70,26 @@ pub struct Hypervisor {
     control: ControlNetwork,
 }
 
+/// A namespace for a switch, and the link by which it and the host reach one another.
+pub(crate) fn control_link(record: &Record, name: &str, link: &str) -> Result<(Namespace, ControlNetwork)> {
+    let control = record.control_network()?;
+    let namespace = record.namespace(name)?;
+    // The switch's ends of the workloads' links are wires: the kernel must not speak IPv6 on them.
+    namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
+    let mut host = Netlink::here()?;
+    let veth = Veth { name: link, peer: CONTROL_INSIDE, peer_in: &namespace, mac: None, mtu: None };
+    record.link(link, || Ok(host.add_veth(&veth)?))?;
+    let mut inside = namespace.netlink()?;
+    for (end, name, ip) in [(&mut host, link, control.host()), (&mut inside, CONTROL_INSIDE, control.hypervisor())] {
+        end.add_address(name, ip.into(), ControlNetwork::LENGTH)?;
+        end.set(name, &[LinkChange::Up])?;
+    }
+    // One controller serves all switches: each reaches every address that the host has for one of them.
+    let (all, length) = ControlNetwork::ALL;
+    inside.add_route(all.into(), length, Some(control.host().into()), CONTROL_INSIDE)?;
+    Ok((namespace, control))
+}
+
 impl Hypervisor {
     /// The handle for a hypervisor of a lab that another process put up.
     pub(crate) fn of(tag: &str, lab: &Path, name: &str, control: ControlNetwork) -> Hypervisor {
@@ -82,22 +102,7 @@ impl Hypervisor {
         ensure!(Path::new(SCHEMA).exists(), "{SCHEMA} is missing: install the package openvswitch-switch");
         let dir = record.dir().join(name);
         std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let control = record.control_network()?;
-        let namespace = record.namespace(name)?;
-        // The switch's ends of the workloads' links are wires: the kernel must not speak IPv6 on them.
-        namespace.sysctl(&[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")])?;
-        let mut host = Netlink::here()?;
-        let veth = Veth { name: link, peer: CONTROL_INSIDE, peer_in: &namespace, mac: None, mtu: None };
-        record.link(link, || Ok(host.add_veth(&veth)?))?;
-        let mut inside = namespace.netlink()?;
-        for (end, name, ip) in [(&mut host, link, control.host()), (&mut inside, CONTROL_INSIDE, control.hypervisor())]
-        {
-            end.add_address(name, ip.into(), ControlNetwork::LENGTH)?;
-            end.set(name, &[LinkChange::Up])?;
-        }
-        // One controller serves all hypervisors: each reaches every address that the host has for one of them.
-        let (all, length) = ControlNetwork::ALL;
-        inside.add_route(all.into(), length, Some(control.host().into()), CONTROL_INSIDE)?;
+        let (namespace, control) = control_link(record, name, link)?;
         let hypervisor = Hypervisor { name: name.to_owned(), namespace, dir, control };
         let database = hypervisor.path("conf.db");
         command::succeed(hypervisor.tool("ovsdb-tool", &["create", &database, SCHEMA]), None)?;

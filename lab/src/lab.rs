@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use bulkhead_topology::Mac;
 
 use crate::hypervisor::{Daemon, Hypervisor};
+use crate::leaf::{Device, Leaf, Plug};
 use crate::process::Process;
 use crate::state::{self, Record, Running, base36};
 use crate::workload::{Spec, Workload, check_name, check_word};
@@ -42,7 +43,7 @@ pub struct Lab {
     record: Record,
     running: Vec<Running>,
     daemons: BTreeMap<(String, Daemon), Process>,
-    hypervisors: u32,
+    switches: u32,
     links: String,
 }
 
@@ -70,7 +71,7 @@ impl Lab {
         // `b` PID `-` LAB `-` HYPERVISOR: 4194304 processes (proc(5), pid_max) are 5 letters, 4 and 3 are left.
         let number = record.tag().rsplit('-').next().unwrap_or_default().parse().unwrap_or(0);
         let links = format!("b{}-{}", base36(std::process::id()), base36(number));
-        Ok(Lab { record, running: Vec::new(), daemons: BTreeMap::new(), hypervisors: 0, links })
+        Ok(Lab { record, running: Vec::new(), daemons: BTreeMap::new(), switches: 0, links })
     }
 
     /// The lab's name on this machine; its namespaces' names begin with it.
@@ -92,8 +93,7 @@ impl Lab {
     /// When any of it cannot be had.
     pub fn hypervisor(&mut self, name: &str, datapath_id: u64) -> Result<Hypervisor> {
         check_name(name)?;
-        let link = format!("{}-{}", self.links, base36(self.hypervisors));
-        self.hypervisors += 1;
+        let link = self.control_link();
         let mut build = || -> Result<Hypervisor> {
             let hypervisor = Hypervisor::build(&self.record, name, &link)?;
             for daemon in [Daemon::Database, Daemon::Switch] {
@@ -105,6 +105,26 @@ impl Lab {
             Ok(hypervisor)
         };
         build().with_context(|| format!("hypervisor {name} does not come up"))
+    }
+
+    /// A name for the next switch's control link.
+    fn control_link(&mut self) -> String {
+        self.switches += 1;
+        format!("{}-{}", self.links, base36(self.switches - 1))
+    }
+
+    /// The place for a switch that P4 programs. It runs once [`Lab::start_leaf`] has started it.
+    pub(crate) fn leaf(&mut self, name: &str) -> Result<Leaf> {
+        check_name(name)?;
+        let link = self.control_link();
+        Leaf::build(&self.record, name, &link)
+    }
+
+    /// Starts a leaf's switch with these ports.
+    pub(crate) fn start_leaf(&mut self, leaf: &Leaf, device: Device, ports: &[Plug]) -> Result<()> {
+        let running = leaf.start(&self.record, device, ports)?;
+        self.running.push(running);
+        Ok(())
     }
 
     /// The process of a hypervisor's daemon.

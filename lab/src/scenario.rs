@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::hypervisor::Datapath;
 use crate::lab::PREFIX_MOST;
+use crate::leaf::{DEVICE, Device};
 use crate::probe::Service;
 use crate::underlay::{self, RESERVED};
 use crate::workload::{MTU, check_name, check_word};
@@ -54,6 +55,30 @@ pub struct Host {
     pub name: String,
     /// Its address in the underlay, where tunnels end; all of a scenario in one /24 or /64.
     pub vtep: IpAddr,
+    /// What sort of switch it has.
+    #[serde(default, skip_serializing_if = "Kind::is_ovs")]
+    pub kind: Kind,
+    /// Of [`Kind::P4`], which device; BMv2 where that is on the PATH, and the stand-in where not, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+}
+
+/// Sorts of switches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Open vSwitch.
+    #[default]
+    Ovs,
+    /// One that P4 programs: a leaf, whose workloads are bare-metal hosts.
+    P4,
+}
+
+impl Kind {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "so serde calls it")]
+    fn is_ovs(&self) -> bool {
+        *self == Kind::Ovs
+    }
 }
 
 /// A workload.
@@ -116,7 +141,7 @@ impl Scenario {
     /// Adds a hypervisor.
     #[must_use]
     pub fn hypervisor(mut self, name: &str, vtep: IpAddr) -> Scenario {
-        self.hypervisors.push(Host { name: name.to_owned(), vtep });
+        self.hypervisors.push(Host { name: name.to_owned(), vtep, kind: Kind::Ovs, device: None });
         self
     }
 
@@ -171,6 +196,9 @@ impl Scenario {
             ensure!(names.insert(name), "the name `{name}` is taken");
         }
         underlay::check(&self.hypervisors)?;
+        for host in &self.hypervisors {
+            ensure!(host.kind == Kind::P4 || host.device.is_none(), "{}: only `kind: p4` has a device", host.name);
+        }
         let networks = self.networks()?;
         let (mut places, mut macs) = (BTreeSet::new(), BTreeSet::new());
         for (guest, mac) in self.guests() {
@@ -227,6 +255,12 @@ impl Scenario {
         Ok(networks)
     }
 
+    /// The workloads of a leaf, by their ports' numbers, which P4Runtime knows no names for.
+    pub fn ports<'a>(&'a self, leaf: &'a str) -> impl Iterator<Item = (u32, &'a Guest, Mac)> {
+        let here = self.guests().filter(move |(guest, _)| guest.hypervisor == leaf);
+        (1..).zip(here).map(|(port, (guest, mac))| (port, guest, mac))
+    }
+
     /// How many leading bits of a workload's address are its subnet's.
     pub(crate) fn prefix(&self, guest: &Guest, ip: IpAddr) -> Result<u8> {
         let networks = self.networks()?;
@@ -234,19 +268,28 @@ impl Scenario {
     }
 
     /// What `bulkhead apply -f` takes: the scenario's documents, its switches, each with the address of its database, so
-    /// that Bulkhead sets it up, and its workloads. Where those are Bulkhead sees itself.
+    /// that Bulkhead sets it up, or of its P4Runtime server, and its workloads. Where those are Bulkhead sees itself, but on
+    /// leaves.
     #[must_use]
-    pub fn documents(&self, database: impl Fn(&Host) -> String) -> Vec<Value> {
+    pub fn documents(&self, address: impl Fn(&Host) -> String) -> Vec<Value> {
         let mut documents = self.resources.clone();
         documents.extend(self.hosts().map(|(host, datapath_id)| {
-            let spec = json!({
-                "driver": "openflow", "datapathId": format!("{datapath_id:#x}"),
-                "vtep": host.vtep.to_string(), "role": "hypervisor", "ovsdb": database(host),
-            });
+            let spec = match host.kind {
+                Kind::Ovs => json!({
+                    "driver": "openflow", "datapathId": format!("{datapath_id:#x}"),
+                    "vtep": host.vtep.to_string(), "role": "hypervisor", "ovsdb": address(host),
+                }),
+                Kind::P4 => json!({"driver": "p4runtime", "address": address(host), "deviceId": DEVICE}),
+            };
             json!({"kind": "Switch", "metadata": {"name": host.name}, "spec": spec})
         }));
         documents.extend(self.guests().map(|(guest, mac)| {
-            let interface = json!({"mac": mac.to_string(), "ips": guest.ips});
+            let mut interface = json!({"mac": mac.to_string(), "ips": guest.ips});
+            let leaf = self.hypervisors.iter().find(|host| host.kind == Kind::P4 && host.name == guest.hypervisor);
+            let port = leaf.and_then(|leaf| self.ports(&leaf.name).find(|(_, other, _)| other.name == guest.name));
+            if let (Some((port, ..)), Some(interface)) = (port, interface.as_object_mut()) {
+                interface.insert("attachment".into(), json!({"switch": guest.hypervisor, "port": port}));
+            }
             let metadata = json!({"name": guest.name, "labels": guest.labels});
             let spec = json!({"network": guest.network, "interfaces": [interface]});
             json!({"kind": "Workload", "metadata": metadata, "spec": spec})

@@ -132,14 +132,19 @@ pub(crate) fn status(lab: Option<&str>) -> Result<ExitCode> {
         println!("  resources   {}", site.resources().display());
         println!("  controller  {}", site.server().unwrap_or("none of its own"));
         println!("  attacker    {} in {}", site.underlay().rogue_ip(), site.underlay().rogue().name());
-        for (host, hypervisor) in site.scenario().hypervisors.iter().zip(site.hypervisors()) {
-            let state = match hypervisor.vsctl(&["show"]) {
-                Ok(_) if hypervisor.control().is_ok() => "runs".to_owned(),
-                Ok(_) => "ovs-vswitchd does not answer".to_owned(),
-                Err(_) => "ovsdb-server does not answer".to_owned(),
+        for host in &site.scenario().hypervisors {
+            let state = match (site.leaf(&host.name), site.hypervisor(&host.name)) {
+                (Ok(leaf), _) if leaf.answers() => "runs",
+                (Ok(_), _) => "the switch does not answer",
+                (_, Ok(hypervisor)) => match hypervisor.vsctl(&["show"]) {
+                    Ok(_) if hypervisor.control().is_ok() => "runs",
+                    Ok(_) => "ovs-vswitchd does not answer",
+                    Err(_) => "ovsdb-server does not answer",
+                },
+                (Err(_), Err(_)) => "is not there",
             };
             good &= state == "runs";
-            println!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), site.ovsdb(&host.name)?);
+            println!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), site.address(host)?);
         }
         for (guest, workload) in site.guests() {
             let there = workload.namespace().exists();
@@ -159,6 +164,8 @@ pub(crate) fn exec(lab: Option<&str>, place: &str, program: &[String]) -> Result
     let (namespace, mut command): (Namespace, Command) = if let Ok(hypervisor) = site.hypervisor(place) {
         // With its directory in the environment, so that `ovs-vsctl` and the like find its daemons.
         (hypervisor.namespace().clone(), hypervisor.command(name))
+    } else if let Ok(leaf) = site.leaf(place) {
+        (leaf.namespace().clone(), Command::new(name))
     } else if place == "rogue" {
         (site.underlay().rogue().clone(), Command::new(name))
     } else {

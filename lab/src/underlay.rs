@@ -131,11 +131,28 @@ impl Underlay {
         Ok(links.set(port, &[LinkChange::Bridge(SWITCH.into()), LinkChange::Up])?)
     }
 
+    /// The cable from the bridge to a switch, plugged in at both ends.
+    pub(crate) fn connect(&self, scenario: &Scenario, host: &Host, inside: &Namespace) -> Result<()> {
+        self.plug(&host.name, (UPLINK, inside), None, scenario.underlay_mtu)?;
+        Ok(inside.netlink()?.set(UPLINK, &[LinkChange::Up])?)
+    }
+
+    /// Plugs in an interface that is there already: that of a switch which makes its own.
+    pub(crate) fn adopt(&self, scenario: &Scenario, host: &Host) -> Result<()> {
+        let changes =
+            [LinkChange::Mtu(scenario.underlay_mtu.into()), LinkChange::Bridge(SWITCH.into()), LinkChange::Up];
+        Ok(self.namespace.netlink()?.set(&host.name, &changes)?)
+    }
+
+    /// Where the bridge is.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Gives a hypervisor its place in the underlay: cable, physical bridge, VTEP address.
     pub(crate) fn attach(&self, scenario: &Scenario, host: &Host, hypervisor: &Hypervisor) -> Result<()> {
         let inside = hypervisor.namespace();
-        self.plug(&host.name, (UPLINK, inside), None, scenario.underlay_mtu)?;
-        inside.netlink()?.set(UPLINK, &[LinkChange::Up])?;
+        self.connect(scenario, host, inside)?;
         inside.sysctl(&[
             // The kernel would answer for the VTEP's address on the bare interface too, with the wrong MAC.
             (&format!("ipv4/conf/{UPLINK}/arp_ignore"), "1"),

@@ -99,6 +99,21 @@ pub struct Workload {
 impl Workload {
     /// Namespace, link and switch port.
     pub(crate) fn build(record: &Record, hypervisor: &Hypervisor, spec: &Spec) -> Result<Workload> {
+        let namespace = Workload::room(record, spec)?;
+        Workload::cable(hypervisor.namespace(), &namespace, spec)?;
+        Workload::furnish(&namespace, spec)?;
+        let port = plug(hypervisor, &spec.name, spec.mac, spec.datapath)?;
+        Ok(Workload::with(namespace, spec, port))
+    }
+
+    /// A workload whose namespace is furnished and plugged in at a port.
+    pub(crate) fn with(namespace: Namespace, spec: &Spec, port: u32) -> Workload {
+        let ips = spec.ips.iter().map(|(ip, _)| *ip).collect();
+        Workload { name: spec.name.clone(), namespace, mac: spec.mac, ips, port }
+    }
+
+    /// Its namespace, with nothing in it yet.
+    pub(crate) fn room(record: &Record, spec: &Spec) -> Result<Namespace> {
         check_name(&spec.name)?;
         let namespace = record.namespace(&spec.name)?;
         if spec.silent {
@@ -109,11 +124,20 @@ impl Workload {
             let keys = settings.map(|key| format!("ipv6/conf/default/{key}"));
             namespace.sysctl(&keys.each_ref().map(|key| (key.as_str(), "0")))?;
         }
+        Ok(namespace)
+    }
+
+    /// A cable from it to its switch.
+    pub(crate) fn cable(switch: &Namespace, inside: &Namespace, spec: &Spec) -> Result<()> {
         // The end inside is created inside: an eth0 in the host's namespace, even for a moment, could be the host's own.
-        let mut outside = hypervisor.namespace().netlink()?;
+        let mut outside = switch.netlink()?;
         let (mac, mtu) = (Some(spec.mac.0), Some(u32::from(spec.mtu)));
-        outside.add_veth(&Veth { name: &spec.name, peer: INTERFACE, peer_in: &namespace, mac, mtu })?;
-        outside.set(&spec.name, &[LinkChange::Up])?;
+        outside.add_veth(&Veth { name: &spec.name, peer: INTERFACE, peer_in: inside, mac, mtu })?;
+        Ok(outside.set(&spec.name, &[LinkChange::Up])?)
+    }
+
+    /// What it has inside, once its interface is there.
+    pub(crate) fn furnish(namespace: &Namespace, spec: &Spec) -> Result<()> {
         let mut inside = namespace.netlink()?;
         inside.checksums_off(INTERFACE)?;
         if spec.silent {
@@ -126,9 +150,7 @@ impl Workload {
         for way in &spec.routes {
             inside.add_route(way.to, way.length, way.via, INTERFACE)?;
         }
-        let port = plug(hypervisor, &spec.name, spec.mac, spec.datapath)?;
-        let ips = spec.ips.iter().map(|(ip, _)| *ip).collect();
-        Ok(Workload { name: spec.name.clone(), namespace, mac: spec.mac, ips, port })
+        Ok(())
     }
 
     /// The handle for a workload of a lab that is up.
@@ -184,7 +206,7 @@ impl Workload {
         self.ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// The OpenFlow number of its switch port.
+    /// The number of its switch port.
     #[must_use]
     pub fn port(&self) -> u32 {
         self.port

@@ -2,7 +2,7 @@
 //! where somebody has opened a hole.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_lab::{Family, Listeners, Service, Site};
+use bulkhead_lab::{Family, Listeners, Service, Site, packets};
 use bulkhead_tests::controller::program;
 use std::{
     io::{ErrorKind, Read, Write},
@@ -22,8 +22,15 @@ struct Up(String);
 impl Up {
     /// One of the repository's scenarios. `None`, loudly, where a lab cannot be.
     fn new(name: &str) -> Option<Up> {
-        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lab/scenarios")).join(format!("{name}.yaml"));
-        Up::with(&std::fs::read_to_string(file).unwrap())
+        Up::with(&scenario(name))
+    }
+
+    /// The same, with leaves of this sort.
+    fn on_leaves(name: &str, device: &str) -> Option<Up> {
+        let text = scenario(name);
+        let sorted = text.replace("kind: p4}", &format!("kind: p4, device: {device}}}"));
+        assert_ne!(text, sorted);
+        Up::with(&sorted)
     }
 
     /// The same, of this text; whatever it calls itself, it gets a name of its own.
@@ -33,8 +40,8 @@ impl Up {
             eprintln!("NOT TESTED: {why}");
             return None;
         }
-        // All three are needed, and of the sources that are there now.
-        for name in ["bulkheadd", "bulkhead"] {
+        // All of them are needed, and of the sources that are there now.
+        for name in ["bulkheadd", "bulkhead", "bulkhead-p4-target"] {
             program(name).unwrap();
         }
         let number = LAST.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +75,21 @@ impl Up {
         let done = lab(&[&["exec", "--lab", &self.0, "hv1", "ovs-ofctl"], arguments].concat());
         assert!(done.status.success(), "{}", text_of(&done));
     }
+}
+
+fn scenario(name: &str) -> String {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../lab/scenarios")).join(format!("{name}.yaml"));
+    std::fs::read_to_string(file).unwrap()
+}
+
+/// Whether BMv2 is on the PATH; says so where it is not.
+fn bmv2() -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&folders).any(|folder| folder.join("simple_switch_grpc").is_file());
+    if !there {
+        eprintln!("NOT TESTED: labs with BMv2: simple_switch_grpc is not on the PATH");
+    }
+    there
 }
 
 impl Drop for Up {
@@ -171,6 +193,39 @@ fn two_hosts_whose_switches_and_databases_speak_tls() {
     let waited = ended.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
     assert!(!waited && (told.is_empty() || told[0] == 21), "{told:?}");
     is_as_policy_says(&up);
+}
+
+#[test]
+fn bare_metal_on_a_stand_in_for_a_p4_switch() {
+    let Some(up) = Up::on_leaves("p4-leaf", "stand-in") else { return };
+    is_as_policy_says(&up);
+    // A tag makes a frame another one: who is no trunk sends none, though all else in it is right.
+    let site = up.site();
+    let (web, app) = (site.workload("web-1").unwrap(), site.workload("app-1").unwrap());
+    let [to, from] = [app, web].map(|one| (one.mac().0, one.ip(Family::V4).unwrap()));
+    let way = packets::Way { from_mac: from.0, to_mac: to.0, from: from.1, to: to.1 };
+    let heard = app.wire().unwrap();
+    for (tagged, passes) in [(true, false), (false, true)] {
+        let syn = way.syn(40_000, 80, &[u8::from(tagged); 9]);
+        let frame = if tagged { packets::tagged(&syn, 7) } else { syn.clone() };
+        web.wire().unwrap().inject(&frame).unwrap();
+        if passes {
+            // The other one would have come before.
+            let ours = |frame: &[u8]| frame.ends_with(&[0; 9]) || frame.ends_with(&[1; 9]);
+            assert_eq!(heard.find(PATIENCE, ours).unwrap(), Some(syn));
+        }
+    }
+    let (code, told) = up.ask("status");
+    assert!(code == Some(0) && told.contains("leaf1           VTEP 172.31.0.1      runs; "), "{told}");
+}
+
+#[test]
+fn bare_metal_on_bmv2() {
+    if bmv2()
+        && let Some(up) = Up::on_leaves("p4-leaf", "bmv2")
+    {
+        is_as_policy_says(&up);
+    }
 }
 
 /// Workloads whose longest packets do not fit the underlay, each in a subnet of its own.

@@ -34,22 +34,20 @@ pub(super) fn attempts(site: &Site, all: &mut Attempts) -> Result<()> {
     moves(site, all)?;
     for (from, (claimed, claimant)) in site.guests().enumerate() {
         for (to, (guest, victim)) in site.guests().enumerate() {
-            let (Some(network), Ok(host)) = (networks.get(&guest.network), site.hypervisor(&guest.hypervisor)) else {
-                continue;
-            };
+            let Some(network) = networks.get(&guest.network) else { continue };
             if from == to {
                 continue;
             }
             let vteps = site.scenario().hypervisors.iter().map(|host| (host.vtep, Some(&host.name)));
-            let target = site.scenario().hypervisors.iter().find(|other| other.name == guest.hypervisor);
-            let Some(vtep) = target.map(|target| target.vtep) else { continue };
+            let host = site.scenario().hypervisors.iter().find(|other| other.name == guest.hypervisor);
+            let Some(host) = host else { continue };
             for (source, owner) in vteps.chain([rogue]) {
                 // A VTEP's address with its MAC: with another one, the physical bridge would drop it (`moves`).
-                let from_mac = match owner.filter(|owner| *owner != host.name()) {
+                let from_mac = match owner.filter(|owner| **owner != host.name) {
                     Some(owner) => site.vtep_mac(owner)?,
                     None => site.underlay().rogue_mac(),
                 };
-                let outer = Way { from_mac, to_mac: site.vtep_mac(host.name())?, from: source, to: vtep };
+                let outer = Way { from_mac, to_mac: site.vtep_mac(&host.name)?, from: source, to: host.vtep };
                 for family in Family::ALL {
                     let (Some(mine), Some(theirs)) = (claimant.ip(family), victim.ip(family)) else { continue };
                     let inner = Way { from_mac: claimant.mac().0, to_mac: victim.mac().0, from: mine, to: theirs };

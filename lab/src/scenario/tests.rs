@@ -17,6 +17,13 @@ metadata: {name: one}
 spec: {vni: 1, subnets: [10.0.0.0/24, \"fd00::/64\"]}
 ";
 
+fn address(host: &Host) -> String {
+    match host.kind {
+        Kind::Ovs => format!("unix:/run/{}.sock", host.name),
+        Kind::P4 => "192.0.2.9:9559".to_owned(),
+    }
+}
+
 #[test]
 fn a_file_is_read_with_its_defaults() {
     let small = Scenario::parse(TEXT).unwrap();
@@ -29,11 +36,31 @@ fn a_file_is_read_with_its_defaults() {
 
 #[test]
 fn the_documents_are_what_bulkhead_reads() {
-    let documents = Scenario::parse(TEXT).unwrap().documents(|host| format!("unix:/run/{}.sock", host.name));
+    let documents = Scenario::parse(TEXT).unwrap().documents(address);
     assert_eq!(documents.len(), 5);
     for document in &documents {
         load(document).unwrap();
     }
+}
+
+#[test]
+fn bare_metal_is_at_ports_with_numbers() {
+    let text =
+        TEXT.replace("{name: hv2, vtep: 172.31.0.2}", "{name: hv2, vtep: 172.31.0.2, kind: p4, device: stand-in}");
+    let mixed = Scenario::parse(&text).unwrap();
+    let documents = mixed.documents(address);
+    documents.iter().for_each(|document| drop(load(document).unwrap()));
+    let of = |name: &str| documents.iter().find(|one| one["metadata"]["name"] == name).unwrap()["spec"].clone();
+    assert_eq!(
+        (of("hv1")["ovsdb"].as_str(), of("hv2")["address"].as_str()),
+        (Some("unix:/run/hv1.sock"), Some("192.0.2.9:9559"))
+    );
+    assert_eq!(of("a")["interfaces"][0]["attachment"], Value::Null);
+    assert_eq!(of("b")["interfaces"][0]["attachment"], json!({"switch": "hv2", "port": 1}));
+    let kept = serde_json::to_string(&mixed).unwrap();
+    assert_eq!(serde_json::from_str::<Scenario>(&kept).unwrap(), mixed);
+    let wrong = Scenario::parse(&text.replace("kind: p4, ", "")).unwrap_err();
+    assert!(wrong.to_string().contains("only `kind: p4` has a device"), "{wrong}");
 }
 
 #[test]
@@ -51,7 +78,7 @@ fn every_scenario_of_the_repository_is_right() {
         let text = std::fs::read_to_string(&file).unwrap();
         let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
         assert_eq!(file.file_stem().unwrap().to_str().unwrap(), scenario.lab);
-        for document in scenario.documents(|host| format!("unix:/run/{}.sock", host.name)) {
+        for document in scenario.documents(address) {
             load(&document).unwrap();
         }
         names.insert(scenario.lab);
