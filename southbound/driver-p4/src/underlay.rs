@@ -210,7 +210,8 @@ pub fn updates(have: &[TableEntry], wanted: &[Row], info: &Info) -> Result<Vec<U
     Ok(updates)
 }
 
-fn address(ip: IpAddr) -> u128 {
+/// An address as the tables have it, in which IPv4's have their place among IPv6's (RFC 4291 §2.5.5.2).
+pub fn address(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(v4) => layout::MAPPED | u128::from(v4.to_bits()),
         IpAddr::V6(v6) => v6.to_bits(),

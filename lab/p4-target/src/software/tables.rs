@@ -2,13 +2,21 @@
 
 use super::frame;
 use crate::device::{Place, State};
-use bulkhead_driver_p4::{layout, lift, lower};
+use bulkhead_driver_p4::{
+    layout, lift, lower,
+    underlay::{self, Row},
+};
 use bulkhead_p4runtime::{
     Info,
     entry::Key,
     proto::p4::v1::{CounterData, TableEntry, Update, entity::Entity as Kind, update::Type},
 };
-use bulkhead_pipeline::{Cause, Entry, EntryKey, Outcome, Packet, Program, walk_stateless};
+use bulkhead_pipeline::{
+    Cause, Entry, EntryKey, Outcome, Packet, Program,
+    overlay::Tunnel,
+    walk_stateless,
+    wire::{self, Header, Received, Vtep},
+};
 use bulkhead_topology::Port;
 use std::collections::BTreeMap;
 
@@ -23,6 +31,8 @@ pub(super) struct Tables {
     places: BTreeMap<Known, EntryKey>,
     /// Since each entry was inserted.
     counts: BTreeMap<EntryKey, CounterData>,
+    /// What the device knows of the underlay.
+    beside: BTreeMap<Known, (Row, CounterData)>,
 }
 
 /// Whether it is the program that the interpreter knows: all of its tables, with at least their keys and actions, and none
@@ -41,7 +51,11 @@ pub(super) fn verify(info: &Info) -> Result<(), String> {
         }
         tables += 1;
     }
-    if info.tables().count() != tables {
+    let beside = [underlay::PORTS, underlay::ROUTES];
+    if let Some(missing) = beside.into_iter().find(|name| info.table_named(name).is_none()) {
+        return Err(format!("{OTHER}: it has no table {missing}"));
+    }
+    if info.tables().count() != tables + beside.len() {
         return Err(format!("{OTHER}: it has more tables"));
     }
     Ok(())
@@ -60,6 +74,10 @@ pub(super) fn takes(info: &Info, update: &Update) -> Result<(), String> {
     if update.r#type() == Type::Delete || entry.action.is_none() {
         return Ok(());
     }
+    if is_beside(info, entry.table_id) {
+        let row = underlay::lift(&own(entry), info);
+        return row.map(drop).ok_or("this device does not take such a port or route".into());
+    }
     let lifted = lifted(info, entry)?;
     // Of two that mean the same, packets would meet one alone.
     match lower(&lifted, info) {
@@ -70,11 +88,26 @@ pub(super) fn takes(info: &Info, update: &Update) -> Result<(), String> {
 
 /// The pipeline's entry of one of the program's, whoever wrote it.
 fn lifted(info: &Info, entry: &TableEntry) -> Result<Entry, String> {
+    lift(&own(entry), info).map_err(|error| format!("this device does not take such an entry: {error}"))
+}
+
+/// The same entry as Bulkhead's.
+fn own(entry: &TableEntry) -> TableEntry {
     let mut own = entry.clone();
     if layout::cause(&own.metadata).is_none() {
         own.metadata = layout::metadata(Cause::Rule(0)).to_vec();
     }
-    lift(&own, info).map_err(|error| format!("this device does not take such an entry: {error}"))
+    own
+}
+
+/// Whether a table says what the device knows of the underlay, and is no stage's.
+fn is_beside(info: &Info, table: u32) -> bool {
+    info.table(table).is_some_and(underlay::is_beside)
+}
+
+fn add(count: &mut CounterData, frame: &[u8]) {
+    count.packet_count += 1;
+    count.byte_count += i64::try_from(frame.len()).unwrap_or(0);
 }
 
 impl Tables {
@@ -109,6 +142,16 @@ impl Tables {
     }
 
     fn set(&mut self, known: Known, entry: Option<&TableEntry>, info: &Info) {
+        if is_beside(info, known.0) {
+            match entry.and_then(|entry| underlay::lift(&own(entry), info)) {
+                Some(row) => {
+                    let count = self.beside.get(&known).map(|(_, count)| *count).unwrap_or_default();
+                    self.beside.insert(known, (row, count));
+                }
+                None => drop(self.beside.remove(&known)),
+            }
+            return;
+        }
         // What cannot be lifted was not taken.
         let Some(entry) = entry.and_then(|entry| lifted(info, entry).ok()) else {
             if let Some(key) = self.places.remove(&known) {
@@ -123,25 +166,75 @@ impl Tables {
     }
 
     pub fn hits(&self, table: u32, key: &Key) -> CounterData {
-        let place = self.places.get(&(table, key.clone()));
-        place.and_then(|place| self.counts.get(place)).copied().unwrap_or_default()
+        let known = (table, key.clone());
+        if let Some((_, count)) = self.beside.get(&known) {
+            return *count;
+        }
+        self.places.get(&known).and_then(|place| self.counts.get(place)).copied().unwrap_or_default()
     }
 
     pub fn pass(&mut self, port: u32, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
-        let packet = Packet::parse(Port::Number(port), frame).ok()?;
+        let Some(own) = self.underlay_at(port, frame) else {
+            let packet = Packet::parse(Port::Number(port), frame).ok()?;
+            return self.judge(packet, frame);
+        };
+        match wire::receive(own, frame) {
+            Received::Asked(back) => Some((port, back)),
+            Received::Tunnelled(header, inside) => self.judge(header.packet(inside).ok()?, inside),
+            // It counts with what no network owns.
+            Received::Malformed(tunnel) => self.judge(Packet::new(tunnel.port()), frame),
+            Received::Other => None,
+        }
+    }
+
+    /// Who the device is in the underlay, if that is at this port.
+    fn underlay_at(&mut self, at: u32, frame: &[u8]) -> Option<Vtep> {
+        self.beside.values_mut().find_map(|(row, count)| match row {
+            Row::Port { port, mac, vtep } if *port == at => {
+                add(count, frame);
+                Some(Vtep { mac: *mac, ip: *vtep })
+            }
+            _ => None,
+        })
+    }
+
+    /// What the program says of a packet, which is this frame.
+    fn judge(&mut self, packet: Packet, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
         let walk = walk_stateless(&self.program, packet.clone());
         for met in walk.steps.iter().filter_map(|step| step.entry) {
             if let Some(count) = self.counts.get_mut(&met.key) {
-                count.packet_count += 1;
-                count.byte_count += i64::try_from(frame.len()).unwrap_or(0);
+                add(count, frame);
             }
         }
-        match walk.outcome {
-            Outcome::Delivered { port: Port::Number(out), packet: sent } => {
+        match (walk.outcome, &packet.in_port) {
+            (Outcome::Delivered { port: Port::Number(out), packet: sent }, _) => {
                 Some((out, frame::rewritten(frame, &packet, &sent)))
             }
-            Outcome::Answered(sent) => Some((port, frame::rewritten(frame, &packet, &sent))),
+            (Outcome::Answered(sent), Port::Number(port)) => Some((*port, frame::rewritten(frame, &packet, &sent))),
+            // Into a tunnel goes nothing that came by one.
+            (Outcome::Delivered { port, packet: sent }, Port::Number(_)) => {
+                let header = Header::of(Tunnel::of(&port)?, &sent)?;
+                self.send(&header, wire::flow(&packet), &frame::rewritten(frame, &packet, &sent))
+            }
             _ => None,
         }
+    }
+
+    /// A frame on its way to another switch: by the longest prefix, and by one neighbour for each flow.
+    fn send(&mut self, header: &Header, flow: u16, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
+        let far = underlay::address(header.far);
+        let leads = |(row, count)| match row {
+            Row::Route { to: (prefix, length), via, mac, vtep } => {
+                let bits = 128u32.saturating_sub(length);
+                let here = (far ^ prefix).checked_shr(bits).unwrap_or(0) == 0;
+                here.then_some((length, via, Vtep { mac, ip: vtep }, count))
+            }
+            Row::Port { .. } => None,
+        };
+        let ways = self.beside.values_mut().map(|(row, count)| (row.clone(), count));
+        let (_, via, own, count) = ways.filter_map(leads).max_by_key(|(length, ..)| *length)?;
+        add(count, frame);
+        let hop = via.get(usize::from(flow).checked_rem(via.len())?)?;
+        Some((hop.port, header.put_on(frame, flow, own, hop.mac)?))
     }
 }
