@@ -3,6 +3,9 @@
 // Every test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod bmv2;
+pub mod frames;
+
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};
 use bulkhead_driver_p4::{driver, layout};

@@ -1,0 +1,386 @@
+//! Tunnels of the P4 program: BMv2 puts headers on and takes them off as `pipeline::wire` says, and does to what is inside
+//! what the interpreter says. Only where simple_switch_grpc is on the PATH.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use bulkhead_pipeline::{
+    Field, Outcome, Packet, Program,
+    overlay::{REPLY_MAC, Tunnel},
+    walk_stateless,
+    wire::{Header, Received, Vtep, flow, receive},
+};
+use bulkhead_topology::{
+    Mac, Port,
+    underlay::{Hop, Route, Underlay},
+};
+use common::{
+    Rig,
+    bmv2::Switch,
+    delta,
+    frames::{Random, checksum, ipv4, ipv6, is, mac, v4},
+    state_program,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// Ports: two workloads, and two into the underlay.
+const PORTS: u32 = 4;
+/// Frames on each port.
+const ROUNDS: u32 = 1_500;
+/// What the underlay carries.
+const MTU: u16 = 600;
+const HERE: Mac = Mac([2, 0, 0, 1, 0, 1]);
+
+/// Another VTEP.
+fn vtep(v6: bool, last: u8) -> IpAddr {
+    if v6 { format!("2001:db8::{last:x}").parse().unwrap() } else { IpAddr::from([192, 0, 2, last]) }
+}
+
+fn hop(port: u32) -> Hop {
+    Hop { port, mac: Mac([2, 0, 0, 2, 0, port as u8]) }
+}
+
+/// By both ports to everybody, by the second one alone to the switch of workload 4.
+fn underlay(v6: bool) -> Underlay {
+    let route =
+        |to: String, ports: &[u32]| Route { to: to.parse().unwrap(), via: ports.iter().copied().map(hop).collect() };
+    let (any, far) =
+        if v6 { ("::/0", vtep(v6, 3).to_string() + "/128") } else { ("0.0.0.0/0", vtep(v6, 3).to_string() + "/32") };
+    Underlay {
+        vtep: vtep(v6, 1),
+        mac: HERE,
+        mtu: Some(MTU),
+        routes: vec![route(any.into(), &[3, 4]), route(far, &[4])],
+    }
+}
+
+/// Workloads 1 and 2 here, 3 on a hypervisor with an uplink, 4 on another P4 switch.
+fn world(v6: bool, encap: &str) -> Program {
+    let mut documents = format!(
+        "
+kind: Network
+metadata: {{name: net}}
+spec: {{vni: 5001, encap: {encap}, subnets: [10.0.0.0/24, 10.0.1.0/24, \"fd00::/64\"], gateways: [10.0.0.254, 10.0.1.254, \"fd00::fe\"],
+       uplinks: [{{switch: hv, port: up, vlan: 9}}]}}
+---
+kind: Switch
+metadata: {{name: hv}}
+spec: {{driver: openflow, datapathId: \"0x1\", vtep: \"{}\"}}
+---
+kind: Policy
+metadata: {{name: web}}
+spec: {{subject: {{matchLabels: {{app: web}}}}, ingress: [
+  {{action: allow, from: [{{matchLabels: {{app: db}}}}, {{external: true}}], ports: [{{protocol: tcp, port: 80, endPort: 83}}, {{protocol: udp, port: 53}}]}},
+  {{action: allow, ports: [{{protocol: icmp, type: 8}}, {{protocol: icmpv6, type: 128}}, {{protocol: sctp, port: 80}}]}}]}}
+---
+kind: Policy
+metadata: {{name: all}}
+spec: {{tier: baseline, subject: {{matchLabels: {{}}}}, egress: [{{action: allow}}]}}
+",
+        vtep(v6, 2)
+    );
+    for (name, last) in [("leaf", 1u8), ("leaf2", 3)] {
+        let to = if v6 { "::/0" } else { "0.0.0.0/0" };
+        documents += &format!(
+            "---\nkind: Switch\nmetadata: {{name: {name}}}\nspec: {{driver: p4runtime, address: \"127.0.0.1:9559\", deviceId: {last}, \
+             vtep: \"{}\", underlay: {{mac: \"{HERE}\", mtu: {MTU}, routes: [{{to: \"{to}\", via: [{{port: 3, mac: 02:00:00:02:00:03}}]}}]}}}}\n",
+            vtep(v6, last)
+        );
+    }
+    for (n, at) in [(1, "leaf, port: 1"), (2, "leaf, port: 2"), (3, "hv, port: w3"), (4, "leaf2, port: 1")] {
+        let app = if n % 2 == 0 { "web" } else { "db" };
+        let subnet = n / 3;
+        documents += &format!(
+            "---\nkind: Workload\nmetadata: {{name: w{n}, labels: {{app: {app}}}}}\nspec: {{network: net, interfaces: [{{mac: \
+             \"02:00:00:00:00:0{n}\", ips: [10.0.{subnet}.{n}, \"fd00::{n}\"], attachment: {{switch: {at}}}}}]}}\n"
+        );
+    }
+    state_program(&documents)
+}
+
+/// What a tunnel's packet has to say of its sender to be believed, as the program's rows have it: by workload.
+type Known = BTreeMap<u32, (Tunnel, u32)>;
+
+/// How each of the far workloads comes, by whom.
+fn known(program: &Program, v6: bool) -> Known {
+    let mut known = Known::new();
+    for entry in program.iter() {
+        let m = &entry.key.matches;
+        let tunnel = m.in_port.as_ref().and_then(Tunnel::of);
+        let identity = [Field::TunIdentity, Field::TunGbp].into_iter().find_map(|field| m.exact(field));
+        let Some(sender) =
+            [3, 4].into_iter().find(|n| m.exact(Field::Ipv4Src) == Some(u32::from_be_bytes(v4(*n)).into()))
+        else {
+            continue;
+        };
+        if let Some(tunnel) = tunnel {
+            known.insert(sender, (tunnel, identity.unwrap_or(0) as u32));
+        }
+    }
+    assert_eq!(known.len(), 2, "of IPv6: {v6}");
+    known
+}
+
+/// A frame of a workload, or of who says to be one.
+fn inner(random: &mut Random, sender: u32, id: u32) -> Vec<u8> {
+    let to = random.below(7) as u32;
+    let to_mac = match random.below(10) {
+        0 => REPLY_MAC.0,
+        1 | 2 => mac(0),
+        _ => mac(to),
+    };
+    let mut frame = [to_mac, mac(sender)].concat();
+    match random.below(20) {
+        0 => {
+            frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, random.of(&[1, 1, 2])]);
+            frame.extend([&mac(sender)[..], &v4(sender), &[0; 6], &v4(to)].concat());
+        }
+        1 => frame.extend([0x88, 0xb5, 1, 2, 3, 4]),
+        other if other % 2 == 0 => ipv4(random, &mut frame, sender, to),
+        _ => ipv6(random, &mut frame, sender, to),
+    }
+    // What is behind all that headers tell the length of goes with it: up to what fits, and beyond.
+    if random.often(10) {
+        let most = usize::from(MTU) - 50;
+        frame.resize(most - 30 + random.below(50), 0xaa);
+    }
+    frame.extend(id.to_be_bytes());
+    frame
+}
+
+/// What somebody in the underlay sends: mostly what a switch there would. Written here once more, apart from what it is
+/// held against.
+fn outer(random: &mut Random, v6: bool, known: &Known, inside: Vec<u8>, sender: u32) -> Vec<u8> {
+    let (tunnel, identity) = known.get(&sender).copied().unwrap_or((Tunnel::Vxlan, 1));
+    let tunnel = if random.often(97) { tunnel } else { random.of(&[Tunnel::Geneve, Tunnel::Vxlan]) };
+    let identity = if random.often(95) { identity } else { random.of(&[0, 1, 2, 3, 0x1_0000 | identity]) };
+    let vni = if random.often(97) { 5001u32 } else { random.of(&[0, 1, 5002]) };
+    let [_, a, b, c] = vni.to_be_bytes();
+    let id = identity.to_be_bytes();
+    let header = match tunnel {
+        Tunnel::Vxlan if identity == 0 => vec![8, 0, 0, 0, a, b, c, 0],
+        Tunnel::Vxlan => vec![0x88, 0, id[2], id[3], a, b, c, 0],
+        Tunnel::Geneve if identity == 0 => vec![0, 0, 0x65, 0x58, a, b, c, 0],
+        Tunnel::Geneve => [&[2, 0, 0x65, 0x58, a, b, c, 0, 0xff, 0xb0, 1, 1][..], &id].concat(),
+    };
+    let from = if random.often(96) { if sender == 4 { 3 } else { 2 } } else { random.of(&[1, 2, 3, 9]) };
+    let length = (8 + header.len() + inside.len()) as u16;
+    let mut packet = [&HERE.0[..], &[2, 0, 0, 2, 0, 3]].concat();
+    match (vtep(v6, from), vtep(v6, 1)) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let total = (20 + length).to_be_bytes();
+            let mut ip =
+                [&[0x45, 0][..], &total, &[0, 0, 0x40, 0, 61, 17, 0, 0], &src.octets(), &dst.octets()].concat();
+            let sum = checksum(&ip).to_be_bytes();
+            ip[10..12].copy_from_slice(&sum);
+            packet.extend([&[8, 0][..], &ip].concat());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            packet.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            packet.extend(length.to_be_bytes());
+            packet.extend([17, 61]);
+            packet.extend([src.octets(), dst.octets()].concat());
+        }
+        _ => panic!(),
+    }
+    let sum: [u8; 2] = if random.often(80) { [0, 0] } else { [7, 7] };
+    packet.extend([&[0xc0, 9][..], &tunnel.udp_port().to_be_bytes(), &length.to_be_bytes(), &sum, &header].concat());
+    // Somebody changes it in front.
+    if random.often(12) {
+        let at = random.below(packet.len());
+        packet[at] = random.of(&[0, 1, 2, 3, 8, 0x40, 0x88, packet[at] ^ 1, packet[at] ^ 0x80]);
+    }
+    packet.extend(inside);
+    packet
+}
+
+/// Somebody in the underlay asks for the switch.
+fn asked(random: &mut Random, v6: bool, id: u32) -> Vec<u8> {
+    let asker = [2, 0, 0, 2, 0, 3];
+    let target = vtep(v6, if random.often(80) { 1 } else { 2 });
+    let mut frame = [[0xff; 6], asker].concat();
+    match target {
+        IpAddr::V4(target) => {
+            frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, random.of(&[1, 1, 1, 2])]);
+            frame.extend([&asker[..], &[192, 0, 2, 2], &[0; 6], &target.octets()].concat());
+        }
+        IpAddr::V6(target) => {
+            let option =
+                if random.often(70) { vec![random.of(&[1, 1, 1, 2, 14]), 1, 2, 0, 0, 2, 0, 3] } else { vec![] };
+            let hops = if random.often(90) { 255 } else { 64 };
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 24 + option.len() as u8, 58, hops]);
+            let IpAddr::V6(from) = vtep(v6, 2) else { panic!() };
+            frame.extend(if random.often(90) { from.octets() } else { [0; 16] });
+            frame.extend(target.octets());
+            frame.extend(
+                [&[random.of(&[135, 135, 135, 136]), 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &option].concat(),
+            );
+        }
+    }
+    frame.extend(id.to_be_bytes());
+    frame
+}
+
+/// What is to come out of the switch.
+#[derive(Debug)]
+enum Wanted {
+    Nothing,
+    /// By a workload's port.
+    Inside(u32, Box<Packet>),
+    /// Into a tunnel, by one of these next hops.
+    Tunnelled(Header, u16, Vec<Hop>, Box<Packet>),
+    /// Back where it came from; what is behind it is padding.
+    Back(Vec<u8>),
+}
+
+fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> Wanted {
+    let own = Vtep { mac: underlay.mac, ip: underlay.vtep };
+    let packet = if port <= 2 {
+        Packet::parse(Port::Number(port), frame).unwrap()
+    } else {
+        match receive(own, frame) {
+            Received::Tunnelled(header, inside) => header.packet(inside).unwrap(),
+            Received::Asked(back) => return Wanted::Back(back),
+            Received::Malformed(_) | Received::Other => return Wanted::Nothing,
+        }
+    };
+    let flow = flow(&packet);
+    match walk_stateless(program, packet).outcome {
+        Outcome::Delivered { port: Port::Number(port), packet } => Wanted::Inside(port, packet),
+        Outcome::Answered(packet) => Wanted::Inside(port, packet),
+        Outcome::Delivered { port, packet } => {
+            let header = Header::of(Tunnel::of(&port).unwrap(), &packet).unwrap();
+            Wanted::Tunnelled(header, flow, underlay.towards(header.far).to_vec(), packet)
+        }
+        _ => Wanted::Nothing,
+    }
+}
+
+/// Whether what came out of a port is that.
+fn compare(
+    wanted: &Wanted,
+    underlay: &Underlay,
+    came: u32,
+    (port, frame): (u32, &[u8]),
+    id: u32,
+) -> Result<(), String> {
+    match wanted {
+        Wanted::Nothing => Err(format!("at {port}")),
+        Wanted::Inside(to, packet) if *to == port => is(packet, frame, Some(id)),
+        Wanted::Inside(to, _) => Err(format!("at {port} instead of {to}")),
+        // Of ND's answers BMv2 sums up all that there is.
+        Wanted::Back(back) if came == port && back[12] == 0x86 && frame.len() == back.len() => {
+            let length = u32::from(u16::from_be_bytes([frame[18], frame[19]])).to_be_bytes();
+            let all = [&frame[22..54], &length, &[0, 0, 0, 58], &frame[54..], &id.to_be_bytes()].concat();
+            let blank = |frame: &[u8]| [&frame[..56], &frame[58..]].concat();
+            if checksum(&all) == 0 && blank(frame) == blank(back) { Ok(()) } else { Err(format!("not {back:02x?}")) }
+        }
+        Wanted::Back(back) if came == port && frame.starts_with(back) => Ok(()),
+        Wanted::Back(back) => Err(format!("not {back:02x?} at {came}")),
+        Wanted::Tunnelled(header, flow, via, packet) => {
+            let hop = via.iter().find(|hop| hop.port == port).ok_or(format!("at {port}, not by {via:?}"))?;
+            let front = header.put_on(&[], *flow, Vtep { mac: underlay.mac, ip: underlay.vtep }, hop.mac).unwrap();
+            let (outer, inside) = frame.split_at_checked(front.len()).ok_or("cut off")?;
+            is(packet, inside, Some(id))?;
+            let whole = [inside, &id.to_be_bytes()].concat();
+            let wanted = header.put_on(&whole, *flow, Vtep { mac: underlay.mac, ip: underlay.vtep }, hop.mac).unwrap();
+            if wanted.starts_with(outer) {
+                Ok(())
+            } else {
+                Err(format!("{outer:02x?}\n instead of {:02x?}", &wanted[..front.len()]))
+            }
+        }
+    }
+}
+
+async fn try_out(v6: bool, encap: &str) {
+    let Some(mut switch) = Switch::start(PORTS) else { return };
+    let (program, underlay) = (world(v6, encap), underlay(v6));
+    let known = known(&program, v6);
+    let mut rig = Rig::attach_with(&switch.address, 1, Some(underlay.clone())).await;
+    rig.connected().await;
+    rig.read().await;
+    rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut frames, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
+    for id in 1..=ROUNDS * PORTS {
+        let port = (id - 1) % PORTS + 1;
+        let frame = if port <= 2 {
+            inner(&mut random, port, id)
+        } else if random.often(5) {
+            asked(&mut random, v6, id)
+        } else {
+            let sender = random.of(&[3, 3, 4, 4, 5, 1, 6]);
+            let inside = inner(&mut random, sender, id);
+            outer(&mut random, v6, &known, inside, sender)
+        };
+        outcomes.insert(id, wanted(&program, &underlay, port, &frame));
+        frames.insert(id, (port, frame));
+    }
+    let passes = outcomes.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Nothing)).map(|(id, _)| *id);
+    let passes: Vec<u32> = passes.collect();
+    let (taken, outputs) = switch.exchange(&frames, |taken| passes.partition_point(|id| *id <= taken)).await;
+    let mut wrong = Vec::new();
+    let mut counts = [0; 4];
+    let mut ways: BTreeMap<(IpAddr, u16), BTreeSet<u32>> = BTreeMap::new();
+    for (id, (port, frame)) in frames.range(..=taken) {
+        let wanted = &outcomes[id];
+        let story = match outputs.get(id).map_or(&[][..], |found| found) {
+            [] if matches!(wanted, Wanted::Nothing) => Ok(()),
+            [(out, frame)] => compare(wanted, &underlay, *port, (*out, frame), *id),
+            found => Err(format!("{} frames", found.len())),
+        };
+        if let (Wanted::Tunnelled(header, flow, ..), Some([(out, _)])) =
+            (wanted, outputs.get(id).map(|found| &found[..]))
+        {
+            ways.entry((header.far, *flow)).or_default().insert(*out);
+        }
+        counts[match wanted {
+            Wanted::Nothing => 0,
+            Wanted::Inside(..) => 1,
+            Wanted::Tunnelled(..) => 2,
+            Wanted::Back(_) => 3,
+        }] += 1;
+        if let Err(story) = story {
+            wrong.push(format!("{id} at {port}: {story}\n  wanted {wanted:02x?}\n  {frame:02x?}"));
+        }
+    }
+    println!("{encap}, IPv6: {v6}: {counts:?} dropped, delivered, tunnelled, answered");
+    assert!(
+        wrong.is_empty(),
+        "{} of {taken} differ; of the first ones:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(3)].join("\n")
+    );
+    assert!(counts.iter().take(3).all(|count| *count > ROUNDS / 10) && counts[3] > 50, "{counts:?} say too little");
+    // A flow has one way, and flows have all.
+    assert!(ways.values().all(|ports| ports.len() == 1));
+    let all: BTreeSet<(IpAddr, u32)> =
+        ways.iter().flat_map(|((far, _), ports)| ports.iter().map(|port| (*far, *port))).collect();
+    let [hv, leaf] = [2, 3].map(|last| vtep(v6, last));
+    assert_eq!(all, BTreeSet::from([(hv, 3), (hv, 4), (leaf, 4)]));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn geneve_over_ipv4() {
+    try_out(false, "geneve").await;
+}
+
+#[tokio::test]
+async fn geneve_over_ipv6() {
+    try_out(true, "geneve").await;
+}
+
+#[tokio::test]
+async fn vxlan_over_ipv4() {
+    try_out(false, "vxlan").await;
+}
+
+#[tokio::test]
+async fn vxlan_over_ipv6() {
+    try_out(true, "vxlan").await;
+}
