@@ -5,8 +5,8 @@
 // looked up, and how a packet leaves. docs/p4.md says what each stage costs and what is different from other switches.
 //
 // A packet goes from table to table by meta.next, which every action sets to a stage's number, to DONE or to DROP; what no
-// entry matches is dropped. The switch remembers no connections (ADR 15): a packet that policy refused and that may be an
-// answer is submitted once more, and is then judged as one.
+// entry matches is dropped. The switch remembers no connections (ADR 15): a packet that may be an answer and that policy
+// refused, or passed on to another switch, is submitted once more, and is then judged as an answer.
 //
 // The architecture is v1model. On the way through policy nothing is used that hardware has not: ternary tables with
 // counters, sizes that are parameters (sizes.p4), one resubmission. Checksums of answers to ARP, ND and pings need the
@@ -48,7 +48,12 @@ const bit<32> EXTERNAL = 1;
 // States of a packet's connection.
 const bit<6> CONN_NEW = 33;
 const bit<6> CONN_REPLY = 40;
+const bit<6> CONN_EITHER = 41;
 const bit<6> CONN_INVALID = 48;
+
+// What the switch that a packet comes from says of it, where it is no answer alone.
+const bit<2> PEER_QUESTION = 0;
+const bit<2> PEER_EITHER = 3;
 
 // What the sender of a packet that was dropped would be told.
 const bit<3> TOLD_REJECT = 1;
@@ -237,7 +242,7 @@ struct meta_t {
     bit<1> too_big;
     bit<1> routed;
     bit<1> to_peer;
-    bit<1> peer_reply;
+    bit<2> peer;
     bit<6> conn;
     bit<24> tun_id;
     address_t tun_src;
@@ -274,6 +279,9 @@ struct meta_t {
     // It is judged for the second time, as an answer.
     @field_list(1)
     bit<1> second;
+    // It passed as a question.
+    @field_list(1)
+    bit<1> passed;
     // Its headers contradict each other, or go on in a way that is not read here.
     bit<1> broken;
     // Bytes behind IP's header, as that says.
@@ -649,18 +657,20 @@ control Tracking(in headers_t hdr, inout meta_t meta) {
         }
         // Who comes from another switch was judged there, and is what that switch says.
         if (meta.from_tunnel == 1 && meta.src_local == 0 && meta.src_id != EXTERNAL) {
-            if (meta.peer_reply == 1) {
-                meta.question = 0;
-            } else {
+            if (meta.peer == PEER_QUESTION) {
                 meta.answer = 0;
+            } else if (meta.peer != PEER_EITHER) {
+                meta.question = 0;
             }
         }
         if (meta.question == 1 && meta.second == 0) {
             meta.conn = CONN_NEW;
-        } else if (meta.answer == 1) {
-            meta.conn = CONN_REPLY;
-        } else {
+        } else if (meta.answer == 0) {
             meta.conn = CONN_INVALID;
+        } else if (meta.passed == 1) {
+            meta.conn = CONN_EITHER;
+        } else {
+            meta.conn = CONN_REPLY;
         }
     }
 }
@@ -775,10 +785,22 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         if (meta.next == 25) { ingress_platform.apply(); }
         if (meta.next == 26) { ingress_application.apply(); }
         if (meta.next == 27) { ingress_baseline.apply(); }
-        if (meta.next == DROP && meta.judged == 1 && meta.track == 1 && meta.question == 1 && meta.answer == 1
-                && meta.second == 0) {
-            meta.second = 1;
-            resubmit_preserving_field_list(1);
+        if (meta.judged == 1 && meta.track == 1 && meta.question == 1 && meta.answer == 1) {
+            if (meta.second == 0) {
+                // Other switches are told whether it passes as an answer, too.
+                if (meta.next == 28 && meta.to_peer == 1) {
+                    meta.passed = 1;
+                    meta.next = DROP;
+                }
+                if (meta.next == DROP) {
+                    meta.second = 1;
+                    resubmit_preserving_field_list(1);
+                }
+            } else if (meta.next == DROP && meta.passed == 1) {
+                meta.conn = CONN_NEW;
+                meta.told = 0;
+                meta.next = 28;
+            }
         }
         if (meta.next == 28) { verdict.apply(); }
         if (meta.next == 29) { fit.apply(); }

@@ -71,16 +71,16 @@ action antispoof__set_src_id(bit<32> src_id, bit<8> next) {
     meta.next = next;
 }
 @id(0x1000303)
-action antispoof__set_src_id__set_peer_reply(bit<32> src_id, bit<1> peer_reply, bit<8> next) {
+action antispoof__set_src_id__set_peer(bit<32> src_id, bit<2> peer, bit<8> next) {
     meta.src_id = src_id;
-    meta.peer_reply = peer_reply;
+    meta.peer = peer;
     meta.next = next;
 }
 @id(0x1000304)
-action antispoof__set_src_id__set_src_local__set_peer_reply(bit<32> src_id, bit<1> src_local, bit<1> peer_reply, bit<8> next) {
+action antispoof__set_src_id__set_src_local__set_peer(bit<32> src_id, bit<1> src_local, bit<2> peer, bit<8> next) {
     meta.src_id = src_id;
     meta.src_local = src_local;
-    meta.peer_reply = peer_reply;
+    meta.peer = peer;
     meta.next = next;
 }
 @id(0x13000003)
@@ -108,8 +108,8 @@ table antispoof {
     actions = {
         antispoof__go;
         antispoof__set_src_id;
-        antispoof__set_src_id__set_peer_reply;
-        antispoof__set_src_id__set_src_local__set_peer_reply;
+        antispoof__set_src_id__set_peer;
+        antispoof__set_src_id__set_src_local__set_peer;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -231,8 +231,8 @@ action arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_
     meta.next = next;
 }
 @id(0x100040f)
-action arp_nd__set_peer_reply(bit<1> peer_reply, bit<8> next) {
-    meta.peer_reply = peer_reply;
+action arp_nd__set_peer(bit<2> peer, bit<8> next) {
+    meta.peer = peer;
     meta.next = next;
 }
 @id(0x1000410)
@@ -293,7 +293,7 @@ table arp_nd {
         arp_nd__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_gbp;
         arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id;
         arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp;
-        arp_nd__set_peer_reply;
+        arp_nd__set_peer;
         arp_nd__set_routed;
         arp_nd__set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity;
         arp_nd__set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity;

@@ -38,8 +38,8 @@ pub enum Field {
     Routed,
     /// Whether the destination is a workload of another switch (1 bit).
     ToPeer,
-    /// Whether the switch that it came from, by a tunnel or by links, says that the packet is an answer (1 bit).
-    PeerReply,
+    /// What the switch that it came from, by a tunnel or by links, says that the packet is (2 bits), see [`peer`].
+    Peer,
     /// Whether it is for every workload of its network that may get it, each a copy (1 bit).
     ToGroup,
     /// Satisfied conjunction (32 bits); matched only, never set.
@@ -131,7 +131,7 @@ impl Field {
         Self::TooBig,
         Self::Routed,
         Self::ToPeer,
-        Self::PeerReply,
+        Self::Peer,
         Self::ToGroup,
         Self::Conjunction,
         Self::Conn,
@@ -176,8 +176,8 @@ impl Field {
     pub const fn width(self) -> u32 {
         match self {
             Self::SrcLocal | Self::DstLocal | Self::FromTunnel | Self::TooBig | Self::Routed => 1,
-            Self::ToPeer | Self::PeerReply | Self::ToGroup => 1,
-            Self::IpFrag | Self::OutTunnel => 2,
+            Self::ToPeer | Self::ToGroup => 1,
+            Self::IpFrag | Self::OutTunnel | Self::Peer => 2,
             Self::Conn => 6,
             Self::IpProto | Self::IpTtl | Self::IcmpType | Self::IcmpCode | Self::NdOption => 8,
             Self::InVlan | Self::OutVlan => 12,
@@ -231,7 +231,7 @@ impl Field {
             Self::TooBig => "too_big",
             Self::Routed => "routed",
             Self::ToPeer => "to_peer",
-            Self::PeerReply => "peer_reply",
+            Self::Peer => "peer",
             Self::ToGroup => "to_group",
             Self::Conjunction => "conjunction",
             Self::Conn => "conn",
@@ -293,6 +293,20 @@ pub mod conn {
     pub const INV: u128 = 16;
     /// The packet went through the tracker.
     pub const TRK: u128 = 32;
+    /// What no tracker says of a packet: it passed as a question, and passes as an answer too ([`crate::walk_stateless`]).
+    pub const EITHER: u128 = NEW | RPL;
+}
+
+/// Values of [`Field::Peer`] (ADR 17).
+pub mod peer {
+    /// It passed there as a question, and as no answer.
+    pub const QUESTION: u128 = 0;
+    /// It is an answer in a connection that is remembered there.
+    pub const ANSWER: u128 = 1;
+    /// It passed there as an answer alone, if it is one: nothing is remembered there.
+    pub const MAY_ANSWER: u128 = 2;
+    /// It passed there as a question, and would have as an answer.
+    pub const EITHER: u128 = 3;
 }
 
 /// Identities that are no label set's.

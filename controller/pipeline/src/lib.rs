@@ -19,7 +19,7 @@ pub mod wire;
 
 pub use check::{Violation, check};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};
-pub use field::{Field, conn, frag, identity, vlan};
+pub use field::{Field, conn, frag, identity, peer, vlan};
 pub use masks::Masks;
 pub use packet::{Packet, PacketError, ethertype, ip_proto};
 pub use program::{Delta, Program};

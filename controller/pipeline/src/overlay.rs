@@ -1,6 +1,9 @@
 //! What switches agree on about tunnels between them (ADR 9).
 
-use crate::{field::Field, packet::Packet};
+use crate::{
+    field::{Field, peer},
+    packet::Packet,
+};
 use bulkhead_topology::{Mac, Port};
 use std::net::IpAddr;
 
@@ -15,6 +18,13 @@ pub const GATEWAY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 1]);
 /// The Ethernet address that answers between switches go to: the switch that they come from has seen the connection
 /// allowed at its end. The one that they come to knows the real address.
 pub const REPLY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 2]);
+/// The one for what passed as an answer on a switch that remembers no connections.
+pub const MAY_REPLY_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 3]);
+/// The one for what passed there as a question, and as an answer too.
+pub const EITHER_MAC: Mac = Mac([0x02, 0xb1, 0, 0, 0, 4]);
+/// What a switch says of its packets by each of them ([`Field::Peer`]); by any other, that it is a question.
+pub const MARKS: [(Mac, u128); 3] =
+    [(REPLY_MAC, peer::ANSWER), (MAY_REPLY_MAC, peer::MAY_ANSWER), (EITHER_MAC, peer::EITHER)];
 /// Ethertype of tunnels' probes: local experimental (IEEE 802-2014 §9.2.4).
 pub const PROBE_ETHERTYPE: u128 = 0x88b5;
 /// Bytes of an Ethernet header without a tag.

@@ -2,10 +2,11 @@
 //!
 //! Such a switch cannot know whether a packet answers one that it let pass. It judges a packet that may be an answer in
 //! two views: as what it says it is, and, if policy refuses that, as an answer to the packet that would have been its
-//! question. Nothing passes that neither view allows.
+//! question. Nothing passes that neither view allows. What goes on to another switch is judged in both, and that switch is
+//! told in which of them it passed (ADR 17).
 
 use crate::{
-    field::{Field, conn, identity},
+    field::{Field, conn, identity, peer},
     packet::{Packet, ip_proto},
     program::Program,
     stage::Stage,
@@ -69,13 +70,30 @@ impl Sort {
     }
 }
 
+/// As what a packet is judged.
+#[derive(Clone, Copy)]
+enum View {
+    /// As a question if it may be one, else as an answer.
+    First,
+    /// As an answer: policy refused it as a question.
+    Answer,
+    /// As an answer, having passed as a question.
+    Both,
+}
+
 /// Tells of a packet what the view says that it is walked in.
-#[derive(Default)]
 struct Views {
-    /// Whether this is the second one.
-    second: bool,
-    /// Whether there is a second one.
-    more: bool,
+    view: View,
+    /// Whether the packet may be a question, and an answer too.
+    either: bool,
+    /// Whether it goes to another switch's workload.
+    to_peer: bool,
+}
+
+impl Views {
+    fn new(view: View) -> Self {
+        Self { view, either: false, to_peer: false }
+    }
 }
 
 impl Tracker for Views {
@@ -86,16 +104,22 @@ impl Tracker for Views {
         let told = is(Field::FromTunnel)
             && !is(Field::SrcLocal)
             && packet.value(Field::SrcId) != u128::from(identity::EXTERNAL);
-        let said = told.then(|| is(Field::PeerReply));
+        let [asked, answered] = match (told, packet.value(Field::Peer)) {
+            (false, _) | (true, peer::EITHER) => [true, true],
+            (true, peer::QUESTION) => [true, false],
+            (true, _) => [false, true],
+        };
         let sort = Sort::of(packet);
-        let question = matches!(sort, Sort::Opens | Sort::Either) && said != Some(true);
-        let answer = matches!(sort, Sort::Answers | Sort::Either) && said != Some(false);
-        self.more = question && answer;
-        let bits = match (question && !self.second, answer) {
-            (true, _) => conn::NEW,
+        let question = asked && matches!(sort, Sort::Opens | Sort::Either);
+        let answer = answered && matches!(sort, Sort::Answers | Sort::Either);
+        self.either = question && answer;
+        self.to_peer = is(Field::ToPeer);
+        let bits = match self.view {
+            View::First if question => conn::NEW,
+            _ if !answer => conn::INV,
+            View::Both => conn::EITHER,
             // No established connection: where a network lets those live, that is for switches that know of one.
-            (false, true) => conn::RPL,
-            (false, false) => conn::INV,
+            _ => conn::RPL,
         };
         (bits, Memory::default())
     }
@@ -103,19 +127,27 @@ impl Tracker for Views {
     fn commit(&mut self, _: u16, _: &Packet, _: Memory) {}
 }
 
-/// Walks a packet through the program of a switch that remembers no connections: a second time, as an answer, if policy
-/// refuses it and it may be one. What became of it is what the view says that let it pass, or else the first one; the
-/// steps are those of both, one after the other, as each entry counts.
+/// Walks a packet through the program of a switch that remembers no connections: a second time, as an answer, if it may be
+/// one, and policy refuses it or passes it on to another switch, which is then told of both. What became of it is what the
+/// second view says, or else, if policy refuses it there, the first one; the steps are those that count, in their order:
+/// behind policies a packet comes once.
 pub fn walk_stateless(program: &Program, packet: Packet) -> Walk<'_> {
-    let mut views = Views::default();
+    let mut views = Views::new(View::First);
     let mut first = walk(program, &mut views, packet.clone());
-    if !views.more || !refused_by_policy(&first) {
-        return first;
-    }
-    let second = walk(program, &mut Views { second: true, more: false }, packet);
-    let passes = matches!(second.outcome, Outcome::Delivered { .. } | Outcome::Answered(_));
+    let passed = first.steps.iter().position(|step| step.stage == Stage::Verdict);
+    let view = match passed {
+        _ if !views.either => return first,
+        Some(_) if views.to_peer => View::Both,
+        None if refused_by_policy(&first) => View::Answer,
+        _ => return first,
+    };
+    let rest = passed.map(|at| first.steps.split_off(at)).unwrap_or_default();
+    let second = walk(program, &mut Views::new(view), packet);
+    let refused = refused_by_policy(&second);
     first.steps.extend(second.steps);
-    if passes {
+    if refused {
+        first.steps.extend(rest);
+    } else {
         first.outcome = second.outcome;
     }
     first

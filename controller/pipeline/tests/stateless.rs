@@ -4,7 +4,7 @@
 
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Entry, Field, Match, Next, Outcome, Output, Packet, Program, Sort, Stage, Walk, conn,
-    ethertype, identity, ip_proto, walk_stateless,
+    ethertype, identity, ip_proto, peer, walk_stateless,
 };
 use bulkhead_topology::Port;
 use proptest::prelude::*;
@@ -140,12 +140,17 @@ fn pings_and_their_answers_pass_and_errors_do_not() {
 
 #[test]
 fn who_comes_from_another_switch_is_what_that_says() {
-    let from_far = |m: Packet, answer: u8| m.with(Field::FromTunnel, 1u8).with(Field::PeerReply, answer);
+    let from_far = |m: Packet, said: u128| m.with(Field::FromTunnel, 1u8).with(Field::Peer, said);
     let (ask, answer) = (packet(ASK, 17, [40_000, 80], 0), packet(ANSWER, 17, [80, 40_000], 0));
-    assert!(passes(&from_far(ask.clone(), 0)) && !passes(&from_far(ask.clone(), 1)));
-    assert!(passes(&from_far(answer.clone(), 1)) && !passes(&from_far(answer.clone(), 0)));
-    // A first segment is no answer, whoever says so.
-    assert!(!passes(&from_far(packet(ANSWER, 6, [80, 22], SYN), 1)));
+    use peer::{ANSWER as ANSWERS, EITHER, MAY_ANSWER, QUESTION};
+    for (said, [asks, answers]) in
+        [(QUESTION, [true, false]), (ANSWERS, [false, true]), (MAY_ANSWER, [false, true]), (EITHER, [true, true])]
+    {
+        assert_eq!(passes(&from_far(ask.clone(), said)), asks, "{said}");
+        assert_eq!(passes(&from_far(answer.clone(), said)), answers, "{said}");
+        // A first segment is no answer, whoever says so.
+        assert!(!passes(&from_far(packet(ANSWER, 6, [80, 22], SYN), said)));
+    }
     // Outsiders and those behind a kernel's VTEP have nobody who judges for them.
     let by_itself = |m: Packet| {
         passes(&from_far(m.clone(), 0).with(Field::SrcLocal, 1u8)) && passes(&from_far(m, 1).with(Field::SrcLocal, 1u8))
@@ -153,6 +158,42 @@ fn who_comes_from_another_switch_is_what_that_says() {
     assert!(by_itself(ask) && by_itself(answer.clone()));
     let outsider = from_far(answer, 1).with(Field::SrcId, identity::EXTERNAL);
     assert_eq!(views(&walk_stateless(&program(), outsider)), 2);
+}
+
+/// What goes to another switch's workload.
+fn to_peer() -> Program {
+    let mut program = program();
+    let b = Cause::Builtin(Builtin::Conntrack);
+    let found = vec![Action::Set(Field::ToPeer, 1)];
+    program.insert(Entry::new(Stage::Classify, 1, Match::any(), found, Next::Stage(Stage::Track), b));
+    // And the server may be asked for port 81 of UDP by anybody.
+    let service = Match::any().with(Field::Service, 17u32 << 16 | 81);
+    program.insert(Entry::new(Stage::IngressEmergency, 10, service, vec![], Next::Stage(Stage::Verdict), b));
+    program
+}
+
+#[test]
+fn what_goes_to_another_switch_says_in_which_views_it_passed() {
+    let program = to_peer();
+    let state = |packet: Packet| {
+        let walk = walk_stateless(&program, packet);
+        let count = |stage| walk.steps.iter().filter(|step| step.stage == stage).count();
+        // Behind policies it comes once.
+        assert_eq!(count(Stage::Verdict), count(Stage::Deliver), "{walk:#?}");
+        assert!(count(Stage::Verdict) <= 1);
+        match &walk.outcome {
+            Outcome::Delivered { packet, .. } => Some((packet.value(Field::Conn), count(Stage::Track))),
+            _ => None,
+        }
+    };
+    let udp = |ends, ports| state(packet(ends, 17, ports, 0));
+    // As a question; as a question, not as an answer; as an answer alone; as either; in no view.
+    assert_eq!(state(packet(ASK, 6, [40_000, 80], SYN)), Some((conn::TRK | conn::NEW, 1)));
+    assert_eq!(udp(ASK, [40_000, 80]), Some((conn::TRK | conn::NEW, 2)));
+    assert_eq!(state(packet(ANSWER, 6, [80, 40_000], SYN | ACK)), Some((conn::TRK | conn::RPL, 1)));
+    assert_eq!(udp(ANSWER, [80, 40_000]), Some((conn::TRK | conn::RPL, 2)));
+    assert_eq!(udp(ANSWER, [80, 81]), Some((conn::TRK | conn::EITHER, 2)));
+    assert_eq!(udp(ANSWER, [82, 40_000]), None);
 }
 
 #[test]
@@ -174,24 +215,25 @@ proptest! {
         ports in [prop_oneof![Just(80u16), Just(9), any::<u16>()], prop_oneof![Just(80u16), Just(9), any::<u16>()]],
         control: u8,
         from_tunnel: bool,
-        said: bool,
+        said in 0..4u128,
     ) {
         let packet = packet(ends, protocol, ports, control)
             .with(Field::FromTunnel, u8::from(from_tunnel))
-            .with(Field::PeerReply, u8::from(said));
+            .with(Field::Peer, said);
         let program = program();
         let walk = walk_stateless(&program, packet.clone());
         prop_assert!(views(&walk) <= 2);
         let sort = Sort::of(&packet);
-        prop_assert!(views(&walk) == 1 || (sort == Sort::Either && !from_tunnel));
+        let either = !from_tunnel || said == peer::EITHER;
+        prop_assert!(views(&walk) == 1 || (sort == Sort::Either && either));
         // Allowed as it is, or as the answer that it may be: nothing else passes.
         let allowed = |ends: [u128; 2], service: u16| {
             let number = [(6, 80), (17, 80), (132, 9)].contains(&(protocol, service));
             ends == ASK && number
         };
         let [from, to] = ends;
-        let asks = matches!(sort, Sort::Opens | Sort::Either) && !(from_tunnel && said) && allowed(ends, ports[1]);
-        let answers = matches!(sort, Sort::Answers | Sort::Either) && (!from_tunnel || said) && allowed([to, from], ports[0]);
+        let asks = matches!(sort, Sort::Opens | Sort::Either) && (either || said == peer::QUESTION) && allowed(ends, ports[1]);
+        let answers = matches!(sort, Sort::Answers | Sort::Either) && (either || said != peer::QUESTION) && allowed([to, from], ports[0]);
         prop_assert_eq!(matches!(walk.outcome, Outcome::Delivered { .. }), asks || answers);
     }
 }

@@ -26,6 +26,7 @@ use bulkhead_pipeline::{
     carry::CARRIED,
     conn,
     overlay::{REPLY_MAC, Tunnel},
+    peer,
 };
 use bulkhead_topology::Port;
 use std::{
@@ -223,7 +224,7 @@ fn by_links(packet: &PacketIn2) -> Vec<OfAction> {
         (Field::OutTunnel, CARRIED),
         (Field::OutVlan, said(Field::InVlan)),
         // The edge there is told that it is an answer.
-        (Field::PeerReply, u128::from(asker(packet) != EXTERNAL)),
+        (Field::Peer, if asker(packet) == EXTERNAL { peer::QUESTION } else { peer::ANSWER }),
     ];
     let load = |(field, value)| Some(OfAction::Load { dst: layout::metadata(field)?, value: value as u64 });
     set.into_iter().filter_map(load).chain([OfAction::resubmit(Stage::Fit as u8)]).collect()

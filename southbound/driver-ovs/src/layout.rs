@@ -6,7 +6,7 @@
 //! | stage | the table with its number |
 //! | network, src_local, dst_local | `reg0[0..15]`, `reg0[16]`, `reg0[17]` |
 //! | from_tunnel, too_big, out_tunnel, routed | `reg0[18]`, `reg0[19]`, `reg0[20..21]`, `reg0[22]` |
-//! | to_peer, peer_reply, to_group | `reg0[23]`, `reg0[24]`, `reg0[25]` |
+//! | to_peer, peer, to_group | `reg0[23]`, `reg0[24..25]`, `reg0[26]` |
 //! | src_id, dst_id | `reg1`, `reg2` |
 //! | service | `reg3[0..23]` |
 //! | src_class, dst_class | `reg4`, `reg5` |
@@ -32,7 +32,7 @@ pub const COOKIE_OWNER: u64 = 0xb1 << 56;
 /// The bits by which entries are known as ours; all others are foreign, and never touched or reported.
 pub const COOKIE_MASK: u64 = 0xff << 56;
 /// Number of this page: entries written under another layout mean something else, and are not lifted.
-const LAYOUT: u8 = 5;
+const LAYOUT: u8 = 6;
 
 /// The register that holds the chosen out-port.
 pub(crate) const OUT_PORT: OxmField = OxmField::Reg6;
@@ -117,8 +117,8 @@ pub(crate) const METADATA: [(Field, OxmField, u16); 17] = [
     (Field::OutTunnel, OxmField::Reg0, 20),
     (Field::Routed, OxmField::Reg0, 22),
     (Field::ToPeer, OxmField::Reg0, 23),
-    (Field::PeerReply, OxmField::Reg0, 24),
-    (Field::ToGroup, OxmField::Reg0, 25),
+    (Field::Peer, OxmField::Reg0, 24),
+    (Field::ToGroup, OxmField::Reg0, 26),
     (Field::SrcId, OxmField::Reg1, 0),
     (Field::DstId, OxmField::Reg2, 0),
     (Field::Service, SERVICE, 0),

@@ -9,7 +9,7 @@ use bulkhead_topology::Port;
 /// Who wrote an entry, in the first byte of its metadata: Bulkhead.
 const OWNER: u64 = 0xb1 << 56;
 /// The version of all that is said here, in the second byte. Entries of another one are not ours to read.
-const LAYOUT: u64 = 1 << 48;
+const LAYOUT: u64 = 2 << 48;
 
 /// Where a packet goes after an entry: a stage's index, or one of these.
 pub const DONE: u8 = 0xfe;
@@ -48,7 +48,7 @@ const UNMATCHED: &[(Stage, &[Field])] = &[
     (Stage::ArpNd, &[Field::EthSrc, Field::ArpSpa]),
     (Stage::Locate, &[Field::SrcId, Field::EthDst, Field::IpProto, Field::IpTtl]),
     (Stage::Track, &[Field::ToGroup]),
-    (Stage::Connection, &[Field::Network, Field::SrcId, Field::DstLocal, Field::FromTunnel, Field::PeerReply]),
+    (Stage::Connection, &[Field::Network, Field::SrcId, Field::DstLocal, Field::FromTunnel, Field::Peer]),
     (Stage::StagedEgressEmergency, &EGRESS_FIRST),
     (Stage::StagedEgressPlatform, &EGRESS),
     (Stage::StagedEgressApplication, &EGRESS),
@@ -66,8 +66,8 @@ const UNMATCHED: &[(Stage, &[Field])] = &[
     (Stage::IngressPlatform, &INGRESS),
     (Stage::IngressApplication, &INGRESS),
     (Stage::IngressBaseline, &INGRESS),
-    (Stage::Verdict, &[Field::DstLocal, Field::FromTunnel, Field::PeerReply, Field::Conn]),
-    (Stage::Fit, &[Field::Network, Field::Routed, Field::PeerReply, Field::TunDst4, Field::TunDst6]),
+    (Stage::Verdict, &[Field::DstLocal, Field::FromTunnel, Field::Peer, Field::Conn]),
+    (Stage::Fit, &[Field::Network, Field::Routed, Field::Peer, Field::TunDst4, Field::TunDst6]),
     (Stage::Deliver, &[Field::Network, Field::ToGroup, Field::IpTtl, Field::Ipv4Dst, Field::Ipv6Dst]),
 ];
 const EGRESS: [Field; 5] = [Field::SrcClass, Field::SrcLocal, Field::DstLocal, Field::Conn, Field::Conjunction];
@@ -261,10 +261,7 @@ pub const SHAPES: &[(Stage, &[&str])] = &[
             "set_network__set_src_id__set_src_local",
         ],
     ),
-    (
-        Stage::Antispoof,
-        &["go", "set_src_id", "set_src_id__set_peer_reply", "set_src_id__set_src_local__set_peer_reply"],
-    ),
+    (Stage::Antispoof, &["go", "set_src_id", "set_src_id__set_peer", "set_src_id__set_src_local__set_peer"]),
     (
         Stage::ArpNd,
         &[
@@ -282,7 +279,7 @@ pub const SHAPES: &[(Stage, &[&str])] = &[
             "set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_gbp",
             "set_out_tunnel__choose__set_tun_dst6__set_tun_id",
             "set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_gbp",
-            "set_peer_reply",
+            "set_peer",
             "set_routed",
             "set_out_tunnel__choose__set_tun_dst4__set_tun_id__copy_src_id_to_tun_identity",
             "set_out_tunnel__choose__set_tun_dst6__set_tun_id__copy_src_id_to_tun_identity",

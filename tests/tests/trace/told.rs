@@ -191,8 +191,8 @@ pub fn differences(flow: &str, packet: &Packet) -> Vec<String> {
         (Field::OutTunnel, 20),
         (Field::Routed, 22),
         (Field::ToPeer, 23),
-        (Field::PeerReply, 24),
-        (Field::ToGroup, 25),
+        (Field::Peer, 24),
+        (Field::ToGroup, 26),
     ];
     let metadata = places.into_iter().fold(0, |bits, (field, at)| bits | packet.value(field) << at);
     compare("reg0", value(&parts, "reg0").map_or(Some(0), number), metadata);

@@ -5,7 +5,8 @@ use crate::fabric::Fabric;
 use bulkhead_pipeline::{
     Action, Builtin, Entry, Field, Match, Next, Output, Stage,
     carry::{CARRIED, edge, epoch, source},
-    vlan,
+    overlay::REPLY_MAC,
+    peer, vlan,
 };
 use bulkhead_policy::model::Passage;
 use bulkhead_topology::{
@@ -34,7 +35,8 @@ pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
         // What is to another edge and for which there is no way.
         let lost = Match::any().with(Field::OutTunnel, CARRIED);
         e.drop(Stage::Deliver, 55, lost, Builtin::Carry);
-        overlay::told(&mut e);
+        // Edges say one thing of two: who remembers nothing carries nothing.
+        overlay::told(&mut e, &[(REPLY_MAC, peer::ANSWER)]);
         overlay::unconfirmed(&mut e);
     }
     e.0
@@ -85,7 +87,7 @@ pub(super) fn network(e: &mut Entries, here: &Here<'_>) {
         let ours = ours.masked(Field::EthSrc, source::LOCAL | flags | vni, told | source::VNI);
         let mut set =
             vec![Action::PopVlan, Action::Set(Field::Network, here.number.into()), Action::Set(Field::FromTunnel, 1)];
-        set.extend(is(source::REPLY).then_some(Action::Set(Field::PeerReply, 1)));
+        set.extend(is(source::REPLY).then_some(Action::Set(Field::Peer, peer::ANSWER)));
         // One hop less, and the gateway's address, once it is allowed here too.
         set.extend(is(source::ROUTED).then_some(Action::Set(Field::Routed, 1)));
         e.add(Stage::Carry, 110, ours, set, to(Stage::Antispoof), Builtin::Carry);
@@ -100,7 +102,7 @@ pub(super) fn network(e: &mut Entries, here: &Here<'_>) {
         let mark = vec![Action::Set(Field::EthSrc, from)];
         if flags == source::REPLY {
             // What the switch itself tells the sender of a packet that was carried here.
-            let told = here.within(Match::any()).with(Field::OutTunnel, CARRIED).with(Field::PeerReply, 1u8);
+            let told = here.within(Match::any()).with(Field::OutTunnel, CARRIED).with(Field::Peer, peer::ANSWER);
             e.add(Stage::Fit, 50, told, mark.clone(), to(Stage::Deliver), Builtin::Carry);
         }
         e.add(Stage::Fit, priority, leaves, mark, to(Stage::Deliver), Builtin::Carry);

@@ -2,7 +2,7 @@
 
 use super::{BROADCAST, DHCPV6_SERVERS, EXTERNAL, Entries, Here, IP, carry, dst, gateway, ip, learn, nd, overlay, to};
 use crate::fabric::WayOut;
-use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Stage, conn, ethertype, ip_proto, vlan};
+use bulkhead_pipeline::{Action, Builtin, Entry, Field, Match, Stage, conn, ethertype, ip_proto, peer, vlan};
 use bulkhead_policy::model::OnTighten;
 use std::net::Ipv4Addr;
 
@@ -49,7 +49,7 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
         for kind in IP.into_iter().chain([ethertype::ARP]) {
             let outsiders = here.behind(&transport, EXTERNAL, ip(kind));
             // Outsiders have no switch that judges them: what this one calls an answer is one.
-            let set = vec![Action::Set(Field::SrcId, EXTERNAL.into()), Action::Set(Field::PeerReply, 1)];
+            let set = vec![Action::Set(Field::SrcId, EXTERNAL.into()), Action::Set(Field::Peer, peer::ANSWER)];
             e.add(Stage::Antispoof, 50, outsiders, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
         }
     }

@@ -3,13 +3,14 @@
 use super::{Entries, Here, IP, icmp, ip, learn, proto, to};
 use bulkhead_pipeline::{
     Action, Builtin, Entry, Field, Match, Next, Stage, conn, ip_proto,
-    overlay::{ETHERNET_HEADER, PROBE_ETHERTYPE, REPLY_MAC, Tunnel},
+    overlay::{EITHER_MAC, ETHERNET_HEADER, MARKS, MAY_REPLY_MAC, PROBE_ETHERTYPE, REPLY_MAC, Tunnel},
+    peer,
 };
 use bulkhead_policy::{
     model::{Driver, Encap, Host, Switch},
     overlay::{self as policy, TunnelKind, does_geneve},
 };
-use bulkhead_topology::Port;
+use bulkhead_topology::{Mac, Port};
 use std::{collections::BTreeSet, net::IpAddr};
 
 /// Ethertype of the frames by which links are found (IEEE 802.1AB §8.3).
@@ -95,9 +96,19 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         let mtu = underlay.saturating_sub(tunnel.overhead(vtep.is_ipv6()));
         let leaves = Match::any().with(Field::OutTunnel, tunnel as u8);
         let check = vec![Action::CheckSize(mtu.saturating_add(ETHERNET_HEADER))];
-        let mark = [Action::Set(Field::EthDst, REPLY_MAC.to_bits().into())].into_iter().chain(check.clone()).collect();
-        e.add(Stage::Fit, 20, replies(leaves.clone().with(Field::ToPeer, 1u8)), mark, to(Stage::Deliver), Builtin::Mtu);
-        e.add(Stage::Fit, 10, leaves.clone(), check, to(Stage::Deliver), Builtin::Mtu);
+        let mark = |e: &mut Entries, mac: Mac, bits: u128, mask: u128| {
+            let marked =
+                leaves.clone().with(Field::ToPeer, 1u8).masked(Field::Conn, conn::TRK | bits, conn::TRK | mask);
+            let mark = [Action::Set(Field::EthDst, mac.to_bits().into())].into_iter().chain(check.clone()).collect();
+            e.add(Stage::Fit, 20, marked, mark, to(Stage::Deliver), Builtin::Mtu);
+        };
+        if remembers {
+            mark(&mut e, REPLY_MAC, conn::RPL, conn::RPL);
+        } else {
+            mark(&mut e, MAY_REPLY_MAC, conn::RPL, conn::EITHER);
+            mark(&mut e, EITHER_MAC, conn::EITHER, conn::EITHER);
+        }
+        e.add(Stage::Fit, 10, leaves.clone(), check.clone(), to(Stage::Deliver), Builtin::Mtu);
         if !remembers {
             let too_big = Match::any().with(Field::OutTunnel, tunnel as u8).with(Field::TooBig, 1u8);
             e.add(Stage::Deliver, 100, too_big, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
@@ -111,9 +122,10 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         }
         e.add(Stage::TooBig, 100, leaves, vec![Action::TooBig { mtu }], Next::Drop, Builtin::Mtu);
     }
-    told(&mut e);
+    told(&mut e, &MARKS);
     if remembers {
         unconfirmed(&mut e);
+        unasked(&mut e);
     }
     e.0
 }
@@ -123,11 +135,11 @@ pub(super) fn replies(m: Match) -> Match {
     m.masked(Field::Conn, conn::TRK | conn::RPL, conn::TRK | conn::RPL)
 }
 
-/// What another switch says of its packets.
-pub(super) fn told(e: &mut Entries) {
-    for kind in IP {
-        let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, REPLY_MAC.to_bits());
-        let mark = vec![Action::Set(Field::PeerReply, 1)];
+/// What other switches say of their packets, by these addresses.
+pub(super) fn told(e: &mut Entries, marks: &[(Mac, u128)]) {
+    for (kind, (mac, said)) in IP.into_iter().flat_map(|kind| marks.iter().map(move |mark| (kind, mark))) {
+        let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, mac.to_bits());
+        let mark = vec![Action::Set(Field::Peer, *said)];
         e.add(Stage::ArpNd, 12, marked, mark, to(Stage::SrcClass), Builtin::Reply);
     }
 }
@@ -155,7 +167,15 @@ pub(super) fn unconfirmed(e: &mut Entries) {
     e.drop(Stage::Connection, 90, unmarked(Match::any()).masked(Field::Conn, error, error), Builtin::Invalid);
 }
 
-/// Of packets for this switch's workloads that another switch does not call answers.
+/// What another switch has let out as an answer alone, and remembers of nothing, is one here or nothing: nobody has asked
+/// whether its sender may say it of its own accord.
+fn unasked(e: &mut Entries) {
+    let said = Match::any().with(Field::FromTunnel, 1u8).with(Field::DstLocal, 1u8).with(Field::Peer, peer::MAY_ANSWER);
+    let none = said.masked(Field::Conn, conn::TRK, conn::TRK | conn::RPL);
+    e.drop(Stage::Connection, 90, none, Builtin::Invalid);
+}
+
+/// Of packets for this switch's workloads that another switch calls questions.
 fn unmarked(m: Match) -> Match {
-    m.with(Field::FromTunnel, 1u8).with(Field::DstLocal, 1u8).with(Field::PeerReply, 0u8)
+    m.with(Field::FromTunnel, 1u8).with(Field::DstLocal, 1u8).with(Field::Peer, peer::QUESTION)
 }

@@ -2,7 +2,7 @@
 
 use super::{Entries, Here, answer, answers_from_outside, dhcp, dst, ip, overlay, solicitations, src, to};
 use crate::{TooLarge, fabric::Transport};
-use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype};
+use bulkhead_pipeline::{Action, Builtin, Field, Match, Stage, ethertype, peer};
 use bulkhead_policy::model::{Interface, Workload};
 use bulkhead_topology::{Mac, Name};
 use std::net::IpAddr;
@@ -81,7 +81,7 @@ impl<'a> Sender<'a> {
         }
         if self.guest {
             row = row.with(Field::EthSrc, self.mac.to_bits());
-            set.extend([Action::Set(Field::SrcLocal, 1), Action::Set(Field::PeerReply, 1)]);
+            set.extend([Action::Set(Field::SrcLocal, 1), Action::Set(Field::Peer, peer::ANSWER)]);
         }
         e.add(Stage::Antispoof, priority, row, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
     }

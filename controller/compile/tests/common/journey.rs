@@ -341,8 +341,19 @@ pub fn over<'a>(
 pub fn over_each<'a>(
     state: &State,
     compiler: &'a Compiler,
+    ends: [&Name; 2],
+    [first, second]: [u128; 2],
+    packet: Packet,
+) -> Journey<'a> {
+    over_with(state, compiler, ends, [&mut Fixed(first), &mut Fixed(second)], packet)
+}
+
+/// Sends a packet on its way from a switch; these are the trackers of the first and the second that judge it.
+pub fn over_with<'a>(
+    state: &State,
+    compiler: &'a Compiler,
     [from, to]: [&Name; 2],
-    conn: [u128; 2],
+    trackers: [&mut dyn Tracker; 2],
     mut packet: Packet,
 ) -> Journey<'a> {
     let mut journey =
@@ -359,7 +370,7 @@ pub fn over_each<'a>(
     loop {
         let program = compiler.program(&journey.switch).unwrap();
         let found = match remembers(state, &journey.switch) {
-            true => walk(program, &mut Fixed(conn[journey.walks.len()]), packet),
+            true => walk(program, trackers[journey.walks.len()], packet),
             false => walk_stateless(program, packet),
         };
         let outcome = found.outcome.clone();
