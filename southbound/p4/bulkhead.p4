@@ -51,7 +51,7 @@ const bit<6> CONN_REPLY = 40;
 const bit<6> CONN_EITHER = 41;
 const bit<6> CONN_INVALID = 48;
 
-// What the switch that a packet comes from says of it, where it is no answer alone.
+// What the switch that a packet comes from says of it (ADR 17), where that is not that it is an answer.
 const bit<2> PEER_QUESTION = 0;
 const bit<2> PEER_EITHER = 3;
 
