@@ -127,7 +127,7 @@ fn line(entry: &Entry) -> Result<String> {
 /// A flow as told by `ovs-ofctl`, without the part of the table that our driver says it is read back with
 /// ([`bulkhead_driver_ovs::switch::PARTS`]), which changes from one installation to the next.
 fn without_part(flow: &str) -> String {
-    const PART: std::ops::Range<usize> = "cookie=0xb105".len().."cookie=0xb1050".len();
+    const PART: std::ops::Range<usize> = "cookie=0xb106".len().."cookie=0xb1060".len();
     let mut flow = flow.to_owned();
     flow.replace_range(PART, "0");
     flow
