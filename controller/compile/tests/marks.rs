@@ -148,9 +148,15 @@ impl World {
 
     fn send(&mut self, said: Said) -> Journey<'_> {
         let from = said.from;
-        let [one, two] = &mut self.connections;
+        let (compiler, [one, two]) = (&self.compiler, &mut self.connections);
         let trackers: [&mut dyn Tracker; 2] = if from == A { [one, two] } else { [two, one] };
-        over_with(&self.state, &self.compiler, [&self.at[from], &self.at[1 - from]], trackers, said.packet())
+        over_with(
+            &self.state,
+            &|switch| compiler.program(switch),
+            [&self.at[from], &self.at[1 - from]],
+            trackers,
+            said.packet(),
+        )
     }
 
     fn passes(&mut self, said: Said) -> bool {

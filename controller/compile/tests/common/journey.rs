@@ -5,8 +5,8 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Stage, Step, Tracker, Walk, carry, ethertype,
-    ip_proto,
+    Action, Builtin, Cause, Entry, Field, Memory, Outcome, Packet, Program, Stage, Step, Tracker, Walk, carry,
+    ethertype, ip_proto,
     overlay::{Tunnel, arrive},
     vlan, walk, walk_stateless,
 };
@@ -345,13 +345,14 @@ pub fn over_each<'a>(
     [first, second]: [u128; 2],
     packet: Packet,
 ) -> Journey<'a> {
-    over_with(state, compiler, ends, [&mut Fixed(first), &mut Fixed(second)], packet)
+    let programs = |switch: &Name| compiler.program(switch);
+    over_with(state, &programs, ends, [&mut Fixed(first), &mut Fixed(second)], packet)
 }
 
 /// Sends a packet on its way from a switch; these are the trackers of the first and the second that judge it.
 pub fn over_with<'a>(
     state: &State,
-    compiler: &'a Compiler,
+    programs: &dyn Fn(&Name) -> Option<&'a Program>,
     [from, to]: [&Name; 2],
     trackers: [&mut dyn Tracker; 2],
     mut packet: Packet,
@@ -368,7 +369,7 @@ pub fn over_with<'a>(
     }
     let mut hops = 0;
     loop {
-        let program = compiler.program(&journey.switch).unwrap();
+        let program = programs(&journey.switch).unwrap();
         let found = match remembers(state, &journey.switch) {
             true => walk(program, trackers[journey.walks.len()], packet),
             false => walk_stateless(program, packet),
