@@ -131,7 +131,10 @@ impl World {
             let remembers = matches!(fabric, Fabric::Pair(which) if which[n - 1]);
             let driver = match remembers {
                 true => format!("driver: openflow, datapathId: \"{n}\""),
-                false => format!("driver: p4runtime, address: \"192.0.2.9:9559\", deviceId: {n}"),
+                false => format!(
+                    "driver: p4runtime, address: \"192.0.2.9:9559\", deviceId: {n}, underlay: {{mac: \"02:00:00:01:00:0{n}\", \
+                     routes: [{{to: 0.0.0.0/0, via: [{{port: 500, mac: \"02:00:00:02:00:01\"}}]}}]}}"
+                ),
             };
             let at = if fabric == Fabric::Single { 1 } else { n };
             text += &format!(
