@@ -63,7 +63,7 @@ def controller(log):
     """A bulkheadd that knows nothing yet."""
     data = subprocess.check_output(["mktemp", "-d"], text=True).strip()
     with open(log, "w") as out:
-        daemon = subprocess.Popen(["bulkheadd", "--data-dir", data], stdout=out, stderr=out)
+        daemon = subprocess.Popen(["bulkheadd", "--open-loopback", "--data-dir", data], stdout=out, stderr=out)
     try:
         wait_for("bulkheadd answers", lambda: subprocess.run(
             ["bulkhead", "--server", SERVER, "status"], capture_output=True).returncode in (0, 3))

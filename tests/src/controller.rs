@@ -1,7 +1,7 @@
 //! A `bulkheadd` of one's own, as a process.
 
 use anyhow::{Context, Result, bail, ensure};
-use bulkhead_client::Client;
+use bulkhead_client::{Client, Security};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -66,17 +66,23 @@ impl Controller {
         Self::start_at(program, Ipv4Addr::LOCALHOST, address)
     }
 
-    /// The same, and its API is at `api`.
+    /// The same, and its API is at `api`: open on a loopback address, else by TLS, with the local admin as client, who is
+    /// another one after a restart.
     ///
     /// # Errors
     /// When it does not start.
     pub fn start_at(program: &Path, api: Ipv4Addr, address: Ipv4Addr) -> Result<Self> {
         let dir = directory()?;
         let (child, listen, openflow) = run(program, &dir, (api, 0).into(), (address, 0).into())?;
-        let client = Client::new(&format!("http://{listen}"))?;
+        let client = client(&dir, listen)?;
         let mut controller = Self { program: program.into(), child, dir, openflow, client };
         controller.until(START_LIMIT, |client| Ok(client.status().is_ok_and(|status| status.ready)))?;
         Ok(controller)
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// Ends it at once, as a crash would.
@@ -176,8 +182,29 @@ fn launch(program: &Path, dir: &Path, listen: SocketAddr, openflow: SocketAddr) 
     let mut command = Command::new(program);
     command.args(["--listen", &listen.to_string(), "--openflow-listen", &openflow.to_string(), "--data-dir"]);
     command.arg(dir.join("data")).env("BULKHEAD_LOG", "warn,bulkhead_daemon=info");
+    command.args(listen.ip().is_loopback().then_some("--open-loopback"));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// A client of a `bulkheadd` on this machine: the local admin, where it asks who he is.
+fn client(dir: &Path, listen: SocketAddr) -> Result<Client> {
+    if listen.ip().is_loopback() {
+        return Ok(Client::new(&format!("http://{listen}"))?);
+    }
+    let (security, token) = admin(&dir.join("data"))?;
+    Ok(Client::secure(&format!("https://{listen}"), &security)?.with_token(&token))
+}
+
+/// What TLS with a controller takes that keeps its files there, and its local admin's token.
+///
+/// # Errors
+/// When its files are not there.
+pub fn admin(data: &Path) -> Result<(Security, String)> {
+    let ca = fs::read_to_string(data.join("tls/ca.pem")).context("no authority")?;
+    let admin = fs::read_to_string(data.join("admin.yaml")).context("no admin")?;
+    let token = admin.lines().find_map(|line| line.trim().strip_prefix("token: ")).context("no token")?;
+    Ok((Security { ca: Some(ca), ..Security::default() }, token.to_owned()))
 }
 
 /// The same, and reads from its log where it listens: for the API, and for switches.
@@ -205,12 +232,13 @@ fn run(
     }
 }
 
-/// What the line `... bulkheadd is ready api=http://ADDR openflow=ADDR` says.
+/// What the line `... bulkheadd is ready api=URL openflow=ADDR` says.
 fn addresses(log: &str) -> Option<(SocketAddr, SocketAddr)> {
     // The last line may not be all there yet.
     let line = log.lines().find(|line| line.contains("bulkheadd is ready")).filter(|_| log.ends_with('\n'))?;
     let value = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key));
-    Some((value("api=http://")?.parse().ok()?, value("openflow=")?.parse().ok()?))
+    let (_, api) = value("api=")?.trim_matches('"').split_once("://")?;
+    Some((api.parse().ok()?, value("openflow=")?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Shut {
         let daemon = program("bulkheadd").unwrap();
         let (data, daemon) = (data.display(), daemon.display());
         let script = format!(
-            "set -e; D={data}; {setup}; exec {daemon} --listen 127.0.0.1:0 --openflow-listen 127.0.0.1:0 --data-dir $D"
+            "set -e; D={data}; {setup}; exec {daemon} --open-loopback --listen 127.0.0.1:0 --openflow-listen 127.0.0.1:0 --data-dir $D"
         );
         let mut command = std::process::Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);

@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-types", &["topology", "policy"]),
     ("bulkhead-convert", &["topology", "policy", "types"]),
     ("bulkhead-access", &["topology", "policy", "types"]),
-    ("bulkhead-api", &["topology", "policy", "types", "access"]),
+    ("bulkhead-api", &["topology", "policy", "types", "access", "tls"]),
     ("bulkhead-client", &["types"]),
     ("bulkhead-cli", &["types", "client", "convert"]),
     (

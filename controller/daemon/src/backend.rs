@@ -17,7 +17,7 @@ use bulkhead_policy::{
     model::{Attachment, Driver, Port},
 };
 use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
-use bulkhead_tls::Tls;
+use bulkhead_tls::{Subject, Tls};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
@@ -230,8 +230,8 @@ impl Backend for Controller {
         text + &self.tls.as_ref().map(certificates::metrics).unwrap_or_default()
     }
 
-    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger> {
-        self.tokens.identify(bearer)
+    fn identify(&self, bearer: Option<&str>, subject: Option<&Subject>) -> Result<Caller, Stranger> {
+        self.tokens.identify(bearer, subject)
     }
 
     fn tokens(&self) -> TokenList {

@@ -51,6 +51,21 @@ pub struct Args {
     /// PEM file with the private key of that certificate
     #[arg(long, env = "BULKHEAD_SOUTHBOUND_KEY", value_name = "FILE")]
     pub southbound_key: Option<PathBuf>,
+    /// The API without TLS, and without asking who it is: whoever is on this machine is an admin. Only on a loopback
+    /// address
+    #[arg(long, env = "BULKHEAD_OPEN_LOOPBACK", conflicts_with_all = ["tls_cert", "tls_key", "client_ca"])]
+    pub open_loopback: bool,
+    /// PEM file with the certificate that clients of the API are shown [default: one that is made, and signed by an
+    /// authority in DATA_DIR/tls/ca.pem]
+    #[arg(long, env = "BULKHEAD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "BULKHEAD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the authorities that sign the certificates of the API's clients: whose common name was given access
+    /// (`bulkhead token create NAME --certificate`) needs no token
+    #[arg(long, env = "BULKHEAD_CLIENT_CA", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
     /// Where revisions are kept [default: /var/lib/bulkhead, or the user's state directory]
     #[arg(long, env = "BULKHEAD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -85,6 +100,10 @@ struct File {
     southbound_ca: Option<PathBuf>,
     southbound_cert: Option<PathBuf>,
     southbound_key: Option<PathBuf>,
+    open_loopback: bool,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     history_revisions: Option<u64>,
     history_days: Option<u32>,
@@ -92,11 +111,27 @@ struct File {
     log: Option<String>,
 }
 
+/// Who is answered by the API, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Api {
+    /// Everybody on this machine, without TLS.
+    Open,
+    /// Who says who he is, by TLS.
+    Tls {
+        /// Files of the certificate and of its private key; none if it is to be made.
+        own: Option<(PathBuf, PathBuf)>,
+        /// Authorities of clients' certificates.
+        client_ca: Option<PathBuf>,
+    },
+}
+
 /// Every setting, decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Address of the API.
     pub listen: SocketAddr,
+    /// Who is answered there.
+    pub api: Api,
     /// Address for OpenFlow switches.
     pub openflow_listen: SocketAddr,
     /// Address for OpenFlow switches, as hosts are told; none if it is another one from each.
@@ -121,8 +156,17 @@ impl Config {
             None => File::default(),
         };
         let default = |text: &str| text.parse().with_context(|| format!("`{text}` is no address"));
+        let listen = args.listen.or(file.listen).map_or_else(|| default(LISTEN), Ok)?;
+        let api = api(
+            args.open_loopback || file.open_loopback,
+            listen,
+            args.tls_cert.or(file.tls_cert),
+            args.tls_key.or(file.tls_key),
+            args.client_ca.or(file.client_ca),
+        )?;
         Ok(Self {
-            listen: args.listen.or(file.listen).map_or_else(|| default(LISTEN), Ok)?,
+            listen,
+            api,
             openflow_listen: args
                 .openflow_listen
                 .or(file.openflow_listen)
@@ -148,6 +192,32 @@ fn retention(revisions: Option<u64>, days: Option<u32>) -> Retention {
     let default = Retention::default();
     let age = days.map(|days| Duration::from_secs(24 * 3600 * u64::from(days)));
     Retention { revisions: revisions.unwrap_or(default.revisions), age: age.unwrap_or(default.age), ..default }
+}
+
+/// Nothing is unprotected that others can reach.
+fn api(
+    open: bool,
+    listen: SocketAddr,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> anyhow::Result<Api> {
+    match (open, certificate, key) {
+        (true, None, None) if client_ca.is_none() => {
+            if !listen.ip().is_loopback() {
+                bail!(
+                    "--open-loopback is for loopback addresses, and others reach {listen}: leave it out (the API then \
+                     speaks TLS, with a certificate of its own if it is given none), or listen on 127.0.0.1"
+                );
+            }
+            Ok(Api::Open)
+        }
+        (true, ..) => bail!("--open-loopback is without TLS: leave out --tls-cert, --tls-key and --client-ca, or it"),
+        (false, None, None) => Ok(Api::Tls { own: None, client_ca }),
+        (false, Some(certificate), Some(key)) => Ok(Api::Tls { own: Some((certificate, key)), client_ca }),
+        (false, Some(_), None) => bail!("TLS of the API needs two files; --tls-key is missing"),
+        (false, None, Some(_)) => bail!("TLS of the API needs two files; --tls-cert is missing"),
+    }
 }
 
 /// All three files, or none.
@@ -225,6 +295,26 @@ mod tests {
         assert!(error.contains("--southbound-cert is missing"), "{error}");
         let error = Config::from(args()).unwrap_err().to_string();
         assert!(error.contains("--southbound-ca and --southbound-cert"), "{error}");
+    }
+
+    #[test]
+    fn without_tls_is_only_what_was_asked_for_and_nobody_else_reaches() {
+        let config = |text: &str| with_file(text, Args::default()).map(|config| config.api);
+        assert_eq!(config("").unwrap(), Api::Tls { own: None, client_ca: None });
+        assert_eq!(config("listen = \"0.0.0.0:1\"").unwrap(), Api::Tls { own: None, client_ca: None });
+        for loopback in ["127.0.0.1:1", "127.0.0.9:1", "[::1]:1"] {
+            assert_eq!(config(&format!("open-loopback = true\nlisten = \"{loopback}\"")).unwrap(), Api::Open);
+        }
+        for reached in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:127.0.0.1]:1"] {
+            let error = config(&format!("open-loopback = true\nlisten = \"{reached}\"")).unwrap_err().to_string();
+            assert!(error.contains("leave it out"), "{error}");
+        }
+        let own = Some(("/c".into(), "/k".into()));
+        let files = "tls-cert = \"/c\"\ntls-key = \"/k\"\nclient-ca = \"/a\"\n";
+        assert_eq!(config(files).unwrap(), Api::Tls { own, client_ca: Some("/a".into()) });
+        for wrong in ["tls-cert = \"/c\"", "tls-key = \"/k\"", "open-loopback = true\nclient-ca = \"/a\""] {
+            assert!(config(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

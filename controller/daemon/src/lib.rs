@@ -1,5 +1,7 @@
 //! `bulkheadd`, the controller: configuration, wiring, start and stop; and the agent of a kernel VTEP.
 
+mod admin;
+mod authority;
 mod backend;
 mod certificates;
 mod config;
@@ -13,5 +15,5 @@ pub mod vtep;
 mod vteps;
 
 pub use backend::Controller;
-pub use config::{Args, Command, Config};
+pub use config::{Api, Args, Command, Config};
 pub use start::{Daemon, start};

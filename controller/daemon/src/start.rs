@@ -1,13 +1,20 @@
 //! Putting the parts together, and taking them apart again.
 
-use crate::{backend::Controller, config::Config, tokens::Tokens};
+use crate::{
+    admin,
+    authority::Authority,
+    backend::Controller,
+    config::{Api, Config},
+    tokens::{Local, Tokens},
+};
 use anyhow::{Context, anyhow};
+use bulkhead_api::Door;
 use bulkhead_dataplane::Address;
 use bulkhead_driver_sim::Fabric;
 use bulkhead_policy::{Resource, model::Driver};
 use bulkhead_runtime::{Drivers, Handle, Keeper, LoadError, Loop, Prober, Recorder, Stored, channel, spawn};
 use bulkhead_store::{RedbStore, Store};
-use bulkhead_tls::Tls;
+use bulkhead_tls::{Own, Server, Tls};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek},
@@ -58,7 +65,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let began = Instant::now();
     let mut store = RedbStore::open_keeping(&config.data_dir, config.retention)?;
     let term = term(&mut store);
-    let tokens = Tokens::open(&config.data_dir)
+    let (door, server, local) = front(config, listen)?;
+    let tokens = Tokens::open(&config.data_dir, local)
         .with_context(|| format!("cannot read the tokens in {}", config.data_dir.display()))?;
     let (to_openflow, openflow_commands) = channel();
     let (to_sim, sim_commands) = channel();
@@ -87,13 +95,16 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let (the_loop, handle) = Loop::new(stored, drivers, from_switches, from_hosts, recorder);
     let the_loop = spawn(the_loop).context("cannot start the loop's thread")?;
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
+    if let Door::Tls(server) = &door {
+        tokio::spawn(server.clone().watch());
+    }
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
     let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), tokens);
-    let http = tokio::spawn(bulkhead_api::serve(http, backend, shutdown));
+    let http = tokio::spawn(bulkhead_api::serve(http, door, backend, shutdown));
     let compiled = handle.clone();
     tokio::spawn(async move {
         // The loop answers once it has compiled; if it cannot, it ends, and so does the controller.
@@ -105,8 +116,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         tokio::spawn(bulkhead_driver_host::run(tls.clone(), host_commands, host_reports));
         tokio::spawn(bulkhead_driver_p4::driver::run(term, p4_commands, reports.clone()));
         tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, term, openflow_commands, reports));
-        let api = format!("http://{listen}");
-        info!(%api, openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
+        info!(api = %server, openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
     });
     Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
 }
@@ -135,6 +145,31 @@ impl Daemon {
             _ => Err(anyhow!("the controller's loop ended on its own; this is a bug, and the log has its trace")),
         }
     }
+}
+
+/// How the API begins connections, where it is reached from this machine, and who is its local admin.
+fn front(config: &Config, listen: SocketAddr) -> anyhow::Result<(Door, String, Local)> {
+    let Api::Tls { own, client_ca } = &config.api else {
+        warn!("--open-loopback: no TLS, and whoever is on this machine is an admin");
+        let server = admin::url("http", listen);
+        let local = admin::open(&config.data_dir, &server);
+        return Ok((Door::Plain, server, local));
+    };
+    let server = admin::url("https", listen);
+    let (own, ca) = match own {
+        Some((certificate, key)) => (Own::Files { certificate: certificate.clone(), key: key.clone() }, None),
+        None => {
+            let authority = Authority::open(&config.data_dir)?;
+            let (path, pem) = (authority.path.clone(), authority.pem.clone());
+            if !listen.ip().is_loopback() {
+                info!("clients elsewhere need {} to believe this API's certificate (--ca)", path.display());
+            }
+            (Own::Made { make: authority.signs_for(listen), authority: path }, Some(pem))
+        }
+    };
+    let loaded = Server::load(own, client_ca.clone()).context("TLS of the API cannot begin")?;
+    let local = admin::closed(&config.data_dir, &server, ca.as_deref())?;
+    Ok((Door::Tls(loaded), server, local))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -4,7 +4,7 @@
 //! is to be and tells the controller. Without a controller the host stays as it is, and is kept so.
 
 use anyhow::Context;
-use bulkhead_client::{Client, DEFAULT_SERVER};
+use bulkhead_client::{Client, DEFAULT_SERVER, Security};
 use bulkhead_driver_kernel::{Domain, Keeper, Kept, Wanted};
 use bulkhead_netlink::Monitor;
 use bulkhead_types::{VtepForwarding, VtepReport};
@@ -39,9 +39,18 @@ pub struct VtepArgs {
     /// Where the controller's API is
     #[arg(long, env = "BULKHEAD_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub controller: String,
-    /// A file with the token to show, if the controller wants one: its grant is vtep@NAME
+    /// A file with the token to show, whose grant is vtep@NAME
     #[arg(long, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// PEM file with the authority that has signed the controller's certificate, if the system does not believe it
+    #[arg(long, env = "BULKHEAD_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// PEM file with a certificate to show instead of a token
+    #[arg(long, env = "BULKHEAD_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "BULKHEAD_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// The name of this host's Switch, which has `driver: kernel`
     #[arg(long, value_name = "NAME")]
     pub switch: String,
@@ -74,7 +83,14 @@ pub fn run(args: &VtepArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let client = Client::new(&args.controller)?;
+    let pem = |file: &Option<PathBuf>| {
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file).with_context(|| format!("cannot read the PEM file {}", file.display()))
+        };
+        file.as_ref().map(read).transpose()
+    };
+    let security = Security { ca: pem(&args.ca)?, certificate: pem(&args.cert)?, key: pem(&args.key)? };
+    let client = Client::secure(&args.controller, &security)?;
     let client = match &args.token_file {
         None => client,
         Some(file) => client.with_token(

@@ -3,60 +3,39 @@
 
 mod common;
 
-use bulkhead_client::{Client, Error};
-use bulkhead_daemon::{Daemon, start};
+use bulkhead_daemon::start;
 use bulkhead_driver_sim::Fabric;
-use bulkhead_types::TokenQuestion;
-use common::config;
-use serde_json::{Value, json};
+use common::{admin, ask, config, policy, question, secured, status};
 use std::{fs, io::Read};
 
-fn client(daemon: &Daemon) -> Client {
-    Client::new(&format!("http://{}", daemon.listen)).unwrap().of_user("root")
-}
-
-/// Asks off the test's own thread.
-async fn ask<R: Send + 'static>(ask: impl FnOnce() -> R + Send + 'static) -> R {
-    tokio::task::spawn_blocking(ask).await.unwrap()
-}
-
-fn status(error: &Error) -> u16 {
-    error.problem().map(|problem| problem.status).unwrap_or_default()
-}
-
-fn question(name: &str, grant: &str) -> TokenQuestion {
-    TokenQuestion { name: name.into(), grants: vec![grant.into()], days: None }
-}
-
-fn policy(app: &str) -> Vec<Value> {
-    vec![json!({"kind": "Policy", "metadata": {"name": app},
-        "spec": {"subject": {"matchLabels": {"app": app}}, "ingress": []}})]
-}
-
 #[tokio::test]
-async fn tokens_close_a_controller() {
+async fn without_a_token_nobody_is_answered() {
     let directory = tempfile::tempdir().unwrap();
-    let daemon = start(&config(directory.path()), Fabric::default()).await.unwrap();
-    let open = client(&daemon);
-    let (root, shop) = ask(move || {
-        assert_eq!(open.apply(&policy("pay"), false).unwrap().revision, 1);
-        let token = open.create_token(&question("root", "admin")).unwrap().token;
-        assert_eq!(status(&open.status().unwrap_err()), 401);
-        assert_eq!(status(&open.apply(&policy("pay"), false).unwrap_err()), 401);
-        assert_eq!(status(&open.clone().with_token("bulkhead_1_2").status().unwrap_err()), 401);
-        let root = open.clone().with_token(&token);
+    let config = secured(directory.path());
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, nobody) = admin(&config, &daemon);
+    let shop = ask(move || {
+        assert_eq!(status(&nobody.status().unwrap_err()), 401);
+        assert_eq!(status(&nobody.apply(&policy("pay"), false).unwrap_err()), 401);
+        assert_eq!(status(&nobody.clone().with_token("bulkhead_1_2").status().unwrap_err()), 401);
+        assert_eq!(root.clone().of_user("alice@desk").apply(&policy("pay"), false).unwrap().revision, 1);
+        let root = nobody.clone().with_token(&root.create_token(&question("root", "admin")).unwrap().token);
+        assert_eq!(root.history(None, 1).unwrap().items[0].author, "alice@desk");
         let shop = root.create_token(&question("shop-ci", "editor@app=shop")).unwrap();
         assert_eq!(shop.line.author, "root");
-        (token, shop.token)
+        shop.token
     })
     .await;
+    let (before, _) = admin(&config, &daemon);
     daemon.stop().await.unwrap();
 
-    let daemon = start(&config(directory.path()), Fabric::default()).await.unwrap();
-    let open = client(&daemon);
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, nobody) = admin(&config, &daemon);
     ask(move || {
-        assert_eq!(status(&open.status().unwrap_err()), 401);
-        let (root, shop) = (open.clone().with_token(&root), open.with_token(&shop));
+        assert_eq!(status(&nobody.status().unwrap_err()), 401);
+        // The authority is the one of before; the local admin is another one.
+        assert!(before.status().is_err());
+        let shop = nobody.with_token(&shop);
         // Nothing of it is new, so it changes nothing of others.
         assert_eq!(shop.apply(&policy("pay"), false).unwrap().revision, 1);
         assert_eq!(status(&shop.apply(&policy("lab"), false).unwrap_err()), 403);
@@ -69,13 +48,12 @@ async fn tokens_close_a_controller() {
 #[tokio::test]
 async fn tokens_are_in_no_backup_and_no_history() {
     let directory = tempfile::tempdir().unwrap();
-    let daemon = start(&config(directory.path()), Fabric::default()).await.unwrap();
-    let open = client(&daemon);
+    let config = secured(directory.path());
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, nobody) = admin(&config, &daemon);
     ask(move || {
-        let token = open.create_token(&question("root", "admin")).unwrap().token;
-        let root = open.with_token(&token);
         let shop = root.create_token(&question("shop-ci", "editor@app=shop")).unwrap().token;
-        let shop = root.clone().with_token(&shop);
+        let shop = nobody.with_token(&shop);
         assert_eq!(shop.apply(&policy("shop"), false).unwrap().revision, 1);
         assert_eq!(status(&shop.apply(&policy("pay"), false).unwrap_err()), 403);
         let history = root.history(None, 10).unwrap();

@@ -5,6 +5,7 @@
 
 use bulkhead_access::Principal;
 use bulkhead_policy::{Change, Diagnostic, Key, Resource, State};
+use bulkhead_tls::Subject;
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
@@ -157,19 +158,47 @@ pub enum RestoreError {
 pub struct Caller {
     /// Who he is, and what he may do.
     pub principal: Principal,
-    /// Whether nothing proved it, so that what a client says of its user is the best that is known.
-    pub unproved: bool,
+    /// How that is known.
+    pub known: Known,
+}
+
+/// How it is known who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is not: nobody is asked.
+    Open,
+    /// He may read what the controller has written for whoever administers its machine.
+    Local,
+    /// By a token.
+    Token,
+    /// By a certificate.
+    Certificate,
+}
+
+impl Known {
+    /// Whether it says no more than that he may do everything, so that what a client says of its user is the best that
+    /// is known.
+    pub fn is_nobody(self) -> bool {
+        matches!(self, Self::Open | Self::Local)
+    }
 }
 
 /// Why nobody is known by what a request shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Stranger {
     /// It shows nothing.
-    #[error("say who you are: `Authorization: Bearer TOKEN`, with a token that an admin made")]
+    #[error(
+        "say who you are: by a token that an admin made (BULKHEAD_TOKEN, --token-file; `Authorization: Bearer TOKEN`), or \
+         by a certificate (--cert, --key)"
+    )]
     Nobody,
     /// What it shows is no token, or none any more. Which of them is not told.
     #[error("this token is not known here, or has ended, or was revoked")]
     Unknown,
+    /// Its certificate is good, and whose it is has no access, or none any more; or the certificate has run out since the
+    /// connection began.
+    #[error("this certificate's common name has no grant here, or its time is over")]
+    Subject,
 }
 
 /// Why a token was not made or revoked. Nothing was changed.
@@ -269,8 +298,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Metrics in the Prometheus text format.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 
-    /// Who shows this bearer token, or nothing.
-    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger>;
+    /// Who shows this bearer token, and this certificate, or nothing. A token is what he wants to be known by.
+    fn identify(&self, bearer: Option<&str>, subject: Option<&Subject>) -> Result<Caller, Stranger>;
 
     /// Tokens, without what makes them such.
     fn tokens(&self) -> TokenList;

@@ -1,8 +1,10 @@
 //! Connections, from their beginning to their end.
 
 use crate::{
-    Backend, hosts,
-    pace::{Answer, Watched},
+    Backend, Peer,
+    door::{Door, Opened},
+    hosts,
+    pace::Answer,
     places::{Place, Places},
     router,
 };
@@ -23,7 +25,8 @@ use hyper_util::{
 };
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{mpsc, oneshot, watch},
     time::sleep,
 };
@@ -37,9 +40,10 @@ const HEAD_BYTES: usize = 64 << 10;
 /// Pause after a failed accept: the process is out of descriptors, and trying on would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the API on `listener` until `shutdown` is done and the requests under way are answered.
+/// Serves the API on `listener`, behind `door`, until `shutdown` is done and the requests under way are answered.
 pub async fn serve<B: Backend>(
     listener: TcpListener,
+    door: Door,
     backend: B,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -52,10 +56,10 @@ pub async fn serve<B: Backend>(
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     debug!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -63,10 +67,23 @@ pub async fn serve<B: Backend>(
                 }
             },
         };
-        let (place, evicted) = places.take();
-        let (service, end, alive) = (service.clone(), end.clone(), alive.clone());
+        let (place, mut evicted) = places.take();
+        let (door, service, mut end, alive) = (door.clone(), service.clone(), end.clone(), alive.clone());
         tokio::spawn(async move {
-            connection(stream, service, place, evicted, end).await;
+            // Answers are small and waited for.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "no TCP_NODELAY");
+            }
+            let opened = tokio::select! {
+                opened = door.open(stream, address) => opened,
+                _ = &mut evicted => None,
+                _ = end.changed() => None,
+            };
+            match opened {
+                None => {}
+                Some((Opened::Plain(stream), peer)) => connection(stream, peer, service, place, evicted, end).await,
+                Some((Opened::Tls(stream), peer)) => connection(*stream, peer, service, place, evicted, end).await,
+            }
             drop(alive);
         });
     }
@@ -79,7 +96,8 @@ pub async fn serve<B: Backend>(
 
 /// One connection, to its end.
 async fn connection<S>(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
     service: S,
     place: Place,
     evicted: oneshot::Receiver<()>,
@@ -89,10 +107,6 @@ async fn connection<S>(
     S::Response: Into<Response>,
     S::Future: Send,
 {
-    // Answers are small and waited for.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "no TCP_NODELAY");
-    }
     let place = Arc::new(place);
     let answer = service_fn(|mut request: Request<Incoming>| {
         let place = place.clone();
@@ -100,6 +114,7 @@ async fn connection<S>(
             place.work();
         }
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(peer.clone());
         let answer = service.call(request);
         async move {
             let answer = answer.await.map(Into::into);
@@ -110,7 +125,7 @@ async fn connection<S>(
             }
         }
     });
-    let stream = TokioIo::new(Watched::new(stream));
+    let stream = TokioIo::new(stream);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
     let mut connection = std::pin::pin!(builder.serve_connection(stream, answer));

@@ -3,7 +3,7 @@
 //! Every address is declared with what it takes to be answered there. What is asked about single resources is judged again
 //! where they are known: `documents` for changes, `lists` for looks.
 
-use crate::{Backend, Caller, Edit, Stranger, View, problem::Failure};
+use crate::{Backend, Caller, Edit, Peer, Stranger, View, problem::Failure};
 use axum::{
     extract::{RawPathParams, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -23,7 +23,7 @@ pub(crate) struct Who(Arc<Caller>);
 impl Who {
     /// What the history calls him: who he was told to be, or, where nothing proves it, who the client says that he is.
     pub(crate) fn author(&self, headers: &HeaderMap) -> String {
-        if !self.0.unproved {
+        if !self.0.known.is_nobody() {
             return self.0.principal.name.clone();
         }
         let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -118,7 +118,8 @@ pub(crate) async fn pass<B: Backend>(
     let Some(verb) = needs.verb(request.method(), switch.as_ref()) else {
         return next.run(request).await;
     };
-    let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer)) {
+    let subject = request.extensions().get::<Peer>().and_then(|peer| peer.subject.as_deref());
+    let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer, subject)) {
         Ok(caller) => caller,
         Err(stranger) => {
             let mut answer = Failure::new(StatusCode::UNAUTHORIZED, "stranger", stranger.to_string()).into_response();

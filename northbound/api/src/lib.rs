@@ -7,6 +7,7 @@ mod backup;
 mod body;
 mod connections;
 mod documents;
+mod door;
 mod flow;
 mod gate;
 mod history;
@@ -23,10 +24,11 @@ mod vteps;
 mod work;
 
 pub use backend::{
-    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Noted, PastError, RestoreError, Stranger,
-    TokenError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, PastError, RestoreError,
+    Stranger, TokenError, View,
 };
 pub use connections::serve;
+pub use door::{Door, Peer};
 pub use flow::{Resolved, resolve, rule_name, service};
 
 use axum::{

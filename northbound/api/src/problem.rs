@@ -118,6 +118,7 @@ impl IntoResponse for Failure {
             "forbidden" => "Your grants do not allow it",
             "stranger" => "It is not known who asks",
             "taken" => "The name is taken",
+            "unprotected" => "The request is not protected by TLS",
             "misdirected" => "The request is meant for another host",
             "foreign-origin" => "The request is made by another site's page",
             "question" => "The question cannot be answered",

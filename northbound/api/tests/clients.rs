@@ -3,7 +3,7 @@
 
 mod common;
 
-use bulkhead_api::serve;
+use bulkhead_api::{Door, serve};
 use bulkhead_client::Client;
 use bulkhead_types::{Format, read};
 use common::{Fake, shop};
@@ -27,7 +27,7 @@ fn served(fake: Fake, listen: &str, talk: impl FnOnce(SocketAddr) + Send + 'stat
         let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, fake, async { drop(stopped.await) }));
+        let server = tokio::spawn(serve(listener, Door::Plain, fake, async { drop(stopped.await) }));
         tokio::task::spawn_blocking(move || talk(address)).await.unwrap();
         stop.send(()).unwrap();
         tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap().unwrap();

@@ -8,7 +8,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode},
 };
-use bulkhead_api::{router, serve};
+use bulkhead_api::{Door, router, serve};
 use bulkhead_client::Client;
 use bulkhead_policy::{
     Change, Resource,
@@ -462,7 +462,7 @@ async fn it_serves_over_a_socket_beside_a_hostile_client() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, Fake::default(), async { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, Door::Plain, Fake::default(), async { drop(stopped.await) }));
     let done = tokio::task::spawn_blocking(move || {
         // One that says nothing, one that sends garbage, one that promises 100 MB.
         let silent = std::net::TcpStream::connect(addr).unwrap();

@@ -1,5 +1,9 @@
 //! The command line.
 
+mod access;
+
+pub use access::{Access, Context, Token};
+
 use crate::jsonpath::JsonPath;
 use bulkhead_types::{Kind, nearest, v1};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,15 +13,9 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The controller's address; else that of --context, of BULKHEAD_SERVER, of the context in use, or http://127.0.0.1:7480.
-    #[arg(long, global = true, value_name = "URL")]
-    pub server: Option<String>,
-    /// The controller by its name in the configuration file (`bulkhead context`).
-    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
-    pub context: Option<String>,
-    /// A file with the token to show; BULKHEAD_TOKEN, the token itself, is stronger.
-    #[arg(long, global = true, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    /// Which controller, and who asks.
+    #[command(flatten)]
+    pub access: Access,
     /// How to print the answer: table, wide, json, yaml, jsonpath=TEMPLATE (of what json prints, as in
     /// jsonpath='{[*].metadata.name}'); of `topology` also dot and svg.
     #[arg(short, long, global = true, default_value = "table", value_parser = form, value_name = "FORM")]
@@ -350,32 +348,6 @@ pub struct Question {
     pub network: Option<String>,
 }
 
-/// Contexts.
-#[derive(Debug, Subcommand)]
-pub enum Context {
-    /// List them; `*` is in use.
-    List,
-    /// Give a controller a name, or a name another controller. The first one is used from then on.
-    #[command(after_help = "Example:\n  bulkhead context set lab http://192.0.2.1:7480")]
-    Set {
-        /// The name.
-        name: String,
-        /// The controller's address.
-        #[arg(value_name = "URL")]
-        server: String,
-    },
-    /// Use one where nothing else is said.
-    Use {
-        /// The name.
-        name: String,
-    },
-    /// Forget one.
-    Delete {
-        /// The name.
-        name: String,
-    },
-}
-
 /// Where resources come from.
 #[derive(Debug, Subcommand)]
 pub enum Import {
@@ -452,37 +424,6 @@ pub struct Carry {
     pub yes: bool,
     #[command(flatten)]
     pub how: How,
-}
-
-/// Tokens.
-#[derive(Debug, Subcommand)]
-pub enum Token {
-    /// Make a token and print it, this once.
-    ///
-    /// Before the first one is made, everybody who reaches the controller is an admin. The first is an admin's; from then on
-    /// nobody is let in without one.
-    #[command(
-        after_help = "Examples:\n  bulkhead token create root --grant admin\n  bulkhead token create shop-ci --grant \
-                            editor@app=shop --days 90\n  bulkhead token create old1 --grant vtep@old1"
-    )]
-    Create {
-        /// Who is to have it; the history calls him so.
-        name: String,
-        /// What he may do: viewer, editor, operator or admin, the first three with or without a scope: editor@app=shop,
-        /// editor@zone:shop; or vtep@SWITCH. May be given several times.
-        #[arg(long = "grant", required = true, value_name = "GRANT")]
-        grants: Vec<String>,
-        /// In how many days it ends; never, if this is not said.
-        #[arg(long)]
-        days: Option<u32>,
-    },
-    /// List tokens, without what makes them such.
-    List,
-    /// End a token, from the next request on.
-    Revoke {
-        /// Whose it is.
-        name: String,
-    },
 }
 
 /// Zones.

@@ -29,9 +29,6 @@ use clap::{CommandFactory, Parser};
 use print::{Out, Tone};
 use std::process::ExitCode;
 
-/// The environment variable with the token to show. It is no flag: whoever lists processes would see it.
-const TOKEN: &str = "BULKHEAD_TOKEN";
-
 /// What a command ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -87,13 +84,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
     if matches!(output, Output::Dot | Output::Svg) && !matches!(cli.command, Command::Topology) {
         return Err(Usage("only `bulkhead topology` can be drawn: -o dot and -o svg are for it".into()).into());
     }
-    let client = || -> anyhow::Result<Client> {
-        let server = context::server(cli.server.as_deref(), cli.context.as_deref())?;
-        let client = Client::new(&server).map_err(|wrong| Usage(wrong.to_string()))?.of_user(&user());
-        let said = std::env::var(TOKEN).ok();
-        let token = token::shown(said.as_deref(), cli.token_file.as_deref())?;
-        Ok(token.iter().fold(client, |client, token| client.with_token(token)))
-    };
+    let client = || -> anyhow::Result<Client> { Ok(context::client(&cli.access)?.of_user(&user())) };
     match &cli.command {
         Command::Apply { files, how } => change::apply(&client()?, output, out, files, how),
         Command::Plan { files } => change::plan(&client()?, output, out, files),
@@ -121,7 +112,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Token(command) => token::token(&client()?, output, out, command),
         Command::Zone(command) => zone::zone(&client()?, output, out, command),
         Command::Explain { what } => explain::explain(output, out, what),
-        Command::Context(command) => context::context(output, out, command),
+        Command::Context(command) => context::context(&cli.access, output, out, command),
         Command::Man { folder } => {
             let written = clap_mangen::generate_to(Cli::command(), folder);
             written.with_context(|| format!("cannot write manual pages to {}", folder.display()))?;

@@ -5,32 +5,21 @@ use crate::{
     args::{Output, Token},
     print::{self, Out},
 };
-use anyhow::Context;
 use bulkhead_client::Client;
 use bulkhead_types::TokenQuestion;
-use std::{fs, path::Path};
-
-/// The token that this command shows: the text, or what is in the file.
-pub fn shown(text: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    match (text, file) {
-        (Some(text), _) => Ok(Some(text.trim().to_owned())),
-        (None, Some(file)) => {
-            let read = fs::read_to_string(file).with_context(|| format!("cannot read the token in {}", file.display()));
-            read.map(|text| Some(text.trim().to_owned()))
-        }
-        (None, None) => Ok(None),
-    }
-}
 
 /// `bulkhead token ...`
 pub fn token(client: &Client, output: Output, out: &mut Out, command: &Token) -> anyhow::Result<Outcome> {
     let raw = matches!(output, Output::Json | Output::Yaml);
     match command {
-        Token::Create { name, grants, days } => {
-            let question = TokenQuestion { name: name.clone(), grants: grants.clone(), days: *days };
+        Token::Create { name, grants, days, certificate } => {
+            let question =
+                TokenQuestion { name: name.clone(), grants: grants.clone(), days: *days, certificate: *certificate };
             let made = client.create_token(&question)?;
             if raw {
                 out.value(output, &made)?;
+            } else if *certificate {
+                out.line(format!("who shows a certificate of {name} has access"));
             } else {
                 out.line(&made.token);
                 print::note("this is the only time that it is shown; use it as BULKHEAD_TOKEN");
@@ -43,17 +32,18 @@ pub fn token(client: &Client, output: Output, out: &mut Out, command: &Token) ->
             } else {
                 let rows = list.items.into_iter().map(|token| {
                     let expires = if token.expires.is_empty() { "never".into() } else { token.expires };
-                    vec![token.name, token.grants.join(" "), token.created, token.author, expires]
+                    let by = if token.certificate { "certificate" } else { "token" };
+                    vec![token.name, by.into(), token.grants.join(" "), token.created, token.author, expires]
                 });
-                out.table(&["NAME", "GRANTS", "CREATED", "BY", "EXPIRES"], &rows.collect::<Vec<_>>());
+                out.table(&["NAME", "SHOWS", "GRANTS", "CREATED", "BY", "EXPIRES"], &rows.collect::<Vec<_>>());
                 if !list.required {
-                    print::note("there are no tokens, so everybody who reaches the controller is an admin");
+                    print::note("the controller runs with --open-loopback: everybody who reaches it is an admin");
                 }
             }
         }
         Token::Revoke { name } => {
             client.revoke_token(name)?;
-            out.line(format!("token {name} is revoked"));
+            out.line(format!("the access of {name} is revoked"));
         }
     }
     Ok(Outcome::Yes)

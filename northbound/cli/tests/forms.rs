@@ -124,6 +124,50 @@ fn contexts_say_whom_commands_ask() {
 }
 
 #[test]
+fn without_a_word_the_controller_on_this_machine_is_asked() {
+    const ZONES: &str = r#"{"revision":5,"items":[]}"#;
+    let (here, other) = (Server::new(&[("GET /v1/zones", 200, ZONES)]), Server::new(&[("GET /v1/zones", 200, ZONES)]));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let admin = folder.path().join("admin.yaml");
+    let text_of = format!(
+        "# Whoever can read this file is an admin.\ncurrent: local\ncontexts:\n  local:\n    server: \"{}\"\n    ca: |\n      \
+         -----BEGIN CERTIFICATE-----\n      x\n      -----END CERTIFICATE-----\n    token: bulkhead_a_b\n",
+        here.url
+    );
+    fs::write(&admin, text_of).unwrap();
+    let run = |args: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        command.args(args).env_remove("BULKHEAD_SERVER").env_remove("BULKHEAD_TOKEN").env("BULKHEAD_CONFIG", &config);
+        command.env("BULKHEAD_DATA_DIR", folder.path()).envs(environment.iter().copied()).output().unwrap()
+    };
+    let last = |server: &Server| server.heads.lock().unwrap().pop().unwrap();
+    let done = run(&["get", "zones"], &[]);
+    assert_eq!(code(&done), 0, "{}", text(&done.stderr));
+    assert!(last(&here).contains("authorization: bearer bulkhead_a_b"));
+    assert_eq!(code(&run(&["get", "zones"], &[("BULKHEAD_TOKEN", "mine")])), 0);
+    assert!(last(&here).contains("authorization: bearer mine"));
+    // Whoever is asked instead is not shown that token.
+    assert_eq!(code(&run(&["get", "zones", "--server", &other.url], &[])), 0);
+    assert_eq!(code(&run(&["get", "zones"], &[("BULKHEAD_SERVER", &other.url)])), 0);
+    let token = folder.path().join("token");
+    fs::write(&token, "kept\n").unwrap();
+    let set = run(&["context", "set", "x", &other.url, "--token-file", token.to_str().unwrap()], &[]);
+    assert_eq!(code(&set), 0, "{}", text(&set.stderr));
+    assert_eq!(code(&run(&["get", "zones"], &[])), 0);
+    let asked = other.heads.lock().unwrap();
+    let shown: Vec<bool> = asked.iter().map(|asked| asked.contains("authorization")).collect();
+    assert_eq!(shown, [false, false, true]);
+    assert!(asked[2].contains("bearer kept"), "{}", asked[2]);
+    drop(asked);
+    // A file that cannot be understood is told of.
+    fs::remove_file(&config).unwrap();
+    fs::write(&admin, "contexts: {}\n").unwrap();
+    let broken = run(&["get", "zones"], &[]);
+    assert!(code(&broken) == 1 && text(&broken.stderr).contains("admin.yaml"), "{}", text(&broken.stderr));
+}
+
+#[test]
 fn manual_pages_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let output = bulkhead(&["man", folder.path().to_str().unwrap()], "");

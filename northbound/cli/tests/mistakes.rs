@@ -129,7 +129,7 @@ fn wrong_usage_is_2_and_says_what_is_right() {
         (&["zone", "create", "z", "--network", "n", "-l", " "], "an empty selector selects every"),
         (&["zone", "mode", "z", "off"], "monitor, canary, enforce"),
         (&["status", "-o", "xml"], "table, wide, json, yaml"),
-        (&["status", "--server", "127.0.0.1:7480"], "http://127.0.0.1:7480"),
+        (&["status", "--server", "127.0.0.1:7480"], "https://127.0.0.1:7480"),
     ] {
         let (code, out, told) = bulkhead(folder.path(), arguments, "");
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?} {told}");

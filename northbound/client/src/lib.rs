@@ -1,5 +1,9 @@
 //! A blocking client of the REST API.
 
+mod tls;
+
+pub use tls::Security;
+
 use bulkhead_types::{
     ApplyAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion,
     PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment,
@@ -15,7 +19,7 @@ use std::{
 };
 
 /// Where a controller listens unless it is told otherwise.
-pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7480";
+pub const DEFAULT_SERVER: &str = "https://127.0.0.1:7480";
 
 /// Longest that a connection may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -45,6 +49,15 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// What is needed for TLS is not in the text that is to have it.
+    #[error("there is no {what}, in PEM form (`-----BEGIN ...`)")]
+    Pem {
+        /// What is missing.
+        what: String,
+    },
+    /// A certificate that cannot be shown.
+    #[error("the certificate (--cert) cannot be shown with this private key (--key): {0}")]
+    Own(String),
     /// The server would not read it to its end.
     #[error("the documents have {size} bytes; at most {MAX_INPUT} go into one change: send them in several")]
     TooLarge {
@@ -52,10 +65,7 @@ pub enum Error {
         size: usize,
     },
     /// Nobody answers there.
-    #[error(
-        "no answer from {url}: {why}\nIs bulkheadd running there? Another address is given with --server or \
-         BULKHEAD_SERVER."
-    )]
+    #[error("no answer from {url}: {why}\n{}", hint(.why))]
     Unreachable {
         /// The server's address.
         url: String,
@@ -89,6 +99,37 @@ impl Error {
     /// The findings that came with the problem.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         self.problem().map(|p| p.diagnostics.as_slice()).unwrap_or_default()
+    }
+}
+
+/// What rustls found wrong with a session.
+fn refused(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// What to do about an attempt that ended so.
+fn hint(why: &ureq::Error) -> &'static str {
+    use rustls::{CertificateError as Wrong, Error as Tls};
+    match refused(why) {
+        Some(Tls::InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature)) => {
+            "Its certificate is not signed by an authority that is believed here: say with --ca which one is, and look \
+             whether it is the right server. A controller that made its own has it in DATA_DIR/tls/ca.pem."
+        }
+        Some(Tls::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. })) => {
+            "Its certificate is for other names: write one of them in --server, or give the controller a certificate for \
+             this one."
+        }
+        Some(Tls::InvalidCertificate(_)) => "Its certificate is not to be believed.",
+        Some(Tls::AlertReceived(_)) => {
+            "It refuses the certificate that was shown to it (--cert): is it of an authority \
+             that the controller believes (--client-ca there), in its time, and not revoked?"
+        }
+        Some(Tls::InvalidMessage(_)) => "What answers there speaks no TLS: is it http:// that is meant?",
+        _ => "Is bulkheadd running there? Another address is given with --server or BULKHEAD_SERVER.",
     }
 }
 
@@ -128,21 +169,24 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the controller at `url`; nothing is sent yet.
+    /// A client of the controller at `url`, which by TLS has to be one that the system's authorities vouch for; nothing is
+    /// sent yet.
     pub fn new(url: &str) -> Result<Self, Error> {
+        Self::secure(url, &Security::default())
+    }
+
+    /// The same, with what TLS takes.
+    pub fn secure(url: &str, security: &Security) -> Result<Self, Error> {
         let bad = |why: &str| Error::Address { url: url.into(), why: why.into() };
         let base = url.trim_end_matches('/');
-        let host = base.strip_prefix("http://").ok_or_else(|| {
-            if base.starts_with("https://") {
-                bad("TLS is not supported yet")
-            } else {
-                bad("it does not begin with http://")
-            }
-        })?;
-        if host.is_empty() || host.contains(['/', ' ', '?', '#']) {
-            return Err(bad("a host and a port are expected after http://"));
+        let host = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
+        let host = host.ok_or_else(|| bad("it does not begin with https:// (or http://)"))?;
+        if host.is_empty() || host.contains(['/', ' ', '?', '#', '@']) {
+            return Err(bad("a host and a port are expected after https://"));
         }
+        let tls = if base.starts_with("https://") { security.config()? } else { ureq::tls::TlsConfig::default() };
         let config = ureq::Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIME))
             .timeout_global(Some(ANSWER_TIME))
@@ -475,7 +519,7 @@ mod tests {
         let error = Client::new(&format!("http://{free}")).unwrap().status().unwrap_err();
         let text = error.to_string();
         assert!(text.contains(&free.to_string()) && text.contains("--server"), "{text}");
-        for bad in ["127.0.0.1:7480", "https://a:1", "http://", "http://a/b"] {
+        for bad in ["127.0.0.1:7480", "ftp://a:1", "http://", "https://", "http://a/b", "https://a@b"] {
             assert!(matches!(Client::new(bad), Err(Error::Address { .. })), "{bad}");
         }
     }

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The file in a controller's data directory from which whoever may read it is its admin: contexts, as in the
+/// configuration of `bulkhead`.
+pub const ADMIN_FILE: &str = "admin.yaml";
+
 /// The body of `POST /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -10,6 +14,9 @@ pub struct TokenQuestion {
     pub name: String,
     /// What he may do, as in `editor@app=shop`; at least one.
     pub grants: Vec<String>,
+    /// Whether he shows a certificate with this common name, and no token is made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate: bool,
     /// In how many days it ends; never, if nobody says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<u32>,
@@ -19,7 +26,8 @@ pub struct TokenQuestion {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenAnswer {
-    /// The token, which is told this once.
+    /// The token, which is told this once; empty if he shows a certificate.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     /// What is told of it from now on.
     #[serde(flatten)]
@@ -34,6 +42,9 @@ pub struct TokenLine {
     pub name: String,
     /// What he may do.
     pub grants: Vec<String>,
+    /// Whether he shows a certificate with this common name, and has no token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate: bool,
     /// Who made it.
     pub author: String,
     /// When (RFC 3339, UTC).
@@ -46,7 +57,7 @@ pub struct TokenLine {
 /// The answer to `GET /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TokenList {
-    /// Whether a request has to show one. Before the first one is made, everybody is an admin.
+    /// Whether it is asked who somebody is; else everybody who reaches the controller is an admin.
     pub required: bool,
     /// Tokens, by name.
     pub items: Vec<TokenLine>,

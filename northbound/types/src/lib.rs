@@ -26,7 +26,7 @@ pub mod v1;
 mod vtep;
 mod yaml;
 
-pub use access::{TokenAnswer, TokenLine, TokenList, TokenQuestion};
+pub use access::{ADMIN_FILE, TokenAnswer, TokenLine, TokenList, TokenQuestion};
 pub use answer::*;
 pub use backup::{BACKUP_FORMAT, BackupError, BackupHead, BackupSum, read_backup};
 pub use bulkhead_policy::{Kind, Resource, model};

@@ -2,7 +2,7 @@
 //! mended; and what is plugged in and out.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-#[path = "../../tls/tests/pki/mod.rs"]
+#[path = "../../../tls/tests/pki/mod.rs"]
 mod pki;
 
 use bulkhead_dataplane::host::{FromHost, HostConfig, HostReport, Plugged, ToHosts, TunnelKind};

@@ -1,7 +1,7 @@
 //! A real ovsdb-server that is reached by TLS, and others in its place.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-#[path = "../../tls/tests/pki/mod.rs"]
+#[path = "../../../tls/tests/pki/mod.rs"]
 mod pki;
 mod server;
 

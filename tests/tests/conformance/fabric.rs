@@ -108,6 +108,7 @@ impl Fabric {
         let openflow = TcpListener::bind(at).unwrap().local_addr().unwrap();
         let config = Config {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            api: bulkhead_daemon::Api::Open,
             openflow_listen: openflow,
             openflow_advertise: Some(openflow),
             southbound_tls: None,

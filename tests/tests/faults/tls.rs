@@ -1,6 +1,6 @@
 //! Switches that connect by TLS, and others who would.
 
-#[path = "../../../southbound/tls/tests/pki/mod.rs"]
+#[path = "../../../tls/tests/pki/mod.rs"]
 mod pki;
 
 use crate::rig::{PATIENCE, name};
@@ -220,6 +220,7 @@ async fn daemon(files: Files, dir: &Path) -> Daemon {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = bulkhead_daemon::Config {
         listen: anywhere,
+        api: bulkhead_daemon::Api::Open,
         openflow_listen: anywhere,
         openflow_advertise: None,
         southbound_tls: Some(files),

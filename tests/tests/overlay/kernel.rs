@@ -6,6 +6,7 @@ use bulkhead_client::Client;
 use bulkhead_lab::{Fabric, Family, Service, Stream};
 use bulkhead_netlink::Forwarder;
 use bulkhead_tests::controller::{Controller, program};
+use bulkhead_types::TokenQuestion;
 use serde_json::{Value, json};
 use std::{
     fs::File,
@@ -28,6 +29,13 @@ impl Agent {
         let log = hypervisor.dir().join("vtep.log");
         let mut command = Command::new(program("bulkheadd").unwrap());
         command.args(["vtep", "--controller", world.client().server(), "--switch", HOST]);
+        let token = hypervisor.dir().join("vtep.token");
+        if !token.exists() {
+            let question =
+                TokenQuestion { name: HOST.into(), grants: vec![format!("vtep@{HOST}")], ..TokenQuestion::default() };
+            std::fs::write(&token, world.client().create_token(&question).unwrap().token).unwrap();
+        }
+        command.arg("--ca").arg(world.controller.data().join("tls/ca.pem")).arg("--token-file").arg(token);
         command.stdin(Stdio::null()).stderr(File::options().create(true).append(true).open(&log).unwrap());
         Agent { child: hypervisor.namespace().spawn(&mut command).unwrap(), log }
     }

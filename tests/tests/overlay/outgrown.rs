@@ -32,6 +32,7 @@ async fn aged(dir: &Path, last: u32, switches: &Fabric) -> Daemon {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
         listen: anywhere,
+        api: bulkhead_daemon::Api::Open,
         openflow_listen: anywhere,
         openflow_advertise: None,
         southbound_tls: None,

@@ -86,7 +86,9 @@ impl World {
     /// What the operator's command line prints, and its exit code.
     pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut cli = Command::new(program("bulkhead").unwrap());
-        cli.env_remove("BULKHEAD_SERVER").args(["--server", self.client().server()]).args(arguments);
+        // It finds the controller as whoever administers this machine does.
+        cli.env_remove("BULKHEAD_SERVER").env("BULKHEAD_CONFIG", "/nowhere/config.yaml").args(arguments);
+        cli.env("BULKHEAD_DATA_DIR", self.controller.data());
         let output = cli.stdin(Stdio::null()).output().unwrap();
         let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         (output.status.code(), told)

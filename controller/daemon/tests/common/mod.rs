@@ -1,13 +1,16 @@
 //! A daemon on simulated switches, and a client of it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use bulkhead_daemon::{Config, Daemon};
+use bulkhead_client::{Client as Typed, Error, Security};
+use bulkhead_daemon::{Api, Config, Daemon};
+use bulkhead_types::TokenQuestion;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
 pub fn config(directory: &Path) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        api: Api::Open,
         openflow_listen: "127.0.0.1:0".parse().unwrap(),
         openflow_advertise: None,
         southbound_tls: None,
@@ -16,6 +19,43 @@ pub fn config(directory: &Path) -> Config {
         record: Some(directory.join("events.jsonl")),
         log: "info".into(),
     }
+}
+
+/// The same, with TLS by a certificate of its own.
+pub fn secured(directory: &Path) -> Config {
+    Config { api: Api::Tls { own: None, client_ca: None }, ..config(directory) }
+}
+
+/// Whoever administers the daemon's machine, as its file tells; and somebody who is not known.
+pub fn admin(config: &Config, daemon: &Daemon) -> (Typed, Typed) {
+    let ca = fs::read_to_string(config.data_dir.join("tls/ca.pem")).unwrap();
+    let nobody =
+        Typed::secure(&format!("https://{}", daemon.listen), &Security { ca: Some(ca), ..Security::default() });
+    (nobody.as_ref().unwrap().clone().with_token(&local_token(config)), nobody.unwrap())
+}
+
+pub fn local_token(config: &Config) -> String {
+    let told = fs::read_to_string(config.data_dir.join("admin.yaml")).unwrap();
+    told.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap().to_owned()
+}
+
+/// Asks off the test's own thread.
+pub async fn ask<R: Send + 'static>(ask: impl FnOnce() -> R + Send + 'static) -> R {
+    tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+/// An answer's status; 0 if there is none.
+pub fn status(error: &Error) -> u16 {
+    error.problem().map(|problem| problem.status).unwrap_or_default()
+}
+
+pub fn question(name: &str, grant: &str) -> TokenQuestion {
+    TokenQuestion { name: name.into(), grants: vec![grant.into()], ..TokenQuestion::default() }
+}
+
+pub fn policy(app: &str) -> Vec<Value> {
+    vec![json!({"kind": "Policy", "metadata": {"name": app},
+        "spec": {"subject": {"matchLabels": {"app": app}}, "ingress": []}})]
 }
 
 /// The shop's documents, on a simulated switch.

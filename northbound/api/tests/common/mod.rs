@@ -2,10 +2,11 @@
 
 use bulkhead_access::{Grant, Principal};
 use bulkhead_api::{
-    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Noted, PastError, RestoreError, Stranger,
-    TokenError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, PastError, RestoreError,
+    Stranger, TokenError, View,
 };
 use bulkhead_policy::{Change, Key, Severity, State};
+use bulkhead_tls::Subject;
 use bulkhead_topology::Name;
 use bulkhead_types::{
     ChangeKind, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
@@ -195,14 +196,14 @@ impl Backend for Fake {
     }
 
     /// A token is the grant that it gives; more come after `+`.
-    fn identify(&self, bearer: Option<&str>) -> Result<Caller, Stranger> {
-        let unproved = bearer.is_none();
-        if unproved && self.0.lock().unwrap().closed {
+    fn identify(&self, bearer: Option<&str>, _: Option<&Subject>) -> Result<Caller, Stranger> {
+        let known = if bearer.is_none() { Known::Open } else { Known::Token };
+        if bearer.is_none() && self.0.lock().unwrap().closed {
             return Err(Stranger::Nobody);
         }
         let grants: Result<Vec<Grant>, _> = bearer.unwrap_or("admin").split('+').map(str::parse).collect();
         let grants = grants.map_err(|_| Stranger::Unknown)?;
-        Ok(Caller { principal: Principal { name: "somebody".into(), grants }, unproved })
+        Ok(Caller { principal: Principal { name: "somebody".into(), grants }, known })
     }
 
     fn tokens(&self) -> TokenList {

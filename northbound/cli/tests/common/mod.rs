@@ -14,6 +14,8 @@ use std::{
 pub struct Server {
     pub url: String,
     pub asked: Arc<Mutex<Vec<String>>>,
+    /// The heads of the same.
+    pub heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -21,7 +23,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (log, head_log) = (asked.clone(), heads.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = BufReader::new(stream.unwrap());
@@ -36,6 +39,7 @@ impl Server {
                 let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
                 stream.read_exact(&mut body).unwrap();
                 let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_string();
+                head_log.lock().unwrap().push(head.to_ascii_lowercase());
                 let found = answers.iter().find(|(asked, ..)| *asked == line);
                 let (status, answer) = found.map_or((404, "{}"), |(_, status, answer)| (*status, *answer));
                 log.lock().unwrap().push(format!("{line} {}", String::from_utf8_lossy(&body)));
@@ -44,7 +48,7 @@ impl Server {
                 let _ = stream.get_mut().write_all((head + answer).as_bytes());
             }
         });
-        Self { url, asked }
+        Self { url, asked, heads }
     }
 
     pub fn run(&self, args: &[&str], stdin: &str) -> Output {

@@ -13,7 +13,7 @@ use pki::Pki;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
-#[path = "../../../tls/tests/pki/mod.rs"]
+#[path = "../../../../tls/tests/pki/mod.rs"]
 pub mod pki;
 
 pub const DATAPATH: u64 = 0xb1;

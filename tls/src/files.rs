@@ -5,12 +5,12 @@ use rustls::{
     client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    server::{ClientCertVerifierBuilder, NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::{
     fmt, fs, io,
-    io::Read,
+    io::Read as _,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,7 +19,10 @@ use std::{
 use thiserror::Error;
 use webpki::{BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage};
 
-use crate::{life::Life, session::AnyName};
+use crate::{
+    life::{Life, Peers},
+    session::AnyName,
+};
 
 /// Most bytes of one file: hundreds of authorities.
 const MAX_FILE: u64 = 1 << 20;
@@ -31,7 +34,7 @@ const OTHERS: u32 = 0o007;
 /// Where the PEM files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Certificates of the authorities that sign switches' certificates, and their revocation lists, if there are any.
+    /// Certificates of the authorities that sign the others' certificates, and their revocation lists, if there are any.
     pub ca: PathBuf,
     /// This controller's certificate, and those of intermediate authorities after it.
     pub certificate: PathBuf,
@@ -149,45 +152,29 @@ pub(crate) struct Loaded {
     pub server: Arc<ServerConfig>,
     /// For those whom we connect to.
     pub client: Arc<ClientConfig>,
-    /// What is odd and works.
-    pub warnings: Vec<String>,
-    /// How long the certificates live.
-    pub lives: Vec<Life>,
+    pub read: Read,
 }
 
 impl Files {
+    /// All three.
+    pub(crate) fn paths(&self) -> [&Path; 3] {
+        [&self.ca, &self.certificate, &self.key]
+    }
+
     /// Reads the files.
     pub(crate) fn load(&self) -> Result<Loaded, FileError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let now = UnixTime::now();
-        let mut warnings = Vec::new();
-        let mut lives = Vec::new();
-        let roots = Arc::new(self.roots(&provider, now, &mut warnings, &mut lives)?);
-        let own = Arc::new(self.own(&provider, now, &mut warnings)?);
-        let shown = own.cert.iter().filter_map(|one| life(&provider, Role::Certificate, &self.certificate, one));
-        lives.extend(shown);
+        let reading = Reading::now(Peers::Switches);
+        let mut read = Read::default();
+        let Trust { roots, lists, verifier } = reading.trust(&self.ca, &mut read)?;
+        let own = Arc::new(reading.own(&self.certificate, &self.key, &mut read)?);
+        reading.shown(&own, &self.certificate, &mut read);
         let resolver = Arc::new(SingleCertAndKey::from(own));
-        let unusable = |error: &dyn fmt::Display| FileError::Unusable {
-            role: Role::Ca,
-            path: self.ca.clone(),
-            why: error.to_string(),
-        };
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-        let lists = revoked(&self.ca)?;
-        // Of an authority without a list, nothing is revoked; an old list is better than none.
-        let clients = clients.with_crls(lists.iter().cloned()).allow_unknown_revocation_status();
-        let lists = lists.iter().map(|list| Ok(BorrowedCertRevocationList::from_der(list)?.to_owned()?.into()));
-        let lists: Result<Vec<CertRevocationList<'static>>, webpki::Error> = lists.collect();
-        let lists = lists.map_err(|error| unusable(&format!("a revocation list: {error} (version 2 is needed)")))?;
-        let clients = clients.build().map_err(|error| unusable(&error))?;
+        let provider = reading.provider;
+        let unusable = |error: &dyn fmt::Display| unusable(Role::Ca, &self.ca, error);
+        let verifier = verifier.build().map_err(|error| unusable(&error))?;
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-        let mut server = server
-            .map_err(|error| unusable(&error))?
-            .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::clone(&resolver) as _);
-        // A session that is resumed would not show a certificate again.
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
+        let server = server.map_err(|error| unusable(&error))?.with_client_cert_verifier(verifier);
+        let server = never_resumed(server.with_cert_resolver(Arc::clone(&resolver) as _));
         let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let mut client = client
             .map_err(|error| unusable(&error))?
@@ -196,53 +183,103 @@ impl Files {
             .with_client_cert_resolver(resolver);
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
-        Ok(Loaded { server: Arc::new(server), client: Arc::new(client), warnings, lives })
+        Ok(Loaded { server: Arc::new(server), client: Arc::new(client), read })
+    }
+}
+
+/// A session that is resumed would not show a certificate again.
+pub(crate) fn never_resumed(mut server: ServerConfig) -> ServerConfig {
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    server
+}
+
+pub(crate) fn unusable(role: Role, path: &Path, why: &dyn fmt::Display) -> FileError {
+    FileError::Unusable { role, path: path.into(), why: why.to_string() }
+}
+
+/// What there is to be told of files that were read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// What is odd and works.
+    pub warnings: Vec<String>,
+    /// How long the certificates live.
+    pub lives: Vec<Life>,
+}
+
+/// Whom to believe.
+pub(crate) struct Trust {
+    pub roots: Arc<RootCertStore>,
+    pub lists: Vec<CertRevocationList<'static>>,
+    /// The same, of those who connect to us.
+    pub verifier: ClientCertVerifierBuilder,
+}
+
+/// How files are read, and when.
+pub(crate) struct Reading {
+    pub provider: Arc<CryptoProvider>,
+    now: UnixTime,
+    peers: Peers,
+}
+
+impl Reading {
+    pub(crate) fn now(peers: Peers) -> Self {
+        Self { provider: Arc::new(rustls::crypto::ring::default_provider()), now: UnixTime::now(), peers }
     }
 
-    fn roots(
-        &self,
-        provider: &CryptoProvider,
-        now: UnixTime,
-        warnings: &mut Vec<String>,
-        lives: &mut Vec<Life>,
-    ) -> Result<RootCertStore, FileError> {
+    /// The authorities in a file, with what they have revoked.
+    pub(crate) fn trust(&self, ca: &Path, read: &mut Read) -> Result<Trust, FileError> {
+        let roots = Arc::new(self.roots(ca, read)?);
+        let lists = revoked(ca)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&self.provider));
+        // Of an authority without a list, nothing is revoked; an old list is better than none.
+        let verifier = verifier.with_crls(lists.iter().cloned()).allow_unknown_revocation_status();
+        let lists = lists.iter().map(|list| Ok(BorrowedCertRevocationList::from_der(list)?.to_owned()?.into()));
+        let lists: Result<Vec<CertRevocationList<'static>>, webpki::Error> = lists.collect();
+        let lists = lists
+            .map_err(|error| unusable(Role::Ca, ca, &format!("a revocation list: {error} (version 2 is needed)")))?;
+        Ok(Trust { roots, lists, verifier })
+    }
+
+    /// Notes how long a chain of ours lives.
+    pub(crate) fn shown(&self, own: &CertifiedKey, path: &Path, read: &mut Read) {
+        read.lives.extend(own.cert.iter().filter_map(|one| self.life(Role::Certificate, path, one)));
+    }
+
+    /// How long a certificate lives; `None` of one that is too old for extensions.
+    fn life(&self, role: Role, path: &Path, certificate: &CertificateDer<'_>) -> Option<Life> {
+        Some(Life::new(role, self.peers, path.into(), certificate, end(&self.provider, certificate)?))
+    }
+
+    fn roots(&self, ca: &Path, read: &mut Read) -> Result<RootCertStore, FileError> {
         let mut roots = RootCertStore::empty();
         let mut problem = None;
-        for certificate in certificates(Role::Ca, &self.ca)? {
-            let life = life(provider, Role::Ca, &self.ca, &certificate);
-            let found = in_time(provider, Role::Ca, &self.ca, &certificate, now).and_then(|()| {
-                roots.add(certificate).map_err(|error| FileError::Unusable {
-                    role: Role::Ca,
-                    path: self.ca.clone(),
-                    why: error.to_string(),
-                })
-            });
+        for certificate in certificates(Role::Ca, ca)? {
+            let life = self.life(Role::Ca, ca, &certificate);
+            let found = in_time(&self.provider, Role::Ca, ca, &certificate, self.now)
+                .and_then(|()| roots.add(certificate).map_err(|error| unusable(Role::Ca, ca, &error)));
             match found {
-                Ok(()) => lives.extend(life),
-                Err(error) => warnings.extend(problem.replace(error).map(|error| error.to_string())),
+                Ok(()) => read.lives.extend(life),
+                Err(error) => read.warnings.extend(problem.replace(error).map(|error| error.to_string())),
             }
         }
         match problem {
             Some(error) if roots.is_empty() => Err(error),
             problem => {
-                warnings.extend(problem.map(|error| format!("one of several is left out: {error}")));
+                read.warnings.extend(problem.map(|error| format!("one of several is left out: {error}")));
                 Ok(roots)
             }
         }
     }
 
-    fn own(
-        &self,
-        provider: &CryptoProvider,
-        now: UnixTime,
-        warnings: &mut Vec<String>,
-    ) -> Result<CertifiedKey, FileError> {
-        let chain = certificates(Role::Certificate, &self.certificate)?;
+    /// A certificate and its key.
+    pub(crate) fn own(&self, certificate: &Path, key: &Path, read: &mut Read) -> Result<CertifiedKey, FileError> {
+        let chain = certificates(Role::Certificate, certificate)?;
         if let Some(first) = chain.first() {
-            in_time(provider, Role::Certificate, &self.certificate, first, now)?;
+            in_time(&self.provider, Role::Certificate, certificate, first, self.now)?;
         }
-        let text = read(Role::Key, &self.key)?;
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
+        let text = bytes(Role::Key, key)?;
+        let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
             let has = |words: &str| text.windows(words.len()).any(|window| window == words.as_bytes());
             let hint = if has("ENCRYPTED") {
                 ", without a passphrase: `openssl pkey -in FILE -out FILE` takes it off"
@@ -251,26 +288,25 @@ impl Files {
             } else {
                 ""
             };
-            FileError::Pem { role: Role::Key, path: self.key.clone(), wanted: "PRIVATE KEY", hint }
+            FileError::Pem { role: Role::Key, path: key.into(), wanted: "PRIVATE KEY", hint }
         })?;
-        let mode = fs::metadata(&self.key).map(|metadata| metadata.mode()).unwrap_or_default();
+        let mode = fs::metadata(key).map(|metadata| metadata.mode()).unwrap_or_default();
         if mode & OTHERS != 0 {
-            let path = self.key.display();
-            warnings.push(format!("the private key {path} may be read or written by everybody; `chmod o= {path}`"));
+            let path = key.display();
+            read.warnings
+                .push(format!("the private key {path} may be read or written by everybody; `chmod o= {path}`"));
         }
-        CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        CertifiedKey::from_der(chain, secret, &self.provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                FileError::Mismatch { key: self.key.clone(), certificate: self.certificate.clone() }
+                FileError::Mismatch { key: key.into(), certificate: certificate.into() }
             }
-            rustls::Error::InvalidCertificate(why) => {
-                FileError::Unusable { role: Role::Certificate, path: self.certificate.clone(), why: why.to_string() }
-            }
-            other => FileError::Unusable { role: Role::Key, path: self.key.clone(), why: other.to_string() },
+            rustls::Error::InvalidCertificate(why) => unusable(Role::Certificate, certificate, &why),
+            other => unusable(Role::Key, key, &other),
         })
     }
 }
 
-fn read(role: Role, path: &Path) -> Result<Vec<u8>, FileError> {
+fn bytes(role: Role, path: &Path) -> Result<Vec<u8>, FileError> {
     let mut text = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
     read.map_err(|source| FileError::Read { role, path: path.into(), source })?;
@@ -278,7 +314,7 @@ fn read(role: Role, path: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 fn certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let text = read(role, path)?;
+    let text = bytes(role, path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -298,7 +334,7 @@ fn certificates(role: Role, path: &Path) -> Result<Vec<CertificateDer<'static>>,
 
 /// The revocation lists among authorities' certificates.
 fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
-    let text = read(Role::Ca, path)?;
+    let text = bytes(Role::Ca, path)?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
     found.map_err(|error| FileError::Unusable { role: Role::Ca, path: path.into(), why: error.to_string() })
 }
@@ -323,12 +359,10 @@ fn in_time(
     }
 }
 
-/// How long a certificate lives; `None` of one that is too old for extensions.
-fn life(provider: &CryptoProvider, role: Role, path: &Path, certificate: &CertificateDer<'_>) -> Option<Life> {
+/// A certificate's last second, since 1970-01-01 UTC; `None` of one that is too old for extensions.
+pub(crate) fn end(provider: &CryptoProvider, certificate: &CertificateDer<'_>) -> Option<u64> {
     match judged(provider, certificate, UnixTime::since_unix_epoch(END_OF_TIME)) {
-        Some(webpki::Error::CertExpired { not_after, .. }) => {
-            Some(Life::new(role, path.into(), certificate, not_after.as_secs()))
-        }
+        Some(webpki::Error::CertExpired { not_after, .. }) => Some(not_after.as_secs()),
         _ => None,
     }
 }

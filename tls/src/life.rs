@@ -4,7 +4,7 @@ use crate::{
     certificate::Certificate,
     files::{Role, Span},
 };
-use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::SystemTime};
 
 /// How long before a certificate expires that is told of: authorities that people run may take weeks to sign another.
 const AHEAD: u64 = 30 * DAY;
@@ -12,11 +12,31 @@ const AHEAD: u64 = 30 * DAY;
 const AGAIN: u64 = DAY;
 const DAY: u64 = 24 * 60 * 60;
 
+/// Who is on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peers {
+    /// Switches, and hosts' databases.
+    Switches,
+    /// Clients of the API.
+    Clients,
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Switches => "southbound TLS",
+            Self::Clients => "TLS of the API",
+        })
+    }
+}
+
 /// A certificate in use: the controller's own, one that it shows with it, or an authority's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Life {
     /// What it is for: never [`Role::Key`].
     pub role: Role,
+    /// Who is shown it, or shows what it has signed.
+    pub peers: Peers,
     /// The file that it is from.
     pub path: PathBuf,
     /// Whose it is, for people.
@@ -37,8 +57,8 @@ pub enum Stage {
 }
 
 impl Life {
-    pub(crate) fn new(role: Role, path: PathBuf, der: &[u8], ends: u64) -> Self {
-        Self { role, path, owner: Certificate::read(der).to_string(), ends }
+    pub(crate) fn new(role: Role, peers: Peers, path: PathBuf, der: &[u8], ends: u64) -> Self {
+        Self { role, peers, path, owner: Certificate::read(der).to_string(), ends }
     }
 
     /// How near its end is, at a time in seconds since 1970-01-01 UTC.
@@ -53,11 +73,15 @@ impl Life {
     /// What there is to be told of its end, for people; nothing while that is far away.
     pub fn warning(&self, now: u64) -> Option<String> {
         let (path, owner) = (self.path.display(), &self.owner);
-        let (what, then) = match self.role {
-            Role::Ca => (format!("the authority {owner} in {path}"), "switches refuse what it has signed"),
-            Role::Certificate | Role::Key => {
-                (format!("the certificate {path} of {owner}"), "switches refuse this controller")
-            }
+        let then = match (self.role, self.peers) {
+            (Role::Ca, Peers::Switches) => "switches refuse what it has signed",
+            (Role::Ca, Peers::Clients) => "clients that it has signed for are refused",
+            (_, Peers::Switches) => "switches refuse this controller",
+            (_, Peers::Clients) => "clients refuse this controller",
+        };
+        let what = match self.role {
+            Role::Ca => format!("the authority {owner} in {path}"),
+            Role::Certificate | Role::Key => format!("the certificate {path} of {owner}"),
         };
         match self.stage(now) {
             Stage::Good => None,
@@ -110,7 +134,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn life(role: Role, ends: u64) -> Life {
-        Life { role, path: "/etc/bulkhead/x.pem".into(), owner: "ctl".into(), ends }
+        Life { role, peers: Peers::Switches, path: "/etc/bulkhead/x.pem".into(), owner: "ctl".into(), ends }
     }
 
     #[test]

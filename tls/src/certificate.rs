@@ -46,6 +46,17 @@ impl Certificate {
         Self { names }
     }
 
+    /// The common name of a certificate in DER form: whose it is where people and programs are meant. None if it has
+    /// none, or several, or one that is too long.
+    pub(crate) fn subject(der: &[u8]) -> Option<String> {
+        let der = CertificateDer::from(der);
+        let certificate = EndEntityCert::try_from(&der).ok()?;
+        match common_names(certificate.subject()).as_slice() {
+            [name] if !name.is_empty() && name.len() <= MAX_NAME => Some((*name).to_owned()),
+            _ => None,
+        }
+    }
+
     /// Whether its owner may speak as a switch: it names the switch, or its datapath id as `dpid-00000000000000b1`.
     pub fn is_for(&self, switch: &str, datapath: u64) -> bool {
         self.names.contains(switch) || self.names.contains(&format!("{DATAPATH}{datapath:016x}"))

@@ -2,8 +2,8 @@
 
 use crate::{
     certificate::Certificate,
-    files::{FileError, Files, Loaded},
-    life::Life,
+    files::{FileError, Files, Loaded, Read},
+    life::{Life, Peers},
     watch::{Stamps, stamps},
 };
 use rustls::{
@@ -19,7 +19,7 @@ use rustls::{
 use std::{
     io,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -94,7 +94,7 @@ impl Tls {
     /// # Errors
     /// When one of them cannot be used.
     pub fn load(files: Files) -> Result<Self, FileError> {
-        let stamps = stamps(&files);
+        let stamps = stamps(&files.paths());
         let loaded = RwLock::new(told(files.load()?));
         let refused = RwLock::default();
         Ok(Self { inner: Arc::new(Inner { files, stamps, loaded, refused }) })
@@ -106,7 +106,7 @@ impl Tls {
     }
 
     pub(crate) fn first_stamps(&self) -> Stamps {
-        self.inner.stamps
+        self.inner.stamps.clone()
     }
 
     /// Reads the files again; sessions that begin from now on are with what they hold.
@@ -128,7 +128,7 @@ impl Tls {
 
     /// The certificates in use: first the authorities', then the controller's own and those shown with it.
     pub fn lives(&self) -> Vec<Life> {
-        self.loaded().lives.clone()
+        self.loaded().read.lives.clone()
     }
 
     fn loaded(&self) -> Arc<Loaded> {
@@ -170,17 +170,23 @@ impl Tls {
     /// What an error means. In TLS 1.3 a server's verdict on our certificate comes only after the handshake, as an error
     /// of the first read.
     pub fn cause(&self, error: io::Error) -> HandshakeError {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            return HandshakeError::Closed;
-        }
-        let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-            return HandshakeError::Other(error);
-        };
-        match inner {
+        cause(error, &self.files().ca, &self.files().certificate)
+    }
+}
+
+/// What an error means, with these authorities and this certificate of ours.
+pub(crate) fn cause(error: io::Error, ca: &Path, certificate: &Path) -> HandshakeError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return HandshakeError::Closed;
+    }
+    let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return HandshakeError::Other(error);
+    };
+    match inner {
             rustls::Error::InvalidMessage(_) => HandshakeError::Plain,
             rustls::Error::NoCertificatesPresented => HandshakeError::Nothing,
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                HandshakeError::Stranger(self.files().ca.clone())
+                HandshakeError::Stranger(ca.into())
             }
             rustls::Error::InvalidCertificate(
                 CertificateError::Expired
@@ -198,17 +204,21 @@ impl Tls {
                 // An authority of the same name with another key.
                 | AlertDescription::DecryptError
                 | AlertDescription::UnsupportedCertificate),
-            ) => HandshakeError::Refused { alert: *alert, certificate: self.files().certificate.clone() },
+            ) => HandshakeError::Refused { alert: *alert, certificate: certificate.into() },
             _ => HandshakeError::Other(error),
         }
-    }
 }
 
 fn told(loaded: Loaded) -> Arc<Loaded> {
-    for warning in &loaded.warnings {
-        warn!("southbound TLS: {warning}");
-    }
+    warned(Peers::Switches, &loaded.read);
     Arc::new(loaded)
+}
+
+/// Says in the log what is odd about files.
+pub(crate) fn warned(peers: Peers, read: &Read) {
+    for warning in &read.warnings {
+        warn!("{peers}: {warning}");
+    }
 }
 
 fn shown(session: &CommonState) -> Result<Certificate, HandshakeError> {
