@@ -13,6 +13,7 @@ use bulkhead_p4runtime::{
     proto::p4::v1::{
         Action as P4Action, ActionProfileAction, ActionProfileActionSet, FieldMatch, TableAction, TableEntry, Update,
         action::Param,
+        action_profile_action::WatchKind,
         field_match::{Exact, FieldMatchType, Lpm},
         table_action::Type,
         update::Type as UpdateKind,
@@ -110,7 +111,9 @@ pub fn lower(row: &Row, info: &Info) -> Result<TableEntry, Missing> {
                     ("own_address", address(*vtep)),
                 ];
                 let action = Some(action(info, name, HOP, &values)?);
-                Ok(ActionProfileAction { action, weight: 1, watch_kind: None })
+                // While that port is down the others take its share.
+                let watch = WatchKind::WatchPort(bytes::from_u128(hop.port.into()));
+                Ok(ActionProfileAction { action, weight: 1, watch_kind: Some(watch) })
             };
             let all: Result<Vec<ActionProfileAction>, Missing> = via.iter().map(hop).collect();
             let set = ActionProfileActionSet { action_profile_actions: all? };
@@ -167,10 +170,13 @@ pub fn lift(entry: &TableEntry, info: &Info) -> Option<Row> {
             for one in &set.action_profile_actions {
                 let value = values(info, HOP, one.action.as_ref()?)?;
                 let from = (mac(value("own_mac")?)?, ip(value("own_address")?));
-                if one.weight != 1 || *own.get_or_insert(from) != from {
+                let port = value("port")?;
+                let watched =
+                    matches!(&one.watch_kind, Some(WatchKind::WatchPort(of)) if bytes::to_u128(of) == Some(port));
+                if !watched || one.weight != 1 || *own.get_or_insert(from) != from {
                     return None;
                 }
-                via.push(Hop { port: value("port")?.try_into().ok()?, mac: mac(value("mac")?)? });
+                via.push(Hop { port: port.try_into().ok()?, mac: mac(value("mac")?)? });
             }
             via.sort();
             let (mac, vtep) = own?;

@@ -1,9 +1,10 @@
-//! Tunnels of the P4 program: BMv2 puts headers on and takes them off as `pipeline::wire` says, and does to what is inside
-//! what the interpreter says. Only where simple_switch_grpc is on the PATH.
+//! Tunnels of P4 switches: the stand-in, and BMv2 where simple_switch_grpc is on the PATH, put headers on and take them off
+//! as `pipeline::wire` says, and do to what is inside what the interpreter says.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
 
+use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
     Field, Outcome, Packet, Program,
     overlay::{REPLY_MAC, Tunnel},
@@ -25,6 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
+use tokio::sync::mpsc;
 
 /// Ports: two workloads, and two into the underlay.
 const PORTS: u32 = 4;
@@ -289,11 +291,14 @@ fn compare(
     came: u32,
     (port, frame): (u32, &[u8]),
     id: u32,
+    sums_all: bool,
 ) -> Result<(), String> {
+    let summed = sums_all.then_some(id);
     match wanted {
         Wanted::Nothing => Err(format!("at {port}")),
-        Wanted::Inside(to, packet) if *to == port => is(packet, frame, Some(id)),
+        Wanted::Inside(to, packet) if *to == port => is(packet, frame, summed),
         Wanted::Inside(to, _) => Err(format!("at {port} instead of {to}")),
+        Wanted::Back(back) if came == port && frame == back => Ok(()),
         // Of ND's answers BMv2 sums up all that there is.
         Wanted::Back(back) if came == port && back[12] == 0x86 && frame.len() == back.len() => {
             let length = u32::from(u16::from_be_bytes([frame[18], frame[19]])).to_be_bytes();
@@ -307,7 +312,7 @@ fn compare(
             let hop = via.iter().find(|hop| hop.port == port).ok_or(format!("at {port}, not by {via:?}"))?;
             let front = header.put_on(&[], *flow, Vtep { mac: underlay.mac, ip: underlay.vtep }, hop.mac).unwrap();
             let (outer, inside) = frame.split_at_checked(front.len()).ok_or("cut off")?;
-            is(packet, inside, Some(id))?;
+            is(packet, inside, summed)?;
             let whole = [inside, &id.to_be_bytes()].concat();
             let wanted = header.put_on(&whole, *flow, Vtep { mac: underlay.mac, ip: underlay.vtep }, hop.mac).unwrap();
             if wanted.starts_with(outer) {
@@ -319,73 +324,123 @@ fn compare(
     }
 }
 
-async fn try_out(v6: bool, encap: &str) {
+/// Frames by number, with the ports that they go in by, and what is to become of them.
+struct Trial {
+    v6: bool,
+    encap: &'static str,
+    program: Program,
+    underlay: Underlay,
+    frames: BTreeMap<u32, (u32, Vec<u8>)>,
+    outcomes: BTreeMap<u32, Wanted>,
+}
+
+impl Trial {
+    fn new(v6: bool, encap: &'static str) -> Self {
+        let (program, underlay) = (world(v6, encap), underlay(v6));
+        let known = known(&program, v6);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut frames, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
+        for id in 1..=ROUNDS * PORTS {
+            let port = (id - 1) % PORTS + 1;
+            let frame = if port <= 2 {
+                inner(&mut random, port, id)
+            } else if random.often(5) {
+                asked(&mut random, v6, id)
+            } else {
+                let sender = random.of(&[3, 3, 4, 4, 5, 1, 6]);
+                let inside = inner(&mut random, sender, id);
+                outer(&mut random, v6, &known, inside, sender)
+            };
+            outcomes.insert(id, wanted(&program, &underlay, port, &frame));
+            frames.insert(id, (port, frame));
+        }
+        Self { v6, encap, program, underlay, frames, outcomes }
+    }
+
+    async fn set_up(&self, address: &str) -> Rig {
+        let mut rig = Rig::attach_with(address, 1, Some(self.underlay.clone())).await;
+        rig.connected().await;
+        rig.read().await;
+        rig.apply(delta(&Program::new(), &self.program), vec![]).await.unwrap();
+        rig
+    }
+
+    /// Whether what came out, by number, is what was to come out.
+    fn judge(&self, taken: u32, outputs: &BTreeMap<u32, Vec<(u32, Vec<u8>)>>, sums_all: bool) {
+        let Self { v6, encap, underlay, .. } = self;
+        let mut wrong = Vec::new();
+        let mut counts = [0; 4];
+        let mut ways: BTreeMap<(IpAddr, u16), BTreeSet<u32>> = BTreeMap::new();
+        for (id, (port, frame)) in self.frames.range(..=taken) {
+            let wanted = &self.outcomes[id];
+            let found = outputs.get(id).map_or(&[][..], |found| found);
+            let story = match found {
+                [] if matches!(wanted, Wanted::Nothing) => Ok(()),
+                [(out, frame)] => compare(wanted, underlay, *port, (*out, frame), *id, sums_all),
+                found => Err(format!("{} frames", found.len())),
+            };
+            if let (Wanted::Tunnelled(header, flow, ..), [(out, _)]) = (wanted, found) {
+                ways.entry((header.far, *flow)).or_default().insert(*out);
+            }
+            counts[match wanted {
+                Wanted::Nothing => 0,
+                Wanted::Inside(..) => 1,
+                Wanted::Tunnelled(..) => 2,
+                Wanted::Back(_) => 3,
+            }] += 1;
+            if let Err(story) = story {
+                wrong.push(format!("{id} at {port}: {story}\n  wanted {wanted:02x?}\n  {frame:02x?}"));
+            }
+        }
+        println!("{encap}, IPv6: {v6}: {counts:?} dropped, delivered, tunnelled, answered");
+        assert!(
+            wrong.is_empty(),
+            "{} of {taken} differ; of the first ones:\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(3)].join("\n")
+        );
+        assert!(counts.iter().take(3).all(|count| *count > ROUNDS / 5) && counts[3] > 50, "{counts:?} say too little");
+        // A flow has one way, and flows have all.
+        assert!(ways.values().all(|ports| ports.len() == 1));
+        let all: BTreeSet<(IpAddr, u32)> =
+            ways.iter().flat_map(|((far, _), ports)| ports.iter().map(|port| (*far, *port))).collect();
+        let [hv, leaf] = [2, 3].map(|last| vtep(*v6, last));
+        assert_eq!(all, BTreeSet::from([(hv, 3), (hv, 4), (leaf, 4)]));
+    }
+}
+
+async fn on_bmv2(trial: &Trial) {
     let Some(mut switch) = Switch::start(PORTS) else { return };
-    let (program, underlay) = (world(v6, encap), underlay(v6));
-    let known = known(&program, v6);
-    let mut rig = Rig::attach_with(&switch.address, 1, Some(underlay.clone())).await;
-    rig.connected().await;
-    rig.read().await;
-    rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut frames, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
-    for id in 1..=ROUNDS * PORTS {
-        let port = (id - 1) % PORTS + 1;
-        let frame = if port <= 2 {
-            inner(&mut random, port, id)
-        } else if random.often(5) {
-            asked(&mut random, v6, id)
-        } else {
-            let sender = random.of(&[3, 3, 4, 4, 5, 1, 6]);
-            let inside = inner(&mut random, sender, id);
-            outer(&mut random, v6, &known, inside, sender)
-        };
-        outcomes.insert(id, wanted(&program, &underlay, port, &frame));
-        frames.insert(id, (port, frame));
-    }
-    let passes = outcomes.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Nothing)).map(|(id, _)| *id);
+    let rig = trial.set_up(&switch.address).await;
+    let passes = trial.outcomes.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Nothing)).map(|(id, _)| *id);
     let passes: Vec<u32> = passes.collect();
-    let (taken, outputs) = switch.exchange(&frames, |taken| passes.partition_point(|id| *id <= taken)).await;
-    let mut wrong = Vec::new();
-    let mut counts = [0; 4];
-    let mut ways: BTreeMap<(IpAddr, u16), BTreeSet<u32>> = BTreeMap::new();
-    for (id, (port, frame)) in frames.range(..=taken) {
-        let wanted = &outcomes[id];
-        let story = match outputs.get(id).map_or(&[][..], |found| found) {
-            [] if matches!(wanted, Wanted::Nothing) => Ok(()),
-            [(out, frame)] => compare(wanted, &underlay, *port, (*out, frame), *id),
-            found => Err(format!("{} frames", found.len())),
-        };
-        if let (Wanted::Tunnelled(header, flow, ..), Some([(out, _)])) =
-            (wanted, outputs.get(id).map(|found| &found[..]))
-        {
-            ways.entry((header.far, *flow)).or_default().insert(*out);
-        }
-        counts[match wanted {
-            Wanted::Nothing => 0,
-            Wanted::Inside(..) => 1,
-            Wanted::Tunnelled(..) => 2,
-            Wanted::Back(_) => 3,
-        }] += 1;
-        if let Err(story) = story {
-            wrong.push(format!("{id} at {port}: {story}\n  wanted {wanted:02x?}\n  {frame:02x?}"));
-        }
-    }
-    println!("{encap}, IPv6: {v6}: {counts:?} dropped, delivered, tunnelled, answered");
-    assert!(
-        wrong.is_empty(),
-        "{} of {taken} differ; of the first ones:\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(3)].join("\n")
-    );
-    assert!(counts.iter().take(3).all(|count| *count > ROUNDS / 5) && counts[3] > 50, "{counts:?} say too little");
-    // A flow has one way, and flows have all.
-    assert!(ways.values().all(|ports| ports.len() == 1));
-    let all: BTreeSet<(IpAddr, u32)> =
-        ways.iter().flat_map(|((far, _), ports)| ports.iter().map(|port| (*far, *port))).collect();
-    let [hv, leaf] = [2, 3].map(|last| vtep(v6, last));
-    assert_eq!(all, BTreeSet::from([(hv, 3), (hv, 4), (leaf, 4)]));
+    let due = |taken| passes.partition_point(|id| *id <= taken);
+    let (taken, outputs) = switch.exchange(&trial.frames, due).await;
+    trial.judge(taken, &outputs, true);
     rig.end().await;
+}
+
+async fn on_the_stand_in(trial: &Trial) {
+    let software = Software::default();
+    let (_, told) = mpsc::channel(1);
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let target = Target::start(anywhere, 1, Box::new(software.clone()), told).await.unwrap();
+    let rig = trial.set_up(&target.address().to_string()).await;
+    let mut outputs = BTreeMap::new();
+    for (id, (port, frame)) in &trial.frames {
+        // Its number, unless the device made it anew.
+        let bare = |frame: Vec<u8>| frame.strip_suffix(&id.to_be_bytes()).map_or(frame.clone(), <[u8]>::to_vec);
+        let sent = software.pass(*port, frame).map(|(out, frame)| (out, bare(frame)));
+        outputs.insert(*id, sent.into_iter().collect());
+    }
+    trial.judge(u32::MAX, &outputs, false);
+    rig.end().await;
+}
+
+async fn try_out(v6: bool, encap: &'static str) {
+    let trial = Trial::new(v6, encap);
+    on_the_stand_in(&trial).await;
+    on_bmv2(&trial).await;
 }
 
 #[tokio::test]
