@@ -4,9 +4,10 @@
 
 mod common;
 
+use bulkhead_dataplane::{Command, Report};
 use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
-    Field, Outcome, Packet, Program,
+    Builtin, Cause, Field, Outcome, Packet, Program, Stage,
     overlay::{REPLY_MAC, Tunnel},
     walk_stateless,
     wire::{Header, Received, Vtep, flow, receive},
@@ -16,7 +17,7 @@ use bulkhead_topology::{
     underlay::{Hop, Route, Underlay},
 };
 use common::{
-    Rig,
+    PATIENCE, Rig,
     bmv2::Switch,
     delta,
     frames::{Random, checksum, ipv4, ipv6, is, mac, v4},
@@ -25,6 +26,7 @@ use common::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 
@@ -461,4 +463,91 @@ async fn vxlan_over_ipv4() {
 #[tokio::test]
 async fn vxlan_over_ipv6() {
     try_out(true, "vxlan").await;
+}
+
+/// How many packets each cause dropped.
+async fn dropped(rig: &mut Rig) -> BTreeMap<Cause, u64> {
+    let Report::Counters(counters) = rig.ask(Command::Count).await else { panic!() };
+    counters.iter().filter(|counter| counter.dropped).map(|counter| (counter.cause, counter.packets)).collect()
+}
+
+#[tokio::test]
+async fn a30_p4_switches_drop_forged_tunnel_packets_and_count_them_by_name() {
+    let trial = Trial::new(false, "geneve");
+    let (tunnel, identity) = known(&trial.program, false)[&3];
+    let right = Header { tunnel, far: vtep(false, 1), vni: 5001, identity };
+    let mut random = Random(7);
+    let mut inside = [mac(1), mac(3)].concat();
+    ipv4(&mut random, &mut inside, 3, 1);
+    let put_on = |header: Header, from: u8| {
+        let from = Vtep { mac: hop(3).mac, ip: vtep(false, from) };
+        header.put_on(&inside, 50_000, from, HERE).unwrap()
+    };
+    let malformed = |at: usize, to: u8| {
+        let mut packet = put_on(right, 2);
+        packet[at] = to;
+        packet
+    };
+    let others = [
+        (put_on(Header { vni: 5002, ..right }, 2), Cause::Builtin(Builtin::Tunnel)),
+        (put_on(Header { vni: 0, ..right }, 2), Cause::Builtin(Builtin::Tunnel)),
+        (malformed(42, 0x42), Cause::Builtin(Builtin::Tunnel)),
+        (malformed(43, 0x80), Cause::Builtin(Builtin::Tunnel)),
+        (malformed(39, 0), Cause::Builtin(Builtin::Tunnel)),
+        (malformed(24, 0), Cause::Builtin(Builtin::Tunnel)),
+        // Another switch's, an unknown one's, our own.
+        (put_on(right, 3), Cause::Builtin(Builtin::OverlayAntispoof)),
+        (put_on(right, 9), Cause::Builtin(Builtin::OverlayAntispoof)),
+        (put_on(right, 1), Cause::Builtin(Builtin::OverlayAntispoof)),
+        // Somebody else's identity, nobody's, and that of outsiders.
+        (put_on(Header { identity: identity + 1, ..right }, 2), Cause::Builtin(Builtin::OverlayAntispoof)),
+        (put_on(Header { identity: 0, ..right }, 2), Cause::Builtin(Builtin::OverlayAntispoof)),
+        (put_on(Header { identity: 1, ..right }, 2), Cause::Builtin(Builtin::OverlayAntispoof)),
+        // The other encapsulation.
+        (put_on(Header { tunnel: Tunnel::Vxlan, identity: 0, ..right }, 2), Cause::Builtin(Builtin::OverlayAntispoof)),
+        // Not to this end of a tunnel, though a workload's own packet; no tunnel's; a question for somebody else.
+        (malformed(5, 0x77), Cause::Miss(Stage::Classify)),
+        (malformed(33, 77), Cause::Miss(Stage::Classify)),
+        (malformed(36, 0), Cause::Miss(Stage::Classify)),
+        (inside.clone(), Cause::Miss(Stage::Classify)),
+    ];
+    let mut wanted: BTreeMap<Cause, u64> = BTreeMap::new();
+    others.iter().for_each(|(_, cause)| *wanted.entry(*cause).or_default() += 1);
+    let agree = |found: &BTreeMap<Cause, u64>| wanted.iter().all(|(cause, count)| found.get(cause) == Some(count));
+    {
+        let software = Software::default();
+        let (_, told) = mpsc::channel(1);
+        let target = Target::start(([127, 0, 0, 1], 0).into(), 1, Box::new(software.clone()), told).await.unwrap();
+        let mut rig = trial.set_up(&target.address().to_string()).await;
+        for (frame, _) in &others {
+            assert_eq!(software.pass(3, frame), None, "{frame:02x?}");
+        }
+        let found = dropped(&mut rig).await;
+        assert!(agree(&found), "{found:?} and not {wanted:?}");
+        rig.end().await;
+    }
+    let Some(mut switch) = Switch::start(PORTS) else { return };
+    let mut rig = trial.set_up(&switch.address).await;
+    // A round is taken once the next one has begun: at the other ports, and in the last round, there is nothing of interest.
+    let idle = [&mac(0)[..], &mac(9), &[0x88, 0xb5, 0, 0, 0, 0, 0, 0]].concat();
+    for round in 0..=others.len() {
+        for port in 1..=PORTS {
+            let frame = others.get(round).filter(|_| port == 3).map_or(&idle, |(frame, _)| frame);
+            let frame = if port == 4 && round < others.len() { &others[round].0 } else { frame };
+            switch.send(port, round, frame);
+        }
+    }
+    wanted.values_mut().for_each(|count| *count *= 2);
+    let began = Instant::now();
+    loop {
+        let found = dropped(&mut rig).await;
+        // What is idle comes by no tunnel; of the last round it is not taken.
+        if wanted.iter().all(|(cause, count)| found.get(cause) == Some(count)) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE / 4, "{found:?} and not {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!((1..=PORTS).all(|port| switch.sent(port).is_empty()));
+    rig.end().await;
 }

@@ -183,7 +183,8 @@ impl Tables {
             Received::Tunnelled(header, inside) => self.judge(header.packet(inside).ok()?, inside),
             // It counts with what no network owns.
             Received::Malformed(tunnel) => self.judge(Packet::new(tunnel.port()), frame),
-            Received::Other => None,
+            // A port that no entry knows.
+            Received::Other => self.judge(Packet::parse(Port::Number(0), frame).ok()?, frame),
         }
     }
 
