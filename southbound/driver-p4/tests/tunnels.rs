@@ -8,7 +8,7 @@ use bulkhead_dataplane::{Command, Report};
 use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
     Builtin, Cause, Field, Outcome, Packet, Program, Stage,
-    overlay::{REPLY_MAC, Tunnel},
+    overlay::{EITHER_MAC, MAY_REPLY_MAC, REPLY_MAC, Tunnel},
     walk_stateless,
     wire::{Header, Received, Vtep, flow, receive},
 };
@@ -132,8 +132,9 @@ fn known(program: &Program, v6: bool) -> Known {
 fn inner(random: &mut Random, sender: u32, id: u32) -> Vec<u8> {
     let to = if random.often(70) { (sender + random.of(&[1, 2])) % 4 + 1 } else { random.below(7) as u32 };
     let to_mac = match random.below(10) {
-        0 => REPLY_MAC.0,
-        1 | 2 => mac(0),
+        // What a switch says of its packets.
+        0..=2 => random.of(&[REPLY_MAC.0, MAY_REPLY_MAC.0, EITHER_MAC.0]),
+        3 | 4 => mac(0),
         _ => mac(to),
     };
     let mut frame = [to_mac, mac(sender)].concat();
@@ -401,7 +402,7 @@ impl Trial {
             wrong.len(),
             wrong[..wrong.len().min(3)].join("\n")
         );
-        assert!(counts.iter().take(3).all(|count| *count > ROUNDS / 5) && counts[3] > 50, "{counts:?} say too little");
+        assert!(counts.iter().take(3).all(|count| *count > ROUNDS / 5) && counts[3] > 30, "{counts:?} say too little");
         // A flow has one way, and flows have all.
         assert!(ways.values().all(|ports| ports.len() == 1));
         let all: BTreeSet<(IpAddr, u32)> =
