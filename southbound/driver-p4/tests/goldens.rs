@@ -1,7 +1,7 @@
 //! The files of `southbound/p4` are what the layout says; `UPDATE_GOLDEN=1` writes those that are written from it.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_driver_p4::{layout, source};
+use bulkhead_driver_p4::{layout, source, underlay};
 use bulkhead_p4runtime::info::{Info, Kind};
 use std::{fs, path::PathBuf};
 
@@ -120,6 +120,16 @@ fn the_document_s_table_of_costs_is_current() {
         let kib = u64::from(bits) * u64::from(size) / 8 / 1024;
         let name = layout::identifier(stage);
         table += &format!("| {name} | {} | {bits} | {size} | {kib} | {actions} |\n", names.join(", "));
+    }
+    let info = Info::from_text(&fs::read_to_string(path("bulkhead.p4info.txtpb")).unwrap()).unwrap();
+    for name in [underlay::PORTS, underlay::ROUTES] {
+        let known = info.table_named(name).unwrap();
+        let bits: u32 = known.fields.iter().map(|field| field.value.width).sum();
+        let names: Vec<&str> = known.fields.iter().map(|field| field.value.name.as_str()).collect();
+        let size = known.size.unwrap();
+        let kib = u64::from(bits) * size / 8 / 1024;
+        let name = name.trim_start_matches("ingress.");
+        table += &format!("| {name} | {} | {bits} | {size} | {kib} | 1 |\n", names.join(", "));
     }
     let wanted = format!("{head}{begin}{table}{end}{tail}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

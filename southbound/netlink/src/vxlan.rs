@@ -26,7 +26,8 @@ pub struct Vxlan {
 
 impl Netlink {
     /// Makes a VXLAN device with checksums in the outer header (RFC 7348 §4.1 lets them be 0; over IPv6 not everybody
-    /// takes that). It is switched off, and knows nobody.
+    /// takes that), which takes packets without them (RFC 6935: P4 switches send such). It is switched off, and knows
+    /// nobody.
     ///
     /// # Errors
     /// When the name is taken, or there is a device with this VNI and port.
@@ -35,8 +36,13 @@ impl Netlink {
             IpAddr::V4(ip) => InfoVxlan::Local(ip),
             IpAddr::V6(ip) => InfoVxlan::Local6(ip),
         };
-        let data =
-            vec![InfoVxlan::Id(vxlan.vni), local, InfoVxlan::Port(vxlan.port), InfoVxlan::Learning(vxlan.learning)];
+        let data = vec![
+            InfoVxlan::Id(vxlan.vni),
+            local,
+            InfoVxlan::Port(vxlan.port),
+            InfoVxlan::Learning(vxlan.learning),
+            InfoVxlan::UDPZeroCsumRX(true),
+        ];
         let info = vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))];
         let mut message = LinkMessage::default();
         message.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::LinkInfo(info)];
