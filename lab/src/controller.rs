@@ -271,9 +271,9 @@ impl Controller {
 }
 
 impl Switch {
-    /// A tunnel that nothing is known to get through.
+    /// A tunnel that nothing is known to get through. Those of leaves are not probed.
     fn silent(&self) -> Option<&Tunnel> {
-        self.tunnels.iter().find(|tunnel| tunnel.state != "up")
+        self.tunnels.iter().find(|tunnel| !["up", "set-up"].contains(&tunnel.state.as_str()))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::hypervisor::Datapath;
 use crate::lab::PREFIX_MOST;
-use crate::leaf::{DEVICE, Device};
+use crate::leaf::{DEVICE, Device, UNDERLAY_PORT};
 use crate::probe::Service;
 use crate::underlay::{self, RESERVED};
 use crate::workload::{MTU, check_name, check_word};
@@ -261,6 +261,17 @@ impl Scenario {
         (1..).zip(here).map(|(port, (guest, mac))| (port, guest, mac))
     }
 
+    /// What a leaf is told of the underlay: everybody in it is a neighbour.
+    fn underlay(&self, leaf: &Host) -> Value {
+        let mac = |host: &Host| underlay::vtep_mac(self, &host.name).map(|mac| Mac(mac).to_string());
+        let others = self.hypervisors.iter().filter(|other| other.name != leaf.name);
+        let routes = others.map(|other| {
+            let length = if other.vtep.is_ipv4() { 32 } else { 128 };
+            json!({"to": format!("{}/{length}", other.vtep), "via": [{"port": UNDERLAY_PORT, "mac": mac(other)}]})
+        });
+        json!({"mac": mac(leaf), "mtu": self.underlay_mtu, "routes": routes.collect::<Vec<_>>()})
+    }
+
     /// How many leading bits of a workload's address are its subnet's.
     pub(crate) fn prefix(&self, guest: &Guest, ip: IpAddr) -> Result<u8> {
         let networks = self.networks()?;
@@ -279,7 +290,10 @@ impl Scenario {
                     "driver": "openflow", "datapathId": format!("{datapath_id:#x}"),
                     "vtep": host.vtep.to_string(), "role": "hypervisor", "ovsdb": address(host),
                 }),
-                Kind::P4 => json!({"driver": "p4runtime", "address": address(host), "deviceId": DEVICE}),
+                Kind::P4 => json!({
+                    "driver": "p4runtime", "address": address(host), "deviceId": DEVICE, "role": "leaf",
+                    "vtep": host.vtep.to_string(), "underlay": self.underlay(host),
+                }),
             };
             json!({"kind": "Switch", "metadata": {"name": host.name}, "spec": spec})
         }));
