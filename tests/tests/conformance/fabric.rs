@@ -3,7 +3,7 @@
 
 use crate::{
     case::{BASE, Case, EXT, Expect, Sent, Step},
-    device::Device,
+    device::Leaves,
     frames::SYN,
     mininet,
     plane::{Plane, Seen, Spread, by_link, port},
@@ -96,10 +96,10 @@ impl Fabric {
         Self::start(plane, spread, documents, mininet::CONTROLLER, sim::Fabric::default())
     }
 
-    /// A controller and a switch that P4 programs.
-    pub fn programmed(spread: Spread, device: Device) -> Self {
-        let (plane, document) = Plane::programmed(spread, device);
-        Self::start(plane, spread, document, (Ipv4Addr::LOCALHOST, 0).into(), sim::Fabric::default())
+    /// A controller and switches that P4 programs.
+    pub fn programmed(spread: Spread, leaves: Leaves) -> Self {
+        let (plane, documents) = Plane::programmed(spread, leaves);
+        Self::start(plane, spread, documents, (Ipv4Addr::LOCALHOST, 0).into(), sim::Fabric::default())
     }
 
     fn start(plane: Plane, spread: Spread, switches: String, at: SocketAddr, sim: sim::Fabric) -> Self {
@@ -211,7 +211,7 @@ impl Fabric {
             let links = status.links.up == self.spread.links();
             if links
                 && status.switches.iter().all(|switch| switch.connected)
-                && tunnels.all(|tunnel| tunnel.state == "up")
+                && tunnels.all(|tunnel| ["up", "set-up"].contains(&tunnel.state.as_str()))
             {
                 return;
             }

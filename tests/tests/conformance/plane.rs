@@ -1,6 +1,6 @@
 //! Where packets go in and come out: switches with a silent host at every port, real or simulated, one or several.
 
-use crate::{case::Expect, device::Device, frames::Host, mininet::Mininet};
+use crate::{case::Expect, device::Leaves, frames::Host, mininet::Mininet};
 use bulkhead_driver_sim as sim;
 use bulkhead_lab::{Hypervisor, Lab, Scenario, Spec, Wire};
 use bulkhead_netlink::{LinkChange, Veth};
@@ -39,7 +39,7 @@ pub struct Spread {
 }
 
 /// The name of a switch, the first one's being 0.
-fn switch(number: usize) -> String {
+pub fn switch(number: usize) -> String {
     format!("hv{}", number + 1)
 }
 
@@ -59,13 +59,13 @@ fn end(switch: &str, to: &str) -> (Name, Port) {
 }
 
 /// Its address in the underlay.
-fn vtep(number: usize) -> IpAddr {
+pub fn vtep(number: usize) -> IpAddr {
     Ipv4Addr::new(172, 31, 0, number as u8 + 1).into()
 }
 
 impl Spread {
     /// The number of the switch with this port.
-    fn of(&self, port: &str) -> usize {
+    pub fn of(&self, port: &str) -> usize {
         self.hosts.iter().position(|hosts| hosts.iter().any(|host| host.port == port)).unwrap_or(0)
     }
 
@@ -101,7 +101,7 @@ impl Spread {
     }
 
     /// The number of a port, where ports have no names.
-    fn number(&self, port: &str) -> u32 {
+    pub fn number(&self, port: &str) -> u32 {
         let hosts = self.hosts.iter().flat_map(|hosts| hosts.iter());
         let at = hosts.into_iter().position(|host| host.port == port);
         at.map_or(500, |at| at as u32 + 1)
@@ -180,9 +180,9 @@ pub enum Plane {
         spread: Spread,
         seen: Vec<Seen>,
     },
-    /// A switch that P4 programs.
+    /// Switches that P4 programs.
     Programmed {
-        device: Device,
+        leaves: Leaves,
         spread: Spread,
     },
     Real {
@@ -289,11 +289,10 @@ impl Plane {
         (Self::Real { hypervisors, wires, site }, documents, address)
     }
 
-    /// A switch that P4 programs, and the document that declares it.
-    pub fn programmed(spread: Spread, device: Device) -> (Self, String) {
-        let spec = format!("{{driver: p4runtime, address: \"{}\", deviceId: 1}}", device.address());
-        let document = format!("---\nkind: Switch\nmetadata: {{name: {}}}\nspec: {spec}\n", switch(0));
-        (Self::Programmed { device, spread }, document)
+    /// Switches that P4 programs, and the documents that declare them.
+    pub fn programmed(spread: Spread, leaves: Leaves) -> (Self, String) {
+        let documents = leaves.documents();
+        (Self::Programmed { leaves, spread }, documents)
     }
 
     /// Mininet's switches with links between them, and the documents that declare them. They look for a controller at
@@ -318,21 +317,21 @@ impl Plane {
     pub fn send(&mut self, at: &str, frame: &[u8]) {
         match self {
             Self::Simulated { switches, spread, seen } => seen.extend(carry(switches, spread, at, frame)),
-            Self::Programmed { device, spread } => device.send(spread.number(at), frame),
+            Self::Programmed { leaves, .. } => leaves.send(at, frame),
             Self::Real { wires, .. } => wires[at].inject(frame).unwrap(),
         }
     }
 
     /// Whether all that becomes of a packet has become of it, counters and all, when it was sent.
     pub fn is_prompt(&self) -> bool {
-        matches!(self, Self::Programmed { device: Device::StandIn { .. }, .. })
+        matches!(self, Self::Programmed { leaves, .. } if leaves.are_prompt())
     }
 
     /// What comes out of a port next.
     pub fn wait(&mut self, at: &str) -> Option<Seen> {
         match self {
             Self::Simulated { .. } => None,
-            Self::Programmed { device, spread } => Some(Seen::Frame(at.into(), device.next(spread.number(at), TRY)?)),
+            Self::Programmed { leaves, .. } => Some(Seen::Frame(at.into(), leaves.next(at, TRY)?)),
             Self::Real { wires, .. } => Some(Seen::Frame(at.into(), wires[at].find(TRY, is_packet).unwrap()?)),
         }
     }
@@ -341,10 +340,10 @@ impl Plane {
     pub fn receive(&mut self) -> Vec<Seen> {
         match self {
             Self::Simulated { seen, .. } => std::mem::take(seen),
-            Self::Programmed { device, spread } => {
+            Self::Programmed { leaves, spread } => {
                 let mut all = Vec::new();
                 for name in spread.hosts.iter().flat_map(|hosts| hosts.iter()).map(|host| host.port) {
-                    while let Some(frame) = device.next(spread.number(name), Duration::ZERO) {
+                    while let Some(frame) = leaves.next(name, Duration::ZERO) {
                         all.push(Seen::Frame(name.into(), frame));
                     }
                 }
