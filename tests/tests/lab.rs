@@ -228,6 +228,60 @@ fn bare_metal_on_bmv2() {
     }
 }
 
+/// What is in front of the frame in the first packet of a tunnel that a host sends when `from` pings somebody.
+fn header(up: &Up, host: &str, from: &str, to: &str, port: u16) -> Vec<u8> {
+    let wire = up.site().underlay().tap(host).unwrap();
+    let (passed, told) = up.exec(from, &["ping", "-c", "1", "-W", "5", to]);
+    assert!(passed, "{told}");
+    let tunnel = |frame: &[u8]| frame[12..14] == [8, 0] && frame[23] == 17 && frame[36..38] == port.to_be_bytes();
+    wire.find(PATIENCE, tunnel).unwrap().unwrap()[42..].to_vec()
+}
+
+/// A leaf of either sort among hypervisors, one policy over all.
+fn mixed(device: &str) {
+    let Some(up) = Up::on_leaves("mixed-leaf", device) else { return };
+    // Who sends is said by the same number, wherever he is (RFC 8926 §3.4, and our option).
+    let [metal, virtual_] = [("leaf1", "metal-web"), ("hv1", "web-1")].map(|(host, from)| {
+        let header = header(&up, host, from, "10.0.0.22", 6081);
+        assert_eq!((header[0], &header[8..12]), (2, &[0xff, 0xb0, 1, 1][..]), "{header:02x?}");
+        header[12..16].to_vec()
+    });
+    assert!(metal == virtual_ && metal != [0; 4], "{metal:02x?} {virtual_:02x?}");
+    is_as_policy_says(&up);
+}
+
+/// Two leaves of one sort, and VXLAN with the group-policy extension between them.
+fn leaves(device: &str) {
+    let Some(up) = Up::on_leaves("two-leaf-vxlan", device) else { return };
+    let header = header(&up, "leaf1", "web-1", "10.0.0.21", 4789);
+    assert!(header[0] == 0x88 && header[2..4] != [0; 2], "{header:02x?}");
+    is_as_policy_says(&up);
+}
+
+#[test]
+fn bare_metal_and_hypervisors_under_one_policy() {
+    mixed("stand-in");
+}
+
+#[test]
+fn bmv2_and_hypervisors_under_one_policy() {
+    if bmv2() {
+        mixed("bmv2");
+    }
+}
+
+#[test]
+fn two_leaves_over_vxlan() {
+    leaves("stand-in");
+}
+
+#[test]
+fn two_bmv2s_over_vxlan() {
+    if bmv2() {
+        leaves("bmv2");
+    }
+}
+
 /// Workloads whose longest packets do not fit the underlay, each in a subnet of its own.
 const NARROW: &str = r#"
 lab: narrow
