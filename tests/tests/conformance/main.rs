@@ -194,8 +194,10 @@ fn forgets(hosts: &'static [&'static [Host]], encap: &'static str) -> Spread {
     Spread { forgets: true, ..on(hosts, encap) }
 }
 
-/// Both encapsulations, and who is on two switches.
-fn across() -> [(Spread, Tunnel, [(Host, Host); 2]); 2] {
+/// Hosts on two switches, the encapsulation between them, and some who are apart.
+type Apart = (Spread, Tunnel, [(Host, Host); 2]);
+
+fn across() -> [Apart; 2] {
     [
         (forgets(APART, "geneve"), Tunnel::Geneve, [(A, B), (EXT, A)]),
         (forgets(ASUNDER, "vxlan"), Tunnel::Vxlan, [(A, C), (EXT, B)]),
@@ -253,9 +255,8 @@ fn across_p4_targets() {
 
 #[test]
 fn otherwise_across_p4_targets() {
-    for (spread, ..) in across() {
-        run_otherwise(stand_ins(spread));
-    }
+    let [(spread, ..), _] = across();
+    run_otherwise(stand_ins(spread));
 }
 
 #[test]
