@@ -122,6 +122,7 @@ fn controller(runtime: &Runtime, data: &Path) -> (Daemon, Client) {
     let openflow = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let config = Config {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        api: bulkhead_daemon::Api::Open,
         openflow_listen: openflow,
         openflow_advertise: None,
         southbound_tls: None,
@@ -140,8 +141,9 @@ fn settled(client: &Client, revision: u64, about: &str) -> u64 {
     let deadline = Instant::now() + COMING;
     loop {
         let status = client.status().unwrap();
-        let leaf = &status.switches[0];
-        if leaf.connected && leaf.acknowledged >= revision {
+        // A controller that has just come knows of no switch yet.
+        let leaf = status.switches.first().filter(|leaf| leaf.connected && leaf.acknowledged >= revision);
+        if let Some(leaf) = leaf {
             return leaf.entries;
         }
         assert!(Instant::now() < deadline, "{about}: {status:?}");
