@@ -9,7 +9,7 @@ use bulkhead_policy::{
     Resource,
     model::{Driver, Port},
 };
-use bulkhead_runtime::{Core, Drivers};
+use bulkhead_runtime::{Core, Drivers, TunnelState};
 use bulkhead_store::MemoryStore;
 use common::{SHOP, decode, name, set, unset};
 use std::{sync::Arc, time::Duration};
@@ -184,4 +184,71 @@ fn the_refusal_of_an_older_revision_does_not_fail_the_one_that_mends_it() {
     let program = bench.core.program(&name("hv1")).unwrap().clone();
     bench.report(Report::Actual { program, alien: 0 });
     assert!(bench.core.realization(3).realized && bench.core.realization(2).realized);
+}
+
+/// Whoever hears no probes is sent none, and nothing is concluded from that.
+#[test]
+fn tunnels_of_p4_switches_are_not_probed() {
+    let (commands, mut sent) = unbounded_channel();
+    let route = |driver: &Driver| match driver {
+        Driver::P4runtime { address, device_id, underlay } => {
+            let underlay = underlay.clone();
+            Some((0, Address::Device { address: address.clone(), number: *device_id, underlay }))
+        }
+        _ => Some((0, Address::Sim)),
+    };
+    let drivers = Drivers { channels: vec![commands], route, keeper: None, prober: None };
+    let mut core = Core::load(Box::new(MemoryStore::default()), decode, drivers).unwrap();
+    let fabric = [
+        "network prod 5001",
+        "vtep hv1 192.0.2.1",
+        "vtep hv2 192.0.2.2",
+        "leaf leaf 192.0.2.3",
+        "workload a prod hv1 1 web",
+        "workload b prod hv2 2 web",
+        "workload c prod leaf 3 web",
+    ];
+    core.apply(&set(&fabric), Duration::ZERO).unwrap();
+    let mut now = Duration::from_secs(60);
+    core.tick(now);
+    let mut attached = Vec::new();
+    while let Ok(order) = sent.try_recv() {
+        if let ToDrivers::Attach { switch, attachment, address } = order {
+            let known = matches!(address, Address::Device { underlay: Some(_), .. });
+            assert_eq!(known, switch == name("leaf"));
+            attached.push((switch, attachment));
+        }
+    }
+    assert_eq!(attached.len(), 3);
+    for (switch, attachment) in attached {
+        let mut report = |report| core.report(FromSwitch { switch: switch.clone(), attachment, report }, now);
+        let capabilities = Capabilities { conntrack: true, conjunction: true, max_entries: 1_000, any_port: true };
+        report(Report::Connected { session: 1, capabilities, ports: Default::default() });
+        report(Report::Actual { program: Program::new(), alien: 0 });
+        let mut steps = Vec::new();
+        while let Ok(order) = sent.try_recv() {
+            if let ToDrivers::Command { switch: of, command: Command::Apply { step, .. }, .. } = order
+                && of == switch
+            {
+                steps.push(step);
+            }
+        }
+        steps.into_iter().for_each(|step| report(Report::Applied { step }));
+    }
+    let mut probed = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        now += Duration::from_secs(1);
+        core.tick(now);
+        while let Ok(order) = sent.try_recv() {
+            if let ToDrivers::Command { switch, command: Command::Probe(probes), .. } = order {
+                probed.extend(probes.into_iter().map(|probe| (switch.to_string(), probe.to.to_string())));
+            }
+        }
+    }
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    assert_eq!(probed, [pair("hv1", "192.0.2.2"), pair("hv2", "192.0.2.1")].into());
+    let states =
+        core.tunnels()[&name("hv1")].iter().map(|tunnel| (tunnel.to.to_string(), tunnel.state)).collect::<Vec<_>>();
+    // Those that are probed and never heard are down; of the others nothing is known here.
+    assert_eq!(states, [("hv2".to_owned(), TunnelState::Down), ("leaf".to_owned(), TunnelState::Unknown)]);
 }

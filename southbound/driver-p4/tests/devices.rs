@@ -234,6 +234,31 @@ async fn the_underlay_is_written_beside_the_program() {
     }
 }
 
+/// Other routes are another attachment, at once: the device may not have noticed yet that the one before is gone.
+#[tokio::test]
+async fn an_underlay_that_changes_leaves_the_program_alone() {
+    let underlay = |port: u32| {
+        let via = vec![Hop { port, mac: Mac([2, 0, 0, 2, 0, 1]) }];
+        let routes = vec![Route { to: "0.0.0.0/0".parse().unwrap(), via }];
+        Underlay { vtep: "192.0.2.1".parse().unwrap(), mac: Mac([2, 0, 0, 1, 0, 1]), mtu: None, routes }
+    };
+    for device in Device::all().await {
+        let program = program(3);
+        let mut rig = Rig::attach_with(&device.address(), 1, Some(underlay(3))).await;
+        rig.connected().await;
+        rig.read().await;
+        rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+        for port in [4, 5, 6] {
+            rig.attach_again(&device.address(), 1, underlay(port)).await;
+            rig.connected().await;
+            assert_eq!(rig.read().await, (program.clone(), 0));
+            let rows: Vec<_> = underlay::rows(&underlay(port)).into_iter().map(Some).collect();
+            assert_eq!(beside(&device).await, rows);
+        }
+        rig.end().await;
+    }
+}
+
 #[tokio::test]
 async fn another_primary_is_waited_for_and_what_it_left_is_removed() {
     let device = Device::stand_in().await;

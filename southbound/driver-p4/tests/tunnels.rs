@@ -30,8 +30,8 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Ports: two workloads, and two into the underlay.
-const PORTS: u32 = 4;
+/// Ports: two workloads, two into the underlay, and one out of the fabric, or to nobody.
+const PORTS: u32 = 5;
 /// Frames on each port.
 const ROUNDS: u32 = 1_500;
 /// What the underlay carries.
@@ -61,14 +61,16 @@ fn underlay(v6: bool) -> Underlay {
     }
 }
 
-/// Workloads 1 and 2 here, 3 on a hypervisor with an uplink, 4 on another P4 switch.
+/// Workloads 1 and 2 here, 3 on a hypervisor, 4 on another P4 switch; with Geneve the uplink is on the hypervisor, with VXLAN
+/// here.
 fn world(v6: bool, encap: &str) -> Program {
+    let uplink = if encap == "geneve" { "hv, port: up" } else { "leaf, port: 5" };
     let mut documents = format!(
         "
 kind: Network
 metadata: {{name: net}}
 spec: {{vni: 5001, encap: {encap}, subnets: [10.0.0.0/24, 10.0.1.0/24, \"fd00::/64\"], gateways: [10.0.0.254, 10.0.1.254, \"fd00::fe\"],
-       uplinks: [{{switch: hv, port: up, vlan: 9}}]}}
+       uplinks: [{{switch: {uplink}, vlan: 9}}]}}
 ---
 kind: Switch
 metadata: {{name: hv}}
@@ -266,7 +268,7 @@ enum Wanted {
 
 fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> Wanted {
     let own = Vtep { mac: underlay.mac, ip: underlay.vtep };
-    let packet = if port <= 2 {
+    let packet = if port <= 2 || port == 5 {
         Packet::parse(Port::Number(port), frame).unwrap()
     } else {
         match receive(own, frame) {
@@ -347,6 +349,14 @@ impl Trial {
             let port = (id - 1) % PORTS + 1;
             let frame = if port <= 2 {
                 inner(&mut random, port, id)
+            } else if port == 5 {
+                let mut frame = inner(&mut random, 5, id);
+                let tag =
+                    if random.often(90) { [0x81, 0, 0, 9] } else { random.of(&[[0x81, 0, 0, 10], [0x88, 0xa8, 0, 9]]) };
+                if random.often(95) {
+                    frame.splice(12..12, tag);
+                }
+                frame
             } else if random.often(5) {
                 asked(&mut random, v6, id)
             } else {
@@ -539,6 +549,8 @@ async fn a30_p4_switches_drop_forged_tunnel_packets_and_count_them_by_name() {
         }
     }
     wanted.values_mut().for_each(|count| *count *= 2);
+    // At port 5 is nobody.
+    *wanted.entry(Cause::Miss(Stage::Classify)).or_default() += others.len() as u64;
     let began = Instant::now();
     loop {
         let found = dropped(&mut rig).await;

@@ -16,11 +16,14 @@ use bulkhead_runtime::{
     Drivers, Edit, Handle, LoadError, Loop, Outcome, Recorder, Refusal, Request, Stored, channel, run,
 };
 use bulkhead_store::Store;
-use bulkhead_topology::{DatapathId, Mac, Name, Selector, Vni};
+use bulkhead_topology::{
+    DatapathId, Mac, Name, Selector, Vni,
+    underlay::{Hop, Route, Underlay},
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
-/// Reads `network NAME VNI`, `switch NAME`, `absent NAME` (a switch that never connects), `workload NAME NETWORK SWITCH NUMBER TIER`, `link NAME A PORT B PORT` and
+/// Reads `network NAME VNI`, `switch NAME`, `absent NAME` (a switch that never connects), `vtep NAME ADDRESS`, `leaf NAME ADDRESS` (a P4 switch), `workload NAME NETWORK SWITCH NUMBER TIER`, `link NAME A PORT B PORT` and
 /// `policy NAME SUBJECT-TIER PEER-TIER PORT`.
 pub fn decode(text: &str) -> Result<Resource, String> {
     let words: Vec<&str> = text.split(' ').collect();
@@ -46,6 +49,21 @@ pub fn decode(text: &str) -> Result<Resource, String> {
             role: Role::Hypervisor,
             ovsdb: None,
         })),
+        [kind @ ("vtep" | "leaf"), n, vtep] => {
+            let vtep = vtep.parse().map_err(|_| "no address")?;
+            let mac = Mac([2, 0, 0, 1, 0, 1]);
+            let to = "0.0.0.0/0".parse().map_err(|_| "no prefix")?;
+            let routes = vec![Route { to, via: vec![Hop { port: 3, mac }] }];
+            let underlay = Some(Arc::new(Underlay { vtep, mac, mtu: None, routes }));
+            let leaf = Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: 1, underlay };
+            Resource::Switch(Arc::new(Switch {
+                name: name(n)?,
+                driver: if *kind == "leaf" { leaf } else { Driver::Sim },
+                vtep: Some(vtep),
+                role: Role::Hypervisor,
+                ovsdb: None,
+            }))
+        }
         ["workload", n, network, switch, at, tier] => {
             let at = number(at)?;
             let [_, _, high, low] = at.to_be_bytes();

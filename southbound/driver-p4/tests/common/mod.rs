@@ -37,6 +37,7 @@ pub struct Rig {
     driver: JoinHandle<()>,
     /// How many it is to tell of.
     ports: usize,
+    attachment: u64,
     pub session: u64,
 }
 
@@ -56,13 +57,27 @@ impl Rig {
         let address = Address::Device { address: address.into(), number, underlay: underlay.clone().map(Arc::new) };
         commands.send(ToDrivers::Attach { switch: name(), address, attachment: 7 }).await.unwrap();
         let ports = layout::MAX_PORT as usize + if underlay.is_some() { 2 } else { 0 };
-        Self { commands, reports, driver, ports, session: 0 }
+        Self { commands, reports, driver, ports, attachment: 7, session: 0 }
+    }
+
+    /// The same device is attached anew, as after a change of its document.
+    pub async fn attach_again(&mut self, address: &str, number: u64, underlay: Underlay) {
+        self.commands.send(ToDrivers::Detach { switch: name() }).await.unwrap();
+        self.attachment += 1;
+        let address = Address::Device { address: address.into(), number, underlay: Some(Arc::new(underlay)) };
+        let attachment = self.attachment;
+        self.commands.send(ToDrivers::Attach { switch: name(), address, attachment }).await.unwrap();
     }
 
     pub async fn next(&mut self) -> Report {
-        let from = timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap();
-        assert_eq!((from.switch, from.attachment), (name(), 7));
-        from.report
+        loop {
+            let from = timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap();
+            assert_eq!(from.switch, name());
+            // What was told before the device was attached anew is stale.
+            if from.attachment == self.attachment {
+                return from.report;
+            }
+        }
     }
 
     /// Until it is connected, however often that fails first.
