@@ -9,13 +9,16 @@ use bulkhead_openflow::{
 };
 use bulkhead_ovsdb as ovsdb;
 use bulkhead_p4runtime as p4runtime;
-use bulkhead_pipeline::check;
+use bulkhead_pipeline::{
+    check,
+    wire::{self as tunnel, Received, Vtep, receive},
+};
 use bulkhead_policy::{Resource, State};
 use bulkhead_runtime::{Core, Drivers, parse_line};
 use bulkhead_store::{Document, Loaded, MemoryStore};
 use bulkhead_tls::Certificate;
 use bulkhead_topology::{
-    Port,
+    Mac, Port,
     lldp::{Discovery, End, Heard},
 };
 use bulkhead_types::{Format, Parsed, Severity, canonical, load, parse_selector, parse_service, read};
@@ -64,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "certificate", run: certificate, shape: Shape::Bytes },
     Target { name: "p4info_text", run: p4info_text, shape: Shape::Text(P4INFO_WORDS) },
     Target { name: "p4runtime_update", run: p4runtime_update, shape: Shape::Bytes },
+    Target { name: "tunnel_packet", run: tunnel_packet, shape: Shape::Bytes },
 ];
 
 /// The target of a name.
@@ -551,4 +555,24 @@ fn p4runtime_update(input: &[u8]) {
     let once = again.clone();
     normalise(&mut again);
     assert_eq!(again, once);
+}
+
+/// What comes by a port of the underlay has a meaning, whatever it is; what is read of a tunnel's packet would be sent and
+/// read again as the same; an answer goes to who asked.
+fn tunnel_packet(packet: &[u8]) {
+    let mac = Mac([2, 0, 0, 1, 0, 1]);
+    for ip in [[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()] {
+        let own = Vtep { mac, ip };
+        match receive(own, packet) {
+            Received::Tunnelled(header, frame) => {
+                let from = Vtep { mac, ip: header.far };
+                let back = tunnel::Header { far: ip, ..header }.put_on(frame, 1, from, mac);
+                let again = back.as_deref().map(|packet| receive(own, packet));
+                assert_eq!(again, Some(Received::Tunnelled(header, frame)));
+                assert!(header.packet(frame).is_ok());
+            }
+            Received::Asked(answer) => assert_eq!(answer.get(..12), Some(&[&packet[6..12], &mac.0].concat()[..])),
+            Received::Malformed(_) | Received::Other => {}
+        }
+    }
 }
