@@ -5,6 +5,7 @@
 
 pub mod carry;
 mod check;
+mod effect;
 mod entry;
 mod field;
 mod masks;
@@ -18,6 +19,7 @@ mod walk;
 pub mod wire;
 
 pub use check::{Violation, check};
+pub use effect::{Effect, OPENING};
 pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};
 pub use field::{Field, conn, frag, identity, peer, vlan};
 pub use masks::Masks;

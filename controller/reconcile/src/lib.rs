@@ -10,5 +10,5 @@ mod order;
 mod plan;
 
 pub use machine::{Input, Machine, Output, Progress};
-pub use order::{BOUNDS, Bounds, OPENING, steps};
+pub use order::{BOUNDS, Bounds, steps};
 pub use plan::{Ports, held_back, plan};

@@ -10,7 +10,7 @@
 //!   widen:  allows come, denies go      every state lets through a part of what the new program does
 //! ```
 
-use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Field, Match, Next, Program, Stage};
+use bulkhead_pipeline::{Action, Delta, Effect, Entry, EntryKey, Field, Match, OPENING, Program, Stage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How plans are cut.
@@ -25,20 +25,6 @@ pub struct Bounds {
 
 /// The bounds that machines use.
 pub const BOUNDS: Bounds = Bounds { whole: 10_000, chunk: 5_000 };
-
-/// The stage that lets packets in: without its entries nothing passes, whatever the others hold.
-pub const OPENING: Stage = Stage::Classify;
-
-/// What an entry does to a packet that it decides about, as far as the order of changes goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Ends it.
-    Deny,
-    /// Lets it past what is left of these stages, unchanged.
-    Allow,
-    /// Anything else: the packet is changed, sent, or judged by another stage of the same side.
-    Other,
-}
 
 /// When a change is made; smaller comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,46 +45,6 @@ enum When {
     Open,
 }
 
-/// Where an allow of this stage leads, past all that is left of its side.
-fn onward(stage: Stage) -> Option<Stage> {
-    use Stage as S;
-    match stage {
-        S::Antispoof => Some(S::ArpNd),
-        S::StagedEgressEmergency | S::StagedEgressPlatform | S::StagedEgressApplication | S::StagedEgressBaseline => {
-            Some(S::EgressEmergency)
-        }
-        S::EgressEmergency | S::EgressPlatform | S::EgressApplication | S::EgressBaseline => Some(S::Spread),
-        S::StagedIngressEmergency
-        | S::StagedIngressPlatform
-        | S::StagedIngressApplication
-        | S::StagedIngressBaseline => Some(S::IngressEmergency),
-        S::IngressEmergency | S::IngressPlatform | S::IngressApplication | S::IngressBaseline => Some(S::Verdict),
-        S::Classify
-        | S::Carry
-        | S::ArpNd
-        | S::Answer
-        | S::SrcClass
-        | S::DstClass
-        | S::Locate
-        | S::Track
-        | S::Connection
-        | S::Spread
-        | S::Receive
-        | S::Verdict
-        | S::Fit
-        | S::Deliver
-        | S::TooBig => None,
-    }
-}
-
-fn kind(entry: &Entry) -> Kind {
-    match entry.next {
-        Next::Drop if entry.actions.iter().all(Action::refuses) => Kind::Deny,
-        Next::Stage(next) if entry.actions.is_empty() && onward(entry.key.stage) == Some(next) => Kind::Allow,
-        _ => Kind::Other,
-    }
-}
-
 /// The steps, each to be sent after the one before was confirmed, that carry out `delta`, the [plan](crate::plan) of what
 /// makes `actual` the part of `desired` that the switch can carry.
 pub fn steps(actual: &Program, desired: &Program, delta: Delta, bounds: Bounds) -> VecDeque<Delta> {
@@ -110,7 +56,7 @@ pub fn steps(actual: &Program, desired: &Program, delta: Delta, bounds: Bounds) 
 
 /// Whether no port leads into the pipeline once the plan's removals of [`OPENING`] are done.
 fn is_closed(actual: &Program, delta: &Delta) -> bool {
-    let stays = |entry: &Entry| kind(entry) != Kind::Deny && delta.remove.binary_search(&entry.key).is_err();
+    let stays = |entry: &Entry| entry.effect() != Effect::Deny && delta.remove.binary_search(&entry.key).is_err();
     !actual.stage(OPENING).any(stays)
 }
 
@@ -184,9 +130,9 @@ type Moved = BTreeMap<(Stage, Match), Vec<(u16, Vec<Action>)>>;
 
 /// Decides when a change is made.
 struct Judge {
-    /// What becomes of packets that meet a conjunction: by stage and number; [`Kind::Other`] if that changes, or of how
+    /// What becomes of packets that meet a conjunction: by stage and number; [`Effect::Other`] if that changes, or of how
     /// many clauses it is.
-    conjunctions: BTreeMap<(Stage, u32), Kind>,
+    conjunctions: BTreeMap<(Stage, u32), Effect>,
     /// Allows that come.
     coming: Moved,
     /// Allows that go.
@@ -200,9 +146,10 @@ impl Judge {
         let mut resized: BTreeSet<(Stage, u32)> = BTreeSet::new();
         for entry in actual.iter().chain(desired.iter()) {
             if let Some(number) = entry.key.matches.exact(Field::Conjunction) {
-                let found = judge.conjunctions.entry((entry.key.stage, number as u32)).or_insert_with(|| kind(entry));
-                if *found != kind(entry) {
-                    *found = Kind::Other;
+                let found =
+                    judge.conjunctions.entry((entry.key.stage, number as u32)).or_insert_with(|| entry.effect());
+                if *found != entry.effect() {
+                    *found = Effect::Other;
                 }
             }
             for action in clauses(entry).unwrap_or_default() {
@@ -215,7 +162,7 @@ impl Judge {
         }
         // Clauses of two sizes at once make neither the conjunction before nor the one afterwards. Of one size, they
         // only ever add up to either of them, or to both, whatever they match.
-        judge.conjunctions.extend(resized.into_iter().map(|place| (place, Kind::Other)));
+        judge.conjunctions.extend(resized.into_iter().map(|place| (place, Effect::Other)));
         let new = delta.add.iter().filter(|entry| actual.get(&entry.key).is_none());
         judge.coming = judge.allows_among(new);
         judge.going = judge.allows_among(delta.remove.iter().filter_map(|key| actual.get(key)));
@@ -234,15 +181,15 @@ impl Judge {
     /// Whether it is an allow, or clauses of conjunctions that are.
     fn allows(&self, entry: &Entry) -> bool {
         match clauses(entry) {
-            Some(clauses) => clauses.iter().all(|clause| self.clause(entry, clause) == Kind::Allow),
-            None => kind(entry) == Kind::Allow,
+            Some(clauses) => clauses.iter().all(|clause| self.clause(entry, clause) == Effect::Allow),
+            None => entry.effect() == Effect::Allow,
         }
     }
 
-    fn clause(&self, entry: &Entry, clause: &Action) -> Kind {
-        let Action::Clause { conjunction, .. } = clause else { return Kind::Other };
+    fn clause(&self, entry: &Entry, clause: &Action) -> Effect {
+        let Action::Clause { conjunction, .. } = clause else { return Effect::Other };
         // Without an entry that decides, a conjunction never matches.
-        self.conjunctions.get(&(entry.key.stage, *conjunction)).copied().unwrap_or(Kind::Other)
+        self.conjunctions.get(&(entry.key.stage, *conjunction)).copied().unwrap_or(Effect::Other)
     }
 
     fn removal(&self, old: &Entry) -> When {
@@ -254,7 +201,7 @@ impl Judge {
         }
         match clauses(old) {
             Some(clauses) => self.clauses(old, &[], clauses),
-            None => between(Some(kind(old)), None),
+            None => between(Some(old.effect()), None),
         }
     }
 
@@ -267,13 +214,13 @@ impl Judge {
         }
         match clauses(new) {
             Some(clauses) => self.clauses(new, clauses, &[]),
-            None => between(None, Some(kind(new))),
+            None => between(None, Some(new.effect())),
         }
     }
 
     fn rewrite(&self, old: &Entry, new: &Entry) -> When {
         match (clauses(old), clauses(new)) {
-            (None, None) => between(Some(kind(old)), Some(kind(new))),
+            (None, None) => between(Some(old.effect()), Some(new.effect())),
             (Some(old), Some(now)) => self.clauses(new, now, old),
             _ => When::Core,
         }
@@ -284,9 +231,9 @@ impl Judge {
         let come = now.iter().filter(|clause| !before.contains(clause)).map(|clause| (true, self.clause(at, clause)));
         let go = before.iter().filter(|clause| !now.contains(clause)).map(|clause| (false, self.clause(at, clause)));
         let changes: Vec<_> = come.chain(go).collect();
-        if changes.iter().all(|change| matches!(change, (true, Kind::Deny) | (false, Kind::Allow))) {
+        if changes.iter().all(|change| matches!(change, (true, Effect::Deny) | (false, Effect::Allow))) {
             When::Revoke
-        } else if changes.iter().all(|change| matches!(change, (true, Kind::Allow) | (false, Kind::Deny))) {
+        } else if changes.iter().all(|change| matches!(change, (true, Effect::Allow) | (false, Effect::Deny))) {
             When::Grant
         } else {
             When::Core
@@ -307,11 +254,11 @@ fn has(moved: &Moved, entry: &Entry, how: impl Fn(u16, u16) -> bool) -> bool {
 }
 
 /// When an entry of this kind becomes one of that.
-const fn between(old: Option<Kind>, new: Option<Kind>) -> When {
+const fn between(old: Option<Effect>, new: Option<Effect>) -> When {
     match (old, new) {
-        (_, Some(Kind::Deny)) => When::Deny,
-        (Some(Kind::Allow), None) => When::Revoke,
-        (None | Some(Kind::Deny | Kind::Allow), Some(Kind::Allow)) | (Some(Kind::Deny), _) => When::Grant,
-        (None | Some(Kind::Allow), Some(Kind::Other)) | (Some(Kind::Other), _) | (None, None) => When::Core,
+        (_, Some(Effect::Deny)) => When::Deny,
+        (Some(Effect::Allow), None) => When::Revoke,
+        (None | Some(Effect::Deny | Effect::Allow), Some(Effect::Allow)) | (Some(Effect::Deny), _) => When::Grant,
+        (None | Some(Effect::Allow), Some(Effect::Other)) | (Some(Effect::Other), _) | (None, None) => When::Core,
     }
 }

@@ -274,16 +274,12 @@ impl Session {
             // Whether they were still there is all the same.
             self.write(batch).await?;
         }
-        let mut done: Vec<&Move> = Vec::new();
-        let updates = planned.iter().map(|one| one.update.clone()).collect();
-        let mut rest = planned.iter();
-        for batch in batches(updates) {
-            let moves: Vec<&Move> = rest.by_ref().take(batch.len()).collect();
-            let results = self.write(batch).await?;
-            let refused = results.iter().find_map(|result| result.as_ref().err().cloned());
-            done.extend(moves.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(one, _)| *one));
+        let mut done: Vec<Vec<Move>> = Vec::new();
+        for phase in planned {
+            let (moves, refused) = self.carry_out(phase).await?;
+            done.push(moves);
             if let Some(refused) = refused {
-                self.undo(&done).await?;
+                self.undo(done).await?;
                 return Ok(Err(refused));
             }
         }
@@ -297,12 +293,32 @@ impl Session {
         Ok(results.into_iter().map(|result| result.map_err(said)).collect())
     }
 
-    /// Takes back what was done, last first. A device that does not let us is read anew.
-    async fn undo(&self, done: &[&Move]) -> Result<(), End> {
-        let back = done.iter().rev().map(|one| one.back.clone()).collect();
-        for batch in batches(back) {
-            if let Some(why) = self.write(batch).await?.into_iter().find_map(Result::err) {
-                return Err(End::Device(format!("half a step could not be taken back: {why}")));
+    /// Makes moves in any order, up to the first batch of which something is refused: those that were made, and why no more.
+    async fn carry_out(&self, moves: Vec<Move>) -> Result<(Vec<Move>, Option<String>), Error> {
+        let updates = moves.iter().map(|one| one.update.clone()).collect();
+        let (mut moves, mut done) = (moves.into_iter(), Vec::new());
+        for batch in batches(updates) {
+            let mut refused = None;
+            for (result, one) in self.write(batch).await?.into_iter().zip(&mut moves) {
+                match result {
+                    Ok(()) => done.push(one),
+                    Err(why) => refused = refused.or(Some(why)),
+                }
+            }
+            if refused.is_some() {
+                return Ok((done, refused));
+            }
+        }
+        Ok((done, None))
+    }
+
+    /// Takes back what was done, the last phase first. A device that does not let us is read anew.
+    async fn undo(&self, done: Vec<Vec<Move>>) -> Result<(), End> {
+        for phase in done.into_iter().rev() {
+            for batch in batches(phase.into_iter().map(|one| one.back).collect()) {
+                if let Some(why) = self.write(batch).await?.into_iter().find_map(Result::err) {
+                    return Err(End::Device(format!("half a step could not be taken back: {why}")));
+                }
             }
         }
         Ok(())

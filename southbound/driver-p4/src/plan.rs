@@ -1,8 +1,21 @@
 //! In which order a step's updates are written, and what undoes them.
 //!
-//! A device writes them one after another, and packets see it half done. So that nothing passes meanwhile that neither the
-//! old program nor the new one lets pass: what is denied comes first, then what is no longer there goes, then comes what is
-//! new, and last goes what is no longer denied. What goes on from an entry is there before the entry is.
+//! A device writes them one after another, those of one request in an order of its own (P4Runtime §12), and packets see it
+//! half done. No packet is to pass meanwhile that neither the old program nor the new one lets pass. So writes are made in
+//! the phases of ADR 8, each of which may be carried out in any order:
+//!
+//! ```text
+//!   below:  allows come that move down: they are hidden yet
+//!   narrow: denies come, allows go, ports close; what is neither and must not be seen half done is blocked
+//!   core:   of that what no packet meets two of
+//!   widen:  allows come, denies go; what was blocked becomes what it is to be
+//!   above:  allows go that moved up: they are hidden by now
+//!   open:   ports
+//! ```
+//!
+//! Up to the core a part of what the old program lets pass does, and from there on a part of what the new one does. In
+//! between, a packet that meets one change of the core meets it as it was or as it will be, and nothing of it else; one
+//! that meets two is dropped, because one of them is blocked: an entry with the same key and priority that drops.
 
 use crate::{
     lower::{LowerError, lower},
@@ -12,8 +25,11 @@ use bulkhead_p4runtime::{
     info::Info,
     proto::p4::v1::{Entity, TableEntry, Update, entity, update::Type},
 };
-use bulkhead_pipeline::{Delta, Entry, Next, Program, Stage};
-use std::collections::BTreeMap;
+use bulkhead_pipeline::{Delta, Effect, Entry, EntryKey, Field, Match, Next, OPENING, Program, Stage};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most changes of the core that are compared with each other, so that few are blocked; of more, all are.
+const MAX_COMPARED: usize = 256;
 
 /// Why a step is not begun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,32 +51,173 @@ pub struct Move {
     pub back: Update,
 }
 
-/// The moves from what the device has to what a step makes of it.
+/// What becomes of one key: the entry that is there, and the one that is to be.
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    key: &'a EntryKey,
+    old: Option<&'a Entry>,
+    new: Option<&'a Entry>,
+}
+
+/// When a change is made; smaller comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum When {
+    Below,
+    Narrow,
+    Core,
+    Widen,
+    Above,
+    Open,
+}
+
+impl Change<'_> {
+    /// When it is made, whatever else moves.
+    fn when(self) -> When {
+        let opening = self.key.stage == OPENING && self.key.matches.in_port.is_some();
+        match (self.old.map(Entry::effect), self.new.map(Entry::effect)) {
+            (Some(_), None) if opening => When::Narrow,
+            (None, Some(_)) if opening => When::Open,
+            (_, Some(Effect::Deny)) | (Some(Effect::Allow), None) => When::Narrow,
+            (None | Some(Effect::Deny | Effect::Allow), Some(Effect::Allow)) | (Some(Effect::Deny), _) => When::Widen,
+            _ => When::Core,
+        }
+    }
+
+    /// What writes it.
+    fn write(self, info: &Info) -> Result<Option<Move>, LowerError> {
+        let lowered = |entry: Option<&Entry>| entry.map(|entry| lower(entry, info)).transpose();
+        Ok(step(lowered(self.old)?, lowered(self.new)?))
+    }
+
+    /// An entry that drops what this one is about.
+    fn blocked(self) -> Option<Entry> {
+        let cause = self.old.or(self.new)?.cause;
+        Some(Entry { key: self.key.clone(), actions: Vec::new(), next: Next::Drop, cause })
+    }
+}
+
+/// What makes the second of the first.
+fn step(old: Option<TableEntry>, new: Option<TableEntry>) -> Option<Move> {
+    Some(match (old, new) {
+        (None, None) => return None,
+        (Some(old), Some(new)) => Move { update: update(Type::Modify, new), back: update(Type::Modify, old) },
+        (None, Some(new)) => Move { update: update(Type::Insert, new.clone()), back: update(Type::Delete, bare(new)) },
+        (Some(old), None) => Move { update: update(Type::Delete, bare(old.clone())), back: update(Type::Insert, old) },
+    })
+}
+
+/// The moves from what the device has to what a step makes of it: one list after another, each to be acknowledged before the
+/// next one is begun, and in any order in itself.
 ///
 /// # Errors
 /// An entry has no place. Nothing is to be sent then.
-pub fn moves(have: &Program, delta: &Delta, info: &Info) -> Result<Vec<Move>, LowerError> {
-    let mut comes: [Vec<(Stage, Move)>; 2] = Default::default();
-    let mut goes: [Vec<Move>; 2] = Default::default();
-    for entry in &delta.add {
-        let new = lower(entry, info)?;
-        let one = match have.get(&entry.key) {
-            Some(old) if old == entry => continue,
-            Some(old) => Move { update: update(Type::Modify, new), back: update(Type::Modify, lower(old, info)?) },
-            None => Move { update: update(Type::Insert, new.clone()), back: update(Type::Delete, bare(new)) },
+pub fn moves(have: &Program, delta: &Delta, info: &Info) -> Result<Vec<Vec<Move>>, LowerError> {
+    let changes = changes(have, delta);
+    let closed = is_closed(have, delta);
+    let moved = Moved::of(&changes);
+    let mut phases: BTreeMap<When, Vec<Move>> = BTreeMap::new();
+    let mut core: Vec<Change<'_>> = Vec::new();
+    for change in changes {
+        match moved.when(change) {
+            When::Core => core.push(change),
+            when => phases.entry(when).or_default().extend(change.write(info)?),
+        }
+    }
+    let mut alone: Vec<Change<'_>> = Vec::new();
+    for change in &core {
+        let meets = |other: &Change<'_>| may_meet(&change.key.matches, &other.key.matches);
+        // Without an open port nothing passes, whatever is seen.
+        if closed || (core.len() <= MAX_COMPARED && !alone.iter().any(meets)) {
+            phases.entry(When::Core).or_default().extend(change.write(info)?);
+            alone.push(*change);
+        } else if let Some(blocked) = change.blocked() {
+            let blocked = Some(&blocked);
+            phases.entry(When::Narrow).or_default().extend(Change { new: blocked, ..*change }.write(info)?);
+            phases.entry(When::Widen).or_default().extend(Change { old: blocked, ..*change }.write(info)?);
+        }
+    }
+    Ok(phases.into_values().collect())
+}
+
+/// What of a step is a change to what the device has.
+fn changes<'a>(have: &'a Program, delta: &'a Delta) -> Vec<Change<'a>> {
+    let comes = delta.add.iter().map(|entry| Change { key: &entry.key, old: have.get(&entry.key), new: Some(entry) });
+    let goes = delta.remove.iter().map(|key| Change { key, old: have.get(key), new: None });
+    comes.chain(goes).filter(|change| change.old != change.new).collect()
+}
+
+/// Whether no port leads into the pipeline until the last phase.
+fn is_closed(have: &Program, delta: &Delta) -> bool {
+    let removed = delta.remove.iter().filter(|key| key.stage == OPENING && key.matches.in_port.is_some());
+    let removed: BTreeSet<&EntryKey> = removed.collect();
+    !have.stage(OPENING).any(|entry| entry.effect() != Effect::Deny && !removed.contains(&entry.key))
+}
+
+/// Whether one packet may meet entries with these matches: nothing of a packet as it came in contradicts that.
+fn may_meet(a: &Match, b: &Match) -> bool {
+    let ports = !matches!((&a.in_port, &b.in_port), (Some(a), Some(b)) if a != b);
+    let unchanged = |field: &Field| KEPT.contains(field);
+    let differs = |(field, value, mask): &(Field, u128, u128)| {
+        let theirs = b.fields().iter().find(|(other, ..)| other == field);
+        theirs.is_some_and(|(_, other, others)| (value ^ other) & mask & others != 0)
+    };
+    ports && !a.fields().iter().filter(|(field, ..)| unchanged(field)).any(differs)
+}
+
+/// Fields of a packet that are what they were when it came in, in every stage that an entry of the core may be in, or that
+/// are set for good before they are looked at.
+const KEPT: [Field; 12] = [
+    Field::EthType,
+    Field::IpProto,
+    Field::IpFrag,
+    Field::ArpOp,
+    Field::Ipv4Src,
+    Field::Ipv4Dst,
+    Field::Ipv6Src,
+    Field::Ipv6Dst,
+    Field::L4Src,
+    Field::L4Dst,
+    Field::Network,
+    Field::FromTunnel,
+];
+
+/// Allows that go from one priority and come at another: the same ones, elsewhere.
+struct Moved<'a>(BTreeMap<(Stage, &'a Match), [Vec<u16>; 2]>);
+
+impl<'a> Moved<'a> {
+    fn of(changes: &[Change<'a>]) -> Self {
+        let mut moved: BTreeMap<(Stage, &'a Match), [Vec<u16>; 2]> = BTreeMap::new();
+        for change in changes {
+            let one = match (change.old, change.new) {
+                (Some(old), None) => (old, 0),
+                (None, Some(new)) => (new, 1),
+                _ => continue,
+            };
+            if one.0.effect() == Effect::Allow
+                && let Some(priorities) =
+                    moved.entry((change.key.stage, &change.key.matches)).or_default().get_mut(one.1)
+            {
+                priorities.push(change.key.priority);
+            }
+        }
+        Self(moved)
+    }
+
+    /// When a change is made.
+    fn when(&self, change: Change<'a>) -> When {
+        let own = change.key.priority;
+        let [going, coming] = match self.0.get(&(change.key.stage, &change.key.matches)) {
+            Some(priorities) => priorities,
+            None => return change.when(),
         };
-        comes[usize::from(!denies(entry))].push((entry.key.stage, one));
+        match (change.old, change.new) {
+            (None, Some(new)) if new.effect() == Effect::Allow && going.iter().any(|other| *other > own) => When::Below,
+            (Some(old), None) if old.effect() == Effect::Allow && coming.iter().any(|other| *other > own) => {
+                When::Above
+            }
+            _ => change.when(),
+        }
     }
-    for old in delta.remove.iter().filter_map(|key| have.get(key)) {
-        let lowered = lower(old, info)?;
-        let one = Move { update: update(Type::Delete, bare(lowered.clone())), back: update(Type::Insert, lowered) };
-        goes[usize::from(denies(old))].push(one);
-    }
-    let [denials, mut others] = comes;
-    others.sort_by_key(|(stage, _)| std::cmp::Reverse(*stage));
-    let [allowed, denied] = goes;
-    let comes = |of: Vec<(Stage, Move)>| of.into_iter().map(|(_, one)| one);
-    Ok(comes(denials).chain(allowed).chain(comes(others)).chain(denied).collect())
 }
 
 /// Whether all steps from here on fit the device, one after the other.
@@ -110,8 +267,4 @@ pub(crate) fn update(kind: Type, entry: TableEntry) -> Update {
 /// By what an entry is known, and no more.
 pub(crate) fn bare(entry: TableEntry) -> TableEntry {
     TableEntry { table_id: entry.table_id, r#match: entry.r#match, priority: entry.priority, ..TableEntry::default() }
-}
-
-fn denies(entry: &Entry) -> bool {
-    entry.next == Next::Drop
 }

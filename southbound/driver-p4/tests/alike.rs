@@ -4,6 +4,7 @@
 //! What is walked is what a device would have: the entries that its own are lifted to.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod fabrics;
 #[path = "../../../controller/compile/tests/common/journey.rs"]
 mod journey;
 
@@ -15,11 +16,11 @@ use bulkhead_pipeline::{
     overlay::{GATEWAY_MAC, Tunnel},
 };
 use bulkhead_policy::{
-    Change, Flow, Kind, Resource, Service, State,
-    arbitrary::{everywhere, flow_seed, state},
-    model::{Driver, Interface, Network, Switch, Workload},
+    Flow, Service, State,
+    arbitrary::{flow_seed, state},
 };
-use bulkhead_topology::{DatapathId, Name, Port};
+use bulkhead_topology::{Name, Port};
+use fabrics::{common, driven};
 use journey::{Journey, Place, connected, over_with, packet, places};
 use proptest::{
     collection::vec,
@@ -31,62 +32,6 @@ use std::{cell::Cell, collections::BTreeMap};
 
 /// Flows that are asked of each state.
 const FLOWS: usize = 24;
-
-/// The state without what P4 switches take no part in: links, what is seen on hosts, who is learned. All
-/// ports have numbers.
-fn common(state: &State) -> State {
-    let mut numbers: BTreeMap<Port, u32> = BTreeMap::new();
-    let mut number = |port: &Port| {
-        let next = numbers.len() as u32 + 1;
-        Port::Number(*numbers.entry(port.clone()).or_insert(next))
-    };
-    let mut changes: Vec<Change> = Vec::new();
-    for workload in state.workloads.values() {
-        let interfaces = workload.interfaces.iter().map(|interface| {
-            let mut interface: Interface = interface.clone();
-            if let Some(at) = &mut interface.attachment {
-                at.port = number(&at.port);
-            }
-            interface
-        });
-        let interfaces = interfaces.collect();
-        changes.push(Change::set(Resource::Workload(Workload { interfaces, ..(**workload).clone() }.into())));
-    }
-    for network in state.networks.values() {
-        let mut network = Network { learn_workloads: false, ..(**network).clone() };
-        network.uplinks.iter_mut().for_each(|uplink| uplink.at.port = number(&uplink.at.port));
-        changes.push(Change::set(Resource::Network(network.into())));
-    }
-    changes.extend(state.hosts.keys().map(|name| Change::remove(Kind::Host.named(name))));
-    changes.extend(state.adjacencies.keys().map(|name| Change::remove(Kind::Adjacency.named(name))));
-    changes.extend(state.links.keys().map(|name| Change::remove(Kind::Link.named(name))));
-    let mut state = state.clone();
-    state.apply(&changes);
-    state
-}
-
-/// The state with these of its switches behind P4Runtime, and the others behind OpenFlow.
-fn driven(state: &State, p4: impl Fn(usize) -> bool) -> State {
-    let changes: Vec<Change> = state
-        .switches
-        .values()
-        .enumerate()
-        .map(|(at, switch)| {
-            let number = at as u64 + 1;
-            let driver = match p4(at) {
-                true => {
-                    let underlay = switch.vtep.map(|vtep| everywhere(vtep).into());
-                    Driver::P4runtime { address: "192.0.2.99:9559".into(), device_id: number, underlay }
-                }
-                false => Driver::Openflow(DatapathId(number)),
-            };
-            Change::set(Resource::Switch(Switch { driver, ..(**switch).clone() }.into()))
-        })
-        .collect();
-    let mut state = state.clone();
-    state.apply(&changes);
-    state
-}
 
 /// A tracker that has seen nothing yet.
 struct Fresh;
@@ -278,7 +223,7 @@ fn the_same_packets_have_the_same_verdicts() {
     let config = Config { failure_persistence: None, ..Config::default() };
     let cases = config.cases;
     let run = TestRunner::new(config).run(&input, |(state, seeds, which)| {
-        let state = common(&state);
+        let state = common(&state, &mut BTreeMap::new());
         let wanted = Fabric::new(driven(&state, |_| false), &info);
         // One switch that remembers is among them, or none.
         let found = Fabric::new(driven(&state, |at| at != which), &info);
