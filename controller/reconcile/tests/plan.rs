@@ -3,7 +3,7 @@
 
 mod common;
 
-use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, OPENING, Program, Stage};
 use bulkhead_reconcile::{BOUNDS, Ports, held_back, plan, steps};
 use common::{classify, locate, policy, port, program};
 use proptest::{collection::btree_set, prelude::*};
