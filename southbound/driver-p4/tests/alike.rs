@@ -219,8 +219,8 @@ type Counts = [u32; 4];
 fn the_same_packets_have_the_same_verdicts() {
     let counts = Cell::new(Counts::default());
     let info = Info::from_text(P4INFO).unwrap();
-    let input = (state(), vec((flow_seed(), twist()), FLOWS), 0..4usize);
-    let config = Config { failure_persistence: None, ..Config::default() };
+    let input = (state().boxed(), vec((flow_seed(), twist()), FLOWS).boxed(), 0..4usize);
+    let config = Config { failure_persistence: None, cases: 96, ..Config::default() };
     let cases = config.cases;
     let run = TestRunner::new(config).run(&input, |(state, seeds, which)| {
         let state = common(&state, &mut BTreeMap::new());

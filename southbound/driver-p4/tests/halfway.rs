@@ -196,7 +196,7 @@ fn check(old: &State, new: &State, seeds: &[FlowSeed], mut seed: u64, seen: &See
 }
 
 fn run<I: Strategy>(input: I, test: impl Fn(I::Value, &Seen) -> TestCaseResult) {
-    let cases = 48;
+    let cases = 32;
     let seen = Seen::default();
     let config = Config { failure_persistence: None, cases, max_shrink_iters: 64, ..Config::default() };
     TestRunner::new(config).run(&input, |value| test(value, &seen)).unwrap_or_else(|error| panic!("{error}"));
