@@ -8,7 +8,7 @@ mod site;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bulkhead_lab::{Family, Listeners, Namespace, Service, interrupt, state};
 use clap::{Args, Parser, Subcommand};
 
@@ -106,7 +106,8 @@ struct Up {
 
 #[derive(Args)]
 struct Judge {
-    /// As in `down`; needed if several are up
+    /// Which lab, as in `down`; needed if several are up
+    #[arg(long)]
     lab: Option<String>,
     /// As in `demo`
     #[arg(long, value_name = "DIR", env = "BULKHEAD_BIN_DIR")]
@@ -125,6 +126,9 @@ struct Shop {
 
 #[derive(Args)]
 struct Ask {
+    /// Which lab, as in `down`; if left out, the first that has these workloads
+    #[arg(long)]
+    lab: Option<String>,
     /// Who asks: a workload's name, or `ext`
     from: String,
     /// Who is asked
@@ -181,8 +185,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Attack { judge, from } => question::attack(judge.lab.as_deref(), &from, &find(judge.bin_dir.as_deref())?),
         Verb::Probe(ask) => {
             let family = if ask.v6 { Family::V6 } else { Family::V4 };
-            let answer = match site::ask(&ask.from, &ask.to, ask.service, family)? {
+            let answer = match site::ask(ask.lab.as_deref(), &ask.from, &ask.to, ask.service, family)? {
                 Some(answer) => answer,
+                None if ask.lab.is_some() => bail!("{} or {} is not in that lab", ask.from, ask.to),
                 None => shop::ask(&ask.from, &ask.to, ask.service, family)?,
             };
             println!("{answer}");

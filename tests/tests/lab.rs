@@ -67,7 +67,7 @@ impl Up {
     }
 
     fn ask(&self, verb: &str) -> (Option<i32>, String) {
-        let done = lab(&[verb, &self.0]);
+        let done = lab(&[verb, "--lab", &self.0]);
         (done.status.code(), text_of(&done))
     }
 

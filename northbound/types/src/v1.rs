@@ -222,7 +222,8 @@ impl Serialize for Object {
     }
 }
 
-/// `kind: Network`
+/// A network of workloads: its addresses, how it travels between switches, where it leaves the fabric, and what holds for
+/// workloads that no policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
@@ -278,7 +279,7 @@ pub struct Attachment {
     pub port: TextOrNumber,
 }
 
-/// `kind: Workload`
+/// A machine, container or host: the labels that policies select it by, its addresses, and where it is plugged in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadSpec {
@@ -329,7 +330,8 @@ pub struct MatchExpression {
     pub values: Option<Vec<String>>,
 }
 
-/// `kind: Zone`
+/// The workloads of a network that a selector names: to isolate them together, to say how far their denials are enforced,
+/// and for policies and grants to name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZoneSpec {
@@ -345,7 +347,8 @@ pub struct ZoneSpec {
     pub mode: Option<String>,
 }
 
-/// `kind: Policy`
+/// Rules about the traffic of its subject's workloads. Tiers are asked in their order, then priorities of policies, then of
+/// rules; the first rule that fits decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
@@ -490,11 +493,12 @@ pub struct Port {
     pub code: Option<u64>,
 }
 
-/// `kind: Switch`
+/// A switch that Bulkhead programs: how it is reached, and its address in the underlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SwitchSpec {
-    /// `openflow`, `p4runtime`, `sim`.
+    /// `openflow` (Open vSwitch), `p4runtime` (switches that P4 programs), `kernel` (VXLAN of a Linux kernel), or `sim` (inside
+    /// the controller).
     pub driver: String,
     /// Of an openflow switch: hexadecimal, as `"0x1"`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -552,7 +556,7 @@ pub struct Hop {
     pub mac: String,
 }
 
-/// `kind: AddressSet`
+/// Addresses of no workload under a name, for the peers of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddressSetSpec {
@@ -563,7 +567,7 @@ pub struct AddressSetSpec {
     pub except: Option<Vec<String>>,
 }
 
-/// `kind: Link`
+/// A cable between two switches that is to be there. Those that are found need no document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LinkSpec {
