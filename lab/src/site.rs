@@ -180,13 +180,7 @@ pub(crate) fn exec(lab: Option<&str>, place: &str, program: &[String]) -> Result
 }
 
 /// Sends one probe between two workloads of a scenario that is up; `None` if no scenario has both.
-pub(crate) fn ask(
-    lab: Option<&str>,
-    from: &str,
-    to: &str,
-    service: Service,
-    family: Family,
-) -> Result<Option<Answer>> {
+pub(crate) fn ask(lab: Option<&str>, from: &str, to: &str, service: Service, family: Family) -> Result<Option<Answer>> {
     for site in chosen(lab)? {
         let (Ok(from), Ok(to)) = (site.workload(from), site.workload(to)) else { continue };
         // Somebody who listens there already answers as well.

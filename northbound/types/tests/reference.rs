@@ -72,7 +72,8 @@ impl Reference {
         let mut text = HEAD.to_owned();
         let names: Vec<String> =
             self.kinds.iter().map(|(kind, _)| format!("[{}](#{})", kind.kind, anchor(&kind.kind))).collect();
-        writeln!(text, "Kinds: {}. Every document has `kind`, [`metadata`](#metadata) and `spec`.", names.join(", ")).unwrap();
+        writeln!(text, "Kinds: {}. Every document has `kind`, [`metadata`](#metadata) and `spec`.", names.join(", "))
+            .unwrap();
         for (kind, spec) in &self.kinds {
             writeln!(text, "\n## {}\n\n{}\n\n{}", kind.kind, kind.about, self.table(spec).trim_end()).unwrap();
         }
