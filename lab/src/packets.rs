@@ -205,6 +205,15 @@ pub fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The same with the group-policy extension, which says who sends (draft-smith-vxlan-group-policy §2.1).
+#[must_use]
+pub fn vxlan_of_group(vni: u32, group: u16, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = vxlan(vni, frame);
+    let [high, low] = group.to_be_bytes();
+    bytes.splice(..4, [0x88, 0, high, low]);
+    bytes
+}
+
 /// An option of a neighbour discovery message (RFC 4861 §4.6) of a type that is kept for experiments (RFC 4727).
 fn option(content: &[u8]) -> Vec<u8> {
     let length = (2 + content.len()).next_multiple_of(8);

@@ -7,15 +7,15 @@ use anyhow::Result;
 use crate::attack::inside::{ask, vnis};
 use crate::attack::{Attempts, May};
 use crate::fabric::Site;
-use crate::packets::{GENEVE, VXLAN, Way, geneve, vxlan};
+use crate::packets::{GENEVE, VXLAN, Way, geneve, vxlan, vxlan_of_group};
 use crate::probe::Service;
 use crate::scenario::Tunnel;
 use crate::underlay::PHYSICAL;
 use crate::workload::Family;
 
-/// Identities that are tried: they are small numbers.
+/// Identities that are tried: nobody's, outsiders', and those that a fabric's first sets of labels get.
 const IDENTITIES: [Option<u32>; 10] =
-    [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), Some(0x00ff_ffff), Some(u32::MAX)];
+    [None, Some(0), Some(1), Some(16), Some(17), Some(18), Some(19), Some(20), Some(21), Some(u32::MAX)];
 
 /// Networks that nobody has.
 const NO_NETWORK: [u32; 2] = [0, 0x00ff_ffff];
@@ -72,6 +72,16 @@ pub(super) fn attempts(site: &Site, all: &mut Attempts) -> Result<()> {
                                     SOURCE_PORT,
                                     GENEVE,
                                     &geneve(network.vni, identity, &ask(inner, service, token)),
+                                )
+                            });
+                        }
+                        for group in IDENTITIES.into_iter().flatten().filter_map(|id| u16::try_from(id).ok()) {
+                            let what = words(format!("VXLAN {} with group {group}", network.vni));
+                            all.add("forged tunnels", None, may(Tunnel::Vxlan, network.vni), what, |token| {
+                                outer.udp(
+                                    SOURCE_PORT,
+                                    VXLAN,
+                                    &vxlan_of_group(network.vni, group, &ask(inner, service, token)),
                                 )
                             });
                         }
