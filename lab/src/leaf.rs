@@ -113,7 +113,15 @@ impl Leaf {
 
     /// Starts its switch with these ports, and waits until it answers.
     pub(crate) fn start(&self, record: &Record, device: Device, ports: &[Plug]) -> Result<Running> {
-        let mut command = Command::new(device.program()?);
+        let mut command = match device {
+            // It looks for its links' state in /sys, and has to see its own namespace's there (ip-netns(8)).
+            Device::Bmv2 => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", self.namespace.name()]).arg(device.program()?);
+                command
+            }
+            Device::StandIn => Command::new(device.program()?),
+        };
         let listen = format!("{}:{P4RUNTIME_PORT}", self.control.hypervisor());
         match device {
             Device::Bmv2 => {
