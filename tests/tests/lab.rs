@@ -216,8 +216,9 @@ fn bare_metal_on_a_stand_in_for_a_p4_switch() {
             assert_eq!(heard.find(PATIENCE, ours).unwrap(), Some(syn));
         }
     }
-    let (code, told) = up.ask("status");
-    assert!(code == Some(0) && told.contains("leaf1           VTEP 172.31.0.1      runs; "), "{told}");
+    let done = lab(&["status", &up.0]);
+    let told = text_of(&done);
+    assert!(done.status.success() && told.contains("leaf1           VTEP 172.31.0.1      runs; "), "{told}");
 }
 
 #[test]
