@@ -1,6 +1,7 @@
 //! The controller, as the API sees it: its questions and the runtime's answers, translated.
 
 use crate::{
+    audit::{self, Auditor},
     certificates, history,
     hits::hits,
     links,
@@ -9,7 +10,7 @@ use crate::{
     vteps::{self, Vteps},
 };
 use bulkhead_api::{
-    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, PastError, RestoreError, Stranger,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Origin, PastError, RestoreError, Stranger,
     TokenError, View,
 };
 use bulkhead_policy::{
@@ -20,9 +21,10 @@ use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, Switch
 use bulkhead_tls::{Subject, Tls};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion, PendingSwitch,
-    PortsAnswer, QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus, StatusAnswer, SwitchStatus,
-    TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, TunnelStatus, VtepAnswer, VtepReport,
+    AuditAnswer, ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion,
+    PendingSwitch, PortsAnswer, QuarantinedInterface, Realization, RestoreAnswer, RuleHits, SessionStatus,
+    StatusAnswer, SwitchStatus, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, TunnelStatus,
+    VtepAnswer, VtepReport,
 };
 use std::{
     collections::BTreeMap,
@@ -30,7 +32,7 @@ use std::{
     io,
     path::PathBuf,
     str::FromStr,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use tokio::time::sleep;
 
@@ -45,19 +47,25 @@ pub struct Controller {
     data_dir: PathBuf,
     tls: Option<Tls>,
     tokens: Tokens,
+    auditor: Auditor,
 }
 
 impl Controller {
+    /// What the audit log has beside revisions.
+    pub(crate) fn auditor(&self) -> Auditor {
+        self.auditor.clone()
+    }
+
     /// The controller behind a handle, whose data directory this is, and which speaks TLS with switches or does not,
     /// and to which these tokens give access.
     pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>, tokens: Tokens) -> Self {
-        Self { handle, vteps: Vteps::default(), data_dir, tls, tokens }
+        let auditor = Auditor::new(handle.clone());
+        Self { handle, vteps: Vteps::default(), data_dir, tls, tokens, auditor }
     }
 }
 
 impl Backend for Controller {
     async fn apply(&self, edits: Vec<Edit>, asked: Asked) -> Result<Applied, ApplyError> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let edit = |edit: Edit| bulkhead_runtime::Edit {
             change: edit.change,
             document: edit.document,
@@ -68,7 +76,8 @@ impl Backend for Controller {
             dry_run: asked.dry_run,
             author: asked.author,
             newest: asked.newest,
-            time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            time: audit::now(),
+            event: Some(audit::event(asked.origin, "done", String::new())),
         };
         match self.handle.apply(request).await {
             Ok(Ok(outcome)) => Ok(applied(outcome, asked.dry_run)),
@@ -91,7 +100,8 @@ impl Backend for Controller {
         history::between(self.handle.store(), from, to)
     }
 
-    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
+    fn backup(&self, origin: Origin, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
+        self.auditor.told(origin, "a backup");
         history::backup(self.handle.store(), out)
     }
 
@@ -99,8 +109,8 @@ impl Backend for Controller {
         history::spool(&self.data_dir)
     }
 
-    async fn restore(&self, file: File) -> Result<RestoreAnswer, RestoreError> {
-        history::restore(&self.handle, file).await
+    async fn restore(&self, file: File, origin: Origin) -> Result<RestoreAnswer, RestoreError> {
+        history::restore(&self.handle, file, audit::event(origin, "done", "a backup".into())).await
     }
 
     fn read<R>(&self, look: impl FnOnce(View<'_>) -> R) -> R {
@@ -238,12 +248,23 @@ impl Backend for Controller {
         self.tokens.list()
     }
 
-    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError> {
-        self.tokens.create(question, by)
+    fn create_token(&self, question: TokenQuestion, by: &str, origin: Origin) -> Result<TokenAnswer, TokenError> {
+        let shows = if question.certificate { "a certificate" } else { "a token" };
+        let what = format!("access of {} by {shows}: {}", question.name, question.grants.join(" "));
+        self.auditor.done(origin, what, TokenError::Failed, || self.tokens.create(question, by))
     }
 
-    fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
-        self.tokens.revoke(name)
+    fn revoke_token(&self, name: &str, origin: Origin) -> Result<(), TokenError> {
+        let what = format!("no access of {name} any more");
+        self.auditor.done(origin, what, TokenError::Failed, || self.tokens.revoke(name))
+    }
+
+    fn refused(&self, origin: Origin, why: String) {
+        self.auditor.refused(origin, why);
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError> {
+        history::audit(self.handle.store(), after, limit)
     }
 
     fn ready(&self) -> bool {

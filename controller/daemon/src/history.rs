@@ -4,9 +4,9 @@ use crate::start::decode;
 use bulkhead_api::{Difference, History, Noted, PastError, RestoreError};
 use bulkhead_policy::{Key, Kind, Resource};
 use bulkhead_runtime::{Handle, RestoreRefusal, Restoring};
-use bulkhead_store::{Document, Loaded, Reader, Row, StoreError};
+use bulkhead_store::{Document, Event, Loaded, Reader, Row, StoreError};
 use bulkhead_types::{
-    BackupSum, ChangeKind, RestoreAnswer, read_backup,
+    AuditAnswer, AuditHead, BackupSum, ChangeKind, RestoreAnswer, read_backup,
     v1::{KINDS, kind_name},
 };
 use std::{
@@ -115,6 +115,13 @@ pub(crate) fn backup(store: &dyn Reader, out: &mut dyn FnMut(Vec<u8>) -> bool) -
     Ok(())
 }
 
+/// Audit records after one.
+pub(crate) fn audit(store: &dyn Reader, after: u64, limit: usize) -> Result<AuditAnswer, PastError> {
+    let found = store.audit(after, limit).map_err(told)?;
+    let head = AuditHead { number: found.head.number, digest: found.head.digest };
+    Ok(AuditAnswer { head, oldest: found.oldest, records: found.records })
+}
+
 /// A file without a name.
 pub(crate) fn spool(directory: &Path) -> io::Result<File> {
     let path = directory.join(SPOOL);
@@ -126,10 +133,10 @@ pub(crate) fn spool(directory: &Path) -> io::Result<File> {
 }
 
 /// Restores the backup in `file`: first all of it is looked at, then all of it is taken in.
-pub(crate) async fn restore(handle: &Handle, file: File) -> Result<RestoreAnswer, RestoreError> {
+pub(crate) async fn restore(handle: &Handle, file: File, event: Event) -> Result<RestoreAnswer, RestoreError> {
     let looked = tokio::task::spawn_blocking(move || look(file)).await;
     let (loaded, rows) = looked.map_err(|error| RestoreError::Failed(error.to_string()))??;
-    let restored = handle.restore(Restoring { loaded, rows: Box::new(rows) }).await;
+    let restored = handle.restore(Restoring { loaded, rows: Box::new(rows), event }).await;
     let refused = |refusal| match refusal {
         RestoreRefusal::NotEmpty(why) => RestoreError::NotEmpty(why),
         RestoreRefusal::Damaged(why) => RestoreError::Damaged(why),

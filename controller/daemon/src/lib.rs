@@ -1,6 +1,7 @@
 //! `bulkheadd`, the controller: configuration, wiring, start and stop; and the agent of a kernel VTEP.
 
 mod admin;
+mod audit;
 mod authority;
 mod backend;
 mod certificates;

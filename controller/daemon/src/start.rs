@@ -2,6 +2,7 @@
 
 use crate::{
     admin,
+    audit::Auditor,
     authority::Authority,
     backend::Controller,
     config::{Api, Config},
@@ -48,6 +49,7 @@ pub struct Daemon {
     /// Where OpenFlow switches connect.
     pub openflow: SocketAddr,
     handle: Handle,
+    auditor: Auditor,
     the_loop: thread::JoinHandle<Result<(), LoadError>>,
     http: JoinHandle<io::Result<()>>,
     end_http: oneshot::Sender<()>,
@@ -104,6 +106,8 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         let _ = ended.await;
     };
     let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), tokens);
+    let auditor = backend.auditor();
+    tokio::spawn(auditor.clone().run());
     let http = tokio::spawn(bulkhead_api::serve(http, door, backend, shutdown));
     let compiled = handle.clone();
     tokio::spawn(async move {
@@ -118,7 +122,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, term, openflow_commands, reports));
         info!(api = %server, openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
     });
-    Ok(Daemon { listen, openflow: openflow_address, handle, the_loop, http, end_http })
+    Ok(Daemon { listen, openflow: openflow_address, handle, auditor, the_loop, http, end_http })
 }
 
 impl Daemon {
@@ -137,6 +141,7 @@ impl Daemon {
         if timeout(GRACE, &mut self.http).await.is_err() {
             self.http.abort();
         }
+        self.auditor.write(true).await;
         self.handle.stop().await;
         let joined = tokio::task::spawn_blocking(|| self.the_loop.join()).await?;
         match joined {

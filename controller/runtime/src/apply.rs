@@ -2,6 +2,7 @@
 
 use crate::core::Accepted;
 use bulkhead_policy::{Change, Diagnostic, Key};
+use bulkhead_store::Event;
 use bulkhead_topology::Name;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,6 +30,8 @@ pub struct Request {
     pub author: String,
     /// When, in milliseconds since 1970-01-01 UTC.
     pub time: u64,
+    /// The same for the audit log; none if nobody asks.
+    pub event: Option<Event>,
 }
 
 /// What a change did to a resource.

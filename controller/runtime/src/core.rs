@@ -308,7 +308,7 @@ impl Core {
                 edits.push(Edit { document, change, expected: None });
             }
             if !edits.is_empty() {
-                return Some(Request { edits, dry_run: false, newest: None, author: author.into(), time });
+                return Some(Request { edits, dry_run: false, newest: None, author: author.into(), time, event: None });
             }
         }
     }

@@ -150,6 +150,7 @@ impl Core {
             time: request.time,
             changes: documents,
             numbers,
+            event: request.event.clone(),
         });
         accepted.revision = revision;
         outcome.revision = revision;

@@ -9,7 +9,7 @@ use crate::{
     realization::Realization,
     restore::{RestoreRefusal, Restoring},
 };
-use bulkhead_store::Reader;
+use bulkhead_store::{Event, Reader, StoreError};
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
@@ -52,6 +52,7 @@ pub(crate) enum Message {
     Realization { revision: u64, wait: Duration, reply: oneshot::Sender<Realization> },
     Count { reply: oneshot::Sender<()> },
     Restore { restoring: Restoring, reply: oneshot::Sender<Result<u64, RestoreRefusal>> },
+    Note { events: Vec<Event>, reply: oneshot::Sender<Result<(), StoreError>> },
     Look(Look),
     Stop,
 }
@@ -125,6 +126,18 @@ impl Handle {
     /// Brings a backup back; it is durable and in force when the answer is `Ok`.
     pub async fn restore(&self, restoring: Restoring) -> Result<Result<u64, RestoreRefusal>, Gone> {
         self.ask(|reply| Message::Restore { restoring, reply }).await
+    }
+
+    /// Writes into the audit log what makes no revision; it is durable when the answer is `Ok`.
+    pub async fn note(&self, events: Vec<Event>) -> Result<Result<(), StoreError>, Gone> {
+        self.ask(|reply| Message::Note { events, reply }).await
+    }
+
+    /// The same, for those who may wait.
+    pub fn note_blocking(&self, events: Vec<Event>) -> Result<Result<(), StoreError>, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.blocking_send(Message::Note { events, reply }).map_err(|_| Gone)?;
+        answer.blocking_recv().map_err(|_| Gone)
     }
 
     /// What is stored, with its history. Looking there may take as long as the disk does.

@@ -103,7 +103,7 @@ pub async fn replay(recording: impl BufRead, decode: Decode, controller: &Handle
         match event {
             Event::Apply { author, time, dry_run, newest, edits } => {
                 let edits: Result<Vec<Edit>, String> = edits.into_iter().map(|note| edit(note, decode)).collect();
-                let request = Request { edits: edits.map_err(wrong)?, dry_run, newest, author, time };
+                let request = Request { edits: edits.map_err(wrong)?, dry_run, newest, author, time, event: None };
                 outcomes.push_back(Event::from(&controller.apply(request).await?));
                 replayed.changes += 1;
             }

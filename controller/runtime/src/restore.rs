@@ -4,7 +4,7 @@ use crate::{
     core::{Core, compiled},
     load::read,
 };
-use bulkhead_store::{Loaded, Row, StoreError};
+use bulkhead_store::{Event, Loaded, Row, StoreError};
 use std::time::Duration;
 
 /// What is to be brought back.
@@ -13,6 +13,8 @@ pub struct Restoring {
     pub loaded: Loaded,
     /// All of it, row by row, history included.
     pub rows: Box<dyn Iterator<Item = Result<Row, String>> + Send>,
+    /// Who asked, for the audit log.
+    pub event: Event,
 }
 
 /// Why it is not. Nothing was changed.
@@ -30,6 +32,11 @@ pub enum RestoreRefusal {
 }
 
 impl Core {
+    /// Writes into the audit log what makes no revision. It is durable when this returns `Ok`.
+    pub fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        self.store.note(events)
+    }
+
     /// Brings a backup back into a controller that has nothing: check, compile, store, send. It is durable when this
     /// returns `Ok`, with the newest revision; after an `Err` everything is as before.
     pub fn restore(&mut self, restoring: Restoring, now: Duration) -> Result<u64, RestoreRefusal> {
@@ -37,7 +44,7 @@ impl Core {
         if revision > 0 {
             return Err(RestoreRefusal::NotEmpty(StoreError::NotEmpty { revision }.to_string()));
         }
-        let Restoring { loaded, mut rows } = restoring;
+        let Restoring { loaded, mut rows, event } = restoring;
         let rows_of = |each: &mut dyn FnMut(Row) -> bool| {
             loaded.rows(each);
             Ok(())
@@ -49,7 +56,7 @@ impl Core {
             Ok((accepted, compiler, numbers))
         });
         let (accepted, compiler, numbers) = compiled.map_err(|error| RestoreRefusal::Damaged(error.to_string()))?;
-        let revision = self.store.restore(&mut rows).map_err(|error| match error {
+        let revision = self.store.restore(&mut rows, &event).map_err(|error| match error {
             StoreError::NotEmpty { .. } => RestoreRefusal::NotEmpty(error.to_string()),
             StoreError::Damaged(_) => RestoreRefusal::Damaged(error.to_string()),
             other => RestoreRefusal::Failed(other.to_string()),

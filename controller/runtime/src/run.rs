@@ -227,6 +227,11 @@ fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Durat
             let _ = reply.send(result);
             None
         }
+        Message::Note { events, reply } => {
+            // Who asked may have gone; the record stands.
+            let _ = reply.send(core.note(&events));
+            None
+        }
         Message::Look(look) => {
             look(core);
             None

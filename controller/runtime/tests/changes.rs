@@ -10,7 +10,7 @@ use bulkhead_policy::{
     model::{Driver, Role, Switch},
 };
 use bulkhead_runtime::{Core, Drivers, Edit, Refusal, Request, What};
-use bulkhead_store::{Document, Loaded, MemoryStore, Reader, RedbStore, Revision, Row, Store, StoreError};
+use bulkhead_store::{Document, Event, Loaded, MemoryStore, Reader, RedbStore, Revision, Row, Store, StoreError};
 use bulkhead_topology::DatapathId;
 use common::{Rig, SHOP, decode, name, set, unset};
 use std::{
@@ -257,8 +257,16 @@ impl Store for Flaky {
         self.0.begin(now)
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
-        self.0.restore(rows)
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        self.0.note(events)
+    }
+
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
+        self.0.restore(rows, event)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -348,7 +356,7 @@ async fn a39_edges_that_are_none_are_forgotten_when_every_switch_has_the_newest_
     let numbers = (1..=4092).map(|i| (format!("edge/gone-{i}").into(), Some(i))).collect();
     // One of them is away: what it has in force, nobody knows.
     let (author, changes) = ("test".into(), vec![("Switch/away".into(), Some("absent away".into()))]);
-    store.append(0, &[Revision { number: 1, author, time: 0, changes, numbers }]).unwrap();
+    store.append(0, &[Revision { number: 1, author, time: 0, changes, numbers, event: None }]).unwrap();
     let rig = Rig::start(Box::new(store), Fabric::default(), None).unwrap();
     let leaf = |n: u8| {
         [format!("switch s{n}"), format!("workload w{n} net s{n} {n} web"), format!("link l{n} s0 p{n} s{n} up")]

@@ -8,7 +8,7 @@ use bulkhead_driver_sim::Fabric;
 use bulkhead_pipeline::Program;
 use bulkhead_policy::model::Driver;
 use bulkhead_runtime::{Core, Drivers, Outcome, Recorder, Refusal, Request, replay};
-use bulkhead_store::{Loaded, MemoryStore, Reader, Revision, Row, Store, StoreError};
+use bulkhead_store::{Event, Loaded, MemoryStore, Reader, Revision, Row, Store, StoreError};
 use bulkhead_topology::Name;
 use common::{Rig, SHOP, decode, name, set, unset};
 use proptest::prelude::*;
@@ -55,8 +55,16 @@ impl Store for Observed {
         self.0.begin(now)
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
-        self.0.restore(rows)
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        self.0.note(events)
+    }
+
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
+        self.0.restore(rows, event)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

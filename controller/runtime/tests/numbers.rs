@@ -6,7 +6,7 @@ mod common;
 use bulkhead_dataplane::Address;
 use bulkhead_policy::model::Driver;
 use bulkhead_runtime::{Core, Drivers};
-use bulkhead_store::{Found, Loaded, MemoryStore, Reader, RedbStore, Revision, Row, Store, StoreError};
+use bulkhead_store::{Event, Found, Loaded, MemoryStore, Reader, RedbStore, Revision, Row, Store, StoreError};
 use common::{SHOP, decode, name, set, unset};
 use std::{
     collections::BTreeMap,
@@ -32,8 +32,16 @@ impl Store for Disk {
         self.0.lock().unwrap().begin(now)
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
-        self.0.lock().unwrap().restore(rows)
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        self.0.lock().unwrap().note(events)
+    }
+
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
+        self.0.lock().unwrap().restore(rows, event)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

@@ -230,6 +230,7 @@ impl Noted {
             time: self.time,
             changes: written.cloned().unwrap_or_default(),
             numbers: Vec::new(),
+            event: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! its business. [`RedbStore`] keeps them in one file, [`MemoryStore`] in memory, for tests. With the feature
 //! `store-sled` there is a `SledStore` too, for comparison (docs/adr/0014).
 
+mod audit;
 mod error;
 mod history;
 mod memory;
@@ -11,6 +12,7 @@ mod redb_store;
 #[cfg(feature = "store-sled")]
 mod sled_store;
 
+pub use audit::{Audit, Event, Head, Touched};
 pub use error::StoreError;
 pub use history::{Between, Difference, History, Noted, Row};
 pub use memory::MemoryStore;
@@ -19,6 +21,9 @@ pub use redb_store::RedbStore;
 pub use sled_store::SledStore;
 
 use std::{collections::BTreeMap, iter, sync::Arc, time::Duration};
+
+/// Most bytes of audit records that are handed on at once, but for one that is longer.
+pub(crate) const AUDIT_PAGE: usize = 4 << 20;
 
 /// Longest document and longest key, in bytes: a document is one resource, and the API takes none near
 /// this size; a longer one is a mistake somewhere and must not fill the disk.
@@ -37,6 +42,8 @@ pub struct Revision {
     pub changes: Vec<(String, Option<Arc<str>>)>,
     /// Numbers by name that change with it, or `None` where they are given back.
     pub numbers: Vec<(Arc<str>, Option<u32>)>,
+    /// Who asked for it, for the audit log; none if nobody did.
+    pub event: Option<Event>,
 }
 
 /// A stored document.
@@ -91,11 +98,13 @@ pub struct Retention {
     pub age: Duration,
     /// Bytes of earlier documents: a bound on the disk, whoever changes how much.
     pub bytes: u64,
+    /// Bytes of audit records, the newest of which is always kept.
+    pub audit: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { revisions: 10_000, age: Duration::from_secs(365 * 24 * 3600), bytes: 1 << 30 }
+        Self { revisions: 10_000, age: Duration::from_secs(365 * 24 * 3600), bytes: 1 << 30, audit: 256 << 20 }
     }
 }
 
@@ -103,7 +112,8 @@ impl Default for Retention {
 pub trait Store: Send {
     /// Stores revisions as a whole, all of them or none, in one durable commit, after the revision `expected`. When
     /// this returns `Ok` they survive a crash of the program and of the machine; after an `Err` nothing of them is
-    /// there, or ([`StoreError::Broken`] from then on) unknown. Forgets some of what is beyond the retention.
+    /// there, or ([`StoreError::Broken`] from then on) unknown. Forgets some of what is beyond the retention. Each has a
+    /// record in the audit log, in the same commit.
     fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError>;
 
     /// Everything, as of the newest revision.
@@ -114,9 +124,16 @@ pub trait Store: Send {
     /// Switches tell by it which of two controllers is the newer one.
     fn begin(&mut self, now: u64) -> Result<u64, StoreError>;
 
-    /// Fills an empty store with the rows of a [`Reader::snapshot`], in one durable commit; nothing is stored if one of
-    /// them makes no sense. Gives the newest revision.
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError>;
+    /// Fills an empty store with the rows of a [`Reader::snapshot`], in one durable commit with a record of `event`;
+    /// nothing is stored if one of them makes no sense. Gives the newest revision.
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError>;
+
+    /// Writes records of what makes no revision into the audit log, in one durable commit.
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError>;
 
     /// A way to what is stored that can be used beside the writer.
     fn reader(&self) -> Arc<dyn Reader>;
@@ -139,7 +156,12 @@ pub trait Reader: Send + Sync {
     /// waits up to `wait` until there is one.
     fn watch(&self, after: u64, limit: usize, wait: Duration) -> Result<Vec<Revision>, StoreError>;
 
-    /// Hands on everything that is stored as rows, the first of which is [`Row::Store`]; ends early if `each` says no.
+    /// Audit records after the one with this number, oldest first: at most `limit` of them, and no more than some
+    /// megabytes.
+    fn audit(&self, after: u64, limit: usize) -> Result<Audit, StoreError>;
+
+    /// Hands on everything that is stored as rows, the first of which is [`Row::Store`]; ends early if `each` says no. The
+    /// audit log is not among them: it is this store's own.
     fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError>;
 }
 

@@ -1,7 +1,10 @@
 //! A store that forgets when it is dropped.
 
 use crate::{
-    Between, Document, History, Loaded, Noted, Reader, Revision, Row, Store, StoreError, check,
+    AUDIT_PAGE, Audit, Between, Document, Event, Head, History, Loaded, Noted, Reader, Revision, Row, Store,
+    StoreError,
+    audit::Touches,
+    check,
     history::{self, Newest, Past},
     next_term,
 };
@@ -33,6 +36,8 @@ struct Kept {
     oldest: u64,
     notes: BTreeMap<u64, Noted>,
     past: BTreeMap<(u64, String), Option<Document>>,
+    audit: Vec<String>,
+    head: Head,
 }
 
 impl Shared {
@@ -68,6 +73,7 @@ impl Kept {
         let noted = Noted::of(revision, |key| self.loaded.documents.contains_key(key));
         self.notes.insert(revision.number, noted);
         self.loaded.revision = revision.number;
+        let mut touches = Touches::default();
         for (key, text) in &revision.changes {
             let before = match text {
                 Some(text) => {
@@ -76,6 +82,7 @@ impl Kept {
                 }
                 None => self.loaded.documents.remove(key),
             };
+            touches.add(key, before.as_ref().map(|before| before.text.as_ref()), text.as_deref());
             self.past.insert((revision.number, key.clone()), before);
         }
         for (name, number) in &revision.numbers {
@@ -84,6 +91,8 @@ impl Kept {
                 None => self.loaded.numbers.remove(name),
             };
         }
+        // Texts cannot fail to be written as JSON.
+        self.audit.extend(self.head.revision(revision, touches).ok());
     }
 
     fn past(&self, after: u64) -> impl Iterator<Item = Result<Past, Infallible>> {
@@ -117,7 +126,11 @@ impl Store for MemoryStore {
         Ok(self.term)
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
         let mut kept = self.shared.kept();
         if kept.loaded.revision > 0 {
             return Err(StoreError::NotEmpty { revision: kept.loaded.revision });
@@ -136,9 +149,21 @@ impl Store for MemoryStore {
                 }
             }
         }
+        (filled.audit, filled.head) = (std::mem::take(&mut kept.audit), std::mem::take(&mut kept.head));
+        let record = filled.head.event(event, Some(filled.loaded.revision));
+        filled.audit.extend(record.ok());
         *kept = filled;
         self.shared.newest.set(kept.loaded.revision);
         Ok(kept.loaded.revision)
+    }
+
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        let mut kept = self.shared.kept();
+        for event in events {
+            let record = kept.head.event(event, None);
+            kept.audit.extend(record.ok());
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
@@ -171,6 +196,19 @@ impl Reader for Shared {
         let Ok(written) = history::written(past, |key| kept.current(key));
         let notes = kept.notes.range(after + 1..).take(limit);
         Ok(notes.map(|(number, noted)| noted.revision(written.get(number))).collect())
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Audit, StoreError> {
+        let kept = self.kept();
+        let after = usize::try_from(after).unwrap_or(usize::MAX);
+        let mut room = AUDIT_PAGE;
+        let fits = |record: &&String| {
+            let fits = room > 0;
+            room = room.saturating_sub(record.len());
+            fits
+        };
+        let records = kept.audit.iter().skip(after).take(limit).take_while(fits).cloned().collect();
+        Ok(Audit { head: kept.head.clone(), oldest: u64::from(!kept.audit.is_empty()), records })
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError> {

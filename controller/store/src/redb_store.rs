@@ -1,10 +1,11 @@
 //! One file, one transaction per group of revisions.
 
 mod backend;
+mod log;
 mod reader;
 mod tables;
 
-use crate::{Found, Loaded, Reader, Retention, Revision, Row, Store, StoreError, check, history::Newest};
+use crate::{Event, Found, Loaded, Reader, Retention, Revision, Row, Store, StoreError, check, history::Newest};
 use backend::Watched;
 use reader::Shared;
 use redb::{
@@ -26,7 +27,7 @@ use tables::{Prepare, prepare};
 
 /// The newest format of the file that this program writes and understands. Raised by any change after
 /// which an older program would misread the file.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// The first bytes of every file of the database (redb's docs/design.md, "Magic number").
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -333,12 +334,16 @@ impl Store for RedbStore {
         tables::begin(&database, now).map_err(|error| self.fail(&error))
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
         let database = self.ready()?;
         if self.last > 0 {
             return Err(StoreError::NotEmpty { revision: self.last });
         }
-        match tables::restore(&database, rows) {
+        match tables::restore(&database, rows, event) {
             Ok(newest) => {
                 self.last = newest;
                 self.shared.newest.set(newest);
@@ -347,6 +352,11 @@ impl Store for RedbStore {
             Err(Ok(refused)) => Err(refused),
             Err(Err(error)) => Err(self.fail(&error)),
         }
+    }
+
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        let database = self.ready()?;
+        log::note(&database, events, self.retention).map_err(|error| self.fail(&error))
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

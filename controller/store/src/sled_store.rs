@@ -2,10 +2,10 @@
 //!
 //! sled's own authors say: it is beta, its file format will change without a way from one to the next, and whoever
 //! needs reliability first should use something else. The last release of this line is of 2021. What is here passes the
-//! same tests of meaning and the same kills; it differs in that all of it, history included, is kept in memory, that
-//! nothing is forgotten, and that damage on the disk is found only as far as sled looks for it.
+//! same tests of meaning and the same kills; it differs in that all of it, history included, is kept in memory, that the
+//! audit log is kept nowhere else, that nothing is forgotten, and that damage on the disk is found only as far as sled looks for it.
 
-use crate::{Document, Loaded, MemoryStore, Noted, Reader, Revision, Row, Store, StoreError, check, next_term};
+use crate::{Document, Event, Loaded, MemoryStore, Noted, Reader, Revision, Row, Store, StoreError, check, next_term};
 use sled::{Batch, Db};
 use std::{
     collections::BTreeMap,
@@ -79,10 +79,11 @@ impl SledStore {
             Ok((_, value)) => Some(self::row(&value)),
             Err(error) => Some(Err(error.to_string())),
         });
-        let last = kept.restore(&mut std::iter::once(first).chain(rest)).map_err(|error| match error {
-            StoreError::Damaged(what) => StoreError::Corrupt { path: path.clone(), what },
-            other => other,
-        })?;
+        let last =
+            kept.restore(&mut std::iter::once(first).chain(rest), &Event::default()).map_err(|error| match error {
+                StoreError::Damaged(what) => StoreError::Corrupt { path: path.clone(), what },
+                other => other,
+            })?;
         Ok(Self { database, path, kept, last, broken: None })
     }
 
@@ -189,13 +190,17 @@ impl Store for SledStore {
         Ok(term)
     }
 
-    fn restore(&mut self, rows: &mut dyn Iterator<Item = Result<Row, String>>) -> Result<u64, StoreError> {
+    fn restore(
+        &mut self,
+        rows: &mut dyn Iterator<Item = Result<Row, String>>,
+        event: &Event,
+    ) -> Result<u64, StoreError> {
         self.well()?;
         if self.last > 0 {
             return Err(StoreError::NotEmpty { revision: self.last });
         }
         let mut filled = MemoryStore::default();
-        let revision = filled.restore(rows)?;
+        let revision = filled.restore(rows, event)?;
         let mut all = Vec::new();
         filled.reader().snapshot(&mut |row| {
             all.push(row);
@@ -208,7 +213,11 @@ impl Store for SledStore {
         }
         self.write(batch)?;
         self.last = revision;
-        self.kept.restore(&mut all.into_iter().map(Ok))
+        self.kept.restore(&mut all.into_iter().map(Ok), event)
+    }
+
+    fn note(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        self.kept.note(events)
     }
 
     fn reader(&self) -> Arc<dyn Reader> {

@@ -2,7 +2,8 @@
 //! store opens. `BULKHEAD_KILLS` says how often; `make crashes` does it 300 times.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_store::{Loaded, RedbStore, Retention, Revision, Store};
+use bulkhead_store::{Event, Loaded, RedbStore, Retention, Revision, Store};
+use bulkhead_types::Chain;
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
@@ -40,6 +41,7 @@ fn edit(number: u64, client: u64, value: u64) -> Revision {
         time: number,
         changes: ["left", "right"].map(|side| (format!("{client}/{side}"), Some(text.clone()))).into(),
         numbers: vec![(format!("{client}").into(), Some(value as u32))],
+        event: None,
     }
 }
 
@@ -94,6 +96,9 @@ fn victim() {
             replies.push((reply, next[client as usize]));
         }
         store.append(before, &revisions).unwrap();
+        if revision.is_multiple_of(5) {
+            store.note(&[Event { outcome: "refused".into(), ..Event::default() }]).unwrap();
+        }
         replies.into_iter().for_each(|(reply, value)| reply.send(value).unwrap());
     }
 }
@@ -156,6 +161,31 @@ fn killed_at_any_moment_sled_loses_nothing_acknowledged() {
     matrix(directory.path());
 }
 
+/// The audit log is whole, and has a record of every revision that there is.
+fn audited(store: &dyn Store, newest: u64) {
+    let mut chain = Chain::new(sha256);
+    let (mut revisions, mut last) = (0, 0);
+    loop {
+        let page = store.reader().audit(chain.head.number, 1000).unwrap();
+        if page.records.is_empty() {
+            assert_eq!((page.head.number, page.head.digest), (chain.head.number, chain.head.digest));
+            break;
+        }
+        for line in page.records {
+            // That none is left out between two is the chain's to see.
+            if let Some(revision) = chain.follow(&line).unwrap().revision {
+                (revisions, last) = (revisions + 1, revision);
+            }
+        }
+    }
+    assert_eq!((revisions, last), (newest, newest));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn matrix(directory: &Path) {
     let kills: u64 = env::var("BULKHEAD_KILLS").map_or(12, |kills| kills.parse().unwrap());
     let (mut seed, mut acknowledged) = (0x5eed_u64, vec![0; CLIENTS as usize]);
@@ -178,6 +208,9 @@ fn matrix(directory: &Path) {
             let history = store.reader().history(u64::MAX, 1000).unwrap();
             let back = store.reader().between(history.newest, Some(history.oldest)).unwrap();
             assert_eq!(history.newest, there.iter().sum::<u64>());
+            if !directory.join("bulkhead.sled").exists() {
+                audited(&*store, history.newest);
+            }
             assert!(back.differences.len() <= 2 * CLIENTS as usize);
             // Forgotten without being closed: the next one finds it as a kill leaves it.
             drop(store);

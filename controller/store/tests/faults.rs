@@ -106,6 +106,7 @@ fn revision(number: u64) -> Revision {
         time: number,
         changes: ["left", "right"].map(|side| (format!("{side}{}", number % 3), Some(text.clone()))).into(),
         numbers: vec![("number".into(), Some(number as u32))],
+        event: None,
     }
 }
 

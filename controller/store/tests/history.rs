@@ -1,7 +1,7 @@
 //! Earlier revisions: what they were, what differs between them, how long they are kept; and carrying all of it away.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_store::{Loaded, MemoryStore, Reader, RedbStore, Retention, Revision, Row, Store, StoreError};
+use bulkhead_store::{Event, Loaded, MemoryStore, Reader, RedbStore, Retention, Revision, Row, Store, StoreError};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::Path, sync::Arc, thread, time::Duration};
 
@@ -24,6 +24,7 @@ fn revision(number: u64, changes: &[(u8, Option<u8>)]) -> Revision {
         time: 1_000 * number,
         changes: changes.into_iter().collect(),
         numbers: vec![(format!("number/{number}").into(), Some(number as u32))],
+        event: None,
     }
 }
 
@@ -97,7 +98,7 @@ proptest! {
         let mut restored = RedbStore::open(other.path()).unwrap();
         let rows = rows(&*redb.reader());
         prop_assert_eq!(&rows, &self::rows(&*memory.reader()));
-        restored.restore(&mut rows.into_iter().map(Ok)).unwrap();
+        restored.restore(&mut rows.into_iter().map(Ok), &Event::default()).unwrap();
         drop(restored);
         let mut restored = RedbStore::open(other.path()).unwrap();
         prop_assert_eq!(restored.load().unwrap(), redb.load().unwrap());
@@ -135,7 +136,7 @@ fn history_is_kept_by_count_age_and_size() {
         (Retention { revisions: 10, ..all }, 10),
         (Retention { age: Duration::from_secs(7), ..all }, 8),
         (Retention { bytes: 60, ..all }, 8),
-        (Retention { revisions: 0, age: day, bytes: 0 }, 1),
+        (Retention { revisions: 0, age: day, bytes: 0, audit: 0 }, 1),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let store = filled(directory.path(), retention, 50);
@@ -169,7 +170,7 @@ fn what_makes_no_sense_is_not_restored() {
     let directory = tempfile::tempdir().unwrap();
     let good = rows(&*filled(directory.path(), Retention::default(), 5).reader());
     let mut full = RedbStore::open(directory.path()).unwrap();
-    let refused = full.restore(&mut good.clone().into_iter().map(Ok)).unwrap_err();
+    let refused = full.restore(&mut good.clone().into_iter().map(Ok), &Event::default()).unwrap_err();
     assert!(matches!(refused, StoreError::NotEmpty { revision: 5 }), "{refused}");
     let empty = tempfile::tempdir().unwrap();
     let mut store = RedbStore::open(empty.path()).unwrap();
@@ -180,11 +181,13 @@ fn what_makes_no_sense_is_not_restored() {
     for (bad, why) in
         [(good[1..].to_vec(), "begin"), (twice, "twice"), (late, "after the newest"), (Vec::new(), "begin")]
     {
-        let refused = store.restore(&mut bad.into_iter().map(Ok)).unwrap_err();
+        let refused = store.restore(&mut bad.into_iter().map(Ok), &Event::default()).unwrap_err();
         assert!(refused.to_string().contains(why), "{refused}");
     }
     let torn = good.clone().into_iter().map(Ok).chain([Err("line 17".to_owned())]);
-    assert!(matches!(store.restore(&mut { torn }).unwrap_err(), StoreError::Damaged(why) if why == "line 17"));
+    assert!(
+        matches!(store.restore(&mut { torn }, &Event::default()).unwrap_err(), StoreError::Damaged(why) if why == "line 17")
+    );
     assert_eq!(store.load().unwrap(), Loaded::default());
-    assert_eq!(store.restore(&mut good.into_iter().map(Ok)).unwrap(), 5);
+    assert_eq!(store.restore(&mut good.into_iter().map(Ok), &Event::default()).unwrap(), 5);
 }

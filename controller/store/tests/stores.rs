@@ -11,6 +11,7 @@ fn revision(number: u64, changes: &[(&str, Option<&str>)], numbers: &[(&str, Opt
         time: 1_700_000_000_000 + number,
         changes: changes.iter().map(|(key, text)| ((*key).to_owned(), text.map(Arc::from))).collect(),
         numbers: numbers.iter().map(|(name, number)| (Arc::from(*name), *number)).collect(),
+        event: None,
     }
 }
 
@@ -62,7 +63,10 @@ fn sled_means_the_same_and_finds_it_again() {
     });
     assert_eq!(both[0], both[1]);
     let third = tempfile::tempdir().unwrap();
-    SledStore::open(third.path()).unwrap().restore(&mut rows.into_iter().map(Ok)).unwrap();
+    SledStore::open(third.path())
+        .unwrap()
+        .restore(&mut rows.into_iter().map(Ok), &bulkhead_store::Event::default())
+        .unwrap();
     assert_eq!(SledStore::open(third.path()).unwrap().load().unwrap(), before);
 }
 

@@ -8,8 +8,9 @@ use bulkhead_policy::{Change, Diagnostic, Key, Resource, State};
 use bulkhead_tls::Subject;
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
-    StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, VtepAnswer, VtepReport,
+    AuditAnswer, ChangeKind, EntryCounts, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization,
+    RestoreAnswer, RuleHits, StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer,
+    VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, fs::File, future::Future, io, sync::Arc, time::Duration};
 
@@ -32,8 +33,10 @@ pub struct Edit {
 pub struct Asked {
     /// Check everything, change nothing.
     pub dry_run: bool,
-    /// Who asks, as he says himself.
+    /// Who asks, for the history.
     pub author: String,
+    /// The same, for the audit log.
+    pub origin: Origin,
     /// The revision that must be the newest one: the change is refused as [`ApplyError::Moved`] if it is not. `None` is
     /// no condition.
     pub newest: Option<u64>,
@@ -175,7 +178,32 @@ pub enum Known {
     Certificate,
 }
 
+/// Whose request something is, and how it came: what the audit log has of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Who; empty if nobody is known.
+    pub user: String,
+    /// How that is known, in a word.
+    pub known: &'static str,
+    /// Who the client says that its user is, where nothing proves it.
+    pub says: String,
+    /// The client's address.
+    pub from: String,
+    /// Method and path.
+    pub action: String,
+}
+
 impl Known {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Local => "local",
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+        }
+    }
+
     /// Whether it says no more than that he may do everything, so that what a client says of its user is the best that
     /// is known.
     pub fn is_nobody(self) -> bool {
@@ -252,14 +280,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Writes a backup of one moment (`bulkhead_types::backup`) part by part, until `out` says that it takes no more.
     /// Reads from the disk.
-    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError>;
+    fn backup(&self, origin: Origin, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError>;
 
     /// A file for a backup that is to be restored, which nobody else sees.
     fn spool(&self) -> io::Result<File>;
 
     /// Restores the backup in `file`, if it is whole and understood and nothing was ever accepted. Answers once it is
     /// durable and in force.
-    fn restore(&self, file: File) -> impl Future<Output = Result<RestoreAnswer, RestoreError>> + Send;
+    fn restore(&self, file: File, origin: Origin) -> impl Future<Output = Result<RestoreAnswer, RestoreError>> + Send;
 
     /// Looks at what is accepted now. `look` is short: writers may have to wait for it. Two looks may see two
     /// revisions, so what has to fit together is read in one.
@@ -305,10 +333,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn tokens(&self) -> TokenList;
 
     /// Makes a token for `by`. Writes to the disk, and is back once it is there.
-    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError>;
+    fn create_token(&self, question: TokenQuestion, by: &str, origin: Origin) -> Result<TokenAnswer, TokenError>;
 
     /// Ends a token, from the next request on. Writes to the disk, and is back once it is there.
-    fn revoke_token(&self, name: &str) -> Result<(), TokenError>;
+    fn revoke_token(&self, name: &str, origin: Origin) -> Result<(), TokenError>;
+
+    /// Takes note of a request that was refused because of who made it, and why. It comes back at once.
+    fn refused(&self, origin: Origin, why: String);
+
+    /// Audit records after the one with this number, oldest first, and at most so many. Reads from the disk.
+    fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError>;
 
     /// Whether changes are taken and switches are spoken to. Before that, while the loaded state is being compiled, it
     /// can be read, and what changes it waits.

@@ -4,6 +4,7 @@ use crate::{
     Backend, RestoreError,
     body::{PAUSE_TIME, late, part},
     documents::format,
+    gate::Who,
     problem::Failure,
     work::Desk,
 };
@@ -44,12 +45,13 @@ impl Read for Parts {
 pub(crate) async fn backup<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
 ) -> Result<Response, Failure> {
     let place = desk.backups.take().await?;
     let (parts, body) = mpsc::channel(DEPTH);
     tokio::task::spawn_blocking(move || {
         // A client that has gone takes no more.
-        let written = backend.backup(&mut |part| parts.blocking_send(Ok(part.into())).is_ok());
+        let written = backend.backup(who.origin(), &mut |part| parts.blocking_send(Ok(part.into())).is_ok());
         if let Err(error) = written {
             // The client sees that the end is missing.
             let _ = parts.blocking_send(Err(io::Error::other(error.to_string())));
@@ -63,6 +65,7 @@ pub(crate) async fn backup<B: Backend>(
 pub(crate) async fn restore<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     request: Request,
 ) -> Result<Json<RestoreAnswer>, Failure> {
     // What a web page can send unasked is refused.
@@ -103,5 +106,5 @@ pub(crate) async fn restore<B: Backend>(
     }
     drop(parts);
     let file = written.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
-    Ok(Json(backend.restore(file).await?))
+    Ok(Json(backend.restore(file, who.origin()).await?))
 }

@@ -34,7 +34,7 @@ pub(crate) struct ChangeQuery {
 impl ChangeQuery {
     /// How the change is asked for, with who the headers say that asks.
     fn asked(&self, who: &Who, headers: &HeaderMap) -> Asked {
-        Asked { dry_run: self.dry_run, author: who.author(headers), newest: None }
+        Asked { dry_run: self.dry_run, author: who.author(headers), origin: who.origin(), newest: None }
     }
 
     /// Of a change with several documents: each has its own version.

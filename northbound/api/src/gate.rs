@@ -3,7 +3,7 @@
 //! Every address is declared with what it takes to be answered there. What is asked about single resources is judged again
 //! where they are known: `documents` for changes, `lists` for looks.
 
-use crate::{Backend, Caller, Edit, Peer, Stranger, View, problem::Failure};
+use crate::{Backend, Caller, Edit, Origin, Peer, Stranger, View, problem::Failure};
 use axum::{
     extract::{RawPathParams, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Who a request is from.
 #[derive(Debug, Clone)]
-pub(crate) struct Who(Arc<Caller>);
+pub(crate) struct Who(Arc<Caller>, Arc<Origin>);
 
 impl Who {
     /// What the history calls him: who he was told to be, or, where nothing proves it, who the client says that he is.
@@ -26,9 +26,13 @@ impl Who {
         if !self.0.known.is_nobody() {
             return self.0.principal.name.clone();
         }
-        let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect();
+        let said = said(headers);
         if said.trim().is_empty() { "api".into() } else { said }
+    }
+
+    /// The same, for the audit log.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::clone(&self.1)
     }
 
     /// Whether nothing that users write is not his to change.
@@ -48,6 +52,28 @@ impl Who {
     /// Whether he may see a resource.
     pub(crate) fn sees(&self, state: &Snapshot, resource: &Resource) -> bool {
         may(&self.0.principal, Verb::Read, None, Some(resource), state).is_ok()
+    }
+}
+
+/// Who a client says that its user is.
+fn said(headers: &HeaderMap) -> String {
+    let said = headers.get(USER_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect()
+}
+
+/// Most characters of a path that the audit log has.
+const MAX_PATH: usize = 200;
+
+/// What is known of a request before its caller is.
+fn origin(request: &Request) -> Origin {
+    let peer = request.extensions().get::<Peer>();
+    let path: String = request.uri().path().chars().take(MAX_PATH).collect();
+    Origin {
+        user: String::new(),
+        known: "nobody",
+        says: said(request.headers()),
+        from: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
+        action: format!("{} {path}", request.method()),
     }
 }
 
@@ -88,6 +114,8 @@ pub(crate) enum Needs {
     Restore,
     /// To give access.
     Tokens,
+    /// To read the audit log.
+    Audit,
 }
 
 impl Needs {
@@ -102,6 +130,7 @@ impl Needs {
             Self::Backup => Verb::Backup,
             Self::Restore => Verb::Restore,
             Self::Tokens => Verb::Tokens,
+            Self::Audit => Verb::Audit,
         })
     }
 }
@@ -122,6 +151,11 @@ pub(crate) async fn pass<B: Backend>(
     let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer, subject)) {
         Ok(caller) => caller,
         Err(stranger) => {
+            let mut from = origin(&request);
+            if let Some(name) = subject.and_then(|subject| subject.name.as_ref()) {
+                from.says = format!("{name}, by a certificate");
+            }
+            backend.refused(from, stranger.to_string());
             let mut answer = Failure::new(StatusCode::UNAUTHORIZED, "stranger", stranger.to_string()).into_response();
             // RFC 9110 §11.6.1: it says how one makes oneself known.
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -129,11 +163,22 @@ pub(crate) async fn pass<B: Backend>(
         }
     };
     // No resource is asked about yet, so no state is looked at.
+    let mut from = origin(&request);
+    (from.user, from.known) = (caller.principal.name.clone(), caller.known.word());
+    if !caller.known.is_nobody() {
+        from.says.clear();
+    }
     if let Err(refusal) = may(&caller.principal, verb, None, None, &Snapshot::default()) {
+        backend.refused(from, refusal.to_string());
         return Failure::from(refusal).into_response();
     }
-    request.extensions_mut().insert(Who(Arc::new(caller)));
-    next.run(request).await
+    let from = Arc::new(from);
+    request.extensions_mut().insert(Who(Arc::new(caller), from.clone()));
+    let answer = next.run(request).await;
+    if answer.status() == StatusCode::FORBIDDEN {
+        backend.refused(Origin::clone(&from), "his grants do not allow this change".into());
+    }
+    answer
 }
 
 /// The token that a request shows (RFC 6750 §2.1). A header that is not understood is no token, rather than none.

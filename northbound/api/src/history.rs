@@ -149,7 +149,7 @@ pub(crate) async fn rollback<B: Backend>(
                 Ok((newest, changes(differences).into_iter().map(edit).collect()))
             })
             .await?;
-        let asked = Asked { dry_run, author: author.clone(), newest: Some(newest) };
+        let asked = Asked { dry_run, author: author.clone(), origin: who.origin(), newest: Some(newest) };
         match submit(backend.clone(), &desk, &who, edits, Parsed::<()>::default(), asked).await {
             // Somebody was quicker: what has to be taken back is more by now.
             Err(failure)

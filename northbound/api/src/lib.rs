@@ -2,6 +2,7 @@
 //!
 //! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
+mod audit;
 pub mod backend;
 mod backup;
 mod body;
@@ -24,8 +25,8 @@ mod vteps;
 mod work;
 
 pub use backend::{
-    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, PastError, RestoreError,
-    Stranger, TokenError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, Origin, PastError,
+    RestoreError, Stranger, TokenError, View,
 };
 pub use connections::serve;
 pub use door::{Door, Peer};
@@ -72,6 +73,7 @@ fn routes<B: Backend>() -> Vec<(&'static str, Needs, MethodRouter<B>)> {
         ("/v1/vteps/{name}", Needs::Vtep, get(vteps::vtep::<B>).post(vteps::report::<B>)),
         ("/v1/backup", Needs::Backup, get(backup::backup::<B>)),
         ("/v1/restore", Needs::Restore, post(backup::restore::<B>)),
+        ("/v1/audit", Needs::Audit, get(audit::audit::<B>)),
         ("/v1/tokens", Needs::Tokens, get(tokens::list::<B>).post(tokens::create::<B>)),
         ("/v1/tokens/{name}", Needs::Tokens, delete(tokens::revoke::<B>)),
         // Whoever starts the controller looks here whether it runs.

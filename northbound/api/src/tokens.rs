@@ -25,15 +25,16 @@ pub(crate) async fn create<B: Backend>(
 ) -> Result<Json<TokenAnswer>, Failure> {
     let author = who.author(request.headers());
     let question: TokenQuestion = json(request).await?;
-    let made = desk.small.run(move |_: &Gone| Ok(backend.create_token(question, &author)?)).await?;
+    let made = desk.small.run(move |_: &Gone| Ok(backend.create_token(question, &author, who.origin())?)).await?;
     Ok(Json(made))
 }
 
 pub(crate) async fn revoke<B: Backend>(
     State(backend): State<B>,
     Extension(desk): Extension<Desk>,
+    Extension(who): Extension<Who>,
     Path(name): Path<String>,
 ) -> Result<Json<()>, Failure> {
-    desk.small.run(move |_: &Gone| Ok(backend.revoke_token(&name)?)).await?;
+    desk.small.run(move |_: &Gone| Ok(backend.revoke_token(&name, who.origin())?)).await?;
     Ok(Json(()))
 }

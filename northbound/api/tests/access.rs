@@ -37,7 +37,7 @@ async fn closed() -> (Router, Fake) {
 }
 
 /// Every address with a method of it, and the least role that is let past the gate.
-const ADDRESSES: [(&str, &str, &str); 27] = [
+const ADDRESSES: [(&str, &str, &str); 28] = [
     ("GET", "/v1/zones", "viewer"),
     ("HEAD", "/v1/zones", "viewer"),
     ("GET", "/v1/zones/z", "viewer"),
@@ -64,6 +64,7 @@ const ADDRESSES: [(&str, &str, &str); 27] = [
     ("GET", "/v1/status", "viewer"),
     ("GET", "/metrics", "viewer"),
     ("GET", "/v1/tokens", "admin"),
+    ("GET", "/v1/audit", "admin"),
     ("DELETE", "/v1/tokens/t", "admin"),
 ];
 

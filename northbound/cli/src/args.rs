@@ -2,7 +2,7 @@
 
 mod access;
 
-pub use access::{Access, Context, Token};
+pub use access::{Access, Audit, Context, Token};
 
 use crate::jsonpath::JsonPath;
 use bulkhead_types::{Kind, nearest, v1};
@@ -256,6 +256,9 @@ pub enum Command {
     /// Say who has access: make, list and revoke tokens.
     #[command(subcommand)]
     Token(Token),
+    /// Read and check the audit log.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Say what a kind's fields are.
     #[command(after_help = concat!("Examples:\n  bulkhead explain policy\n  bulkhead explain policy.ingress.from\n  bulkhead \
                                     explain network.spec.gateways\n\n", kinds!()))]

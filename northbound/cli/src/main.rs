@@ -2,6 +2,7 @@
 
 mod args;
 mod attached;
+mod audit;
 mod backup;
 mod change;
 mod context;
@@ -110,6 +111,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Import(command) => import::import(client, output, out, command),
         Command::Export(command) => export::export(&client()?, output, out, command),
         Command::Token(command) => token::token(&client()?, output, out, command),
+        Command::Audit(command) => audit::audit(client, output, out, command),
         Command::Zone(command) => zone::zone(&client()?, output, out, command),
         Command::Explain { what } => explain::explain(output, out, what),
         Command::Context(command) => context::context(&cli.access, output, out, command),

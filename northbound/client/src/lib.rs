@@ -5,10 +5,10 @@ mod tls;
 pub use tls::Security;
 
 use bulkhead_types::{
-    ApplyAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer, PathQuestion,
-    PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits, SeenAttachment,
-    StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, USER_HEADER, VtepAnswer,
-    VtepReport,
+    ApplyAnswer, AuditAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer,
+    PathQuestion, PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits,
+    SeenAttachment, StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, USER_HEADER,
+    VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -426,6 +426,12 @@ impl Client {
     pub fn revoke_token(&self, name: &str) -> Result<(), Error> {
         let url = self.url(&format!("/v1/tokens/{}", escape(name)), &[]);
         self.answer(&url, self.signed(self.agent.delete(&url)).call())
+    }
+
+    /// Audit records after the one with this number, oldest first, at most `limit` of them.
+    pub fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, Error> {
+        let (after, limit) = (after.to_string(), limit.to_string());
+        self.get_json("/v1/audit", &[("after", &after), ("limit", &limit)])
     }
 
     /// What rules have matched, of one policy or of all and the built-in ones.

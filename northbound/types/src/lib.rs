@@ -5,6 +5,7 @@
 
 mod access;
 pub mod answer;
+mod audit;
 mod backup;
 mod canonical;
 mod convert;
@@ -28,6 +29,7 @@ mod yaml;
 
 pub use access::{ADMIN_FILE, TokenAnswer, TokenLine, TokenList, TokenQuestion};
 pub use answer::*;
+pub use audit::{AuditAnswer, AuditHead, AuditObject, AuditRecord, Broken, Chain};
 pub use backup::{BACKUP_FORMAT, BackupError, BackupHead, BackupSum, read_backup};
 pub use bulkhead_policy::{Kind, Resource, model};
 pub use bulkhead_topology::Selector;

@@ -2,7 +2,7 @@
 
 use super::tables::View;
 use crate::{
-    Between, History, Reader, Revision, Row, StoreError,
+    Audit, Between, History, Reader, Revision, Row, StoreError,
     history::{self, Newest, Past},
 };
 use redb::Database;
@@ -72,6 +72,10 @@ impl Reader for Shared {
             Ok(Ok(revisions.collect::<Result<_, redb::Error>>()?))
         });
         found?
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Audit, StoreError> {
+        self.look(|view| view.audit(after, limit))
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(Row) -> bool) -> Result<(), StoreError> {

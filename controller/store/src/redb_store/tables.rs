@@ -1,12 +1,16 @@
 //! The tables, and the transactions that write them.
 
 use super::FORMAT;
-use crate::{Document, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, history::Past, next_term};
+use super::log::Log;
+use crate::{
+    Document, Event, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, audit::Touches, history::Past,
+    next_term,
+};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::io;
 
 /// `format`, `revision`, `oldest` (the oldest revision whose state is kept), `past-bytes` (of the texts in [`PAST`]), `term`
-/// (the newest one, if any began).
+/// (the newest one, if any began), `audit-bytes` (of the records in [`AUDIT`]).
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Key to revision and text.
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("documents");
@@ -16,6 +20,9 @@ pub(super) const NUMBERS: TableDefinition<'_, &str, u32> = TableDefinition::new(
 pub(super) const NOTES: TableDefinition<'_, u64, &str> = TableDefinition::new("notes");
 /// Revision and key to what the document was before: the revision that had written it, and its text. Since format 2.
 pub(super) const PAST: TableDefinition<'_, (u64, &str), (u64, Option<&str>)> = TableDefinition::new("past");
+
+/// Number to audit record. Since format 3.
+pub(super) const AUDIT: TableDefinition<'_, u64, &str> = TableDefinition::new("audit");
 
 /// Rows of history that one commit forgets, of either sort, beside twice as many as it writes: it is to be as quick as
 /// any other, and no row is to be left behind for good.
@@ -54,13 +61,18 @@ pub(super) fn prepare(database: &Database) -> Result<(u64, Option<u64>), Prepare
         let mut meta = transaction.open_table(META)?;
         last = meta.get("revision")?.map_or(0, |revision| revision.value());
         meta.insert("format", FORMAT)?;
-        // Format 1 kept no earlier states.
-        meta.insert("oldest", last)?;
-        meta.insert("past-bytes", 0)?;
+        if found.is_none_or(|found| found < 2) {
+            // Format 1 kept no earlier states.
+            meta.insert("oldest", last)?;
+            meta.insert("past-bytes", 0)?;
+        }
+        // Format 2 kept no audit log: it begins with what is done from now on.
+        meta.insert("audit-bytes", 0)?;
         transaction.open_table(DOCUMENTS)?;
         transaction.open_table(NUMBERS)?;
         transaction.open_table(NOTES)?;
         transaction.open_table(PAST)?;
+        transaction.open_table(AUDIT)?;
     }
     transaction.commit()?;
     Ok((last, found))
@@ -75,6 +87,7 @@ struct Tables<'t> {
     past: Table<'t, (u64, &'static str), (u64, Option<&'static str>)>,
     /// Bytes of texts in `past`.
     bytes: u64,
+    log: Log<'t>,
 }
 
 /// Begins a term.
@@ -93,7 +106,8 @@ pub(super) fn begin(database: &Database, now: u64) -> Result<u64, redb::Error> {
 impl<'t> Tables<'t> {
     fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
         let meta = transaction.open_table(META)?;
-        let bytes = meta.get("past-bytes")?.map_or(0, |bytes| bytes.value());
+        let value = |key| Ok::<_, redb::Error>(meta.get(key)?.map_or(0, |bytes| bytes.value()));
+        let (bytes, logged) = (value("past-bytes")?, value("audit-bytes")?);
         Ok(Self {
             meta,
             documents: transaction.open_table(DOCUMENTS)?,
@@ -101,13 +115,15 @@ impl<'t> Tables<'t> {
             notes: transaction.open_table(NOTES)?,
             past: transaction.open_table(PAST)?,
             bytes,
+            log: Log::open(transaction, logged)?,
         })
     }
 
     fn append(&mut self, revision: &Revision) -> Result<(), redb::Error> {
         let mut there = Vec::with_capacity(revision.changes.len());
-        for (key, text) in &revision.changes {
-            let before = match text {
+        let mut touches = Touches::default();
+        for (key, now) in &revision.changes {
+            let before = match now {
                 Some(text) => self.documents.insert(key.as_str(), (revision.number, text.as_ref()))?,
                 None => self.documents.remove(key.as_str())?,
             };
@@ -116,6 +132,7 @@ impl<'t> Tables<'t> {
                 (written, Some(text))
             });
             self.bytes += text.map_or(0, |text| text.len() as u64);
+            touches.add(key, text, now.as_deref());
             self.past.insert((revision.number, key.as_str()), (written, text))?;
             if before.is_some() {
                 there.push(key.as_str());
@@ -131,7 +148,7 @@ impl<'t> Tables<'t> {
         let noted = Noted::of(revision, |key| there.binary_search(&key).is_ok());
         self.note(&noted)?;
         self.meta.insert("revision", revision.number)?;
-        Ok(())
+        self.log.write(|head| head.revision(revision, touches))
     }
 
     fn note(&mut self, noted: &Noted) -> Result<(), redb::Error> {
@@ -185,6 +202,7 @@ impl<'t> Tables<'t> {
 
     fn close(mut self) -> Result<(), redb::Error> {
         self.meta.insert("past-bytes", self.bytes)?;
+        self.meta.insert("audit-bytes", self.log.bytes)?;
         Ok(())
     }
 }
@@ -203,6 +221,7 @@ pub(super) fn append(database: &Database, revisions: &[Revision], retention: Ret
     if let Some(newest) = revisions.last() {
         let added = revisions.iter().map(|revision| revision.changes.len()).sum();
         tables.forget(newest.number, newest.time, added, retention)?;
+        tables.log.forget(retention)?;
     }
     tables.close()?;
     Ok(transaction.commit()?)
@@ -212,9 +231,10 @@ pub(super) fn append(database: &Database, revisions: &[Revision], retention: Ret
 pub(super) fn restore(
     database: &Database,
     rows: &mut dyn Iterator<Item = Result<Row, String>>,
+    event: &Event,
 ) -> Result<u64, Result<StoreError, redb::Error>> {
     let transaction = database.begin_write().map_err(|error| Err(error.into()))?;
-    let newest = fill(&transaction, rows)?;
+    let newest = fill(&transaction, rows, event)?;
     transaction.commit().map_err(|error| Err(error.into()))?;
     Ok(newest)
 }
@@ -222,6 +242,7 @@ pub(super) fn restore(
 fn fill(
     transaction: &WriteTransaction,
     rows: &mut dyn Iterator<Item = Result<Row, String>>,
+    event: &Event,
 ) -> Result<u64, Result<StoreError, redb::Error>> {
     let damaged = |what: &str| Ok(StoreError::Damaged(what.to_owned()));
     let mut tables = Tables::open(transaction).map_err(Err)?;
@@ -267,13 +288,14 @@ fn fill(
     }
     tables.meta.insert("revision", newest).map_err(|error| Err(error.into()))?;
     tables.meta.insert("oldest", oldest).map_err(|error| Err(error.into()))?;
+    tables.log.write(|head| head.event(event, Some(newest))).map_err(Err)?;
     tables.close().map_err(Err)?;
     Ok(newest)
 }
 
 /// One moment of a database.
 pub(super) struct View {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
     /// The newest revision.
     pub(super) newest: u64,
     /// The oldest whose state is kept.

@@ -2,14 +2,14 @@
 
 use bulkhead_access::{Grant, Principal};
 use bulkhead_api::{
-    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, PastError, RestoreError,
-    Stranger, TokenError, View,
+    Applied, ApplyError, Asked, Backend, Caller, Difference, Edit, History, Known, Noted, Origin, PastError,
+    RestoreError, Stranger, TokenError, View,
 };
 use bulkhead_policy::{Change, Key, Severity, State};
 use bulkhead_tls::Subject;
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ChangeKind, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
+    AuditAnswer, ChangeKind, FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, Realization, RestoreAnswer, RuleHits,
     StatusAnswer, TokenAnswer, TokenLine, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, VtepAnswer,
     VtepForwarding, VtepReport,
 };
@@ -31,6 +31,8 @@ pub struct Memory {
     pub compiling: bool,
     /// Who shows no token is not let in.
     pub closed: bool,
+    /// Requests that were refused because of who made them.
+    pub refused: Vec<String>,
     /// Somebody else makes a change right after each look.
     pub restless: bool,
     /// Is told of each look, and held up until it has been heard.
@@ -106,7 +108,7 @@ impl Backend for Fake {
         Ok(keys.into_iter().map(difference).filter(|difference| difference.from != difference.to).collect())
     }
 
-    fn backup(&self, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
+    fn backup(&self, _: Origin, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
         let revision = self.0.lock().unwrap().revision;
         out(format!("backup of {revision}, ").into_bytes());
         match revision {
@@ -122,7 +124,7 @@ impl Backend for Fake {
         tempfile::tempfile()
     }
 
-    async fn restore(&self, mut file: File) -> Result<RestoreAnswer, RestoreError> {
+    async fn restore(&self, mut file: File, _: Origin) -> Result<RestoreAnswer, RestoreError> {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         match text.as_str() {
@@ -210,7 +212,7 @@ impl Backend for Fake {
         TokenList { required: self.0.lock().unwrap().closed, items: Vec::new() }
     }
 
-    fn create_token(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError> {
+    fn create_token(&self, question: TokenQuestion, by: &str, _: Origin) -> Result<TokenAnswer, TokenError> {
         match question.name.as_str() {
             "taken" => Err(TokenError::Taken(question.name)),
             _ => {
@@ -220,8 +222,17 @@ impl Backend for Fake {
         }
     }
 
-    fn revoke_token(&self, name: &str) -> Result<(), TokenError> {
+    fn revoke_token(&self, name: &str, _: Origin) -> Result<(), TokenError> {
         if name == "taken" { Ok(()) } else { Err(TokenError::Missing(name.into())) }
+    }
+
+    fn refused(&self, origin: Origin, why: String) {
+        let told = format!("{} {} {}: {why}", origin.known, origin.user, origin.action);
+        self.0.lock().unwrap().refused.push(told);
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError> {
+        Ok(AuditAnswer { oldest: after, records: vec![limit.to_string()], ..AuditAnswer::default() })
     }
 
     fn ready(&self) -> bool {

@@ -1,7 +1,8 @@
 //! Which controller, who asks, and who may.
 
+use bulkhead_types::{AuditHead, parse_duration};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Which controller is asked, and by whom. What is not said here is the context's.
 #[derive(Debug, Default, Args)]
@@ -86,4 +87,62 @@ pub enum Token {
         /// Whose it is.
         name: String,
     },
+}
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List records: who did what or tried to, when and from where.
+    #[command(
+        after_help = "Examples:\n  bulkhead audit list --since 24h\n  bulkhead audit list --user shop-ci -o json"
+    )]
+    List {
+        /// Only those of this time until now, as 30m, 24h, 7d.
+        #[arg(long, value_name = "DURATION", value_parser = since)]
+        since: Option<Duration>,
+        /// Only what this user did or tried.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// At most so many, the newest.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Write all records to a file, line by line, as they were written.
+    Export {
+        /// The file, or - for standard output.
+        file: PathBuf,
+    },
+    /// Look whether a record was changed, removed or moved.
+    ///
+    /// Each record holds the digest of the one before. Whoever can write to the controller's disk can write all of them
+    /// anew, and that shows only to those who know the newest one's digest from before: note what this prints somewhere
+    /// else, and give it with --head the next time. What was never written down cannot be missed.
+    #[command(
+        after_help = "Examples:\n  bulkhead audit verify --head 5321:9f86d0...\n  bulkhead audit verify --file audit.jsonl"
+    )]
+    Verify {
+        /// A file that `export` has written, instead of the controller's records.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// What this printed before: a record's number and its digest.
+        #[arg(long, value_name = "NUMBER:DIGEST", value_parser = head)]
+        head: Option<AuditHead>,
+    },
+}
+
+fn since(text: &str) -> Result<Duration, String> {
+    let long = |unit: char, seconds: u64| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds).map(Duration::from_secs)
+    };
+    let found = long('h', 60 * 60).or_else(|| long('d', 24 * 60 * 60)).or_else(|| parse_duration(text));
+    found.ok_or_else(|| "write a time as 30m, 24h or 7d".into())
+}
+
+fn head(text: &str) -> Result<AuditHead, String> {
+    let wrong = || "a number and a digest, as this printed them: 5321:9f86d0...".to_owned();
+    let (number, digest) = text.split_once(':').ok_or_else(wrong)?;
+    let good = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = number.parse().ok().filter(|number| good && *number > 0).ok_or_else(wrong)?;
+    Ok(AuditHead { number, digest: digest.to_ascii_lowercase() })
 }

@@ -1,0 +1,220 @@
+//! What the audit log has beside revisions: requests that were refused, access that was given and taken, backups.
+//!
+//! Refused requests are written down soon after, not before they are answered, and only so many one by one: whoever
+//! floods the API with them fills neither the disk nor the log. The others are counted.
+
+use bulkhead_api::Origin;
+use bulkhead_runtime::Handle;
+use bulkhead_store::Event;
+use std::{
+    collections::BTreeSet,
+    mem,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::sleep;
+use tracing::warn;
+
+/// Refused requests that are written one by one at once; one more is every [`REFILL`].
+const SINGLES: u32 = 60;
+/// The same in milliseconds.
+const REFILL: u64 = 60_000;
+/// How often it is told how many others there were, in milliseconds.
+const SUMMARY: u64 = 60_000;
+/// Addresses that are told of them.
+const MAX_SOURCES: usize = 8;
+/// How long a refused request may wait to be written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An event of a request.
+pub(crate) fn event(origin: Origin, outcome: &str, detail: String) -> Event {
+    let Origin { user, known, says, from, action } = origin;
+    let outcome = outcome.into();
+    Event { time: now(), user, known: known.into(), says, from, action, outcome, detail, times: None }
+}
+
+/// Refused requests that are not written yet.
+#[derive(Debug)]
+struct Refused {
+    singles: Vec<Event>,
+    /// How many may still be written one by one.
+    left: u32,
+    /// When that last became one more.
+    refilled: u64,
+    /// How many were not, since the last summary.
+    others: u64,
+    sources: BTreeSet<String>,
+    summed: u64,
+}
+
+impl Refused {
+    fn at(now: u64) -> Self {
+        Self { singles: Vec::new(), left: SINGLES, refilled: now, others: 0, sources: BTreeSet::new(), summed: now }
+    }
+
+    fn add(&mut self, event: Event, now: u64) {
+        let more = now.saturating_sub(self.refilled) / REFILL;
+        if more > 0 {
+            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(SINGLES)).min(SINGLES);
+            self.refilled += more * REFILL;
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            self.singles.push(event);
+            return;
+        }
+        self.others += 1;
+        // The port is another one each time.
+        let source = event.from.parse::<SocketAddr>().map_or(event.from, |from| from.ip().to_string());
+        if self.sources.len() < MAX_SOURCES {
+            self.sources.insert(source);
+        }
+    }
+
+    /// What is to be written now; with `last`, nothing more comes.
+    fn take(&mut self, now: u64, last: bool) -> Vec<Event> {
+        let mut events = mem::take(&mut self.singles);
+        if self.others > 0 && (last || now.saturating_sub(self.summed) >= SUMMARY) {
+            let sources: Vec<String> = mem::take(&mut self.sources).into_iter().collect();
+            let most = if sources.len() == MAX_SOURCES { ", and perhaps others" } else { "" };
+            events.push(Event {
+                time: now,
+                known: "nobody".into(),
+                action: "several requests".into(),
+                outcome: "refused".into(),
+                detail: format!("more than are told one by one, from {}{most}", sources.join(" ")),
+                times: Some(mem::take(&mut self.others)),
+                ..Event::default()
+            });
+            self.summed = now;
+        }
+        events
+    }
+}
+
+/// A way into the audit log. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Auditor {
+    handle: Handle,
+    refused: Arc<Mutex<Refused>>,
+}
+
+impl Auditor {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle, refused: Arc::new(Mutex::new(Refused::at(now()))) }
+    }
+
+    /// Takes note of a refused request.
+    pub(crate) fn refused(&self, origin: Origin, why: String) {
+        let event = event(origin, "refused", why);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(event, now());
+    }
+
+    /// Writes down what was refused, for as long as it is polled.
+    pub(crate) async fn run(self) {
+        loop {
+            sleep(PAUSE).await;
+            self.write(false).await;
+        }
+    }
+
+    /// Writes down what is not yet.
+    pub(crate) async fn write(&self, last: bool) {
+        let events = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take(now(), last);
+        if events.is_empty() {
+            return;
+        }
+        let failed = match self.handle.note(events.clone()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(gone) => gone.to_string(),
+        };
+        warn!("the audit log cannot be written: {failed}");
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // They are as many as were let through, and no more come until some time has passed.
+        let room = (SINGLES as usize).saturating_sub(refused.singles.len());
+        refused.others += events.len().saturating_sub(room) as u64;
+        refused.singles.splice(0..0, events.into_iter().take(room));
+    }
+
+    /// Does something that makes no revision: first it is written down that it was asked for, then what came of it. It is
+    /// not done if the first cannot be.
+    pub(crate) fn done<R, E: ToString>(
+        &self,
+        origin: Origin,
+        what: String,
+        failed: impl FnOnce(String) -> E,
+        done: impl FnOnce() -> Result<R, E>,
+    ) -> Result<R, E> {
+        let note = |outcome: &str, detail: String| match self.handle.note_blocking(vec![event(
+            origin.clone(),
+            outcome,
+            detail,
+        )]) {
+            Ok(noted) => noted.map_err(|error| error.to_string()),
+            Err(gone) => Err(gone.to_string()),
+        };
+        if let Err(why) = note("asked", what.clone()) {
+            return Err(failed(format!("the audit log cannot be written: {why}")));
+        }
+        let result = done();
+        let noted = match &result {
+            Ok(_) => note("done", what),
+            Err(error) => note("failed", format!("{what}: {}", error.to_string())),
+        };
+        if let Err(error) = noted {
+            warn!(%error, "the audit log tells that something was asked, and not what came of it");
+        }
+        result
+    }
+
+    /// Takes note of something that changes nothing, if that can be done.
+    pub(crate) fn told(&self, origin: Origin, what: &str) {
+        let noted = self.handle.note_blocking(vec![event(origin, "done", what.into())]);
+        if !matches!(noted, Ok(Ok(()))) {
+            warn!("the audit log cannot be written: {what} is not in it");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(from: &str) -> Event {
+        Event { from: from.into(), outcome: "refused".into(), ..Event::default() }
+    }
+
+    #[test]
+    fn a_flood_of_refused_requests_is_counted() {
+        let mut waiting = Refused::at(0);
+        for number in 0..100_000_u32 {
+            waiting.add(refused(&format!("192.0.2.{}:{}", number % 3, number % 60_000)), 10);
+        }
+        assert_eq!(waiting.take(1_000, false).len(), SINGLES as usize);
+        assert!(waiting.take(2_000, false).is_empty());
+        let told = waiting.take(SUMMARY, false);
+        assert_eq!((told.len(), told[0].times), (1, Some(100_000 - u64::from(SINGLES))));
+        assert!(told[0].detail.contains("from 192.0.2.0 192.0.2.1 192.0.2.2"), "{}", told[0].detail);
+        // From then on one a minute is told, and how many the others were.
+        let mut records = 0;
+        for second in 60..3_660 {
+            (0..50).for_each(|_| waiting.add(refused("[2001:db8::1]:5"), second * 1_000));
+            records += waiting.take(second * 1_000, false).len();
+        }
+        assert!((100..=122).contains(&records), "{records}");
+        assert_eq!(waiting.take(3_660_000, true).len(), 1);
+        // Whoever waits long enough is told of one by one again, and no more than before.
+        for _ in 0..200 {
+            waiting.add(refused("192.0.2.1:1"), 100 * 3_600_000);
+        }
+        assert_eq!(waiting.take(100 * 3_600_000, false).len(), SINGLES as usize + 1);
+    }
+}
