@@ -34,7 +34,7 @@ use std::{
     str::FromStr,
     time::{Duration, Instant},
 };
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 /// How often it is looked whether kernel VTEPs are where they are to be.
 const LOOK: Duration = Duration::from_millis(50);
@@ -98,6 +98,14 @@ impl Backend for Controller {
 
     fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
         history::between(self.handle.store(), from, to)
+    }
+
+    fn changes(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+        history::changes(self.handle.store(), from, to)
+    }
+
+    fn newest(&self) -> watch::Receiver<u64> {
+        self.handle.newest()
     }
 
     fn backup(&self, origin: Origin, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {

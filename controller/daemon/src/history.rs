@@ -55,25 +55,38 @@ pub(crate) fn history(store: &dyn Reader, before: u64, limit: usize) -> Result<H
 
 /// What users wrote differently at two revisions.
 pub(crate) fn between(store: &dyn Reader, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+    let mut differences = changes(store, from, to)?;
+    for difference in &mut differences {
+        // Who was learned is found, too: somebody else may be at his port by now.
+        let learned = |resource: &Resource| matches!(resource, Resource::Workload(workload) if workload.is_learned());
+        difference.from.take_if(|resource| learned(resource));
+        difference.to.take_if(|resource| learned(resource));
+    }
+    differences.retain(|difference| difference.from != difference.to);
+    Ok(differences)
+}
+
+/// What is listed and differs between two revisions.
+pub(crate) fn changes(store: &dyn Reader, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
     let between = store.between(from, Some(to)).map_err(told)?;
     let mut differences = Vec::new();
     for difference in between.differences {
-        // What was found is as it is, whatever is asked for.
+        // What was found on hosts and between switches is as it is, whatever is asked for.
         let Some(key) = key(&difference.key) else { continue };
+        let version = |document: &Option<Document>| document.as_ref().map_or(0, |document| document.revision);
+        let versions = (version(&difference.from), version(&difference.to));
         let read = |document: Option<Document>| {
             let Some(document) = document else { return Ok(None) };
             let resource = decode(&document.text).map_err(|why| {
                 let revision = document.revision;
                 PastError::NotKept(format!("{key} as of revision {revision} cannot be read any more: {why}"))
             })?;
-            // Who was learned is found, too: somebody else may be at his port by now.
-            let learned = matches!(&resource, Resource::Workload(workload) if workload.is_learned());
-            Ok((!learned).then_some(resource))
+            Ok(Some(resource))
         };
         let (from, to) = (read(difference.from)?, read(difference.to)?);
         // The same may have been written down in other words by another version.
         if from != to {
-            differences.push(Difference { key, from, to });
+            differences.push(Difference { key, from, to, versions });
         }
     }
     differences.sort_by(|a, b| a.key.cmp(&b.key));

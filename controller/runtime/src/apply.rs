@@ -1,6 +1,6 @@
 //! A change: what is asked for, what comes of it, and what of it is new.
 
-use crate::core::Accepted;
+use crate::shared::Accepted;
 use bulkhead_policy::{Change, Diagnostic, Key};
 use bulkhead_store::Event;
 use bulkhead_topology::Name;

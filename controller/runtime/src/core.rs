@@ -12,17 +12,18 @@ use crate::{
     load::{Decode, LoadError, Stored},
     metrics::Totals,
     paths::{Paths, paths},
+    shared::{Accepted, Shared},
     tunnels::{TunnelView, Tunnels},
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
 use bulkhead_dataplane::{Command, FromSwitch, PortState, Report, host::FromHost};
 use bulkhead_pipeline::{Cause, Program};
-use bulkhead_policy::{Key, Kind, State, model::Attachment};
+use bulkhead_policy::{Kind, model::Attachment};
 use bulkhead_store::Store;
 use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLockReadGuard},
     time::Duration,
 };
 use tracing::{error, info, warn};
@@ -37,36 +38,6 @@ const LEARNER: &str = "learned at ports";
 /// Where the type of an Ethernet frame stands, and that of the frames by which links are found (IEEE 802.1AB §8.3).
 const ETHERTYPE: std::ops::Range<usize> = 12..14;
 const LLDP: [u8; 2] = [0x88, 0xcc];
-
-/// The newest accepted state.
-#[derive(Debug, Default)]
-pub struct Accepted {
-    /// Every resource.
-    pub state: State,
-    /// The revision that last wrote each resource.
-    pub versions: BTreeMap<Key, u64>,
-    /// The revision.
-    pub revision: u64,
-}
-
-/// The accepted state, shared with readers.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Shared(Arc<RwLock<Accepted>>);
-
-impl Shared {
-    pub(crate) fn new(accepted: Accepted) -> Self {
-        Self(Arc::new(RwLock::new(accepted)))
-    }
-
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Accepted> {
-        // A reader that panicked has changed nothing.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Accepted> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Numbers by name, or `None` where they are given back.
 type Given = Vec<(Arc<str>, Option<u32>)>;

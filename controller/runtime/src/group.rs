@@ -2,9 +2,10 @@
 
 use crate::{
     apply::{EntryCounts, Outcome, Refusal, Request, Sorted, What, sort},
-    core::{Accepted, Core},
+    core::Core,
     links,
     metrics::Totals,
+    shared::Accepted,
 };
 use bulkhead_compile::{Compiler, Heading};
 use bulkhead_pipeline::Delta;

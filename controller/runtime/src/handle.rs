@@ -2,12 +2,13 @@
 
 use crate::{
     apply::{Outcome, Refusal, Request},
-    core::{Accepted, Core, Shared},
+    core::Core,
     fabric::{SwitchView, Views},
     load::Stored,
     metrics::{self, Totals},
     realization::Realization,
     restore::{RestoreRefusal, Restoring},
+    shared::{Accepted, Shared},
 };
 use bulkhead_store::{Event, Reader, StoreError};
 use bulkhead_topology::Name;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 
@@ -159,6 +160,11 @@ impl Handle {
     /// Looks at the newest accepted state; changes wait meanwhile.
     pub fn read<R>(&self, look: impl FnOnce(&Accepted) -> R) -> R {
         look(&self.shared.read())
+    }
+
+    /// The newest accepted revision, as it changes.
+    pub fn newest(&self) -> watch::Receiver<u64> {
+        self.shared.newest()
     }
 
     /// Every switch.

@@ -37,12 +37,13 @@ mod realization;
 mod record;
 mod restore;
 mod run;
+mod shared;
 mod tunnels;
 
 pub use crate::{
     apart::{By, Part},
     apply::{Edit, EntryCounts, Outcome, Refusal, Request, What},
-    core::{Accepted, Core},
+    core::Core,
     drivers::{Drivers, channel},
     event::{EditNote, Event, ReportNote},
     fabric::{Impostors, SwitchView},
@@ -58,5 +59,6 @@ pub use crate::{
     record::{Recorder, ReplayError, Replayed, parse_line, replay},
     restore::{RestoreRefusal, Restoring},
     run::{Loop, run, spawn},
+    shared::Accepted,
     tunnels::{TunnelState, TunnelView},
 };

@@ -1,10 +1,11 @@
 //! From what is stored to what the loop owns: read first, then compiled.
 
 use crate::{
-    core::{Accepted, Core, Shared},
+    core::Core,
     drivers::Drivers,
     fabric::Views,
     metrics::Totals,
+    shared::{Accepted, Shared},
 };
 use bulkhead_compile::Numbers;
 use bulkhead_policy::{Change, Resource};

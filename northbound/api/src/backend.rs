@@ -13,6 +13,7 @@ use bulkhead_types::{
     VtepAnswer, VtepReport,
 };
 use std::{collections::BTreeMap, fs::File, future::Future, io, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// One resource's change, as one client asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct Difference {
     pub from: Option<Resource>,
     /// At the second one.
     pub to: Option<Resource>,
+    /// The revisions that had written it last, at the first one and at the second; 0 where it was not there.
+    pub versions: (u64, u64),
 }
 
 /// Why an earlier revision cannot be told.
@@ -274,9 +277,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// At most `limit` revisions before `before`. Reads from the disk.
     fn history(&self, before: u64, limit: usize) -> Result<History, PastError>;
 
-    /// What differs between two revisions, by key; what users cannot write (hosts, adjacencies) is left out. Reads from
-    /// the disk.
+    /// What users wrote differently at two revisions, by key: what was found (hosts, adjacencies, learned workloads) is
+    /// left out. Reads from the disk.
     fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError>;
+
+    /// The same with learned workloads: whatever is listed and differs. Reads from the disk.
+    fn changes(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError>;
+
+    /// The newest accepted revision, as it changes. Once it says so of a revision, [`Backend::read`] and
+    /// [`Backend::changes`] know it.
+    fn newest(&self) -> watch::Receiver<u64>;
 
     /// Writes a backup of one moment (`bulkhead_types::backup`) part by part, until `out` says that it takes no more.
     /// Reads from the disk.

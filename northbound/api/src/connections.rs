@@ -94,6 +94,10 @@ pub async fn serve<B: Backend>(
     Ok(())
 }
 
+/// Whether the server is being stopped: answers that go on for ever end then.
+#[derive(Clone)]
+pub(crate) struct Ending(pub(crate) watch::Receiver<bool>);
+
 /// One connection, to its end.
 async fn connection<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -108,6 +112,7 @@ async fn connection<S>(
     S::Future: Send,
 {
     let place = Arc::new(place);
+    let ending = end.clone();
     let answer = service_fn(|mut request: Request<Incoming>| {
         let place = place.clone();
         if request.body().is_end_stream() {
@@ -115,6 +120,7 @@ async fn connection<S>(
         }
         request.extensions_mut().insert(place.clone());
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(Ending(ending.clone()));
         let answer = service.call(request);
         async move {
             let answer = answer.await.map(Into::into);

@@ -28,12 +28,12 @@ use serde::Deserialize;
 pub(crate) struct ChangeQuery {
     #[serde(default)]
     dry_run: bool,
-    resource_version: Option<u64>,
+    pub(crate) resource_version: Option<u64>,
 }
 
 impl ChangeQuery {
     /// How the change is asked for, with who the headers say that asks.
-    fn asked(&self, who: &Who, headers: &HeaderMap) -> Asked {
+    pub(crate) fn asked(&self, who: &Who, headers: &HeaderMap) -> Asked {
         Asked { dry_run: self.dry_run, author: who.author(headers), origin: who.origin(), newest: None }
     }
 
@@ -54,7 +54,7 @@ pub(crate) fn kind_of(text: &str) -> Result<Kind, Failure> {
     })
 }
 
-fn key_of(kind: &str, name: &str) -> Result<Key, Failure> {
+pub(crate) fn key_of(kind: &str, name: &str) -> Result<Key, Failure> {
     let kind = kind_of(kind)?;
     let name: Name = name.parse().map_err(|e: bulkhead_topology::ParseError| Failure::bad(e.to_string()))?;
     Ok(Key { kind, name })
@@ -83,11 +83,11 @@ pub(crate) async fn get<B: Backend>(
 }
 
 /// The answer to somebody who does not see everything: it guesses no names.
-fn unseen(key: &Key) -> Failure {
+pub(crate) fn unseen(key: &Key) -> Failure {
     Failure::not_found(format!("there is no {} `{}` within your scope", kind_name(key.kind), key.name))
 }
 
-fn missing<B: Backend>(backend: &B, key: &Key) -> Failure {
+pub(crate) fn missing<B: Backend>(backend: &B, key: &Key) -> Failure {
     let near = backend.read(|view| guess(view.state, key));
     Failure::not_found(format!("there is no {} `{}`{near}", kind_name(key.kind), key.name))
 }
@@ -205,7 +205,7 @@ pub(crate) fn line((key, change): (Key, ChangeKind)) -> ChangeLine {
     ChangeLine { kind: kind_name(key.kind).into(), name: key.name.to_string(), change }
 }
 
-async fn change<B: Backend>(
+pub(crate) async fn change<B: Backend>(
     backend: B,
     desk: &Desk,
     who: &Who,

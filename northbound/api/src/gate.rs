@@ -49,6 +49,11 @@ impl Who {
         self.0.principal.grants.iter().any(|grant| grant.role() >= role && grant.scope().is_none())
     }
 
+    /// The same, by what is known of him now.
+    pub(crate) fn again(&self, caller: Caller) -> Self {
+        Self(Arc::new(caller), self.1.clone())
+    }
+
     /// Whether he may see a resource.
     pub(crate) fn sees(&self, state: &Snapshot, resource: &Resource) -> bool {
         may(&self.0.principal, Verb::Read, None, Some(resource), state).is_ok()
@@ -147,12 +152,12 @@ pub(crate) async fn pass<B: Backend>(
     let Some(verb) = needs.verb(request.method(), switch.as_ref()) else {
         return next.run(request).await;
     };
-    let subject = request.extensions().get::<Peer>().and_then(|peer| peer.subject.as_deref());
-    let caller = match bearer(request.headers()).and_then(|bearer| backend.identify(bearer, subject)) {
+    let caller = match caller(&backend, request.headers(), request.extensions().get()) {
         Ok(caller) => caller,
         Err(stranger) => {
             let mut from = origin(&request);
-            if let Some(name) = subject.and_then(|subject| subject.name.as_ref()) {
+            let peer = request.extensions().get::<Peer>();
+            if let Some(name) = peer.and_then(|peer| peer.subject.as_ref()?.name.as_ref()) {
                 from.says = format!("{name}, by a certificate");
             }
             backend.refused(from, stranger.to_string());
@@ -179,6 +184,12 @@ pub(crate) async fn pass<B: Backend>(
         backend.refused(Origin::clone(&from), "his grants do not allow this change".into());
     }
     answer
+}
+
+/// Who a request is from, by what it shows.
+pub(crate) fn caller<B: Backend>(backend: &B, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Caller, Stranger> {
+    let subject = peer.and_then(|peer| peer.subject.as_deref());
+    bearer(headers).and_then(|bearer| backend.identify(bearer, subject))
 }
 
 /// The token that a request shows (RFC 6750 §2.1). A header that is not understood is no token, rather than none.

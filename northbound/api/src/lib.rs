@@ -9,6 +9,7 @@ mod body;
 mod connections;
 mod documents;
 mod door;
+mod feed;
 mod flow;
 mod gate;
 mod history;
@@ -16,12 +17,15 @@ mod hosts;
 mod lists;
 mod matrix;
 mod pace;
+mod pages;
+mod patch;
 mod places;
 mod plan;
 mod problem;
 mod questions;
 mod tokens;
 mod vteps;
+mod watch;
 mod work;
 
 pub use backend::{
@@ -50,10 +54,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(90);
 
 /// Every address, what it takes to be answered there, and who answers.
 fn routes<B: Backend>() -> Vec<(&'static str, Needs, MethodRouter<B>)> {
-    let kind = get(documents::get::<B>).put(documents::put::<B>).delete(documents::delete::<B>);
+    let kind =
+        get(documents::get::<B>).put(documents::put::<B>).patch(patch::patch::<B>).delete(documents::delete::<B>);
     vec![
         ("/v1/{kind}", Needs::Resources, get(lists::list::<B>)),
         ("/v1/{kind}/{name}", Needs::Resources, kind),
+        ("/v1/watch", Needs::Resources, get(watch::watch::<B>)),
         ("/v1/apply", Needs::Change, post(documents::apply::<B>)),
         ("/v1/delete", Needs::Change, post(documents::remove::<B>)),
         ("/v1/rollback", Needs::Change, post(history::rollback::<B>)),
@@ -100,6 +106,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .layer(middleware::from_fn(in_time))
         .layer(Extension(work::Desk::default()))
         .layer(Extension(lists::Shared::default()))
+        .layer(Extension(feed::Feed::default()))
         .with_state(backend)
 }
 

@@ -4,6 +4,7 @@ use crate::{
     Backend, Params, View,
     documents::{kind_of, shown},
     gate::Who,
+    pages,
     problem::Failure,
     work::{Desk, Gone, Written},
 };
@@ -13,12 +14,17 @@ use axum::{
     extract::{Path, State},
 };
 use bulkhead_policy::{Kind, Resource, State as Snapshot, model::Workload};
+use bulkhead_topology::Name;
 use bulkhead_types::{SeenAttachment, Selector, parse_selector};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
+
+/// Resources of a part of a list, if nobody says how many.
+const PAGE: usize = 500;
 
 /// A list of resources.
 #[derive(Serialize)]
@@ -26,6 +32,9 @@ struct List<'a> {
     /// The revision that it shows.
     revision: u64,
     items: Items<'a>,
+    /// What to ask with for what comes next.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// Resources with their versions, made documents one by one: all of them at once would be several times the answer.
@@ -42,6 +51,9 @@ impl Serialize for Items<'_> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ListQuery {
     label_selector: Option<String>,
+    limit: Option<usize>,
+    #[serde(rename = "continue")]
+    next: Option<String>,
 }
 
 /// Whole lists that some client has not taken all of yet, with their revision: others are given the same bytes, so
@@ -92,6 +104,19 @@ pub(crate) async fn list<B: Backend>(
     if kind != Kind::Workload && selected {
         return Err(Failure::bad("only workloads have labels to select by"));
     }
+    if query.limit.is_some() || query.next.is_some() {
+        let limit = query.limit.unwrap_or(PAGE);
+        if limit == 0 {
+            return Err(Failure::bad("`limit` is 1 at the least"));
+        }
+        let token = query.next.as_deref().map(str::parse).transpose()?;
+        let job = move |gone: &Gone| {
+            let page = pages::page(&backend, &who, (kind, &selector), limit, token, gone)?;
+            let next = page.next.map(|next| next.to_string());
+            Written::json(&List { revision: page.revision, items: Items(&page.items), next })
+        };
+        return desk.lists.run(job).await;
+    }
     // What everybody sees is written once for all.
     let whole = !selected && who.sees_everything();
     let job = move |gone: &Gone| {
@@ -109,7 +134,7 @@ pub(crate) async fn list<B: Backend>(
         };
         gone.check()?;
         // The documents are written after the look: writers do not wait for that.
-        let written = Written::json(&List { revision, items: Items(&found) })?;
+        let written = Written::json(&List { revision, items: Items(&found), next: None })?;
         if !whole {
             return Ok(written);
         }
@@ -122,26 +147,42 @@ pub(crate) async fn list<B: Backend>(
 
 /// The resources of a kind that are selected, with their versions.
 fn listed(view: View<'_>, kind: Kind, selector: &Selector) -> Vec<(Resource, u64)> {
-    let state = view.state;
-    let found: Vec<Resource> = match kind {
-        Kind::Network => state.networks.values().cloned().map(Resource::Network).collect(),
-        Kind::Switch => state.switches.values().cloned().map(Resource::Switch).collect(),
-        Kind::AddressSet => state.address_sets.values().cloned().map(Resource::AddressSet).collect(),
-        Kind::Workload => {
-            let selected = state.workloads.values().filter(|w| selector.matches(&w.labels));
-            selected.cloned().map(Resource::Workload).collect()
-        }
-        Kind::Zone => state.zones.values().cloned().map(Resource::Zone).collect(),
-        Kind::Policy => state.policies.values().cloned().map(Resource::Policy).collect(),
-        Kind::Link => state.links.values().cloned().map(Resource::Link).collect(),
-        Kind::Host => state.hosts.values().cloned().map(Resource::Host).collect(),
-        Kind::Adjacency => state.adjacencies.values().cloned().map(Resource::Adjacency).collect(),
-    };
+    let selected = resources(view.state, kind, None).filter(|resource| match resource {
+        Resource::Workload(workload) => selector.matches(&workload.labels),
+        _ => true,
+    });
     let versioned = |resource: Resource| {
         let version = view.version(&bulkhead_types::key_of(&resource));
         (resource, version)
     };
-    found.into_iter().map(versioned).collect()
+    selected.map(versioned).collect()
+}
+
+/// The resources of a kind, in order of names, behind one of them or from the first.
+pub(crate) fn resources<'a>(
+    state: &'a Snapshot,
+    kind: Kind,
+    after: Option<&Name>,
+) -> Box<dyn Iterator<Item = Resource> + 'a> {
+    fn of<'a, V>(
+        map: &'a BTreeMap<Name, Arc<V>>,
+        after: Option<&Name>,
+        make: fn(Arc<V>) -> Resource,
+    ) -> Box<dyn Iterator<Item = Resource> + 'a> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Box::new(map.range::<Name, _>((from, Bound::Unbounded)).map(move |(_, value)| make(value.clone())))
+    }
+    match kind {
+        Kind::Network => of(&state.networks, after, Resource::Network),
+        Kind::Switch => of(&state.switches, after, Resource::Switch),
+        Kind::AddressSet => of(&state.address_sets, after, Resource::AddressSet),
+        Kind::Workload => of(&state.workloads, after, Resource::Workload),
+        Kind::Zone => of(&state.zones, after, Resource::Zone),
+        Kind::Policy => of(&state.policies, after, Resource::Policy),
+        Kind::Link => of(&state.links, after, Resource::Link),
+        Kind::Host => of(&state.hosts, after, Resource::Host),
+        Kind::Adjacency => of(&state.adjacencies, after, Resource::Adjacency),
+    }
 }
 
 /// The query of `/v1/attachments`.

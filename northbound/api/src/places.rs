@@ -11,8 +11,9 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use tracing::debug;
 
-/// Most connections at once, so that clients cannot use up the controller's file descriptors, which switches need.
-const MAX_CONNECTIONS: usize = 512;
+/// Most connections at once, so that clients cannot use up the controller's file descriptors, which switches need: room for
+/// a thousand who watch, and others.
+const MAX_CONNECTIONS: usize = 1_536;
 /// Most bytes of requests' and answers' bodies that wait for all clients together, whose memory they are: several of
 /// the largest requests, or a list of some hundred thousand workloads. One answer that is larger is held alone.
 const MAX_HELD: usize = 64 << 20;

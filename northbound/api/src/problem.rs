@@ -49,6 +49,25 @@ impl Failure {
         self.diagnostics = parsed.locate(std::mem::take(&mut self.diagnostics));
     }
 
+    /// The same of a document that the client did not write himself: places in it mean nothing to him.
+    pub fn without_places(mut self) -> Self {
+        self.diagnostics.iter_mut().for_each(|finding| (finding.line, finding.column) = (None, None));
+        self
+    }
+
+    /// What is asked about is of a revision that is not kept any more.
+    pub fn too_old(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "too-old", detail)
+    }
+
+    /// What is asked about an earlier revision that may well have been kept.
+    pub fn past(error: PastError) -> Self {
+        match error {
+            PastError::NotKept(detail) => Self::too_old(detail),
+            failed @ PastError::Failed(_) => failed.into(),
+        }
+    }
+
     /// The question cannot be answered as it is put.
     pub fn question(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "question", detail)
@@ -105,9 +124,9 @@ impl From<RestoreError> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let title = match self.kind {
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let title = match failure.kind {
             "refused" => "The documents are refused",
             "conflict" => "The resource has changed in the meantime",
             "damaged" => "The backup cannot be restored",
@@ -121,16 +140,23 @@ impl IntoResponse for Failure {
             "unprotected" => "The request is not protected by TLS",
             "misdirected" => "The request is meant for another host",
             "foreign-origin" => "The request is made by another site's page",
+            "too-old" => "The revision is not kept any more",
             "question" => "The question cannot be answered",
-            _ => self.status.canonical_reason().unwrap_or("Error"),
+            _ => failure.status.canonical_reason().unwrap_or("Error"),
         };
-        let problem = Problem {
-            kind: format!("urn:bulkhead:problem:{}", self.kind),
+        Self {
+            kind: format!("urn:bulkhead:problem:{}", failure.kind),
             title: title.into(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            diagnostics: self.diagnostics,
-        };
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+            status: failure.status.as_u16(),
+            detail: failure.detail,
+            diagnostics: failure.diagnostics,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(Problem::from(self))).into_response()
     }
 }

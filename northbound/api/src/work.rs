@@ -45,6 +45,9 @@ pub(crate) struct Desk {
     pub(crate) plans: Places,
     /// Looks at earlier revisions.
     pub(crate) history: Places,
+    /// Changes that are read again for whoever watches; and many of them at once, kept until all who want them have them.
+    pub(crate) changes: Places,
+    pub(crate) batches: Places,
     /// Backups: each keeps the store from using space again for as long as its client takes.
     pub(crate) backups: Places,
     /// Backups that come back: one at a time.
@@ -62,6 +65,8 @@ impl Default for Desk {
             matrices: places(2),
             plans: places(2),
             history: places(4),
+            changes: places(2),
+            batches: places(4),
             backups: places(2),
             restores: places(1),
         }

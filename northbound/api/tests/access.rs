@@ -22,6 +22,10 @@ async fn call(app: &Router, token: &str, method: &str, path: &str, body: &str) -
     let response = app.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
     let status = response.status().as_u16();
     assert_eq!(response.headers().contains_key("www-authenticate"), status == 401, "{method} {path}");
+    if response.headers()["content-type"] == "text/event-stream" {
+        // It does not end by itself.
+        return (status, String::new());
+    }
     let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     (status, String::from_utf8(text.to_vec()).unwrap())
 }
@@ -37,12 +41,14 @@ async fn closed() -> (Router, Fake) {
 }
 
 /// Every address with a method of it, and the least role that is let past the gate.
-const ADDRESSES: [(&str, &str, &str); 28] = [
+const ADDRESSES: [(&str, &str, &str); 30] = [
     ("GET", "/v1/zones", "viewer"),
     ("HEAD", "/v1/zones", "viewer"),
     ("GET", "/v1/zones/z", "viewer"),
     ("PUT", "/v1/zones/z", "editor"),
+    ("PATCH", "/v1/zones/z", "editor"),
     ("DELETE", "/v1/zones/z", "editor"),
+    ("GET", "/v1/watch", "viewer"),
     ("POST", "/v1/apply", "editor"),
     ("POST", "/v1/delete", "editor"),
     ("POST", "/v1/rollback", "editor"),
@@ -157,6 +163,7 @@ async fn every_way_to_a_change_is_judged() {
         ("POST", "/v1/apply", both.as_str()),
         ("PUT", "/v1/policies/all", ALL),
         ("DELETE", "/v1/networks/shop", ""),
+        ("PATCH", "/v1/policies/lb-to-web", r#"{"spec": {"subject": {"matchLabels": {"tier": "db"}}}}"#),
         ("POST", "/v1/delete", "{kind: Network, metadata: {name: shop}}"),
         ("POST", "/v1/rollback", "{revision: 0}"),
     ] {
@@ -182,7 +189,11 @@ async fn every_way_to_a_change_is_judged() {
 
 /// As [`call`], with JSON.
 async fn call_as(app: &Router, token: &str, method: &str, path: &str, body: &str) -> (u16, String) {
-    let content = if path == "/v1/rollback" { "application/json" } else { "application/yaml" };
+    let content = match (method, path) {
+        ("PATCH", _) => "application/merge-patch+json",
+        (_, "/v1/rollback") => "application/json",
+        _ => "application/yaml",
+    };
     let request = Request::builder().method(method).uri(path).header("content-type", content);
     let request = request.header("authorization", format!("Bearer {token}")).header("bulkhead-user", "root");
     let response = app.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();

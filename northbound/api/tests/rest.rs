@@ -219,7 +219,7 @@ async fn every_error_is_a_problem_document() {
         ("GET", "/v1/hits?policy=none", "", "", 404),
         ("GET", "/v1/ports?switch=none", "", "", 404),
         ("GET", "/v1/ports", "", "", 400),
-        ("GET", "/v1/watch?since=0", "", "", 404),
+        ("GET", "/v1/watch?since=99", "", "", 410),
     ] {
         assert_eq!(problem(&app, method, path, content, body).await.status, status, "{method} {path} {body}");
     }

@@ -117,8 +117,14 @@ pub enum Command {
     },
     /// List resources of a kind, or print some of them by name.
     #[command(after_help = concat!("Examples:\n  bulkhead get workloads -l app=shop -o wide\n  bulkhead get policy web-to-app \
-                                    -o yaml\n\n", kinds!()))]
-    Get(Target),
+                                    -o yaml\n  bulkhead get workloads -l app=shop -w\n\n", kinds!()))]
+    Get {
+        #[command(flatten)]
+        target: Target,
+        /// Go on with what changes from then on, line by line, until it is interrupted.
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// Show everything about resources: rules with what they matched, zones' members, where workloads are attached.
     #[command(after_help = concat!("Examples:\n  bulkhead describe policy web-to-app\n  bulkhead describe switch hv1\n\n",
                                    kinds!()))]

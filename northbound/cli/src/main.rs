@@ -20,6 +20,7 @@ mod question;
 mod show;
 mod tables;
 mod token;
+mod watch;
 mod yaml;
 mod zone;
 
@@ -90,7 +91,8 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Apply { files, how } => change::apply(&client()?, output, out, files, how),
         Command::Plan { files } => change::plan(&client()?, output, out, files),
         Command::Validate { files } => change::validate(output, out, files),
-        Command::Get(target) => show::get(&client()?, output, out, target),
+        Command::Get { target, watch: false } => show::get(&client()?, output, out, target),
+        Command::Get { target, watch: true } => watch::watch(&client()?, output, out, target),
         Command::Describe(target) => describe::describe(&client()?, output, out, target),
         Command::Edit { kind, name } => change::edit(&client()?, output, out, kind, name.as_deref()),
         Command::Delete { target, files, how } => change::delete(&client()?, output, out, target, files, how),

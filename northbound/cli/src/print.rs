@@ -15,6 +15,8 @@ pub struct Out {
     colour: bool,
     /// What is printed of values instead of all.
     path: Option<JsonPath>,
+    /// Whoever reads it has gone away.
+    unread: bool,
 }
 
 /// Where a word stands out.
@@ -51,7 +53,7 @@ fn colours(terminal: bool) -> bool {
 impl Out {
     /// Nothing yet; coloured if standard output is a terminal that wants it.
     pub fn new() -> Self {
-        Self { text: String::new(), colour: colours(io::stdout().is_terminal()), path: None }
+        Self { text: String::new(), colour: colours(io::stdout().is_terminal()), path: None, unread: false }
     }
 
     /// Of values print this alone.
@@ -80,20 +82,22 @@ impl Out {
         if rows.is_empty() {
             return;
         }
-        let width = |i: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| visible(cell));
-            cells.chain(head.get(i).map(|h| h.len())).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let mut widths = Widths::default();
         let head: Vec<String> = head.iter().map(ToString::to_string).collect();
-        for row in std::iter::once(&head).chain(rows) {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - visible(cell) + 3));
-            }
-            self.line(line.trim_end());
+        let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
+        lines.iter().for_each(|row| widths.fit(row));
+        lines.iter().for_each(|row| self.row(&mut widths, row));
+    }
+
+    /// One line of columns that get wider if they have to.
+    pub fn row(&mut self, widths: &mut Widths, row: &[String]) {
+        widths.fit(row);
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths.0) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - visible(cell) + 3));
         }
+        self.line(line.trim_end());
     }
 
     /// A value as JSON or YAML.
@@ -114,8 +118,30 @@ impl Out {
     pub fn flush(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(std::mem::take(&mut self.text).as_bytes()).and_then(|()| stdout.flush()) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.unread = true;
+                Ok(())
+            }
             done => done,
+        }
+    }
+
+    /// Whether whoever reads it has gone away.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+}
+
+/// How wide columns are.
+#[derive(Debug, Default)]
+pub struct Widths(Vec<usize>);
+
+impl Widths {
+    /// Makes room for a row.
+    pub fn fit(&mut self, row: &[String]) {
+        self.0.resize(self.0.len().max(row.len()), 0);
+        for (width, cell) in self.0.iter_mut().zip(row) {
+            *width = (*width).max(visible(cell));
         }
     }
 }

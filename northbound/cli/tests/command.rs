@@ -61,6 +61,52 @@ fn exit_codes_are_the_contracts() {
 }
 
 #[test]
+fn what_changes_is_told_line_by_line() {
+    let zone = |mode: &str| {
+        format!(
+            r#"{{"apiVersion":"bulkhead/v1","kind":"Zone","metadata":{{"name":"shop","resourceVersion":3}},"spec":{{"network":"prod",
+            "selector":{{"matchLabels":{{"app":"shop"}}}},"isolate":[],"mode":"{mode}"}}}}"#
+        )
+        .replace('\n', "")
+    };
+    let list: &'static str = format!(r#"{{"revision":3,"items":[{}]}}"#, zone("enforce")).leak();
+    let event = |revision: u64, change: &str, mode: &str| {
+        let (name, zone) = ("shop", zone(mode));
+        format!(
+            "id: {revision}\nevent: change\ndata: {{\"revision\":{revision},\"kind\":\"Zone\",\"name\":\"{name}\",\
+             \"change\":\"{change}\",\"resource\":{zone}}}\n\n"
+        )
+    };
+    let end = |status: u16, kind: &str| {
+        format!(
+            "event: end\ndata: {{\"type\":\"urn:bulkhead:problem:{kind}\",\"title\":\"T\",\"status\":{status},\"detail\":\"d\"}}\n\n"
+        )
+    };
+    // It is cut off by a controller that stops, and goes on from where it was.
+    let first: &'static str = format!(": hi\n\n{}{}", event(4, "updated", "monitor"), end(503, "unavailable")).leak();
+    let second: &'static str = format!("{}{}", event(6, "deleted", "monitor"), end(401, "stranger")).leak();
+    let server = Server::new(Box::leak(Box::new([
+        ("GET /v1/zones?limit=1", 200, list),
+        ("GET /v1/zones", 200, list),
+        ("GET /v1/watch?since=3&kinds=zones", 200, first),
+        ("GET /v1/watch?since=4&kinds=zones", 200, second),
+    ])));
+    let output = server.run(&["get", "zones", "-w"], "");
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "CHANGE    NAME   NETWORK   SELECTOR   ISOLATE   MODE\n\
+         listed    shop   prod      app=shop   -         enforce\n\
+         updated   shop   prod      app=shop   -         monitor\n\
+         deleted   shop   prod      app=shop   -         monitor\n"
+    );
+    assert!(text(&output.stderr).contains("going on") && text(&output.stderr).ends_with("error: T: d\n"));
+    let output = server.run(&["get", "zones", "other", "-w", "-o", "json"], "");
+    assert_eq!(code(&output), 1);
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
 fn staged_policies_are_shown_apart() {
     let staged = r#","staged":{"verdict":"deny",
         "egress":{"verdict":"allow","policy":"p","rule":"http","tier":"application"},

@@ -1,8 +1,10 @@
 //! A blocking client of the REST API.
 
 mod tls;
+mod watch;
 
 pub use tls::Security;
+pub use watch::{Told, Watch};
 
 use bulkhead_types::{
     ApplyAnswer, AuditAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer,
@@ -157,6 +159,9 @@ pub struct List {
     pub revision: u64,
     /// The resources as documents.
     pub items: Vec<Value>,
+    /// What to go on with, if there are more.
+    #[serde(rename = "continue", default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A connection to one controller.
@@ -296,6 +301,13 @@ impl Client {
         self.get_json(&format!("/v1/{kind}"), &query)
     }
 
+    /// A part of such a list: at most `limit` resources, from the beginning or from what [`List::next`] said.
+    pub fn list_page(&self, kind: &str, limit: Option<usize>, next: Option<&str>) -> Result<List, Error> {
+        let limit = limit.map(|limit| limit.to_string());
+        let query = limit.iter().map(|limit| ("limit", limit.as_str())).chain(next.map(|next| ("continue", next)));
+        self.get_json(&format!("/v1/{kind}"), &query.collect::<Vec<_>>())
+    }
+
     /// One resource.
     pub fn get(&self, kind: &str, name: &str) -> Result<Value, Error> {
         self.get_json(&format!("/v1/{kind}/{}", escape(name)), &[])
@@ -305,6 +317,13 @@ impl Client {
     pub fn put(&self, kind: &str, name: &str, document: &Value) -> Result<ApplyAnswer, Error> {
         let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
         self.answer(&url, self.signed(self.agent.put(&url)).content_type(JSON).send(compact(document)?))
+    }
+
+    /// Changes a part of one resource, by a JSON merge patch (RFC 7396).
+    pub fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<ApplyAnswer, Error> {
+        let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
+        let request = self.signed(self.agent.patch(&url)).content_type("application/merge-patch+json");
+        self.answer(&url, request.send(compact(patch)?))
     }
 
     /// Removes what documents name, as one atomic change; with `dry_run` only says what it would do.
@@ -338,16 +357,20 @@ impl Client {
     /// A backup of everything, to be read to its end: whether it is whole shows there
     /// ([`bulkhead_types::read_backup`]).
     pub fn backup(&self) -> Result<impl Read, Error> {
-        let url = self.url("/v1/backup", &[]);
-        // It may take as long as it does.
+        Ok(self.stream("/v1/backup", &[])?.1)
+    }
+
+    /// An answer that may take as long as it does, with what was asked.
+    fn stream(&self, path: &str, query: &[(&str, &str)]) -> Result<(String, impl Read + Send + use<>), Error> {
+        let url = self.url(path, query);
         let sent = self.signed(self.agent.get(&url)).config().timeout_global(None).build().call();
         let response = sent.map_err(|why| Error::Unreachable { url: self.base.clone(), why: Box::new(why) })?;
         if response.status().as_u16() != 200 {
             let none = self.answer::<()>(&url, Ok(response));
             none?;
-            return Err(Error::Answer { url, status: 200, why: "it is no backup".into() });
+            return Err(Error::Answer { url, status: 200, why: "it is nothing that was asked for".into() });
         }
-        Ok(response.into_body().into_reader())
+        Ok((url, response.into_body().into_reader()))
     }
 
     /// Restores a backup into a controller that has nothing yet.

@@ -25,6 +25,7 @@ mod shared;
 mod suggest;
 pub mod v1;
 mod vtep;
+mod watch;
 mod yaml;
 
 pub use access::{ADMIN_FILE, TokenAnswer, TokenLine, TokenList, TokenQuestion};
@@ -46,3 +47,4 @@ pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};
 pub use suggest::nearest;
 pub use vtep::{VtepAnswer, VtepFar, VtepForwarding, VtepNetwork, VtepPort, VtepReport};
+pub use watch::{TOO_OLD, WATCH_CHANGE, WATCH_END, WatchEvent};

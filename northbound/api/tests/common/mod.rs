@@ -20,6 +20,7 @@ use std::{
     sync::{Arc, Mutex, mpsc::SyncSender},
     time::Duration,
 };
+use tokio::sync::watch;
 
 #[derive(Default)]
 pub struct Memory {
@@ -28,6 +29,11 @@ pub struct Memory {
     versions: BTreeMap<Key, u64>,
     /// The state before each revision, from the first on, and what was noted of it.
     past: Vec<(State, Noted)>,
+    /// The oldest revision that is kept.
+    pub oldest: u64,
+    pub newest: watch::Sender<u64>,
+    /// How often it was asked what changed.
+    pub asked: usize,
     pub compiling: bool,
     /// Who shows no token is not let in.
     pub closed: bool,
@@ -82,6 +88,7 @@ impl Backend for Fake {
                     None => memory.versions.remove(&change.key),
                 };
             }
+            memory.newest.send_replace(revision);
         }
         Ok(Applied { revision: memory.revision, changes: lines, diagnostics: found, entries: None })
     }
@@ -93,19 +100,41 @@ impl Backend for Fake {
         Ok(History { newest: memory.revision, oldest: 0, revisions })
     }
 
-    fn between(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+    fn between(&self, since: u64, until: u64) -> Result<Vec<Difference>, PastError> {
         let memory = self.0.lock().unwrap();
+        if since.min(until) < memory.oldest {
+            return Err(PastError::NotKept(format!("revision {} is not kept", since.min(until))));
+        }
         let state = |revision: u64| match memory.past.get(revision as usize) {
             Some((state, _)) => Ok(state.clone()),
             None if revision == memory.revision => Ok(memory.state.clone()),
             None => Err(PastError::NotKept(format!("revision {revision} is not kept"))),
         };
-        let (from, to) = (state(from)?, state(to)?);
+        let (from, to) = (state(since)?, state(until)?);
         let mut keys: Vec<Key> = from.resources().chain(to.resources()).map(|resource| resource.key()).collect();
         keys.sort();
         keys.dedup();
-        let difference = |key: Key| Difference { from: from.get(&key), to: to.get(&key), key };
+        let difference = |key: Key| {
+            let version = |revision| {
+                let notes = memory.past.iter().map(|(_, noted)| noted).filter(|noted| noted.revision <= revision);
+                let wrote =
+                    |noted: &&Noted| noted.changes.iter().any(|(k, kind)| *k == key && *kind != ChangeKind::Deleted);
+                notes.rev().find(wrote).map_or(0, |noted| noted.revision)
+            };
+            let (a, b) = (from.get(&key), to.get(&key));
+            let versions = (a.as_ref().map_or(0, |_| version(since)), b.as_ref().map_or(0, |_| version(until)));
+            Difference { versions, from: a, to: b, key }
+        };
         Ok(keys.into_iter().map(difference).filter(|difference| difference.from != difference.to).collect())
+    }
+
+    fn changes(&self, from: u64, to: u64) -> Result<Vec<Difference>, PastError> {
+        self.0.lock().unwrap().asked += 1;
+        self.between(from, to)
+    }
+
+    fn newest(&self) -> watch::Receiver<u64> {
+        self.0.lock().unwrap().newest.subscribe()
     }
 
     fn backup(&self, _: Origin, out: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), PastError> {
