@@ -58,6 +58,8 @@ impl Lines<'_> {
         let head = ["CHANGE"].iter().chain(tables::head(self.kind, self.wide())).map(ToString::to_string).collect();
         let row = |r| ["listed".to_string()].into_iter().chain(tables::row(r, &seen, self.wide())).collect();
         let rows: Vec<Vec<String>> = std::iter::once(head).chain(resources.iter().map(row)).collect();
+        // The longest word that may come.
+        self.widths.fit(&[ChangeKind::Updated.as_str().into()]);
         rows.iter().for_each(|row| self.widths.fit(row));
         rows.iter().for_each(|row| out.row(&mut self.widths, row));
         Ok(out.flush()?)
