@@ -1,6 +1,6 @@
 //! Hostile requests: each is refused with the status that says why, and changes nothing.
 
-use crate::{Fabric, JSON, PATIENCE, YAML, ask, policy, raw};
+use crate::{Fabric, JSON, PATCH, PATIENCE, YAML, ask, policy, raw};
 use bulkhead_tests::fake::run::look;
 use bulkhead_types::Problem;
 use std::{
@@ -289,9 +289,13 @@ fn a29_there_is_no_way_to_write_a_flow() {
         ("POST", "/stats/flowentry/add", 404),
         ("POST", "/restconf/operations/sal-flow:add-flow", 404),
         ("POST", "/v1/trace", 400),
-        ("PATCH", "/v1/switches/hv1", 405),
+        ("PATCH", "/v1/switches/hv1", 415),
     ] {
         assert_eq!(ask(fabric.api, method, path, JSON, flow).0, status, "{method} {path}");
+    }
+    for patch in [&flow[..], br#"{"spec":{"flows":["priority=65535,actions=NORMAL"]}}"#] {
+        let (status, said) = ask(fabric.api, "PATCH", "/v1/switches/hv1", PATCH, patch);
+        assert_eq!(status, 422, "{said}");
     }
     fabric.edit();
     fabric.apply(policy(1000).as_bytes());

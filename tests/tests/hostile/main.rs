@@ -37,6 +37,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const YAML: &str = "application/yaml";
 pub const JSON: &str = "application/json";
+/// Of merge patches (RFC 7396).
+pub const PATCH: &str = "application/merge-patch+json";
 
 /// Sends `bytes` and reads until the other side closes, which it has to. What it has not read may cost the answer: a
 /// connection that is reset loses what was on the way.
