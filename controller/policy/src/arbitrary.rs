@@ -4,6 +4,8 @@
 //! ports, so that selectors select, rules collide and changes conflict often. A state is what a random
 //! sequence of changes leaves, those that [`State::check`] refuses left out: valid by construction,
 //! and it shrinks by dropping changes.
+//!
+//! Strategies of whole resources are boxed: by value, what proptest keeps of a state or two would outgrow a test's stack.
 
 use crate::{model::*, state::*, verdict::*};
 use bulkhead_topology::{
@@ -166,7 +168,7 @@ fn multicast() -> impl Strategy<Value = Vec<IpAddr>> {
 }
 
 /// Network `net-<i>`: nearly always with the full subnets, so that workloads fit.
-fn network_named(i: u8) -> impl Strategy<Value = Network> {
+fn network_named(i: u8) -> BoxedStrategy<Network> {
     let wide = vec![net(host(0, false), 24), net(host(0, true), 64)];
     let narrow = vec![net(host(0, false), 29), net(host(8, false), 29), net(host(0, true), 125)];
     let uplinks = btree_set((uplink_port(), select(&[0u16, 7, 4094][..])), 0..3);
@@ -199,6 +201,7 @@ fn network_named(i: u8) -> impl Strategy<Value = Network> {
                 })
             },
         )
+        .boxed()
 }
 
 /// A network, one of [`NETWORKS`].
@@ -309,7 +312,7 @@ pub fn rule() -> impl Strategy<Value = Rule> {
 }
 
 /// A policy, one of [`POLICIES`], of any tier.
-pub fn policy() -> impl Strategy<Value = Policy> {
+pub fn policy() -> BoxedStrategy<Policy> {
     let tier = prop_oneof![
         1 => Just(Tier::Emergency),
         2 => Just(Tier::Platform),
@@ -335,6 +338,7 @@ pub fn policy() -> impl Strategy<Value = Policy> {
             let isolate = if tier == Tier::Application { isolate } else { Sides::default() };
             Policy { name, tier, priority, staged, stateful: false, subject, isolate, ingress, egress }
         })
+        .boxed()
 }
 
 /// An address set, one of [`ADDRESS_SETS`].
@@ -343,7 +347,7 @@ pub fn address_set() -> impl Strategy<Value = AddressSet> {
 }
 
 /// Switch `sw-<i>`; nearly always with a VTEP of its own.
-fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
+fn switch_named(i: u8) -> BoxedStrategy<Switch> {
     let id = prop_oneof![9 => Just(u64::from(i) + 1), 1 => 1..4u64];
     let driver = prop_oneof![
         4 => id.clone().prop_map(|id| Driver::Openflow(DatapathId(id))),
@@ -355,27 +359,29 @@ fn switch_named(i: u8) -> impl Strategy<Value = Switch> {
     let v6 = Just(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(i) + 1])));
     let vtep = prop_oneof![7 => v4, 2 => v6, 1 => Just(None)];
     let role = select(&[Role::Hypervisor, Role::Leaf][..]);
-    (driver, vtep, role, underlay()).prop_map(move |(driver, vtep, role, around)| Switch {
-        name: name("sw", i),
-        driver: match (driver, vtep) {
-            // A kernel is a VTEP or nothing.
-            (Driver::Kernel, None) => Driver::Sim,
-            (Driver::P4runtime { address, device_id, .. }, Some(vtep)) => {
-                let fits = |route: &Route| route.to.is_ipv4() == vtep.is_ipv4();
-                let around = around.map(|(mtu, routes)| Underlay {
-                    vtep,
-                    mac: Mac([2, 0, 0, 1, 0, i]),
-                    mtu,
-                    routes: routes.into_iter().filter(fits).collect(),
-                });
-                Driver::P4runtime { address, device_id, underlay: around.map(Arc::new) }
-            }
-            (other, _) => other,
-        },
-        vtep,
-        role,
-        ovsdb: None,
-    })
+    (driver, vtep, role, underlay())
+        .prop_map(move |(driver, vtep, role, around)| Switch {
+            name: name("sw", i),
+            driver: match (driver, vtep) {
+                // A kernel is a VTEP or nothing.
+                (Driver::Kernel, None) => Driver::Sim,
+                (Driver::P4runtime { address, device_id, .. }, Some(vtep)) => {
+                    let fits = |route: &Route| route.to.is_ipv4() == vtep.is_ipv4();
+                    let around = around.map(|(mtu, routes)| Underlay {
+                        vtep,
+                        mac: Mac([2, 0, 0, 1, 0, i]),
+                        mtu,
+                        routes: routes.into_iter().filter(fits).collect(),
+                    });
+                    Driver::P4runtime { address, device_id, underlay: around.map(Arc::new) }
+                }
+                (other, _) => other,
+            },
+            vtep,
+            role,
+            ovsdb: None,
+        })
+        .boxed()
 }
 
 /// Ports from [`UNDERLAY_PORT`] on into the underlay, which lead everywhere, to some, or nowhere.
@@ -438,7 +444,7 @@ pub fn link() -> impl Strategy<Value = Link> {
 }
 
 /// A new value of any resource.
-pub fn resource() -> impl Strategy<Value = Resource> {
+pub fn resource() -> BoxedStrategy<Resource> {
     prop_oneof![
         1 => network().prop_map(|r| Resource::Network(r.into())),
         1 => switch().prop_map(|r| Resource::Switch(r.into())),
@@ -450,6 +456,7 @@ pub fn resource() -> impl Strategy<Value = Resource> {
         2 => seen().prop_map(|r| Resource::Host(r.into())),
         1 => adjacency().prop_map(|r| Resource::Adjacency(r.into())),
     ]
+    .boxed()
 }
 
 /// The key of any resource that the domain has; it may not exist.
@@ -492,7 +499,7 @@ pub fn try_apply(state: &mut State, step: &[Change]) -> bool {
 
 /// A state: all networks, switches, address sets and zones of the domain, and then what a sequence of
 /// random changes makes of it. About 6 workloads and 6 policies.
-pub fn state() -> impl Strategy<Value = State> {
+pub fn state() -> BoxedStrategy<State> {
     let networks = (network_named(0), network_named(1));
     let switches = (switch_named(0), switch_named(1), switch_named(2), prop::bool::weighted(0.3));
     let hosts = (host_named(0), host_named(1), host_named(2));
@@ -500,39 +507,42 @@ pub fn state() -> impl Strategy<Value = State> {
     let zones = vec(zone(), 2..10);
     let workloads = prop_oneof![9 => vec(workload(), 8..24), 1 => vec(workload(), 0..4)];
     let policies = prop_oneof![9 => vec(policy(), 6..14), 1 => vec(policy(), 0..2)];
-    (networks, switches, hosts, sets, zones, workloads, policies, steps(0..6)).prop_map(
-        |((n0, n1), (mut s0, mut s1, mut s2, wired), (h0, h1, h2), sets, zones, workloads, policies, steps)| {
-            let mut state = State::default();
-            if wired {
-                // One behind the other, without tunnels.
-                for switch in [&mut s0, &mut s1, &mut s2] {
-                    switch.vtep = None;
-                    if switch.driver == Driver::Kernel {
-                        switch.driver = Driver::Sim;
+    (networks, switches, hosts, sets, zones, workloads, policies, steps(0..6))
+        .prop_map(
+            |((n0, n1), (mut s0, mut s1, mut s2, wired), (h0, h1, h2), sets, zones, workloads, policies, steps)| {
+                let mut state = State::default();
+                if wired {
+                    // One behind the other, without tunnels.
+                    for switch in [&mut s0, &mut s1, &mut s2] {
+                        switch.vtep = None;
+                        if switch.driver == Driver::Kernel {
+                            switch.driver = Driver::Sim;
+                        }
+                    }
+                    let end =
+                        |switch, port: &str| Attachment { switch: name("sw", switch), port: Port::Name(port.into()) };
+                    for i in 0..2 {
+                        let link = Link { name: name("link", i), a: end(i, "up"), b: end(i + 1, "down") };
+                        try_apply(&mut state, &[Change::set(Resource::Link(link.into()))]);
                     }
                 }
-                let end = |switch, port: &str| Attachment { switch: name("sw", switch), port: Port::Name(port.into()) };
-                for i in 0..2 {
-                    let link = Link { name: name("link", i), a: end(i, "up"), b: end(i + 1, "down") };
-                    try_apply(&mut state, &[Change::set(Resource::Link(link.into()))]);
+                let all = [n0, n1].into_iter().map(|r| Resource::Network(r.into()));
+                let all = all.chain([s0, s1, s2].into_iter().map(|r| Resource::Switch(r.into())));
+                let all = all.chain([h0, h1, h2].into_iter().map(|r| Resource::Host(r.into())));
+                let all = all.chain(sets.into_iter().map(|r| Resource::AddressSet(r.into())));
+                let all = all.chain(zones.into_iter().map(|r| Resource::Zone(r.into())));
+                let all = all.chain(workloads.into_iter().map(|r| Resource::Workload(r.into())));
+                let all = all.chain(policies.into_iter().map(|r| Resource::Policy(r.into())));
+                for resource in all {
+                    try_apply(&mut state, &[Change::set(resource)]);
                 }
-            }
-            let all = [n0, n1].into_iter().map(|r| Resource::Network(r.into()));
-            let all = all.chain([s0, s1, s2].into_iter().map(|r| Resource::Switch(r.into())));
-            let all = all.chain([h0, h1, h2].into_iter().map(|r| Resource::Host(r.into())));
-            let all = all.chain(sets.into_iter().map(|r| Resource::AddressSet(r.into())));
-            let all = all.chain(zones.into_iter().map(|r| Resource::Zone(r.into())));
-            let all = all.chain(workloads.into_iter().map(|r| Resource::Workload(r.into())));
-            let all = all.chain(policies.into_iter().map(|r| Resource::Policy(r.into())));
-            for resource in all {
-                try_apply(&mut state, &[Change::set(resource)]);
-            }
-            for step in &steps {
-                try_apply(&mut state, step);
-            }
-            state
-        },
-    )
+                for step in &steps {
+                    try_apply(&mut state, step);
+                }
+                state
+            },
+        )
+        .boxed()
 }
 
 /// A flow that is not yet in any state: it chooses among what a state has. Lets one flow be asked of
