@@ -3,6 +3,7 @@
 use crate::{
     certificate::Certificate,
     files::{FileError, Read, Reading, Role, end, never_resumed, unusable},
+    kept::Kept,
     life::{Life, Peers},
     session::{HANDSHAKE_LIMIT, HandshakeError, cause, warned},
     watch::{Source, Stamps, stamps, watch},
@@ -16,7 +17,7 @@ use rustls::{
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -97,9 +98,7 @@ struct Inner {
     client_ca: Option<PathBuf>,
     /// Of the files, from before they were read at the start.
     stamps: Stamps,
-    loaded: RwLock<Arc<Loaded>>,
-    /// Why the files were not taken over when they changed; empty if they were.
-    refused: RwLock<String>,
+    kept: Kept<Loaded>,
 }
 
 struct Loaded {
@@ -164,8 +163,8 @@ impl Server {
     /// When one of them cannot be used.
     pub fn load(own: Own, client_ca: Option<PathBuf>) -> Result<Self, FileError> {
         let stamps = stamps(&paths(&own, client_ca.as_ref()));
-        let loaded = RwLock::new(Arc::new(load(&own, client_ca.as_ref())?));
-        Ok(Self { inner: Arc::new(Inner { own, client_ca, stamps, loaded, refused: RwLock::default() }) })
+        let kept = Kept::new(load(&own, client_ca.as_ref())?);
+        Ok(Self { inner: Arc::new(Inner { own, client_ca, stamps, kept }) })
     }
 
     /// Reads the files again; sessions that begin from now on are with what they hold.
@@ -173,25 +172,17 @@ impl Server {
     /// # Errors
     /// When one of them cannot be used: what there was before stays in use.
     pub fn reload(&self) -> Result<(), FileError> {
-        let loaded = load(&self.inner.own, self.inner.client_ca.as_ref()).map(Arc::new);
-        let why = loaded.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        *self.inner.refused.write().unwrap_or_else(PoisonError::into_inner) = why;
-        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded?;
-        Ok(())
+        self.inner.kept.replace(load(&self.inner.own, self.inner.client_ca.as_ref()))
     }
 
     /// Why the files as they are now are not in use, but those of before; empty if they are.
     pub fn refused(&self) -> String {
-        self.inner.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.kept.refused()
     }
 
     /// The certificates in use: first the server's own and those shown with it, then the clients' authorities.
     pub fn lives(&self) -> Vec<Life> {
-        self.loaded().read.lives.clone()
-    }
-
-    fn loaded(&self) -> Arc<Loaded> {
-        Arc::clone(&self.inner.loaded.read().unwrap_or_else(PoisonError::into_inner))
+        self.inner.kept.now().read.lives.clone()
     }
 
     /// Takes a connection. Who the client is by its certificate, if it has shown one.
@@ -202,7 +193,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.loaded().config));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.inner.kept.now().config));
         let accepted = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await.map_err(|_| HandshakeError::Slow)?;
         let ca = self.inner.client_ca.as_deref().unwrap_or(Path::new("(no authority)"));
         let stream = accepted.map_err(|error| cause(error, ca, self.inner.own.path()))?;
@@ -232,7 +223,7 @@ impl Source for Server {
     }
     fn is_due(&self, now: u64) -> bool {
         let ending = |life: &Life| life.role == Role::Certificate && life.ends < now.saturating_add(RENEW);
-        matches!(self.inner.own, Own::Made { .. }) && self.loaded().read.lives.iter().any(ending)
+        matches!(self.inner.own, Own::Made { .. }) && self.inner.kept.now().read.lives.iter().any(ending)
     }
     fn reload(&self) -> Result<(), FileError> {
         self.reload()

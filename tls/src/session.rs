@@ -3,6 +3,7 @@
 use crate::{
     certificate::Certificate,
     files::{FileError, Files, Loaded, Read},
+    kept::Kept,
     life::{Life, Peers},
     watch::{Stamps, stamps},
 };
@@ -20,7 +21,7 @@ use std::{
     io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 use thiserror::Error;
@@ -83,9 +84,7 @@ struct Inner {
     files: Files,
     /// Of the files, from before they were read at the start.
     stamps: Stamps,
-    loaded: RwLock<Arc<Loaded>>,
-    /// Why the files were not taken over when they changed; empty if they were.
-    refused: RwLock<String>,
+    kept: Kept<Loaded>,
 }
 
 impl Tls {
@@ -95,9 +94,8 @@ impl Tls {
     /// When one of them cannot be used.
     pub fn load(files: Files) -> Result<Self, FileError> {
         let stamps = stamps(&files.paths());
-        let loaded = RwLock::new(told(files.load()?));
-        let refused = RwLock::default();
-        Ok(Self { inner: Arc::new(Inner { files, stamps, loaded, refused }) })
+        let kept = Kept::new(told(files.load()?));
+        Ok(Self { inner: Arc::new(Inner { files, stamps, kept }) })
     }
 
     /// The files.
@@ -114,25 +112,17 @@ impl Tls {
     /// # Errors
     /// When one of them cannot be used: what there was before stays in use.
     pub fn reload(&self) -> Result<(), FileError> {
-        let loaded = self.inner.files.load().map(told);
-        let why = loaded.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        *self.inner.refused.write().unwrap_or_else(PoisonError::into_inner) = why;
-        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded?;
-        Ok(())
+        self.inner.kept.replace(self.inner.files.load().map(told))
     }
 
     /// Why the files as they are now are not in use, but those of before; empty if they are.
     pub fn refused(&self) -> String {
-        self.inner.refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.kept.refused()
     }
 
     /// The certificates in use: first the authorities', then the controller's own and those shown with it.
     pub fn lives(&self) -> Vec<Life> {
-        self.loaded().read.lives.clone()
-    }
-
-    fn loaded(&self) -> Arc<Loaded> {
-        Arc::clone(&self.inner.loaded.read().unwrap_or_else(PoisonError::into_inner))
+        self.inner.kept.now().read.lives.clone()
     }
 
     /// Takes a connection of somebody who has to show a certificate.
@@ -143,7 +133,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.loaded().server));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.inner.kept.now().server));
         let accepted = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await.map_err(|_| HandshakeError::Slow)?;
         let stream = accepted.map_err(|error| self.cause(error))?;
         let certificate = shown(stream.get_ref().1)?;
@@ -158,7 +148,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let connector = TlsConnector::from(Arc::clone(&self.loaded().client));
+        let connector = TlsConnector::from(Arc::clone(&self.inner.kept.now().client));
         // Neither sent nor compared.
         let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
         let connected = timeout(HANDSHAKE_LIMIT, connector.connect(name, stream)).await;
@@ -209,9 +199,9 @@ pub(crate) fn cause(error: io::Error, ca: &Path, certificate: &Path) -> Handshak
         }
 }
 
-fn told(loaded: Loaded) -> Arc<Loaded> {
+fn told(loaded: Loaded) -> Loaded {
     warned(Peers::Switches, &loaded.read);
-    Arc::new(loaded)
+    loaded
 }
 
 /// Says in the log what is odd about files.

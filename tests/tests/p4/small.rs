@@ -1,27 +1,20 @@
 //! A P4 switch with a table that is too small: it keeps what it had, `status` says so, it is tried again after growing pauses,
 //! other switches have what they are to have meanwhile, and it gets everything once there is room.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use bulkhead_client::Client;
-use bulkhead_daemon::{Config, start};
+use crate::{ANYWHERE, COMING, PAUSE, apply, controller, device, frame, when};
 use bulkhead_p4_target::{Forward, Software, Target, device::State};
 use bulkhead_p4runtime::{
     Info,
     entry::Key,
     proto::p4::v1::{CounterData, PacketOut, Update, entity, update::Type},
 };
-use bulkhead_types::{Format, answer::SwitchStatus, read};
+use bulkhead_types::answer::SwitchStatus;
 use std::{
-    net::{Ipv4Addr, TcpListener},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::runtime::Runtime;
 
-/// How long anything may take that has to come, on a busy machine.
-const COMING: Duration = Duration::from_secs(60);
-/// Pause between two looks at something that is coming.
-const PAUSE: Duration = Duration::from_millis(20);
 /// The table that is too small, and what it has room for.
 const TABLE: &str = "ingress.locate";
 const ROOM: usize = 3;
@@ -124,53 +117,15 @@ fn documents(leaves: [&Target; 2]) -> String {
     text
 }
 
-/// Waits for the switches to be so, and says how they are.
-fn when(client: &Client, about: &str, wanted: impl Fn(&[SwitchStatus]) -> bool) -> Vec<SwitchStatus> {
-    let deadline = Instant::now() + COMING;
-    loop {
-        let switches = client.status().unwrap().switches;
-        if wanted(&switches) {
-            return switches;
-        }
-        assert!(Instant::now() < deadline, "{about}: {switches:#?}");
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// An IPv4 packet without anything in it, between the workloads of the ports 1 and 2 of the first leaf.
-fn frame() -> Vec<u8> {
-    let ip = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0x65, 0xeb, 10, 0, 0, 1, 10, 0, 0, 2];
-    [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], &ip].concat()
-}
-
 #[test]
 fn a_table_that_is_too_small_is_told_and_tried_again_until_it_suffices() {
     let runtime = Runtime::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let [small, large] = [Device::default(), Device::default()];
     large.small.lock().unwrap().enough = true;
-    let [one, two] = [&small, &large].map(|device| {
-        let (_, told) = mpsc::channel(1);
-        let target = Target::start((Ipv4Addr::LOCALHOST, 0).into(), 1, Box::new(device.clone()), told);
-        runtime.block_on(target).unwrap()
-    });
-    let config = Config {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        api: bulkhead_daemon::Api::Open,
-        openflow_listen: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap(),
-        openflow_advertise: None,
-        southbound_tls: None,
-        data_dir: directory.path().join("data"),
-        retention: Default::default(),
-        record: None,
-        log: "warn".into(),
-    };
-    let daemon = runtime.block_on(start(&config, Default::default())).unwrap();
-    let client = Client::new(&format!("http://{}", daemon.listen)).unwrap();
-    let parsed = read(None, documents([&one, &two]).as_bytes(), Format::Any);
-    assert!(!parsed.has_errors(), "{:#?}", parsed.diagnostics);
-    let values: Vec<_> = parsed.documents.iter().map(|document| document.to_value()).collect();
-    let revision = client.apply(&values, false).unwrap().revision;
+    let [one, two] = [&small, &large].map(|forward| device(&runtime, ANYWHERE.into(), forward.clone()));
+    let (daemon, client) = controller(&runtime, &directory.path().join("data"));
+    let revision = apply(&client, &documents([&one, &two]));
 
     let refused = |leaf: &SwitchStatus| leaf.last_error.contains(&format!("{TABLE} is full"));
     let status = when(
