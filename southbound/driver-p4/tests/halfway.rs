@@ -36,7 +36,11 @@ use proptest::{
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
 };
+
+/// The program. To read it takes longer than to carry out a step.
+static INFO: LazyLock<Info> = LazyLock::new(|| Info::from_text(P4INFO).unwrap());
 
 /// Flows that are asked of each pair of states.
 const FLOWS: usize = 12;
@@ -78,17 +82,17 @@ fn count(cell: &Cell<u64>, by: usize) {
 }
 
 fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, seen: &Seen) -> TestCaseResult {
-    let info = Info::from_text(P4INFO).unwrap();
+    let info = &*INFO;
     let fates: Vec<_> = packets.iter().map(|packet| (out(old, packet), out(new, packet), Cell::new(false))).collect();
     count(&seen.changed, fates.iter().filter(|fate| fate.0 != fate.1).count());
-    let keys = |entry| place(&bulkhead_driver_p4::lower(entry, &info).unwrap());
+    let keys = |entry| place(&bulkhead_driver_p4::lower(entry, info).unwrap());
     let mut names: BTreeMap<(u32, Key), EntryKey> = old.iter().map(|entry| (keys(entry), entry.key.clone())).collect();
     for entry in new.iter() {
         let other = names.get(&keys(entry)).filter(|other| **other != entry.key);
         prop_assert!(other.is_none(), "{} is written as {other:?} is", render_entry(entry));
     }
     let mut at = old.clone();
-    for phase in moves(old, &delta(old, new), &info).unwrap() {
+    for phase in moves(old, &delta(old, new), info).unwrap() {
         let touched: BTreeSet<(u32, Key)> = phase.iter().map(|one| place(&written(one))).collect();
         prop_assert_eq!(touched.len(), phase.len(), "a request says two things of one entry");
         for one in shuffled(phase, seed) {
@@ -96,7 +100,7 @@ fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, s
             match one.update.r#type() {
                 Type::Delete => drop(at.remove(&names.remove(&place(&entry)).unwrap())),
                 _ => {
-                    let lifted = lift(&entry, &info).unwrap();
+                    let lifted = lift(&entry, info).unwrap();
                     names.insert(place(&entry), lifted.key.clone());
                     at.insert(lifted);
                 }
@@ -132,8 +136,7 @@ fn written(one: &Move) -> TableEntry {
 }
 
 fn story(old: &Program, new: &Program, at: &Program, one: &Move, packet: &Packet) -> TestCaseError {
-    let info = Info::from_text(P4INFO).unwrap();
-    let last = lift(&written(one), &info).map(|entry| render_entry(&entry));
+    let last = lift(&written(one), &INFO).map(|entry| render_entry(&entry));
     let [was, is, now] = [old, new, at].map(|program| {
         let walk = walk_stateless(program, packet.clone());
         let steps: Vec<_> = walk.steps.iter().filter_map(|step| step.entry).map(render_entry).collect();

@@ -98,12 +98,11 @@ pub const FAULTS: &[Fault] = &[
             }
         },
     },
+    Fault { name: "value of no bytes", code: Code::InvalidArgument, spoil: |_, _, entry| without_bytes(entry, false) },
     Fault {
-        name: "value of no bytes",
+        name: "value and mask of no bytes",
         code: Code::InvalidArgument,
-        spoil: |random, _, entry| {
-            change(random, &mut entry.r#match, |_, field| values(field).into_iter().for_each(Vec::clear))
-        },
+        spoil: |_, _, entry| without_bytes(entry, true),
     },
     Fault {
         name: "bits outside the mask",
@@ -378,6 +377,14 @@ fn change(random: &mut Random, matches: &mut [FieldMatch], how: fn(&mut Random, 
         }
         None => false,
     }
+}
+
+/// Empties the values of a field, which is ternary or not.
+fn without_bytes(entry: &mut TableEntry, ternary: bool) -> bool {
+    let is_ternary =
+        |field: &FieldMatch| matches!(field.field_match_type, Some(field_match::FieldMatchType::Ternary(_)));
+    let field = entry.r#match.iter_mut().find(|field| is_ternary(field) == ternary);
+    field.map(|field| values(field).into_iter().for_each(Vec::clear)).is_some()
 }
 
 fn prefix(entry: &mut TableEntry, how: fn(&mut field_match::Lpm)) -> bool {
