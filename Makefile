@@ -18,6 +18,8 @@ SEED ?= $(shell date +%s)
 # Inputs that `make fuzz` gives each target, and edits that `make edits` makes.
 FUZZ_EXECUTIONS ?= 10000000
 EDITS ?= 1000000
+# The version of schemathesis that is installed for `make schemathesis`.
+SCHEMATHESIS := 4.32.5
 # How often `make crashes` kills.
 KILLS ?= 300
 # What libFuzzer needs to see which code an input reaches.
@@ -25,7 +27,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check bench bench-quick crashes mininet soak fuzz fuzz-coverage edits trace laws
+.PHONY: all setup build demo down test check schemathesis bench bench-quick crashes mininet soak fuzz fuzz-coverage edits trace laws
 
 all: build
 
@@ -58,6 +60,15 @@ check:
 	$(CARGO) xtask check
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
 	else echo "cargo-deny is not installed; licences and advisories are not checked"; fi
+
+# The API against its own description (docs/openapi.json), over TLS, by requests that schemathesis makes up; ARGS for its
+# options, as in ARGS="--phases fuzzing --max-examples 1000". Needs Python, and the network once.
+schemathesis:
+	@$(CARGO) build --quiet -p bulkhead-daemon
+	@[ -e $(TARGET)/schemathesis/$(SCHEMATHESIS) ] || { python3 -m venv --clear $(TARGET)/schemathesis && \
+	    $(TARGET)/schemathesis/bin/pip install --quiet schemathesis==$(SCHEMATHESIS) && \
+	    touch $(TARGET)/schemathesis/$(SCHEMATHESIS); }
+	@$(TARGET)/schemathesis/bin/python tests/openapi.py $(TARGET)/debug/bulkheadd $(ARGS)
 
 # JSON on standard output.
 bench: setup

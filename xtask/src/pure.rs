@@ -21,6 +21,9 @@ pub(crate) const CRATES: [&str; 10] = [
 const HARMLESS: &[&str] = &[
     "arraydeque",
     "bytes",
+    "equivalent",
+    "hashbrown",
+    "indexmap",
     "itoa",
     "memchr",
     "proc-macro2",
@@ -37,6 +40,8 @@ const HARMLESS: &[&str] = &[
     "thiserror",
     "thiserror-impl",
     "unicode-ident",
+    "utoipa",
+    "utoipa-gen",
     "zmij",
 ];
 

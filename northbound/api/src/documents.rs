@@ -21,13 +21,17 @@ use bulkhead_types::{
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// The query of a change.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ChangeQuery {
+    /// Check everything and tell what would change; change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// The version that the resource has to have; 0: it must not exist. Of a single resource only.
     pub(crate) resource_version: Option<u64>,
 }
 

@@ -124,6 +124,19 @@ pub(crate) enum Needs {
 }
 
 impl Needs {
+    /// For whom it is, in the words of the OpenAPI document.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Nothing => "For everybody.",
+            Self::Resources => "For whoever has access; which resources depends on his grants.",
+            Self::Change => "For editors, as far as their grants go.",
+            Self::Ask => "For viewers of the whole.",
+            Self::Vtep => "For the switch's own agent, and operators.",
+            Self::Backup => "For operators.",
+            Self::Restore | Self::Tokens | Self::Audit => "For admins.",
+        }
+    }
+
     /// As a verb; `None` is nothing.
     fn verb<'a>(self, method: &Method, switch: Option<&'a Name>) -> Option<Verb<'a>> {
         Some(match self {

@@ -21,6 +21,7 @@ use bulkhead_types::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::IntoParams;
 
 /// Revisions that are listed if nobody says how many, and at most.
 const LISTED: usize = 50;
@@ -31,10 +32,13 @@ const MAX_NAMED: usize = 20;
 const ATTEMPTS: usize = 5;
 
 /// The query of `/v1/history`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct HistoryQuery {
+    /// Only revisions before this one.
     before: Option<u64>,
+    /// Most revisions that are told: 50 if left out, 1000 at most.
     limit: Option<usize>,
 }
 
@@ -61,10 +65,13 @@ pub(crate) async fn history<B: Backend>(
 }
 
 /// The query of `/v1/diff`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct DiffQuery {
+    /// The first revision.
     from: u64,
+    /// The second; the newest if left out.
     to: Option<u64>,
 }
 
@@ -115,9 +122,11 @@ fn changes(differences: Vec<Difference>) -> Vec<Change> {
 }
 
 /// The query of `/v1/rollback`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct RollbackQuery {
+    /// Check everything and tell what would change; change nothing.
     #[serde(default)]
     dry_run: bool,
 }

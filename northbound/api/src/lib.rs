@@ -16,6 +16,8 @@ mod history;
 mod hosts;
 mod lists;
 mod matrix;
+mod openapi;
+mod operation;
 mod pace;
 mod pages;
 mod patch;
@@ -23,6 +25,7 @@ mod places;
 mod plan;
 mod problem;
 mod questions;
+mod routes;
 mod tokens;
 mod vteps;
 mod watch;
@@ -35,6 +38,7 @@ pub use backend::{
 pub use connections::serve;
 pub use door::{Door, Peer};
 pub use flow::{Resolved, resolve, rule_name, service};
+pub use openapi::document;
 
 use axum::{
     Extension, Router,
@@ -42,64 +46,23 @@ use axum::{
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post},
 };
-use gate::Needs;
 use problem::Failure;
+use routes::routes;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// Longest that a request may take as a whole; above every wait that a request can ask for.
 const REQUEST_TIME: Duration = Duration::from_secs(90);
 
-/// Every address, what it takes to be answered there, and who answers.
-fn routes<B: Backend>() -> Vec<(&'static str, Needs, MethodRouter<B>)> {
-    let kind =
-        get(documents::get::<B>).put(documents::put::<B>).patch(patch::patch::<B>).delete(documents::delete::<B>);
-    vec![
-        ("/v1/{kind}", Needs::Resources, get(lists::list::<B>)),
-        ("/v1/{kind}/{name}", Needs::Resources, kind),
-        ("/v1/watch", Needs::Resources, get(watch::watch::<B>)),
-        ("/v1/apply", Needs::Change, post(documents::apply::<B>)),
-        ("/v1/delete", Needs::Change, post(documents::remove::<B>)),
-        ("/v1/rollback", Needs::Change, post(history::rollback::<B>)),
-        ("/v1/realization", Needs::Ask, get(questions::realization::<B>)),
-        ("/v1/reach", Needs::Ask, post(questions::reach::<B>)),
-        ("/v1/trace", Needs::Ask, post(questions::trace::<B>)),
-        ("/v1/matrix", Needs::Ask, get(matrix::matrix::<B>)),
-        ("/v1/hits", Needs::Ask, get(questions::hits::<B>)),
-        ("/v1/attachments", Needs::Ask, get(lists::attachments::<B>)),
-        ("/v1/topology", Needs::Ask, get(questions::topology::<B>)),
-        ("/v1/path", Needs::Ask, post(questions::path::<B>)),
-        ("/v1/ports", Needs::Ask, get(questions::ports::<B>)),
-        ("/v1/history", Needs::Ask, get(history::history::<B>)),
-        ("/v1/diff", Needs::Ask, get(history::diff::<B>)),
-        ("/v1/status", Needs::Ask, get(questions::status::<B>)),
-        ("/metrics", Needs::Ask, get(questions::metrics::<B>)),
-        ("/v1/vteps/{name}", Needs::Vtep, get(vteps::vtep::<B>).post(vteps::report::<B>)),
-        ("/v1/backup", Needs::Backup, get(backup::backup::<B>)),
-        ("/v1/restore", Needs::Restore, post(backup::restore::<B>)),
-        ("/v1/audit", Needs::Audit, get(audit::audit::<B>)),
-        ("/v1/tokens", Needs::Tokens, get(tokens::list::<B>).post(tokens::create::<B>)),
-        ("/v1/tokens/{name}", Needs::Tokens, delete(tokens::revoke::<B>)),
-        // Whoever starts the controller looks here whether it runs.
-        ("/healthz", Needs::Nothing, get(|| async { "ok\n" })),
-        ("/readyz", Needs::Nothing, get(questions::ready::<B>)),
-    ]
-}
-
 /// Every address of the API, with its parameters in braces.
 pub fn addresses<B: Backend>() -> Vec<&'static str> {
-    routes::<B>().into_iter().map(|(path, _, _)| path).collect()
+    routes::<B>().into_iter().map(|route| route.path).collect()
 }
 
-/// All routes. There is none without something said of who is answered there.
+/// All routes.
 pub fn router<B: Backend>(backend: B) -> Router {
-    let mut router = Router::new();
-    for (path, needs, methods) in routes::<B>() {
-        let gate = middleware::from_fn_with_state((backend.clone(), needs), gate::pass::<B>);
-        router = router.route(path, methods.route_layer(gate));
-    }
+    let router = routes::<B>().into_iter().fold(Router::new(), |router, route| route.into(router, &backend));
     router
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })

@@ -22,6 +22,7 @@ use std::{
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
+use utoipa::IntoParams;
 
 /// Resources of a part of a list, if nobody says how many.
 const PAGE: usize = 500;
@@ -47,11 +48,15 @@ impl Serialize for Items<'_> {
 }
 
 /// The query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
+    /// Labels that workloads have to have, as in `app=shop,tier in (web,app),!legacy`; workloads only.
     label_selector: Option<String>,
+    /// Most resources of a part of the list, 1 at the least; 500 if the list is gone on with.
     limit: Option<usize>,
+    /// What the part before said in `continue`.
     #[serde(rename = "continue")]
     next: Option<String>,
 }
@@ -186,9 +191,11 @@ pub(crate) fn resources<'a>(
 }
 
 /// The query of `/v1/attachments`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct AttachmentsQuery {
+    /// The workload; all of them if left out.
     workload: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use bulkhead_topology::Name;
 use bulkhead_types::{ServiceText, parse_selector, parse_service};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
+use utoipa::IntoParams;
 
 /// Most cells of a matrix: more is no answer that anybody reads, and takes the reference too long.
 const MAX_CELLS: usize = 250_000;
@@ -19,10 +20,13 @@ const MAX_SERVICES: usize = 32;
 const MAX_TIME: Duration = Duration::from_secs(30);
 
 /// The query of a matrix.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct MatrixQuery {
+    /// Labels that workloads have to have, as in `app=shop,tier in (web,app),!legacy`.
     label_selector: Option<String>,
+    /// A service, as `443/tcp` or `icmp`; all that policies and workloads name if left out.
     port: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use bulkhead_types::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// Longest that a client may wait for a realization in one request.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -60,9 +61,11 @@ pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusA
 }
 
 /// The query of `/v1/ports`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct PortsQuery {
+    /// The switch.
     switch: String,
 }
 
@@ -75,9 +78,11 @@ pub(crate) async fn ports<B: Backend>(
 }
 
 /// The query of `/v1/hits`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct HitsQuery {
+    /// The policy; all of them, and the built-in rules, if left out.
     policy: Option<String>,
 }
 
@@ -94,10 +99,13 @@ pub(crate) async fn hits<B: Backend>(
 }
 
 /// The query of `/v1/realization`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct RealizationQuery {
+    /// The revision; the newest if left out.
     revision: Option<u64>,
+    /// How long to wait for it, as `5s` or `500ms`; 60 s at most.
     wait: Option<String>,
 }
 

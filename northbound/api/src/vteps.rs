@@ -13,12 +13,16 @@ use axum::{
 use bulkhead_topology::Name;
 use bulkhead_types::VtepReport;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// The query of `/v1/vteps/NAME`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct VtepQuery {
+    /// The revision of what the agent holds; 0: nothing.
     held: Option<u64>,
+    /// How long to wait for something else, as `5s` or `500ms`; 60 s at most.
     wait: Option<String>,
 }
 

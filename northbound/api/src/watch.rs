@@ -37,6 +37,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
+use utoipa::IntoParams;
 
 /// How often something is said when there is nothing to say: below the patience of what is in between.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -54,11 +55,15 @@ const WAITING: usize = 2;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The query of a watch.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct WatchQuery {
+    /// The revision after which changes are told; the newest if left out. `Last-Event-ID` is stronger.
     since: Option<u64>,
+    /// Kinds to hear of, as `workloads,zones`; all of them if left out.
     kinds: Option<String>,
+    /// Labels that workloads have to have; only with `kinds=workloads`.
     label_selector: Option<String>,
 }
 

@@ -41,7 +41,7 @@ async fn closed() -> (Router, Fake) {
 }
 
 /// Every address with a method of it, and the least role that is let past the gate.
-const ADDRESSES: [(&str, &str, &str); 30] = [
+const ADDRESSES: [(&str, &str, &str); 31] = [
     ("GET", "/v1/zones", "viewer"),
     ("HEAD", "/v1/zones", "viewer"),
     ("GET", "/v1/zones/z", "viewer"),
@@ -71,6 +71,7 @@ const ADDRESSES: [(&str, &str, &str); 30] = [
     ("GET", "/metrics", "viewer"),
     ("GET", "/v1/tokens", "admin"),
     ("GET", "/v1/audit", "admin"),
+    ("GET", "/openapi.json", "viewer"),
     ("DELETE", "/v1/tokens/t", "admin"),
 ];
 

@@ -1,13 +1,14 @@
 //! Access: tokens, as the API tells of them and is asked for them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The file in a controller's data directory from which whoever may read it is its admin: contexts, as in the
 /// configuration of `bulkhead`.
 pub const ADMIN_FILE: &str = "admin.yaml";
 
 /// The body of `POST /v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenQuestion {
     /// Who has it: what the history calls him. No other token has this name.
@@ -23,7 +24,7 @@ pub struct TokenQuestion {
 }
 
 /// The answer to it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenAnswer {
     /// The token, which is told this once; empty if he shows a certificate.
@@ -35,7 +36,7 @@ pub struct TokenAnswer {
 }
 
 /// A token, without what makes it one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenLine {
     /// Who has it.
@@ -55,7 +56,7 @@ pub struct TokenLine {
 }
 
 /// The answer to `GET /v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct TokenList {
     /// Whether it is asked who somebody is; else everybody who reaches the controller is an admin.
     pub required: bool,

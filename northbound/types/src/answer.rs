@@ -5,9 +5,10 @@
 use crate::fabric::{LearningStatus, LinksInShort, NetworkApart};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The change is refused.
@@ -17,7 +18,7 @@ pub enum Severity {
 }
 
 /// One finding about a document: where, what, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnostic {
     /// Refused, or only remarked on.
@@ -45,7 +46,7 @@ pub struct Diagnostic {
 }
 
 /// What a change did to one resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It did not exist before.
@@ -71,7 +72,7 @@ impl ChangeKind {
 }
 
 /// One line of a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeLine {
     /// The resource's kind, as in documents.
     pub kind: String,
@@ -82,7 +83,7 @@ pub struct ChangeLine {
 }
 
 /// The answer to `POST /v1/apply` and `POST /v1/delete`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyAnswer {
     /// The revision in force afterwards; of a dry run, the one it was held against.
@@ -97,7 +98,7 @@ pub struct ApplyAnswer {
 }
 
 /// What a change would do, without doing it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanAnswer {
     /// Entries by switch.
@@ -124,7 +125,7 @@ pub struct PlanAnswer {
 }
 
 /// Entries that a change adds to, removes from and rewrites on one switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct EntryCounts {
     /// New entries.
     pub added: u64,
@@ -135,7 +136,7 @@ pub struct EntryCounts {
 }
 
 /// A problem document (RFC 9457), the form of every error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem, as a URI reference that stays the same.
     #[serde(rename = "type")]
@@ -153,7 +154,7 @@ pub struct Problem {
 }
 
 /// What becomes of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It passes.
@@ -176,7 +177,7 @@ impl Verdict {
 }
 
 /// One side's decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SideAnswer {
     /// The decision.
     pub verdict: Verdict,
@@ -193,7 +194,7 @@ pub struct SideAnswer {
 }
 
 /// A question about one connection: the body of `POST /v1/reach` and `POST /v1/trace`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FlowQuestion {
     /// A workload's name, or an address as `ip:198.51.100.7`.
@@ -220,7 +221,7 @@ pub struct FlowQuestion {
 }
 
 /// The answer to `POST /v1/reach`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReachAnswer {
     /// What becomes of the connection.
@@ -252,7 +253,7 @@ pub struct ReachAnswer {
 }
 
 /// What would become of a connection if every staged policy were active, and who would decide.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StagedAnswer {
     /// What would become of the connection.
     pub verdict: Verdict,
@@ -263,7 +264,7 @@ pub struct StagedAnswer {
 }
 
 /// One cell of `GET /v1/matrix`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MatrixRow {
     /// What becomes of the connection.
@@ -285,7 +286,7 @@ pub struct MatrixRow {
 }
 
 /// The answer to `GET /v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusAnswer {
     /// The newest accepted revision.
@@ -319,7 +320,7 @@ pub struct StatusAnswer {
 }
 
 /// What TLS with switches is spoken with.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsStatus {
     /// The certificates in use.
@@ -330,7 +331,7 @@ pub struct TlsStatus {
 }
 
 /// A certificate that TLS with switches is spoken with.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
     /// `authority`, or `certificate`: the controller's own, or one that it shows with it.
@@ -349,7 +350,7 @@ pub struct CertificateStatus {
 }
 
 /// Where a workload's interface is plugged in, as a host tells: its document does not say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct SeenAttachment {
     /// The workload's name.
     pub workload: String,
@@ -362,7 +363,7 @@ pub struct SeenAttachment {
 }
 
 /// A switch that resources name and that is not declared.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct PendingSwitch {
     /// Its name.
     pub name: String,
@@ -374,7 +375,7 @@ pub struct PendingSwitch {
 
 /// A port that one resource names by name and another by number: only the switch knows that it is the same. Whoever has
 /// it by name has it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct DoubledPort {
     /// Its number.
     pub number: String,
@@ -387,7 +388,7 @@ pub struct DoubledPort {
 }
 
 /// One switch's state.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchStatus {
     /// Its name; of an undeclared one, its datapath id.
@@ -435,7 +436,7 @@ pub struct SwitchStatus {
 }
 
 /// The other end of a switch's connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionStatus {
     /// Its address and port.
@@ -446,7 +447,7 @@ pub struct SessionStatus {
 }
 
 /// A tunnel, from the switch that tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TunnelStatus {
     /// The switch at the other end.
@@ -462,7 +463,7 @@ pub struct TunnelStatus {
 }
 
 /// A host whose Open vSwitch Bulkhead sets up over OVSDB.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostStatus {
     /// Where its database is; empty for a kernel VTEP, which has none.
@@ -493,7 +494,7 @@ pub struct HostStatus {
 }
 
 /// An interface that is plugged in and gets nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuarantinedInterface {
     /// The port.
@@ -508,7 +509,7 @@ pub struct QuarantinedInterface {
 }
 
 /// The answer to `GET /v1/realization`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Realization {
     /// The revision that was asked about.
@@ -527,7 +528,7 @@ pub struct Realization {
 }
 
 /// The answer to `POST /v1/trace`: a packet's way through the compiled stages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TraceAnswer {
     /// What becomes of the packet.
@@ -539,7 +540,7 @@ pub struct TraceAnswer {
 }
 
 /// One switch on a packet's way.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TraceHop {
     /// The switch.
@@ -552,7 +553,7 @@ pub struct TraceHop {
 }
 
 /// One stage on a packet's way.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TraceStep {
     /// The stage's name.
@@ -564,7 +565,7 @@ pub struct TraceStep {
 }
 
 /// A pair of counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Counter {
     /// Packets.
     pub packets: u64,
@@ -573,7 +574,7 @@ pub struct Counter {
 }
 
 /// What one rule has matched on one switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct SwitchHits {
     /// Packets.
     pub packets: u64,
@@ -585,7 +586,7 @@ pub struct SwitchHits {
 }
 
 /// What one rule has matched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleHits {
     /// The policy; none for built-in rules.

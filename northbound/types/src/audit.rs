@@ -1,9 +1,10 @@
 //! The audit log, as the API tells it, and what can be seen in it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The newest record.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct AuditHead {
     /// Its number; 0 if there is none.
     pub number: u64,
@@ -12,7 +13,7 @@ pub struct AuditHead {
 }
 
 /// The answer to `GET /v1/audit`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct AuditAnswer {
     /// The newest record of all.
     pub head: AuditHead,

@@ -1,9 +1,10 @@
 //! What the API answers about the links between switches.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The answer to `GET /v1/topology`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologyAnswer {
     /// The newest accepted revision.
@@ -18,7 +19,7 @@ pub struct TopologyAnswer {
 }
 
 /// A switch's place in the fabric.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct SwitchPlace {
     /// Its name.
     pub name: String,
@@ -31,7 +32,7 @@ pub struct SwitchPlace {
 }
 
 /// One end of a link.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
 pub struct LinkEnd {
     /// The switch.
     pub switch: String,
@@ -40,7 +41,7 @@ pub struct LinkEnd {
 }
 
 /// A link between two switches.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LinkStatus {
     /// The Link that declares it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +61,7 @@ pub struct LinkStatus {
 }
 
 /// LLDP of others that comes to a port.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ForeignLldp {
     /// The switch.
     pub switch: String,
@@ -74,7 +75,7 @@ pub struct ForeignLldp {
 }
 
 /// The links of the fabric in short, as `GET /v1/status` has them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LinksInShort {
     /// How many links are up.
@@ -88,7 +89,7 @@ pub struct LinksInShort {
 }
 
 /// A question about ways: the body of `POST /v1/path`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PathQuestion {
     /// A workload's or a switch's name; `switch:NAME` where a workload has the same one.
@@ -98,7 +99,7 @@ pub struct PathQuestion {
 }
 
 /// The answer to `POST /v1/path`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathAnswer {
     /// Where the ways begin, as asked.
@@ -121,7 +122,7 @@ pub struct PathAnswer {
 }
 
 /// The ports of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct PortsAnswer {
     /// Its name.
     pub switch: String,
@@ -132,7 +133,7 @@ pub struct PortsAnswer {
 }
 
 /// A port of a switch.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct PortStatus {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +151,7 @@ pub struct PortStatus {
 }
 
 /// A link on a way, in the direction of the packets.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
 pub struct PathHop {
     /// Where packets leave.
     pub from: LinkEnd,
@@ -159,7 +160,7 @@ pub struct PathHop {
 }
 
 /// Workloads and switches that nobody declared.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LearningStatus {
     /// The network that learns; absent if none does.
@@ -175,7 +176,7 @@ pub struct LearningStatus {
 }
 
 /// What was not learned for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct NotLearned {
     /// The reason.
     pub why: String,
@@ -186,7 +187,7 @@ pub struct NotLearned {
 }
 
 /// A network that is in parts: what is in one of them does not reach what is in another.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct NetworkApart {
     /// Its name.
     pub network: String,
@@ -195,7 +196,7 @@ pub struct NetworkApart {
 }
 
 /// Switches of a network that reach each other.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct NetworkPart {
     /// By what they do: `tunnels` between VTEP addresses, or `links` between switches without.
     pub by: String,

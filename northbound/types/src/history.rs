@@ -3,6 +3,7 @@
 use crate::{answer::ChangeLine, answer::PlanAnswer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The header in which a client says who its user is. Nothing proves it; it is written down for people.
 pub const USER_HEADER: &str = "bulkhead-user";
@@ -11,7 +12,7 @@ pub const USER_HEADER: &str = "bulkhead-user";
 pub const MAX_USER: usize = 64;
 
 /// The answer to `GET /v1/history`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct HistoryAnswer {
     /// The newest revision.
     pub revision: u64,
@@ -22,7 +23,7 @@ pub struct HistoryAnswer {
 }
 
 /// One revision.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct HistoryLine {
     /// Its number.
     pub revision: u64,
@@ -38,7 +39,7 @@ pub struct HistoryLine {
 }
 
 /// The answer to `GET /v1/diff`: what differs between two revisions.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct DiffAnswer {
     /// The first revision.
     pub from: u64,
@@ -51,19 +52,21 @@ pub struct DiffAnswer {
 }
 
 /// One resource at two revisions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiffLine {
     /// What happened to it from the first revision to the second.
     #[serde(flatten)]
     pub line: ChangeLine,
     /// The document at the first revision; none if it was not there.
+    #[schema(value_type = Option<Object>)]
     pub from: Option<Value>,
     /// The document at the second.
+    #[schema(value_type = Option<Object>)]
     pub to: Option<Value>,
 }
 
 /// The body of `POST /v1/rollback`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackQuestion {
     /// The revision whose content is to be there again.
@@ -74,7 +77,7 @@ pub struct RollbackQuestion {
 }
 
 /// The answer to `POST /v1/restore`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct RestoreAnswer {
     /// The newest revision of the backup, which is in force now.
     pub revision: u64,

@@ -10,6 +10,7 @@ use serde::{
     de::{self, IgnoredAny},
 };
 use std::{collections::BTreeMap, fmt};
+use utoipa::ToSchema;
 
 /// The version that documents may name in `apiVersion`.
 pub const API_VERSION: &str = "bulkhead/v1";
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for TextOrNumber {
 }
 
 /// A document: the same envelope for every kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Envelope<S> {
     /// [`API_VERSION`]; may be left out.
@@ -115,10 +116,11 @@ pub struct Envelope<S> {
 }
 
 /// What every resource has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// Unique among resources of the kind.
+    #[schema(pattern = "^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$", max_length = 253)]
     pub name: String,
     /// Labels; workloads only.
     #[serde(default, deserialize_with = "distinct", skip_serializing_if = "Option::is_none")]
@@ -224,7 +226,7 @@ impl Serialize for Object {
 
 /// A network of workloads: its addresses, how it travels between switches, where it leaves the fabric, and what holds for
 /// workloads that no policy is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSpec {
     /// 1-16777215.
@@ -257,7 +259,7 @@ pub struct NetworkSpec {
 }
 
 /// A port that leads out of the fabric.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Uplink {
     /// The switch.
@@ -270,7 +272,7 @@ pub struct Uplink {
 }
 
 /// A switch and a port on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attachment {
     /// The switch.
@@ -280,7 +282,7 @@ pub struct Attachment {
 }
 
 /// A machine, container or host: the labels that policies select it by, its addresses, and where it is plugged in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadSpec {
     /// The network it is in.
@@ -293,7 +295,7 @@ pub struct WorkloadSpec {
 }
 
 /// One interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Interface {
     /// Its MAC address.
@@ -306,7 +308,7 @@ pub struct Interface {
 }
 
 /// A label selector. Both parts absent is no selector; both present and empty selects everything.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     /// Labels that must be there with these values.
@@ -318,7 +320,7 @@ pub struct Selector {
 }
 
 /// One condition on one label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MatchExpression {
     /// The label's key.
@@ -332,7 +334,7 @@ pub struct MatchExpression {
 
 /// The workloads of a network that a selector names: to isolate them together, to say how far their denials are enforced,
 /// and for policies and grants to name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZoneSpec {
     /// The network whose workloads it selects from.
@@ -349,7 +351,7 @@ pub struct ZoneSpec {
 
 /// Rules about the traffic of its subject's workloads. Tiers are asked in their order, then priorities of policies, then of
 /// rules; the first rule that fits decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     /// `emergency`, `platform`, `application` (default), `baseline`.
@@ -379,7 +381,7 @@ pub struct PolicySpec {
 }
 
 /// Whom a policy is about: a selector or a zone.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
     /// As in [`Selector`].
@@ -394,7 +396,7 @@ pub struct Subject {
 }
 
 /// A rule of the `ingress` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngressRule {
     /// Its name.
@@ -417,7 +419,7 @@ pub struct IngressRule {
 }
 
 /// A rule of the `egress` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressRule {
     /// Its name.
@@ -440,7 +442,7 @@ pub struct EgressRule {
 }
 
 /// One alternative of a rule's other side; exactly one kind of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// As in [`Selector`].
@@ -473,7 +475,7 @@ pub struct Peer {
 }
 
 /// One alternative of a rule's service.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
     /// `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or a number; may be left out with a port's name.
@@ -494,7 +496,7 @@ pub struct Port {
 }
 
 /// A switch that Bulkhead programs: how it is reached, and its address in the underlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SwitchSpec {
     /// `openflow` (Open vSwitch), `p4runtime` (switches that P4 programs), `kernel` (VXLAN of a Linux kernel), or `sim` (inside
@@ -524,7 +526,7 @@ pub struct SwitchSpec {
 }
 
 /// What a switch knows of the underlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Underlay {
     /// The switch's own Ethernet address there.
@@ -537,7 +539,7 @@ pub struct Underlay {
 }
 
 /// Neighbours that lead to VTEPs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Route {
     /// A prefix of VTEP addresses.
@@ -547,7 +549,7 @@ pub struct Route {
 }
 
 /// A neighbour in the underlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Hop {
     /// The switch's port towards it, which no workload and no uplink may have.
@@ -557,7 +559,7 @@ pub struct Hop {
 }
 
 /// Addresses of no workload under a name, for the peers of rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddressSetSpec {
     /// Prefixes.
@@ -568,7 +570,7 @@ pub struct AddressSetSpec {
 }
 
 /// A cable between two switches that is to be there. Those that are found need no document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LinkSpec {
     /// One end.

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
+use utoipa::ToSchema;
 
 /// What a kernel VTEP has to forward, if it holds something else.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VtepAnswer {
     /// What it has to forward; left out if it holds that.
@@ -13,19 +14,20 @@ pub struct VtepAnswer {
 }
 
 /// What a kernel VTEP has to forward.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VtepForwarding {
     /// The revision that it is of; never 0.
     pub revision: u64,
     /// The address that tunnels begin at.
+    #[schema(value_type = String)]
     pub vtep: IpAddr,
     /// The networks that have a workload there, by name.
     pub networks: Vec<VtepNetwork>,
 }
 
 /// What it has to forward of one network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VtepNetwork {
     /// The network's name.
@@ -38,11 +40,12 @@ pub struct VtepNetwork {
     pub far: Vec<VtepFar>,
     /// The VTEP of the network's way out from there; nothing leaves the network without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub way_out: Option<IpAddr>,
 }
 
 /// An interface of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VtepPort {
     /// What the host calls it.
@@ -52,19 +55,21 @@ pub struct VtepPort {
 }
 
 /// An interface elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VtepFar {
     /// Its Ethernet address.
     pub mac: String,
     /// Its IP addresses.
+    #[schema(value_type = Vec<String>)]
     pub ips: Vec<IpAddr>,
     /// The VTEP that it is behind.
+    #[schema(value_type = String)]
     pub vtep: IpAddr,
 }
 
 /// What a kernel VTEP tells of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VtepReport {
     /// The revision of what it forwards; 0 as long as it forwards nothing that it was told.

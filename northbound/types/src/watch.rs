@@ -3,6 +3,7 @@
 use crate::answer::ChangeLine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The type of an event that says what changed; its data is a [`WatchEvent`].
 pub const WATCH_CHANGE: &str = "change";
@@ -16,7 +17,7 @@ pub const TOO_OLD: &str = "urn:bulkhead:problem:too-old";
 
 /// One resource that changed, as far as whoever watches sees it: one that comes into what he selects is created for him,
 /// and one that leaves it is deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WatchEvent {
     /// The revision that it is told of. Several changes of a resource in between are told as one.
     pub revision: u64,
@@ -24,5 +25,6 @@ pub struct WatchEvent {
     #[serde(flatten)]
     pub line: ChangeLine,
     /// The document as of then; as it last was, if it is deleted.
+    #[schema(value_type = Object)]
     pub resource: Value,
 }
