@@ -4,7 +4,7 @@ use crate::{
     audit::{self, Auditor},
     certificates, history,
     hits::hits,
-    links,
+    links, process,
     tokens::Tokens,
     trace::trace,
     vteps::{self, Vteps},
@@ -245,6 +245,7 @@ impl Backend for Controller {
     async fn metrics(&self) -> String {
         let mut text = self.handle.metrics().await;
         self.vteps.metrics(&self.handle, &mut text);
+        process::metrics(&mut text);
         text + &self.tls.as_ref().map(certificates::metrics).unwrap_or_default()
     }
 

@@ -1,6 +1,9 @@
 //! What the controller is told at its start: flags, then `BULKHEAD_*`, then a TOML file, then defaults.
 
-use crate::vtep::VtepArgs;
+use crate::{
+    telemetry::{LogFormat, Telemetry},
+    vtep::VtepArgs,
+};
 use anyhow::{Context, anyhow, bail};
 use bulkhead_store::Retention;
 use bulkhead_tls::Files;
@@ -81,6 +84,13 @@ pub struct Args {
     /// What to log: a level, or levels by module [default: info]
     #[arg(long, env = "BULKHEAD_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// The form of log lines [default: text]
+    #[arg(long, env = "BULKHEAD_LOG_FORMAT", value_enum, value_name = "FORM")]
+    pub log_format: Option<LogFormat>,
+    /// Send spans of requests and changes to this collector of OpenTelemetry, by OTLP over gRPC, as in
+    /// http://127.0.0.1:4317
+    #[arg(long, env = "BULKHEAD_OTLP", value_name = "URL")]
+    pub otlp: Option<String>,
 }
 
 /// What this program can be beside the controller.
@@ -109,6 +119,8 @@ struct File {
     history_days: Option<u32>,
     record: Option<PathBuf>,
     log: Option<String>,
+    log_format: Option<LogFormat>,
+    otlp: Option<String>,
 }
 
 /// Who is answered by the API, and how.
@@ -144,17 +156,35 @@ pub struct Config {
     pub retention: Retention,
     /// File of the recording.
     pub record: Option<PathBuf>,
-    /// The log filter.
-    pub log: String,
+    /// What it tells of itself.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
+    /// A controller inside of another program, as tests have it: on loopback addresses alone, at ports that nobody has, and
+    /// open to everybody on this machine.
+    pub fn inside(data_dir: PathBuf) -> Self {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            listen: anywhere,
+            api: Api::Open,
+            openflow_listen: anywhere,
+            openflow_advertise: None,
+            southbound_tls: None,
+            data_dir,
+            retention: Retention::default(),
+            record: None,
+            telemetry: Telemetry::default(),
+        }
+    }
+
     /// Decides every setting; reads the configuration file if there is one.
     pub fn from(args: Args) -> anyhow::Result<Self> {
         let file = match &args.config {
             Some(path) => read(path)?,
             None => File::default(),
         };
+        let default_telemetry = Telemetry::default();
         let default = |text: &str| text.parse().with_context(|| format!("`{text}` is no address"));
         let listen = args.listen.or(file.listen).map_or_else(|| default(LISTEN), Ok)?;
         let api = api(
@@ -183,7 +213,11 @@ impl Config {
                 args.history_days.or(file.history_days),
             ),
             record: args.record.or(file.record),
-            log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
+            telemetry: Telemetry {
+                log: args.log.or(file.log).unwrap_or(default_telemetry.log),
+                format: args.log_format.or(file.log_format).unwrap_or(default_telemetry.format),
+                otlp: args.otlp.or(file.otlp),
+            },
         })
     }
 }
@@ -282,7 +316,7 @@ mod tests {
         let args = Args { listen: Some("127.0.0.1:9".parse().unwrap()), ..Args::default() };
         let config = with_file(text, args).unwrap();
         assert_eq!((config.listen.port(), config.openflow_listen.port()), (9, 2));
-        assert_eq!((config.data_dir.to_str(), config.log.as_str()), (Some("/file"), "warn"));
+        assert_eq!((config.data_dir.to_str(), config.telemetry.log.as_str()), (Some("/file"), "warn"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use bulkhead_policy::{Resource, model::Driver};
 use bulkhead_runtime::{Drivers, Handle, Keeper, LoadError, Loop, Prober, Recorder, Stored, channel, spawn};
 use bulkhead_store::{RedbStore, Store};
 use bulkhead_tls::{Own, Server, Tls};
+use sd_notify::NotifyState;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek},
@@ -121,6 +122,7 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         tokio::spawn(bulkhead_driver_p4::driver::run(term, p4_commands, reports.clone()));
         tokio::spawn(bulkhead_driver_ovs::driver::run(openflow, tls, term, openflow_commands, reports));
         info!(api = %server, openflow = %openflow_address, switches_by = kind, "bulkheadd is ready");
+        tell_systemd(NotifyState::Ready);
     });
     Ok(Daemon { listen, openflow: openflow_address, handle, auditor, the_loop, http, end_http })
 }
@@ -135,6 +137,7 @@ impl Daemon {
 
     /// Stops the controller: requests end, the store closes, switches are left as they are.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        tell_systemd(NotifyState::Stopping);
         let crashed = self.the_loop.is_finished();
         // The server has ended already.
         let _ = self.end_http.send(());
@@ -149,6 +152,13 @@ impl Daemon {
             Ok(Err(why)) => Err(why.into()),
             _ => Err(anyhow!("the controller's loop ended on its own; this is a bug, and the log has its trace")),
         }
+    }
+}
+
+/// Tells systemd, if it has started this (sd_notify(3)).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd could not be told");
     }
 }
 

@@ -52,7 +52,7 @@ pub struct VtepArgs {
     #[arg(long, env = "BULKHEAD_KEY", value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
     /// The name of this host's Switch, which has `driver: kernel`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "BULKHEAD_SWITCH", value_name = "NAME")]
     pub switch: String,
     /// Remove what was set up on this host, and end
     #[arg(long)]

@@ -46,6 +46,11 @@ impl Masks {
         }
     }
 
+    /// The number of entries of each stage that has some.
+    pub fn entries(&self) -> impl Iterator<Item = (Stage, u64)> {
+        self.counts.iter().map(|(stage, masks)| (*stage, masks.values().map(|count| u64::from(*count)).sum()))
+    }
+
     /// The number of different masks of each stage that has entries.
     pub fn by_stage(&self) -> impl Iterator<Item = (Stage, usize)> {
         self.counts.iter().map(|(stage, masks)| (*stage, masks.len()))

@@ -83,7 +83,7 @@ impl Core {
             names_kept: 0,
             unsaved: BTreeMap::new(),
             store,
-            fabric: Fabric::new(drivers, views),
+            fabric: Fabric::new(drivers, views, totals.clone()),
             log_budget: flow_log::Budget::default(),
             decode,
             keeper,

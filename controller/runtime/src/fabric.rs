@@ -1,6 +1,6 @@
 //! The switches: a machine for each, and what it is told and asks.
 
-use crate::drivers::Drivers;
+use crate::{drivers::Drivers, metrics::Totals, numbers::Numbers};
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Command, Counter, FromSwitch, Peer, Report, ToDrivers};
 use bulkhead_pipeline::{Cause, Delta, Masks, Program};
@@ -9,7 +9,7 @@ use bulkhead_reconcile::{Input, Machine, Output, Ports, Progress};
 use bulkhead_topology::Name;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 use tracing::{debug, info, warn};
@@ -58,6 +58,7 @@ struct Slot {
     masks: usize,
     peer: Option<Peer>,
     impostors: Impostors,
+    numbers: Numbers,
     /// The driver's channel; none if this program has no driver for the switch.
     channel: Option<usize>,
     attachment: u64,
@@ -76,14 +77,15 @@ pub(crate) struct Fabric {
     drivers: Drivers,
     attachments: u64,
     views: Views,
+    totals: Arc<Mutex<Totals>>,
     /// The program of a switch that the compiler has none for.
     nothing: Program,
 }
 
 impl Fabric {
-    pub(crate) fn new(drivers: Drivers, views: Views) -> Self {
+    pub(crate) fn new(drivers: Drivers, views: Views, totals: Arc<Mutex<Totals>>) -> Self {
         let (slots, nothing) = Default::default();
-        Self { slots, drivers, attachments: 0, views, nothing }
+        Self { slots, drivers, attachments: 0, views, totals, nothing }
     }
 
     /// Takes a switch on; nothing happens if it is already driven.
@@ -103,6 +105,7 @@ impl Fabric {
             masks: 0,
             peer: None,
             impostors: Impostors::default(),
+            numbers: Numbers::default(),
             channel: route.as_ref().map(|(channel, _)| *channel),
             attachment: self.attachments,
             session: 0,
@@ -143,6 +146,9 @@ impl Fabric {
             let delta = deltas.get(name).unwrap_or(&none);
             let program = compiler.program(name).unwrap_or(&self.nothing);
             slot.masks = compiler.masks(name).map_or(0, Masks::most);
+            if !delta.is_empty() && slot.machine.progress().connected {
+                slot.numbers.behind_since.get_or_insert(now);
+            }
             let output = slot.machine.handle(Input::Desired { revision, delta }, program, now);
             carry_out(&self.drivers, name, slot, output);
             publish(&self.views, name, slot);
@@ -165,6 +171,7 @@ impl Fabric {
                 slot.impostors.last.clear();
                 slot.expected = None;
                 slot.counting = false;
+                slot.numbers.capabilities = Some(capabilities.clone());
                 info!(switch = %name, ports = ports.len(), "connected");
                 let ports = if capabilities.any_port { Ports::Any } else { Ports::Known(ports.clone()) };
                 let max_entries = capabilities.max_entries as usize;
@@ -182,6 +189,8 @@ impl Fabric {
             }
             Report::Disconnected(reason) => {
                 slot.peer = None;
+                slot.numbers.errors.disconnected += 1;
+                slot.numbers.behind_since = None;
                 info!(switch = %name, %reason, "disconnected");
                 machine.handle(Input::Disconnected(reason), program, now)
             }
@@ -195,12 +204,14 @@ impl Fabric {
                 let Progress { differing, drift, .. } = machine.progress();
                 info!(switch = %name, entries = actual.len(), alien, differ = differing, "read back");
                 if *drift > 0 {
+                    slot.numbers.errors.drifted += 1;
                     warn!(switch = %name, entries = drift, "somebody else changed entries; mending them");
                 }
                 output
             }
             Report::Applied { step } => machine.handle(Input::Applied { step: *step }, program, now),
             Report::Refused { step, reason } => {
+                slot.numbers.errors.refused += 1;
                 let output = machine.handle(Input::Refused { step: *step, reason }, program, now);
                 match machine.progress().acknowledged {
                     0 => warn!(switch = %name, %reason, "refused a step; there may be no revision as a whole in force"),
@@ -211,20 +222,33 @@ impl Fabric {
                 output
             }
             Report::Counters(counters) => {
+                slot.numbers.drops.count(counters);
                 slot.counters.clone_from(counters);
                 slot.counting = false;
                 None
             }
             Report::NotCounted(reason) => {
                 warn!(switch = %name, %reason, "does not tell its counters");
+                slot.numbers.errors.not_counted += 1;
                 slot.counting = false;
                 None
             }
             // Nothing about the switch changes.
             Report::Logged(_) | Report::Probed { .. } | Report::Discovered { .. } | Report::Waits(_) => return,
         };
+        let Progress { acknowledged, desired, .. } = slot.machine.progress();
+        if acknowledged == desired
+            && let Some(since) = slot.numbers.behind_since.take()
+        {
+            self.totals.lock().unwrap_or_else(PoisonError::into_inner).realization.add(now.saturating_sub(since));
+        }
         carry_out(&self.drivers, &name, slot, output);
         publish(&self.views, &name, slot);
+    }
+
+    /// What metrics tell of every switch beside its view.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&Name, &Numbers)> {
+        self.slots.iter().map(|(name, slot)| (name, &slot.numbers))
     }
 
     pub(crate) fn tick(&mut self, compiler: &Compiler, now: Duration) {

@@ -10,13 +10,14 @@ use crate::{
 use bulkhead_compile::{Compiler, Heading};
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Key, Kind, Resource, Severity, limit_warnings, remarks};
-use bulkhead_store::Revision;
+use bulkhead_store::{Revision, StoreError};
 use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tracing::info_span;
 
 /// Changes that are in the state and in the compiler, and nowhere else yet.
 struct Group {
@@ -74,7 +75,7 @@ impl Core {
         }
         if group.revisions.is_empty() {
             drop(accepted);
-        } else if let Err(error) = self.store.append(group.before, &group.revisions) {
+        } else if let Err(error) = self.store(&group) {
             let first = group.first;
             let lost = self.take_back(&mut accepted, group);
             drop(accepted);
@@ -97,8 +98,20 @@ impl Core {
         results
     }
 
+    /// Makes a group durable.
+    fn store(&mut self, group: &Group) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let commit = info_span!("commit", revisions = group.revisions.len());
+        let stored = commit.in_scope(|| self.store.append(group.before, &group.revisions));
+        if stored.is_ok() {
+            self.totals.lock().unwrap_or_else(PoisonError::into_inner).commits.add(began.elapsed());
+        }
+        stored
+    }
+
     /// Takes a change into the state and the compiler, and into the group if it makes a revision.
     fn take(&mut self, accepted: &mut Accepted, group: &mut Group, request: &Request) -> Result<Outcome, Refusal> {
+        let _change = info_span!("change", resources = request.edits.len(), dry_run = request.dry_run).entered();
         let Sorted { outcome, forward, backward, documents } = sort(accepted, request)?;
         let mut outcome = Outcome { revision: accepted.revision, ..outcome };
         let mut found = accepted.state.check(&forward);
@@ -110,7 +123,10 @@ impl Core {
             return Ok(outcome);
         }
         accepted.state.apply(&forward);
-        let compiled = match self.compiler.apply(&forward) {
+        let began = Instant::now();
+        let compiled = info_span!("compile").in_scope(|| self.compiler.apply(&forward));
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiles.add(began.elapsed());
+        let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {
                 accepted.state.apply(&backward);
@@ -218,7 +234,6 @@ impl Core {
         if trouble.is_some() && totals.store_trouble.is_none() {
             tracing::error!(why = trouble, "changes cannot be stored; what was accepted before is enforced");
         }
-        totals.commits += u64::from(trouble.is_none());
         totals.store_trouble = trouble;
     }
 

@@ -5,7 +5,7 @@ use crate::{
     core::Core,
     fabric::{SwitchView, Views},
     load::Stored,
-    metrics::{self, Totals},
+    metrics::{self, Inside, Totals},
     realization::Realization,
     restore::{RestoreRefusal, Restoring},
     shared::{Accepted, Shared},
@@ -22,6 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
+use tracing::Span;
 
 /// How many requests may wait for the loop; who comes then waits outside.
 const DEPTH: usize = 256;
@@ -31,6 +32,8 @@ const MAX_OUTSIDE: Duration = Duration::from_secs(10);
 
 /// How long metrics wait for the loop: they have to come when it is busy, too.
 const MAX_LOOK: Duration = Duration::from_secs(1);
+/// How often switches count for metrics, at most: telling 100,000 counters takes a switch a second.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 
 /// The loop has ended: the controller is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,8 @@ pub(crate) type Look = Box<dyn FnOnce(&Core) + Send>;
 pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) asked: Instant,
+    /// What it is a part of, for whoever follows a request through the controller.
+    pub(crate) span: Span,
     pub(crate) reply: oneshot::Sender<Result<Outcome, Refusal>>,
 }
 
@@ -66,6 +71,8 @@ pub struct Handle {
     views: Views,
     totals: Arc<Mutex<Totals>>,
     store: Arc<dyn Reader>,
+    /// When switches were last asked to count for metrics.
+    counted: Arc<Mutex<Option<Instant>>>,
 }
 
 impl fmt::Debug for Handle {
@@ -78,7 +85,7 @@ impl Handle {
     pub(crate) fn new(stored: &Stored) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(DEPTH);
         let (shared, views, totals) = (stored.shared.clone(), stored.views.clone(), stored.totals.clone());
-        (Self { messages, shared, views, totals, store: stored.store.reader() }, receiver)
+        (Self { messages, shared, views, totals, store: stored.store.reader(), counted: Arc::default() }, receiver)
     }
 
     async fn ask<R>(&self, message: impl FnOnce(oneshot::Sender<R>) -> Message) -> Result<R, Gone> {
@@ -99,7 +106,7 @@ impl Handle {
             ))));
         };
         let (reply, answer) = oneshot::channel();
-        place.map_err(|_| Gone)?.send(Message::Apply(Asked { request, asked, reply }));
+        place.map_err(|_| Gone)?.send(Message::Apply(Asked { request, asked, span: Span::current(), reply }));
         answer.await.map_err(|_| Gone)
     }
 
@@ -172,14 +179,30 @@ impl Handle {
         self.views.read().clone()
     }
 
-    /// Metrics in the Prometheus text format. Those of links are left out while the loop is too busy to tell.
+    /// Metrics in the Prometheus text format. What only the loop can tell is left out while it is too busy.
     pub async fn metrics(&self) -> String {
-        let topology = async { timeout(MAX_LOOK, self.look(Core::topology)).await.ok().and_then(Result::ok) };
-        // While the loop compiles there are none.
-        let topology = if self.is_compiled() { topology.await } else { None };
+        let inside = async { timeout(MAX_LOOK, self.look(Inside::of)).await.ok().and_then(Result::ok) };
+        // While the loop compiles there is nothing.
+        let inside = if self.is_compiled() { inside.await } else { None };
+        if inside.is_some() {
+            self.count_again();
+        }
         let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = self.messages.max_capacity() - self.messages.capacity();
-        metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read(), topology.as_ref())
+        metrics::render(self.shared.read().revision, &totals, waiting, &self.views.read(), inside.as_ref())
+    }
+
+    /// Has every switch count anew, for the next time that metrics are asked for, unless that was done lately.
+    fn count_again(&self) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.is_some_and(|counted| counted.elapsed() < COUNT_EVERY) {
+            return;
+        }
+        // Where there is no place in the queue, another time will do.
+        let (reply, _) = oneshot::channel();
+        if self.messages.try_send(Message::Count { reply }).is_ok() {
+            *counted = Some(Instant::now());
+        }
     }
 
     /// Ends the loop; switches are left as they are.

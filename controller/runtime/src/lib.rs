@@ -22,6 +22,7 @@ mod apply;
 mod core;
 mod drivers;
 mod event;
+mod exposition;
 mod fabric;
 mod flow_log;
 mod group;
@@ -31,6 +32,7 @@ mod learn;
 mod links;
 mod load;
 mod metrics;
+mod numbers;
 mod paths;
 mod ports;
 mod realization;
@@ -46,13 +48,14 @@ pub use crate::{
     core::Core,
     drivers::{Drivers, channel},
     event::{EditNote, Event, ReportNote},
+    exposition::{Histogram, metric},
     fabric::{Impostors, SwitchView},
     handle::{Gone, Handle},
     hosts::{HostView, Keeper, Quarantined},
     learn::{LearnView, NotLearned},
     links::{Foreign, LinkState, LinkView, Prober, TopologyView},
     load::{Decode, LoadError, Stored},
-    metrics::{Totals, metric},
+    metrics::Totals,
     paths::Paths,
     ports::{At, PortView},
     realization::Realization,

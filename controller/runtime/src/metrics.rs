@@ -1,15 +1,80 @@
 //! Numbers about the controller, in the Prometheus text format.
 
 use crate::{
+    core::Core,
+    exposition::{Histogram, metric},
     fabric::SwitchView,
     links::{LinkState, LinkView, TopologyView},
+    numbers::{Errors, Numbers},
 };
+use bulkhead_pipeline::Stage;
 use bulkhead_topology::Name;
-use std::{
-    collections::BTreeMap,
-    fmt::{Display, Write},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What only the loop can tell.
+pub(crate) struct Inside {
+    topology: TopologyView,
+    switches: Vec<SwitchInside>,
+}
+
+struct SwitchInside {
+    name: Name,
+    numbers: Numbers,
+    /// Entries that it is to have, of each stage that has some.
+    entries: Vec<(Stage, u64)>,
+}
+
+impl SwitchInside {
+    fn table(&self, stage: Stage) -> [(&str, &str); 2] {
+        [("switch", self.name.as_str()), ("table", stage.spec().name)]
+    }
+}
+
+impl Inside {
+    pub(crate) fn of(core: &Core) -> Self {
+        let switch = |(name, numbers): (&Name, &Numbers)| SwitchInside {
+            name: name.clone(),
+            numbers: numbers.clone(),
+            entries: core.compiler.masks(name).map(|masks| masks.entries().collect()).unwrap_or_default(),
+        };
+        Self { topology: core.topology(), switches: core.fabric.numbers().map(switch).collect() }
+    }
+
+    fn render(&self, out: &mut String) {
+        links(&self.topology, out);
+        let entries = self.switches.iter().flat_map(|switch| switch.entries.iter().map(move |row| (switch, *row)));
+        let entries = entries.map(|(switch, (stage, count))| (switch.table(stage), count));
+        let about = "Entries that the switch is to have, by table.";
+        metric(out, ("bulkhead_switch_table_entries", "gauge", about), entries);
+        let capacity =
+            || self.switches.iter().filter_map(|switch| Some((switch, switch.numbers.capabilities.as_ref()?)));
+        let total = capacity().map(|(switch, can)| ([("switch", switch.name.as_str())], can.max_entries));
+        let about = "Entries that the switch has room for, all tables together.";
+        metric(out, ("bulkhead_switch_entries_capacity", "gauge", about), total);
+        let by_table = capacity()
+            .flat_map(|(switch, can)| can.max_by_stage.iter().map(|(stage, size)| (switch.table(*stage), *size)));
+        let about = "Entries that a table has room for, where tables have sizes of their own.";
+        metric(out, ("bulkhead_switch_table_capacity", "gauge", about), by_table);
+        let drops = self.switches.iter().flat_map(|switch| switch.numbers.drops.iter().map(move |row| (switch, row)));
+        let drops =
+            drops.map(|(switch, (reason, count))| ([("switch", switch.name.as_str()), ("reason", reason)], count));
+        let about = "Packets that were dropped, by what dropped them; counted at most once a minute, when metrics are asked for.";
+        metric(out, ("bulkhead_drops_total", "counter", about), drops);
+        let errors = self.switches.iter().flat_map(|switch| {
+            let Errors { refused, disconnected, drifted, not_counted } = switch.numbers.errors;
+            let kinds = [
+                ("refused", refused),
+                ("disconnected", disconnected),
+                ("drifted", drifted),
+                ("not-counted", not_counted),
+            ];
+            kinds.map(|(kind, count)| ([("switch", switch.name.as_str()), ("kind", kind)], count))
+        });
+        let about = "Steps that the switch refused, sessions that ended, read-backs that found somebody else's changes, \
+                     counters that it did not tell.";
+        metric(out, ("bulkhead_switch_errors_total", "counter", about), errors);
+    }
+}
 
 /// What happened since the start.
 #[derive(Debug, Clone, Default)]
@@ -43,64 +108,17 @@ pub struct Totals {
     /// Time spent in changes.
     pub busy: Duration,
     /// How long changes waited for the loop.
-    pub waits: Waits,
+    pub waits: Histogram,
+    /// How long they took until they were durable, or refused, that included.
+    pub changes: Histogram,
+    /// How long each took to be compiled.
+    pub compiles: Histogram,
     /// Commits to the store: each makes all changes durable that waited for it.
-    pub commits: u64,
+    pub commits: Histogram,
+    /// How long connected switches were without a change that was made, until they had all.
+    pub realization: Histogram,
     /// Why changes cannot be stored, if the last attempt failed.
     pub store_trouble: Option<String>,
-}
-
-/// Upper bounds of the classes in which waits are counted, in seconds.
-const WAITS: [f64; 6] = [0.001, 0.01, 0.1, 1.0, 10.0, f64::INFINITY];
-
-/// How long something waited, as a histogram.
-#[derive(Debug, Clone, Default)]
-pub struct Waits {
-    /// How many waited at most as long as each of [`WAITS`], and longer than the one before.
-    counts: [u64; WAITS.len()],
-    sum: Duration,
-}
-
-impl Waits {
-    /// One more waited.
-    pub(crate) fn add(&mut self, wait: Duration) {
-        self.sum += wait;
-        let class = WAITS.iter().zip(&mut self.counts).find(|(bound, _)| wait.as_secs_f64() <= **bound);
-        if let Some((_, count)) = class {
-            *count += 1;
-        }
-    }
-
-    fn render(&self, name: &str, help: &str, out: &mut String) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let mut so_far = 0;
-        for (bound, count) in WAITS.iter().zip(&self.counts) {
-            so_far += count;
-            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".into() };
-            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {so_far}");
-        }
-        let _ = writeln!(out, "{name}_sum {}\n{name}_count {so_far}", self.sum.as_secs_f64());
-    }
-}
-
-/// Writes one metric: its name, kind, help, and the numbers with their labels.
-pub fn metric<'a, L, V>(
-    out: &mut String,
-    (name, kind, help): (&str, &str, &str),
-    samples: impl IntoIterator<Item = (L, V)>,
-) where
-    L: IntoIterator<Item = (&'a str, &'a str)>,
-    V: Display,
-{
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (labels, value) in samples {
-        // Switch names and our own words need no escaping.
-        let labels: Vec<String> = labels.into_iter().map(|(key, label)| format!("{key}=\"{label}\"")).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(out, "{name}{labels} {value}");
-    }
 }
 
 /// How many links there are of each kind: who says so, and how they are.
@@ -131,13 +149,13 @@ fn links(topology: &TopologyView, out: &mut String) {
 /// A number of one switch.
 type PerSwitch = fn(&SwitchView) -> u64;
 
-/// Everything as text; nothing of links that are not known.
+/// Everything as text, without what only the loop can tell if it does not.
 pub(crate) fn render(
     revision: u64,
     totals: &Totals,
     requests_waiting: usize,
     views: &BTreeMap<Name, SwitchView>,
-    topology: Option<&TopologyView>,
+    inside: Option<&Inside>,
 ) -> String {
     let mut out = String::new();
     metric(&mut out, ("bulkhead_revision", "gauge", "The newest accepted revision."), [(None, revision)]);
@@ -156,12 +174,26 @@ pub(crate) fn render(
     let results = results.map(|(result, count)| (Some(("result", result)), count));
     metric(&mut out, ("bulkhead_changes_total", "counter", "Changes asked for, by what came of them."), results);
     let busy = [(None, totals.busy.as_secs_f64())];
-    let about = ("bulkhead_change_seconds_total", "counter", "Time spent checking, compiling and storing changes.");
+    let about = ("bulkhead_loop_busy_seconds_total", "counter", "Time spent checking, compiling and storing changes.");
     metric(&mut out, about, busy);
-    totals.waits.render("bulkhead_change_wait_seconds", "How long changes waited for those before them.", &mut out);
-    let commits = [(None, totals.commits)];
-    let about = ("bulkhead_store_commits_total", "counter", "Commits to the store; one may hold several changes.");
-    metric(&mut out, about, commits);
+    let histograms = [
+        ("change_wait_seconds", "How long changes waited for those before them.", &totals.waits),
+        (
+            "change_seconds",
+            "How long changes took until they were durable, or refused, with the wait.",
+            &totals.changes,
+        ),
+        ("compile_seconds", "How long it took to compile a change.", &totals.compiles),
+        ("store_commit_seconds", "How long commits took; one may hold several changes.", &totals.commits),
+        (
+            "realization_seconds",
+            "How long connected switches lacked a change, from when it was durable until they had all there were.",
+            &totals.realization,
+        ),
+    ];
+    for (name, help, histogram) in histograms {
+        histogram.render(&format!("bulkhead_{name}"), help, &mut out);
+    }
     let writable = [(None, u8::from(totals.store_trouble.is_none()))];
     let about = ("bulkhead_store_writable", "gauge", "Whether changes can be stored; if not, all are refused.");
     metric(&mut out, about, writable);
@@ -199,8 +231,8 @@ pub(crate) fn render(
         let samples = views.iter().map(|(switch, view)| (Some(("switch", switch.as_str())), value(view)));
         metric(&mut out, (&format!("bulkhead_switch_{name}"), kind, help), samples);
     }
-    if let Some(topology) = topology {
-        links(topology, &mut out);
+    if let Some(inside) = inside {
+        inside.render(&mut out);
     }
     out
 }

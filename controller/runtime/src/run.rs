@@ -21,6 +21,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
+use tracing::{Span, info_span};
 
 /// How long fresh counters are waited for; whoever asked then gets those of before.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -191,14 +192,28 @@ fn gather(first: Asked, messages: &mut mpsc::Receiver<Message>) -> (Vec<Asked>, 
     (group, None)
 }
 
+/// The span of a group: that of the request, or one that came after all of theirs.
+fn following(group: &[Asked]) -> Span {
+    if let [one] = group {
+        return one.span.clone();
+    }
+    let span = info_span!("group", changes = group.len());
+    group.iter().for_each(|asked| _ = span.follows_from(&asked.span));
+    span
+}
+
 /// Carries out a group of changes, then answers all of them.
 fn apply(group: Vec<Asked>, core: &mut Core, recorder: &mut Recorder, now: Duration) {
     group.iter().for_each(|asked| recorder.write(now, || Event::from(&asked.request)));
     let began = Instant::now();
+    let _following = following(&group).entered();
     let results = core.apply_all(group.iter().map(|asked| &asked.request), now);
     let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
     totals.busy += began.elapsed();
-    group.iter().for_each(|asked| totals.waits.add(began.duration_since(asked.asked)));
+    for asked in &group {
+        totals.waits.add(began.duration_since(asked.asked));
+        totals.changes.add(asked.asked.elapsed());
+    }
     drop(totals);
     results.iter().for_each(|result| recorder.write(now, || Event::from(result)));
     for (asked, result) in group.into_iter().zip(results) {

@@ -37,7 +37,13 @@ impl Bench {
     }
 
     fn connected(&mut self, session: u64) {
-        let capabilities = Capabilities { conntrack: true, conjunction: true, max_entries: 1_000, any_port: true };
+        let capabilities = Capabilities {
+            conntrack: true,
+            conjunction: true,
+            max_entries: 1_000,
+            max_by_stage: Arc::default(),
+            any_port: true,
+        };
         self.report(Report::Connected { session, capabilities, ports: Default::default() });
     }
 
@@ -111,7 +117,13 @@ fn a_port_that_somebody_has_by_name_is_nobody_elses_by_its_number() {
     let numbers = |entries: &[Entry]| entries.iter().flat_map(Entry::ports).filter(|p| **p == Port::Number(5)).count();
     let ports = [Port::Name("web-1".into()), Port::Name("app-1".into()), Port::Number(4), Port::Number(5)];
     for (session, name, is_its) in [(1, "web-1", false), (2, "spare", true)] {
-        let capabilities = Capabilities { conntrack: true, conjunction: true, max_entries: 1_000, any_port: false };
+        let capabilities = Capabilities {
+            conntrack: true,
+            conjunction: true,
+            max_entries: 1_000,
+            max_by_stage: Arc::default(),
+            any_port: false,
+        };
         bench.report(Report::Connected { session, capabilities, ports: ports.clone().into() });
         let state = PortState { number: Some(5), name: Some(name.into()), up: true };
         bench.report(Report::PortStates(vec![state]));
@@ -222,7 +234,13 @@ fn tunnels_of_p4_switches_are_not_probed() {
     assert_eq!(attached.len(), 3);
     for (switch, attachment) in attached {
         let mut report = |report| core.report(FromSwitch { switch: switch.clone(), attachment, report }, now);
-        let capabilities = Capabilities { conntrack: true, conjunction: true, max_entries: 1_000, any_port: true };
+        let capabilities = Capabilities {
+            conntrack: true,
+            conjunction: true,
+            max_entries: 1_000,
+            max_by_stage: Arc::default(),
+            any_port: true,
+        };
         report(Report::Connected { session: 1, capabilities, ports: Default::default() });
         report(Report::Actual { program: Program::new(), alien: 0 });
         let mut steps = Vec::new();

@@ -51,6 +51,7 @@ use problem::Failure;
 use routes::routes;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tracing::{Instrument, field::Empty, info_span};
 
 /// Longest that a request may take as a whole; above every wait that a request can ask for.
 const REQUEST_TIME: Duration = Duration::from_secs(90);
@@ -79,8 +80,12 @@ async fn method_not_allowed(method: Method) -> Failure {
 
 async fn in_time(request: Request, next: Next) -> Response {
     let asks = request.method().is_safe();
-    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
-        Ok(response) => response,
+    let span = info_span!("request", method = %request.method(), path = request.uri().path(), status = Empty);
+    match tokio::time::timeout(REQUEST_TIME, next.run(request).instrument(span.clone())).await {
+        Ok(response) => {
+            span.record("status", response.status().as_u16());
+            response
+        }
         Err(_) => {
             let detail = match asks {
                 true => format!("no answer within {} s", REQUEST_TIME.as_secs()),

@@ -247,6 +247,18 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Write what whoever helps has to know to one file: status, metrics, history, audit log, documents, log.
+    ///
+    /// No token, password or private key is in it. It goes to nobody but that file.
+    #[command(after_help = "Example:\n  bulkhead support-bundle\n  tar tzf bulkhead-support.tar.gz")]
+    SupportBundle {
+        /// The file, which must not be there yet
+        #[arg(default_value = "bulkhead-support.tar.gz")]
+        file: PathBuf,
+        /// Leave out the documents: names in status and history tell enough
+        #[arg(long)]
+        no_documents: bool,
+    },
     /// Make resources from other people's policies, and print them or apply them.
     ///
     /// What is made never lets more pass than what it was made from. What cannot be said is named, with its file, object and

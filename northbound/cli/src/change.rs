@@ -5,6 +5,7 @@ use crate::{
     args::{Files, How, OptionalTarget, Output, kind},
     input::{self, Input},
     print::{self, Out, Tone},
+    progress::Progress,
     question::row_service,
     show, yaml,
 };
@@ -34,12 +35,25 @@ enum Sent {
 type Request = fn(&Client, &[Value], bool) -> Result<ApplyAnswer, Error>;
 
 /// Sends documents; findings are shown in the operator's own files.
-fn send<R>(client: &Client, input: &Input<R>, request: Request, dry_run: bool) -> anyhow::Result<Sent> {
-    if input.has_errors() {
+fn send<R>(
+    client: &Client,
+    load: impl FnOnce() -> anyhow::Result<Input<R>>,
+    request: Request,
+    dry_run: bool,
+) -> anyhow::Result<Sent> {
+    let progress = Progress::of("reading");
+    let input = load()?;
+    let answer = (!input.has_errors()).then(|| {
+        let stored = if dry_run { "" } else { " and stored" };
+        progress.now(format!("{} documents are checked{stored}", input.parsed.documents.len()));
+        request(client, &input.values(), dry_run)
+    });
+    drop(progress);
+    let Some(answer) = answer else {
         print::findings(&input.parsed.diagnostics, &input.sources);
         return Ok(Sent::Refused);
-    }
-    match request(client, &input.values(), dry_run) {
+    };
+    match answer {
         Ok(answer) => {
             print::findings(&input.locate(&answer.diagnostics), &input.sources);
             Ok(Sent::Accepted(Box::new(answer)))
@@ -60,7 +74,7 @@ pub fn refused() -> anyhow::Result<Outcome> {
 
 /// `bulkhead apply`
 pub fn apply(client: &Client, output: Output, out: &mut Out, files: &Files, how: &How) -> anyhow::Result<Outcome> {
-    let sent = send(client, &input::load(&files.files)?, Client::apply, how.dry_run)?;
+    let sent = send(client, || input::load(&files.files), Client::apply, how.dry_run)?;
     let Sent::Accepted(answer) = sent else { return refused() };
     accepted(client, output, out, &answer, how)
 }
@@ -113,20 +127,23 @@ pub fn lines(out: &mut Out, changes: &[ChangeLine], every: bool) {
 /// Waits until `revision` is on every affected, connected switch.
 fn realized(client: &Client, revision: u64, wait: Duration) -> anyhow::Result<Outcome> {
     let end = Instant::now() + wait;
-    let mut said = Vec::new();
+    let progress = Progress::of("waiting for the switches");
+    let (mut said, mut all) = (Vec::new(), 0);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let now = client.realization(revision, left.min(STEP))?;
-        for (switch, why) in &now.failed {
-            print::note(&format!(
-                "error: {switch} refused it: {}; the older revision is in force there",
-                print::clean(why)
-            ));
-        }
         if !now.failed.is_empty() {
+            drop(progress);
+            for (switch, why) in &now.failed {
+                print::note(&format!(
+                    "error: {switch} refused it: {}; the older revision is in force there",
+                    print::clean(why)
+                ));
+            }
             return Ok(Outcome::Failed);
         }
         if now.realized {
+            drop(progress);
             let away = &now.disconnected;
             print::note(&match away.is_empty() {
                 true => "realized".to_string(),
@@ -135,22 +152,33 @@ fn realized(client: &Client, revision: u64, wait: Duration) -> anyhow::Result<Ou
             return Ok(Outcome::Yes);
         }
         if Instant::now() >= end {
+            drop(progress);
             print::note(&format!(
                 "error: not realized within {wait:?}; waiting for: {}",
                 if now.waiting.is_empty() { "the controller".into() } else { now.waiting.join(", ") }
             ));
             return Ok(Outcome::Failed);
         }
-        if said != now.waiting && !now.waiting.is_empty() {
+        all = now.waiting.len().max(all);
+        progress.done(all - now.waiting.len(), all, &format!("switches; waiting for {}", some(&now.waiting)));
+        if said != now.waiting && !now.waiting.is_empty() && !progress.is_seen() {
             print::note(&format!("waiting for {}", now.waiting.join(", ")));
             said = now.waiting;
         }
     }
 }
 
+/// The first few of many names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 /// `bulkhead plan`
 pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
-    let Sent::Accepted(answer) = send(client, &input::load(&files.files)?, Client::apply, true)? else {
+    let Sent::Accepted(answer) = send(client, || input::load(&files.files), Client::apply, true)? else {
         return refused();
     };
     if matches!(output, Output::Json | Output::Yaml) {
@@ -279,7 +307,7 @@ pub fn edit(
         return Ok(Outcome::Yes);
     }
     // The document has its resourceVersion in it, so a change made meanwhile is not overwritten.
-    match send(client, &input::load(std::slice::from_ref(&file))?, Client::apply, false) {
+    match send(client, || input::load(std::slice::from_ref(&file)), Client::apply, false) {
         Ok(Sent::Accepted(answer)) => {
             std::fs::remove_file(&file)?;
             accepted(client, output, out, &answer, &How::default())
@@ -301,7 +329,7 @@ pub fn delete(
     how: &How,
 ) -> anyhow::Result<Outcome> {
     let Some(kind_text) = &target.kind else {
-        let sent = send(client, &input::load_removals(files)?, Client::delete, how.dry_run)?;
+        let sent = send(client, || input::load_removals(files), Client::delete, how.dry_run)?;
         let Sent::Accepted(answer) = sent else { return refused() };
         return accepted(client, output, out, &answer, how);
     };

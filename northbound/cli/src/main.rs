@@ -16,8 +16,10 @@ mod import;
 mod input;
 mod jsonpath;
 mod print;
+mod progress;
 mod question;
 mod show;
+mod support;
 mod tables;
 mod token;
 mod watch;
@@ -114,6 +116,7 @@ fn run(cli: &Cli, out: &mut Out) -> anyhow::Result<Outcome> {
         Command::Export(command) => export::export(&client()?, output, out, command),
         Command::Token(command) => token::token(&client()?, output, out, command),
         Command::Audit(command) => audit::audit(client, output, out, command),
+        Command::SupportBundle { file, no_documents } => support::support_bundle(&client()?, out, file, !no_documents),
         Command::Zone(command) => zone::zone(&client()?, output, out, command),
         Command::Explain { what } => explain::explain(output, out, what),
         Command::Context(command) => context::context(&cli.access, output, out, command),

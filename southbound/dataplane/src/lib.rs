@@ -6,16 +6,16 @@
 
 pub mod host;
 
-use bulkhead_pipeline::{Cause, Delta, Packet, Program};
+use bulkhead_pipeline::{Cause, Delta, Packet, Program, Stage};
 use bulkhead_topology::{DatapathId, Name, Port, underlay::Underlay};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 /// What a switch can do, as its driver reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// It tracks connections.
     pub conntrack: bool,
@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub conjunction: bool,
     /// Most entries that it may be sent, all stages together.
     pub max_entries: u32,
+    /// Most entries of stages whose tables have sizes of their own.
+    pub max_by_stage: Arc<BTreeMap<Stage, u32>>,
     /// It has every port that a program names, reported or not: the simulated switch. Real ones have what
     /// they report.
     pub any_port: bool,

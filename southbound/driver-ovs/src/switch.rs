@@ -175,8 +175,13 @@ impl Switch {
         self.reported = self.ports.all();
         self.states = self.ports.states();
         self.untold = false;
-        let capabilities =
-            Capabilities { conntrack: true, conjunction: true, max_entries: MAX_ENTRIES, any_port: false };
+        let capabilities = Capabilities {
+            conntrack: true,
+            conjunction: true,
+            max_entries: MAX_ENTRIES,
+            max_by_stage: Arc::default(),
+            any_port: false,
+        };
         let connected = Report::Connected { session: self.session, capabilities, ports: self.reported.clone() };
         [connected, Report::PortStates(self.states.clone())]
     }

@@ -10,6 +10,7 @@ use crate::{
     BMV2, P4INFO, layout,
     lift::{LiftError, lift},
     plan::{Move, foresee, moves, removals},
+    sizes,
     underlay::{Row, is_beside, rows, updates},
 };
 use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report};
@@ -119,6 +120,7 @@ impl Device {
             conntrack: false,
             conjunction: false,
             max_entries: u32::try_from(sizes).unwrap_or(u32::MAX),
+            max_by_stage: Arc::new(sizes::by_stage(pipeline.info())),
             any_port: false,
         };
         // P4Runtime tells of no ports: all that there may be are there.

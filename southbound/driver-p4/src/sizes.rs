@@ -17,6 +17,15 @@ pub struct TooMany {
     pub needed: u64,
 }
 
+/// What the tables of stages have room for, where they say so.
+pub(crate) fn by_stage(info: &Info) -> BTreeMap<Stage, u32> {
+    let size = |stage| {
+        let size = info.table_named(&layout::table(stage))?.size?;
+        Some((stage, u32::try_from(size).unwrap_or(u32::MAX)))
+    };
+    Stage::ALL.iter().filter_map(|spec| size(spec.stage)).collect()
+}
+
 /// Whether so many entries of each stage fit their tables; tables that say nothing of their size take any.
 ///
 /// # Errors

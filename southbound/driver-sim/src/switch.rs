@@ -10,6 +10,7 @@ use bulkhead_topology::Port;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 /// Entries that a simulated switch takes: more than any test needs, less than would hurt the host.
@@ -53,6 +54,7 @@ impl Switch {
             conntrack: true,
             conjunction: true,
             max_entries: self.max_entries,
+            max_by_stage: Arc::default(),
             any_port: self.ports.is_none(),
         }
     }

@@ -17,7 +17,7 @@ use bulkhead_types::{Format, RuleHits, read, v1};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     time::{Duration, Instant},
 };
@@ -107,15 +107,9 @@ impl Fabric {
         // What hosts are told has to be known before; the address is the lab's own.
         let openflow = TcpListener::bind(at).unwrap().local_addr().unwrap();
         let config = Config {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-            api: bulkhead_daemon::Api::Open,
             openflow_listen: openflow,
             openflow_advertise: Some(openflow),
-            southbound_tls: None,
-            data_dir: Path::join(directory.path(), "data"),
-            retention: Default::default(),
-            record: None,
-            log: "warn".into(),
+            ..Config::inside(Path::join(directory.path(), "data"))
         };
         let runtime = Runtime::new().unwrap();
         let daemon = runtime.block_on(start(&config, sim)).unwrap();

@@ -217,18 +217,8 @@ async fn a_large_program_goes_over_tls_as_a_whole() {
 
 /// A daemon that wants TLS, on simulated switches of none.
 async fn daemon(files: Files, dir: &Path) -> Daemon {
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = bulkhead_daemon::Config {
-        listen: anywhere,
-        api: bulkhead_daemon::Api::Open,
-        openflow_listen: anywhere,
-        openflow_advertise: None,
-        southbound_tls: Some(files),
-        data_dir: dir.join("data"),
-        retention: Default::default(),
-        record: None,
-        log: "warn".into(),
-    };
+    let config =
+        bulkhead_daemon::Config { southbound_tls: Some(files), ..bulkhead_daemon::Config::inside(dir.join("data")) };
     bulkhead_daemon::start(&config, bulkhead_driver_sim::Fabric::default()).await.unwrap()
 }
 

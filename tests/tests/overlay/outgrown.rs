@@ -12,7 +12,6 @@ use bulkhead_types::{FlowQuestion, Verdict};
 use serde_json::{Value, json};
 use std::{
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -29,19 +28,7 @@ async fn aged(dir: &Path, last: u32, switches: &Fabric) -> Daemon {
     let numbers = vec![("next/identity".into(), Some(last + 1))];
     let life = Revision { number: 1, author: "test".into(), time: 0, changes: Vec::new(), numbers, event: None };
     RedbStore::open(&data_dir).unwrap().append(0, &[life]).unwrap();
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = Config {
-        listen: anywhere,
-        api: bulkhead_daemon::Api::Open,
-        openflow_listen: anywhere,
-        openflow_advertise: None,
-        southbound_tls: None,
-        data_dir,
-        retention: Default::default(),
-        record: None,
-        log: "warn".into(),
-    };
-    bulkhead_daemon::start(&config, switches.clone()).await.unwrap()
+    bulkhead_daemon::start(&Config::inside(data_dir), switches.clone()).await.unwrap()
 }
 
 fn switch(name: &str, vtep: &str) -> Value {

@@ -5,11 +5,11 @@ mod restart;
 mod small;
 
 use bulkhead_client::Client;
-use bulkhead_daemon::{Api, Config, Daemon, start};
+use bulkhead_daemon::{Config, Daemon, start};
 use bulkhead_p4_target::{Forward, Target};
 use bulkhead_types::{Format, answer::SwitchStatus, read};
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -30,18 +30,7 @@ fn device(runtime: &Runtime, at: SocketAddr, forward: impl Forward + 'static) ->
 }
 
 fn controller(runtime: &Runtime, data: &Path) -> (Daemon, Client) {
-    let config = Config {
-        listen: ANYWHERE.into(),
-        api: Api::Open,
-        openflow_listen: TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap(),
-        openflow_advertise: None,
-        southbound_tls: None,
-        data_dir: data.into(),
-        retention: Default::default(),
-        record: None,
-        log: "warn".into(),
-    };
-    let daemon = runtime.block_on(start(&config, Default::default())).unwrap();
+    let daemon = runtime.block_on(start(&Config::inside(data.into()), Default::default())).unwrap();
     let client = Client::new(&format!("http://{}", daemon.listen)).unwrap();
     (daemon, client)
 }

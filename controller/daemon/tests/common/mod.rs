@@ -8,17 +8,7 @@ use serde_json::{Value, json};
 use std::{fs, path::Path};
 
 pub fn config(directory: &Path) -> Config {
-    Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        api: Api::Open,
-        openflow_listen: "127.0.0.1:0".parse().unwrap(),
-        openflow_advertise: None,
-        southbound_tls: None,
-        data_dir: directory.join("data"),
-        retention: Default::default(),
-        record: Some(directory.join("events.jsonl")),
-        log: "info".into(),
-    }
+    Config { record: Some(directory.join("events.jsonl")), ..Config::inside(directory.join("data")) }
 }
 
 /// The same, with TLS by a certificate of its own.

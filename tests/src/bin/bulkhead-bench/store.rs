@@ -104,7 +104,7 @@ fn edited(controller: &Controller, clients: usize) -> Result<Value> {
 /// How often the controller has synced its store.
 fn commits(client: &Client) -> Result<f64> {
     let text = client.metrics()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("bulkhead_store_commits_total "));
+    let line = text.lines().find_map(|line| line.strip_prefix("bulkhead_store_commit_seconds_count "));
     Ok(line.context("no count of commits")?.parse()?)
 }
 
