@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bulkhead_netlink::Namespace;
+use bulkhead_topology::underlay::CONTROLLER_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::control_link;
@@ -77,7 +78,7 @@ impl Device {
 /// One of its ports.
 #[derive(Debug, Clone)]
 pub(crate) struct Plug {
-    /// From 1 to 510.
+    /// From 1 to 509.
     pub number: u32,
     /// The interface here, of BMv2, which takes those that are there.
     pub near: String,
@@ -129,7 +130,7 @@ impl Leaf {
                 for Plug { number, near, .. } in ports {
                     command.args(["-i", &format!("{number}@{near}")]);
                 }
-                command.args(["--", "--grpc-server-addr", &listen]);
+                command.args(["--", "--grpc-server-addr", &listen, "--cpu-port", &CONTROLLER_PORT.to_string()]);
             }
             Device::StandIn => {
                 command.args(["--listen", &listen, "--device-id", &DEVICE.to_string()]);

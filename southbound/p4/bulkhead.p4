@@ -45,21 +45,20 @@ const address_t MAPPED = 0xffff00000000;
 // The identity of every address that no workload has.
 const bit<32> EXTERNAL = 1;
 
+// The largest number of a wire's port.
+const bit<16> PORT_MOST = 509;
+
 // States of a packet's connection.
 const bit<6> CONN_NEW = 33;
 const bit<6> CONN_REPLY = 40;
 const bit<6> CONN_EITHER = 41;
 const bit<6> CONN_INVALID = 48;
+// The bit that answers have.
+const bit<6> CONN_IS_REPLY = 8;
 
 // What the switch that a packet comes from says of it (ADR 17), where that is not that it is an answer.
 const bit<2> PEER_QUESTION = 0;
 const bit<2> PEER_EITHER = 3;
-
-// What the sender of a packet that was dropped would be told.
-const bit<3> TOLD_REJECT = 1;
-const bit<3> TOLD_EXPIRED = 2;
-const bit<3> TOLD_NO_ROUTE = 3;
-const bit<3> TOLD_TOO_BIG = 4;
 
 header ethernet_t {
     mac_t dst;
@@ -184,8 +183,11 @@ header nd_lla_t {
 }
 
 #include "tunnel_headers.p4"
+#include "controller_headers.p4"
 
 struct headers_t {
+    packet_in_t packet_in;
+    packet_out_t packet_out;
     ethernet_t outer_ethernet;
     ipv4_t outer_ipv4;
     ipv6_t outer_ipv6;
@@ -286,17 +288,27 @@ struct meta_t {
     bit<1> broken;
     // Bytes behind IP's header, as that says.
     bit<16> payload;
-    bit<3> told;
+    // What its sender is told, if it is dropped.
+    bit<8> told;
     address_t teller;
     bit<16> mtu;
+    // What he was to be told when it was refused as a question.
+    @field_list(1)
+    bit<8> told_first;
 }
 
 parser Reading(packet_in packet, out headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
     state start {
-        transition select(meta.decap) {
-            1: outer;
+        transition select(standard.ingress_port, meta.decap) {
+            (PORT_CONTROLLER, _): from_controller;
+            (_, 1): outer;
             default: ethernet;
         }
+    }
+
+    state from_controller {
+        packet.extract(hdr.packet_out);
+        transition ethernet;
     }
 
     // All this has been looked at before: no tag, no options, no fragment, UDP, for one of two ports.
@@ -624,6 +636,7 @@ control Verifying(inout headers_t hdr, inout meta_t meta) {
 }
 
 #include "tunnels.p4"
+#include "controller.p4"
 
 // What a packet may be to a connection, by what it says of itself, and in which view it is judged. The same as
 // `pipeline::Sort` and the tracker of `pipeline::walk_stateless`.
@@ -679,8 +692,13 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
 #include "tables.p4"
 #include "underlay.p4"
 
+    // Of what goes to the controller, each kind has its own rate, which the controller sets.
+    @id(0x14000001)
+    meter<bit<1>>(1, MeterType.packets) to_controller;
+
     Receiving() receiving;
     Sending() sending;
+    Telling() telling;
 
     apply {
         if (meta.second == 0 && meta.decap == 0) {
@@ -748,7 +766,17 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
             meta.tun_id = 0;
             meta.next = 0;
         }
-        if (underlay.apply().hit) {
+        // What the controller sends leaves as it says, and no table sees it.
+        if (hdr.packet_out.isValid()) {
+            meta.in_port = 0;
+            meta.length = meta.length - PACKET_OUT_LENGTH;
+            meta.leave = hdr.packet_out.port;
+            meta.tun_dst = hdr.packet_out.tun_dst;
+            meta.tun_id = hdr.packet_out.tun_id;
+            meta.tun_identity = hdr.packet_out.tun_identity;
+            hdr.packet_out.setInvalid();
+            meta.next = DONE;
+        } else if (underlay.apply().hit) {
             receiving.apply(hdr, meta, standard);
         }
 
@@ -794,12 +822,20 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                 }
                 if (meta.next == DROP) {
                     meta.second = 1;
+                    meta.told_first = meta.told;
+                    meta.told = 0;
                     resubmit_preserving_field_list(1);
                 }
-            } else if (meta.next == DROP && meta.passed == 1) {
+            } else if (meta.next == DROP) {
+                // What it is as a question.
                 meta.conn = CONN_NEW;
-                meta.told = 0;
-                meta.next = 28;
+                bit<32> id = meta.src_id;
+                meta.src_id = meta.dst_id;
+                meta.dst_id = id;
+                meta.told = meta.told_first;
+                if (meta.passed == 1) {
+                    meta.next = 28;
+                }
             }
         }
         if (meta.next == 28) { verdict.apply(); }
@@ -825,7 +861,15 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         // Back where it came from goes only what is sent back, and into a tunnel nothing that came by one.
         bool tunnel = meta.leave == PORT_VXLAN || meta.leave == PORT_GENEVE;
         bool stays = meta.leave == meta.in_port && meta.back == 0;
-        if (meta.next != DONE || meta.leave == 0 || stays || (tunnel && meta.decap == 1)) {
+        bool stops = meta.next != DONE || meta.leave == 0 || stays || (tunnel && meta.decap == 1);
+        // Too many are told nothing, and what the controller gets nobody else does.
+        bool tells = false;
+        if (meta.next == DROP && meta.told != 0) {
+            bit<2> color = 0;
+            to_controller.execute_meter(METER_TOLD, color);
+            tells = color == 0;
+        }
+        if (stops && !tells) {
             mark_to_drop(standard);
         } else {
             if (meta.vlan[12:12] == 1) {
@@ -841,7 +885,9 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                 hdr.ethernet.ether_type = hdr.vlan.ether_type;
                 hdr.vlan.setInvalid();
             }
-            if (tunnel) {
+            if (tells) {
+                telling.apply(hdr, meta, standard);
+            } else if (tunnel) {
                 bit<16> port = meta.leave;
                 hash(meta.flow, HashAlgorithm.crc16, UDP_FIRST,
                     { meta.addr_src, meta.addr_dst, meta.protocol, meta.l4_src, meta.l4_dst }, UDP_COUNT);
@@ -851,10 +897,12 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                     sending.apply(hdr, meta, port);
                 }
             }
-            if (meta.leave == 0 || meta.leave > 510) {
-                mark_to_drop(standard);
-            } else {
-                standard.egress_spec = meta.leave[8:0];
+            if (!tells) {
+                if (meta.leave == 0 || meta.leave > PORT_MOST) {
+                    mark_to_drop(standard);
+                } else {
+                    standard.egress_spec = meta.leave[8:0];
+                }
             }
         }
     }
@@ -898,6 +946,7 @@ control Summing(inout headers_t hdr, inout meta_t meta) {
 
 control Writing(packet_out packet, in headers_t hdr) {
     apply {
+        packet.emit(hdr.packet_in);
         packet.emit(hdr.outer_ethernet);
         packet.emit(hdr.outer_ipv4);
         packet.emit(hdr.outer_ipv6);

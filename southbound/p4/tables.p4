@@ -182,7 +182,7 @@ action arp_nd__copy_eth_src_to_eth_dst__set_eth_src__set_arp_op__copy_arp_sha_to
 @id(0x1000408)
 action arp_nd__expired4(bit<32> from, bit<8> next) {
     meta.told = TOLD_EXPIRED;
-    meta.teller = (bit<128>) from;
+    meta.teller = MAPPED | (bit<128>) from;
     meta.next = next;
 }
 @id(0x1000409)
@@ -431,7 +431,7 @@ action locate__go(bit<8> next) {
 @id(0x1000802)
 action locate__no_route4(bit<32> from, bit<8> next) {
     meta.told = TOLD_NO_ROUTE;
-    meta.teller = (bit<128>) from;
+    meta.teller = MAPPED | (bit<128>) from;
     meta.next = next;
 }
 @id(0x1000803)

@@ -35,8 +35,11 @@ pub struct Hop {
     pub mac: Mac,
 }
 
-/// Largest number of a port: 9 bits are what P4's v1model has for it, and the last value means that a packet is dropped.
-pub const MAX_PORT: u32 = 510;
+/// Largest number of a port: 9 bits are what P4's v1model has for it, the last value means that a packet is dropped, and the
+/// one before it that it goes to the controller.
+pub const MAX_PORT: u32 = 509;
+/// The port of such a switch that leads to its controller: no wire's.
+pub const CONTROLLER_PORT: u32 = MAX_PORT + 1;
 /// Most next hops of one route: what a group of the P4 program has room for.
 pub const MAX_HOPS: usize = 16;
 /// Most routes: what its table has room for.

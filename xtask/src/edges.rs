@@ -56,7 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("bulkhead-lab", &["topology", "netlink", "types"]),
-    ("bulkhead-p4-target", &["topology", "pipeline", "p4runtime", "driver-p4", "netlink"]),
+    ("bulkhead-p4-target", &["topology", "pipeline", "dataplane", "p4runtime", "driver-p4", "netlink"]),
     (
         "bulkhead-tests",
         &[

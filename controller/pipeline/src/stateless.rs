@@ -148,7 +148,7 @@ pub fn walk_stateless(program: &Program, packet: Packet) -> Walk<'_> {
     if refused {
         first.steps.extend(rest);
     } else {
-        first.outcome = second.outcome;
+        (first.outcome, first.ended) = (second.outcome, second.ended);
     }
     first
 }

@@ -92,6 +92,8 @@ pub struct Walk<'a> {
     pub outcome: Outcome,
     /// Every entry it met, in order.
     pub steps: Vec<Step<'a>>,
+    /// The packet as it was where its way ended: who is told why learns it from that. Of copies it says nothing.
+    pub ended: Box<Packet>,
 }
 
 impl Walk<'_> {
@@ -104,9 +106,9 @@ impl Walk<'_> {
 /// Walks a packet through a program.
 pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, packet: Packet) -> Walk<'a> {
     let mut steps = Vec::new();
-    let start = State { packet, chosen: None, memory: Memory::default() };
-    let outcome = from(program, tracker, Stage::Classify, start, &mut steps);
-    Walk { outcome, steps }
+    let mut state = State { packet, chosen: None, memory: Memory::default() };
+    let outcome = from(program, tracker, Stage::Classify, &mut state, &mut steps);
+    Walk { outcome, steps, ended: Box::new(state.packet) }
 }
 
 /// What a packet is on its way, beside where.
@@ -122,12 +124,12 @@ fn from<'a>(
     program: &'a Program,
     tracker: &mut dyn Tracker,
     mut stage: Stage,
-    state: State,
+    state: &mut State,
     steps: &mut Vec<Step<'a>>,
 ) -> Outcome {
-    let State { mut packet, mut chosen, mut memory } = state;
+    let State { packet, chosen, memory } = state;
     loop {
-        let entry = lookup(program, stage, &packet);
+        let entry = lookup(program, stage, packet);
         steps.push(Step { stage, entry });
         let Some(entry) = entry else { return Outcome::Dropped(Cause::Miss(stage)) };
         let mut sent = None;
@@ -140,20 +142,20 @@ fn from<'a>(
                     packet.set(*field, packet.value(*field) & !mask | value & mask);
                 }
                 Action::Copy { from, to } => packet.set(*to, packet.value(*from)),
-                Action::ServiceFromDst => set_service(&mut packet, Field::L4Dst),
-                Action::ServiceFromSrc => set_service(&mut packet, Field::L4Src),
+                Action::ServiceFromDst => set_service(packet, Field::L4Dst),
+                Action::ServiceFromSrc => set_service(packet, Field::L4Src),
                 Action::ServiceFromIcmp => {
                     let detail = packet.value(Field::IcmpType) << 8 | packet.value(Field::IcmpCode);
                     packet.set(Field::Service, packet.value(Field::IpProto) << 16 | detail);
                 }
                 Action::ServiceFromProto => packet.set(Field::Service, packet.value(Field::IpProto) << 16),
-                Action::SetOut(port) => chosen = Some(port.clone()),
+                Action::SetOut(port) => *chosen = Some(port.clone()),
                 Action::Output(output) => {
                     let port = match output {
                         Output::InPort => None,
                         Output::Chosen => chosen.clone(),
                         Output::Port(port) => Some(port.clone()),
-                        Output::OneOf(ports) => share(&packet, ports).cloned(),
+                        Output::OneOf(ports) => share(packet, ports).cloned(),
                     };
                     sent = Some(match port {
                         // A switch never sends a packet back to its in-port unless told so by that name.
@@ -164,14 +166,14 @@ fn from<'a>(
                     });
                 }
                 Action::Track => {
-                    let (bits, remembered) = tracker.track(zone, &packet);
+                    let (bits, remembered) = tracker.track(zone, packet);
                     packet.set(Field::Conn, bits | conn::TRK);
-                    memory = remembered;
+                    *memory = remembered;
                 }
-                Action::Commit => tracker.commit(zone, &packet, remember(&packet)),
+                Action::Commit => tracker.commit(zone, packet, remember(packet)),
                 Action::CommitAnew => {
-                    tracker.forget(zone, &packet);
-                    tracker.commit(zone, &packet, remember(&packet));
+                    tracker.forget(zone, packet);
+                    tracker.commit(zone, packet, remember(packet));
                 }
                 Action::SwapEnds => {
                     for (a, b) in [
@@ -208,7 +210,7 @@ fn from<'a>(
                     packet.set(Field::TooBig, u128::from(packet.length > u32::from(*limit)));
                 }
                 Action::Fork { actions, to } if *to > stage => {
-                    let mut copy = State { packet: packet.clone(), chosen: chosen.clone(), memory };
+                    let mut copy = State { packet: packet.clone(), chosen: chosen.clone(), memory: *memory };
                     for action in actions {
                         match action {
                             Action::Set(field, value) => copy.packet.set(*field, *value),
@@ -217,7 +219,7 @@ fn from<'a>(
                             _ => {}
                         }
                     }
-                    copies.push(from(program, tracker, *to, copy, steps));
+                    copies.push(from(program, tracker, *to, &mut copy, steps));
                 }
                 Action::Fork { .. } => copies.push(Outcome::Dropped(entry.cause)),
                 Action::PushVlan(id) => packet.set(Field::Vlan, packet.value(*id) & vlan::ID | vlan::PRESENT),

@@ -25,7 +25,7 @@ pub use state::{Place, State};
 /// Longest text of an error, in characters: those of a batch travel together in a header.
 const MAX_WHY: usize = 200;
 
-/// Most counters in arrays: all of them can be read at once.
+/// Most counters and meters in arrays: all of them can be read at once.
 const MAX_COUNTERS: u64 = 1 << 20;
 
 /// Why an update or a pattern was refused.
@@ -99,9 +99,10 @@ impl Device {
         let config = config.ok_or_else(|| Status::invalid_argument("no program"))?;
         let p4info = config.p4info.as_ref().ok_or_else(|| Status::invalid_argument("a program without P4Info"))?;
         let info = Info::new(p4info).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let counters = info.counters().fold(0_u64, |all, counter| all.saturating_add(counter.size));
+        let sizes = info.counters().map(|counter| counter.size).chain(info.meters().map(|meter| meter.size));
+        let counters = sizes.fold(0_u64, u64::saturating_add);
         if counters > MAX_COUNTERS {
-            return Err(Status::invalid_argument(format!("{counters} counters, {MAX_COUNTERS} at most")));
+            return Err(Status::invalid_argument(format!("{counters} counters and meters, {MAX_COUNTERS} at most")));
         }
         self.forward.verify(&info, &config.p4_device_config).map_err(Status::invalid_argument)?;
         let mut program = Program { config, state: State::new(Arc::new(info)) };

@@ -22,7 +22,7 @@ struct Arguments {
     /// The number of its one device.
     #[arg(long, default_value_t = 1)]
     device_id: u64,
-    /// A port, from 1 to 510, is a TAP interface that it makes, and that goes when it ends; in another network namespace
+    /// A port, from 1 to 509, is a TAP interface that it makes, and that goes when it ends; in another network namespace
     /// than its own, one that `ip netns` knows: `1=tap1` or `1=eth0@web`. That takes root.
     #[arg(long = "port", value_name = "NUMBER=NAME[@NAMESPACE]")]
     ports: Vec<taps::Port>,
@@ -31,13 +31,13 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (_tell, told) = mpsc::channel(1);
-    let forward: Box<dyn Forward> = if arguments.ports.is_empty() {
-        Box::new(Idle)
+    let (forward, told): (Box<dyn Forward>, _) = if arguments.ports.is_empty() {
+        let (_, nothing) = mpsc::channel(1);
+        (Box::new(Idle), nothing)
     } else {
-        let software = Software::default();
-        taps::open(&arguments.ports, &software)?;
-        Box::new(software)
+        let (software, told, sent) = Software::new();
+        taps::open(&arguments.ports, &software, sent)?;
+        (Box::new(software), told)
     };
     let target = Target::start(arguments.listen, arguments.device_id, forward, told).await;
     let target = target.with_context(|| format!("listening on {}", arguments.listen))?;

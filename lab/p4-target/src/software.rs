@@ -1,13 +1,17 @@
 //! Forwarding in software: by Bulkhead's program alone, whose entries are lifted to entries of the pipeline, and whose
 //! meaning is the pipeline's interpreter. What a packet has on its way is never half of a batch.
 
-use crate::{Forward, device::State};
+use crate::{Forward, Told, device::State};
 use bulkhead_p4runtime::{
     Info,
     entry::Key,
     proto::p4::v1::{CounterData, PacketOut, Update},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tokio::sync::mpsc;
 
 mod frame;
 mod tables;
@@ -15,16 +19,37 @@ mod tables;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-use tables::Tables;
+use tables::{Passed, Tables};
+
+/// Most packets that wait for the controller, and most of its own that wait for their ports; more are lost.
+const QUEUE: usize = 256;
 
 /// The forwarding side of a device that has Bulkhead's program. A handle that may be cloned: whoever has frames gives them
 /// to [`Self::pass`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Software {
     tables: Arc<Mutex<Tables>>,
+    told: mpsc::Sender<Told>,
+    out: mpsc::Sender<(u32, Vec<u8>)>,
+    began: Instant,
+}
+
+/// Nobody hears what it tells.
+impl Default for Software {
+    fn default() -> Self {
+        Self::new().0
+    }
 }
 
 impl Software {
+    /// One without a program yet; what it tells the controller, which is [`crate::Target::start`]'s; and what the
+    /// controller has it send, by port.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Told>, mpsc::Receiver<(u32, Vec<u8>)>) {
+        let ((told, tells), (out, sends)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+        (Self { tables: Arc::default(), told, out, began: Instant::now() }, tells, sends)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         // Nothing of it is wrong in between.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,7 +59,15 @@ impl Software {
     /// out, if one does.
     #[must_use]
     pub fn pass(&self, port: u32, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
-        self.lock().pass(port, frame)
+        let passed = self.lock().pass(port, frame, self.began.elapsed());
+        match passed? {
+            Passed::Out(port, frame) => Some((port, frame)),
+            Passed::Told(packet) => {
+                // A controller that does not keep up misses some.
+                let _ = self.told.try_send(Told::Packet(packet));
+                None
+            }
+        }
     }
 }
 
@@ -55,8 +88,12 @@ impl Forward for Software {
         self.lock().changed(state, updates);
     }
 
-    fn packet_out(&mut self, _: PacketOut) {
-        // The program has no header that would say where it is to go.
+    fn packet_out(&mut self, packet: PacketOut) {
+        let sent = self.lock().leave(&packet);
+        if let Some(sent) = sent {
+            // Lost where nobody is plugged in, or too much is.
+            let _ = self.out.try_send(sent);
+        }
     }
 
     fn hits(&self, table: u32, key: &Key) -> CounterData {

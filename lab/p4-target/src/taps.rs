@@ -6,7 +6,7 @@ use bulkhead_driver_p4::layout::MAX_PORT;
 use bulkhead_netlink::Namespace;
 use bulkhead_p4_target::Software;
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::mpsc};
 use tokio_tun::Tun;
 
 /// Longest frame that is received whole.
@@ -42,7 +42,8 @@ impl FromStr for Port {
 }
 
 /// Makes the interfaces, and forwards between them until this process ends. A runtime has to be there.
-pub fn open(ports: &[Port], software: &Software) -> Result<()> {
+/// `sent` is what the controller has it send.
+pub fn open(ports: &[Port], software: &Software, mut sent: mpsc::Receiver<(u32, Vec<u8>)>) -> Result<()> {
     let mut taps = BTreeMap::new();
     for port in ports {
         let tap = make(port).with_context(|| format!("port {}: cannot make {}", port.number, port.interface))?;
@@ -52,6 +53,14 @@ pub fn open(ports: &[Port], software: &Software) -> Result<()> {
     for port in ports {
         tokio::spawn(forward(port.clone(), Arc::clone(&taps), software.clone()));
     }
+    tokio::spawn(async move {
+        while let Some((to, frame)) = sent.recv().await {
+            if let Some(tap) = taps.get(&to) {
+                // Lost where nobody is plugged in, as on a wire.
+                let _ = tap.send(&frame).await;
+            }
+        }
+    });
     Ok(())
 }
 
@@ -104,7 +113,7 @@ mod tests {
         };
         assert_eq!("7=eth0".parse(), Ok(port(None)));
         assert_eq!("7=eth0@web".parse(), Ok(port(Some("web"))));
-        for wrong in ["", "7", "eth0", "0=eth0", "511=eth0", "x=eth0", "7=", "7=@web", "7=a234567890123456"] {
+        for wrong in ["", "7", "eth0", "0=eth0", "510=eth0", "x=eth0", "7=", "7=@web", "7=a234567890123456"] {
             assert!(wrong.parse::<Port>().is_err(), "{wrong}");
         }
     }

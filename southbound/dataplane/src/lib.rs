@@ -4,7 +4,11 @@
 //! with one [`Report::Applied`] or [`Report::Refused`], and reports the rest as it happens. A driver holds
 //! no truth: after every [`Report::Connected`] it is asked to read the switch back.
 
+mod allowance;
 pub mod host;
+pub mod reject;
+
+pub use allowance::Allowance;
 
 use bulkhead_pipeline::{Cause, Delta, Packet, Program, Stage};
 use bulkhead_topology::{DatapathId, Name, Port, underlay::Underlay};
@@ -197,6 +201,12 @@ pub struct Probe {
     /// A number that nobody can guess, another one for each pair of ends.
     pub token: u64,
 }
+
+/// Logged packets per second and switch, by the switch's meter and by its driver: enough to see who is affected, too few
+/// to load anything, however many connections come (A19).
+pub const LOGS_PER_SECOND: u32 = 100;
+/// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
+pub const LOG_BYTES: u16 = 128;
 
 /// The first packet of a connection that a rule asked to log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,11 @@ use crate::{
     },
     ports::PortMap,
     probe,
-    reject::{self, Why},
 };
-use bulkhead_dataplane::{Logged, MAX_DISCOVERED, Probe, Report};
+use bulkhead_dataplane::{
+    Allowance, LOGS_PER_SECOND, Logged, MAX_DISCOVERED, Probe, Report,
+    reject::{self, REJECTS_PER_SECOND, Why},
+};
 use bulkhead_openflow::{
     Action as OfAction, Msg, OxmField, Session, SessionError,
     wire::{
@@ -35,12 +37,6 @@ use std::{
     time::Duration,
 };
 
-/// Packets per second whose senders are told, by the switch's meter and by us: a switch may have no meters. A sender
-/// that keeps asking gets its answers from its own timeouts (A19).
-const REJECTS_PER_SECOND: u32 = 1000;
-/// Logged connections per second and switch, by the switch's meter and by us: enough to see who is affected, too few
-/// to load anything, however many connections come (A19).
-const LOGS_PER_SECOND: u32 = 100;
 /// Identity of every address that no workload has ([`Field::SrcId`]).
 const EXTERNAL: u128 = 1;
 /// Probes per second and switch, likewise: a switch has a tunnel to some hundred others, each of which asks every few
@@ -260,32 +256,6 @@ fn outer_source(packet: &PacketIn2) -> Option<IpAddr> {
     let said = |field| packet.metadata.get(field).map(|oxm| oxm.value).filter(|value| *value != 0);
     let v4 = said(OxmField::TunIpv4Src).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits as u32)));
     v4.or_else(|| said(OxmField::TunIpv6Src).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))))
-}
-
-/// A token bucket: a second's worth of packets, refilled as time passes.
-#[derive(Debug)]
-struct Allowance {
-    rate: u32,
-    left: u32,
-    since: Duration,
-}
-
-impl Allowance {
-    fn new(rate: u32) -> Self {
-        Self { rate, left: rate, since: Duration::ZERO }
-    }
-
-    fn take(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.since).as_millis() * u128::from(self.rate) / 1000;
-        if earned > 0 {
-            self.since = now;
-            let earned = u32::try_from(earned).unwrap_or(self.rate);
-            self.left = self.left.saturating_add(earned).min(self.rate);
-        }
-        let taken = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        taken
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! | a choice among ports | a select group with a number of [`crate::groups`] |
 //! | tun_identity | `tun_metadata0`, mapped to the option of [`bulkhead_pipeline::overlay`] |
 
-use bulkhead_dataplane::MAX_DISCOVERED;
+use bulkhead_dataplane::{LOG_BYTES, MAX_DISCOVERED, reject::REJECT_BYTES};
 use bulkhead_openflow::wire::{
     action::{Action, Controller, Subfield},
     field::OxmField,
@@ -63,12 +63,8 @@ pub const LINK_METER: u32 = 0xb6;
 pub const LEARN_METER: u32 = 0xb5;
 /// Bytes of a probe: all of it, with some room.
 pub const PROBE_BYTES: u16 = 64;
-/// Bytes of a logged packet that are looked at: link header with tags, IPv6 with an extension header or two, ports.
-pub const LOG_BYTES: u16 = 128;
 /// How logged packets are told from rejected ones. Nothing else comes with it: every stage's miss is an entry.
 pub const LOG_REASON: u8 = reason::NO_MATCH;
-/// Bytes of a rejected packet that the answer quotes: link header, IP with options, and enough beyond.
-pub const REJECT_BYTES: u16 = 256;
 
 /// Lowest bit of the flags in a cookie.
 pub const COOKIE_FLAGS: u32 = 40;

@@ -16,7 +16,6 @@ mod lower;
 mod options;
 pub mod ports;
 mod probe;
-pub mod reject;
 pub mod switch;
 
 pub use error::{EndError, LiftError, LowerError};

@@ -7,18 +7,23 @@
 //! ```
 
 use crate::{
-    BMV2, P4INFO, layout,
+    BMV2, P4INFO, controller,
+    errands::Errands,
+    layout,
     lift::{LiftError, lift},
     plan::{Move, foresee, moves, removals},
     sizes,
     underlay::{Row, is_beside, rows, updates},
 };
-use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report};
+use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report, reject::REJECTS_PER_SECOND};
 use bulkhead_p4runtime::{
     Client, ElectionId, Error, Event, Info, Pipeline, Pushed, Standing, Stream,
     client::{UpdateError, batches},
     info::parse_text,
-    proto::p4::v1::{CounterData, Entity, TableEntry, Update, entity::Entity as Kind, write_request::Atomicity},
+    proto::p4::v1::{
+        CounterData, Entity, MeterEntry, PacketIn, TableEntry, Update, entity::Entity as Kind, update::Type,
+        write_request::Atomicity,
+    },
 };
 use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program, overlay::Tunnel};
 use bulkhead_topology::{Name, Port, underlay::Underlay};
@@ -27,7 +32,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 /// Pauses between attempts to reach a device: the first one, and the longest.
@@ -134,7 +142,9 @@ impl Device {
         }
         let underlay = self.underlay.as_deref().map(rows).unwrap_or_default();
         let info = pipeline.info().clone();
-        let mut session = Session { client, info, underlay, have: Program::new(), aliens: Vec::new() };
+        let (errands, began) = (Errands::new(), Instant::now());
+        let mut session =
+            Session { client, info, underlay, have: Program::new(), aliens: Vec::new(), errands, began };
         loop {
             tokio::select! {
                 command = self.commands.recv() => {
@@ -144,7 +154,8 @@ impl Device {
                     }
                 }
                 event = stream.next() => match event? {
-                    Event::Standing(Standing::Primary) | Event::Packet(_) | Event::Idle(_) => {}
+                    Event::Standing(Standing::Primary) | Event::Idle(_) => {}
+                    Event::Packet(packet) => session.packet(&stream, &packet)?,
                     Event::Standing(other) => return Err(End::Device(standing(other))),
                     Event::Digest(list) => stream.acknowledge(&list)?,
                     Event::Wrong { why, .. } => warn!(switch = %self.switch, "the device says: {why}"),
@@ -206,6 +217,9 @@ struct Session {
     have: Program,
     /// Entries that are ours and mean nothing.
     aliens: Vec<TableEntry>,
+    /// What was done about packets.
+    errands: Errands,
+    began: Instant,
 }
 
 impl Session {
@@ -225,6 +239,30 @@ impl Session {
         })
     }
 
+    /// Does what is to be done about a packet. If there is no room for an answer it is lost, as any packet may be.
+    fn packet(&mut self, stream: &Stream, packet: &PacketIn) -> Result<(), Error> {
+        let Some(out) = self.errands.packet(packet, &self.info, self.began.elapsed()) else { return Ok(()) };
+        match stream.send_packet(&self.info, out) {
+            Err(Error::Busy { .. }) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Sets how many packets a second the device may send us.
+    async fn limit(&self) -> Result<(), End> {
+        let refused = |why: String| End::Device(format!("the limit of packets to the controller: {why}"));
+        let told = controller::rate(controller::TOLD, REJECTS_PER_SECOND, &self.info);
+        let told = told.map_err(|missing| refused(missing.to_string()))?;
+        let pattern = MeterEntry { config: None, ..told };
+        let read = self.client.read(vec![Entity { entity: Some(Kind::MeterEntry(pattern)) }]).await?;
+        let wanted = Entity { entity: Some(Kind::MeterEntry(told)) };
+        if read.contains(&wanted) {
+            return Ok(());
+        }
+        let set = self.write(vec![Update { r#type: Type::Modify.into(), entity: Some(wanted) }]).await?;
+        set.into_iter().collect::<Result<(), String>>().map_err(refused)
+    }
+
     /// The entries of all tables that are not their default ones.
     async fn entries(&self, counters: bool) -> Result<Vec<TableEntry>, Error> {
         let pattern = TableEntry { counter_data: counters.then(CounterData::default), ..TableEntry::default() };
@@ -236,10 +274,11 @@ impl Session {
         Ok(entries.collect())
     }
 
-    /// What the device has. What it knows of the underlay is put right at once: a program without it would be of no use.
+    /// What the device has. What stands beside the program is put right at once: without it that would be of no use.
     async fn read(&mut self) -> Result<Report, End> {
         self.have = Program::new();
         self.aliens.clear();
+        self.limit().await?;
         let is_beside = |entry: &TableEntry| self.info.table(entry.table_id).is_some_and(is_beside);
         let (beside, entries): (Vec<_>, Vec<_>) = self.entries(false).await?.into_iter().partition(is_beside);
         let missing = |missing| End::Device(format!("the underlay: {missing}"));

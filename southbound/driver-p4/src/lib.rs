@@ -2,11 +2,13 @@
 //!
 //! [`layout`] says what table, key and actions each stage has there; the tables of the P4 program are written from it
 //! ([`source`]), and an entry is lowered and lifted by its names; [`plan`] orders the writes of a step, and
-//! [`underlay`] is what stands beside the program. All of that is pure.
+//! [`underlay`] is what stands beside the program, [`controller`] what goes with packets that a device cannot answer. All of that is pure.
 //! What the layout has no room for is refused by name: nothing is left out in silence. [`driver`] is the task.
 
+pub mod controller;
 mod device;
 pub mod driver;
+mod errands;
 pub mod layout;
 mod lift;
 mod lower;

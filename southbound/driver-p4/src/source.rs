@@ -139,7 +139,7 @@ fn statement(part: Part) -> String {
 
 fn told(what: &str, family: Family) -> String {
     match family {
-        Family::V4 => format!("meta.told = {what};\nmeta.teller = (bit<128>) from;"),
+        Family::V4 => format!("meta.told = {what};\nmeta.teller = MAPPED | (bit<128>) from;"),
         Family::V6 => format!("meta.told = {what};\nmeta.teller = from;"),
     }
 }

@@ -36,7 +36,7 @@ pub const ROUTES: &str = "ingress.next_hop";
 const HOP: &str = "ingress.hop";
 /// Most entries of each table and of the second one's groups, as `sizes.p4` has them.
 pub const SIZES: [(&str, usize); 3] =
-    [("UNDERLAY", layout::MAX_PORT as usize + 2), ("NEXT_HOP", MAX_ROUTES), ("HOPS", MAX_ROUTES * MAX_HOPS)];
+    [("UNDERLAY", layout::MAX_PORT as usize + 3), ("NEXT_HOP", MAX_ROUTES), ("HOPS", MAX_ROUTES * MAX_HOPS)];
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,7 +224,8 @@ pub fn address(ip: IpAddr) -> u128 {
     }
 }
 
-fn ip(bits: u128) -> IpAddr {
+/// The address that is there as these bits.
+pub(crate) fn ip(bits: u128) -> IpAddr {
     match u32::try_from(bits ^ layout::MAPPED) {
         Ok(v4) => IpAddr::V4(v4.into()),
         Err(_) => IpAddr::V6(bits.into()),

@@ -5,7 +5,7 @@ mod common;
 
 use bulkhead_dataplane::{Command, Report};
 use bulkhead_driver_p4::{
-    layout,
+    controller, layout,
     underlay::{self, Row},
 };
 use bulkhead_p4_target::{Idle, Target};
@@ -59,6 +59,7 @@ impl Device {
         let address = format!("127.0.0.1:{port}");
         let mut command = std::process::Command::new(program);
         command.args(["--no-p4", "--device-id", "1", "--log-level", "off", "--", "--grpc-server-addr", &address]);
+        command.args(["--cpu-port", &controller::PORT.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         all.push(Self::Bmv2 { _process: Process(command.spawn().unwrap()), address });
         all

@@ -6,6 +6,7 @@
 mod common;
 
 use bulkhead_dataplane::{Command, Report};
+use bulkhead_driver_p4::controller::{Refused, Way};
 use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{Builtin, Cause, Outcome, Packet, Program, walk_stateless};
 use bulkhead_topology::Port;
@@ -15,9 +16,9 @@ use common::{
     delta,
     frames::{Random, ipv4, ipv6, is, mac, neighbour, v4},
     state_program,
+    told::{self, Listener, Told, compare},
 };
 use std::{collections::BTreeMap, time::Instant};
-use tokio::sync::mpsc;
 
 /// Ports: four workloads and the uplink.
 const PORTS: u32 = 5;
@@ -102,6 +103,12 @@ fn expected(program: &Program, port: u32, frame: &[u8]) -> Option<(u32, Packet)>
     }
 }
 
+/// What it says that the device tells.
+fn refused(program: &Program, port: u32, frame: &[u8]) -> Option<(Refused, Packet)> {
+    let packet = Packet::parse(Port::Number(port), frame).unwrap();
+    told::refused(&walk_stateless(program, packet), Way::Port(port))
+}
+
 #[tokio::test]
 async fn bmv2_does_what_the_interpreter_says() {
     let program = world();
@@ -110,14 +117,19 @@ async fn bmv2_does_what_the_interpreter_says() {
     rig.connected().await;
     rig.read().await;
     rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+    // Its answers would come out too.
+    rig.end().await;
+    let listener = Listener::attach(&switch.address).await;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let began = Instant::now();
     let mut frames = BTreeMap::new();
     let mut outcomes = BTreeMap::new();
+    let mut told = Told::new();
     for id in 1..=ROUNDS as u32 * PORTS {
         let port = (id - 1) % PORTS + 1;
         let frame = frame(&mut random, port, id);
         outcomes.insert(id, expected(&program, port, &frame[..frame.len() - 4]));
+        told.extend(refused(&program, port, &frame[..frame.len() - 4]).map(|refused| (id, refused)));
         frames.insert(id, (port, frame));
     }
     let passes: Vec<u32> = outcomes.iter().filter(|(_, outcome)| outcome.is_some()).map(|(id, _)| *id).collect();
@@ -158,7 +170,14 @@ async fn bmv2_does_what_the_interpreter_says() {
         wrong[..wrong.len().min(5)].join("\n")
     );
     assert!(counts[0] > ROUNDS / 2 && counts[1] > ROUNDS / 2, "{counts:?} say too little");
+    let many = compare(&told, &listener.heard(told.range(..=taken).count()).await, taken);
+    println!("{many} told of, alike");
+    assert!(many > ROUNDS / 10, "{many} say too little");
+    drop(listener);
     let due = due(taken) as u64;
+    let mut rig = Rig::attach(&switch.address, 1).await;
+    rig.connected().await;
+    assert_eq!(rig.read().await, (program, 0));
     let Report::Counters(counters) = rig.ask(Command::Count).await else { panic!() };
     let out: u64 = counters
         .iter()
@@ -172,14 +191,15 @@ async fn bmv2_does_what_the_interpreter_says() {
 #[tokio::test]
 async fn the_stand_in_does_what_the_interpreter_says() {
     let program = world();
-    let software = Software::default();
-    let (_, told) = mpsc::channel(1);
+    let (software, tells, _sent) = Software::new();
     let anywhere = ([127, 0, 0, 1], 0).into();
-    let target = Target::start(anywhere, 1, Box::new(software.clone()), told).await.unwrap();
+    let target = Target::start(anywhere, 1, Box::new(software.clone()), tells).await.unwrap();
     let mut rig = Rig::attach(&target.address().to_string(), 1).await;
     rig.connected().await;
     rig.read().await;
     rig.apply(delta(&Program::new(), &program), vec![]).await.unwrap();
+    let listener = Listener::attach(&target.address().to_string()).await;
+    let mut told = Told::new();
     let mut random = Random(0x0dd0_5eed_0dd0_5eed);
     let mut wanted: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
     let mut passed = 0;
@@ -192,6 +212,11 @@ async fn the_stand_in_does_what_the_interpreter_says() {
             *count = (count.0 + 1, count.1 + frame.len() as u64);
         }
         let found = software.pass(port, &frame);
+        if let Some(refused) = refused(&program, port, &frame) {
+            told.insert(id, refused);
+            // No more wait than there is room for.
+            listener.heard(told.len()).await;
+        }
         match (expected(&program, port, &frame), found) {
             (None, None) => {}
             (Some((to, packet)), Some((out, found))) if to == out => {
@@ -203,6 +228,10 @@ async fn the_stand_in_does_what_the_interpreter_says() {
         }
     }
     assert!(passed > ROUNDS / 10, "{passed} say too little");
+    let many = compare(&told, &listener.heard(told.len()).await, u32::MAX);
+    assert!(many > ROUNDS / 50, "{many} say too little");
+    drop(listener);
+    rig.connected().await;
     let Report::Counters(counters) = rig.ask(Command::Count).await else { panic!() };
     let mut counted: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
     for counter in counters.iter().filter(|counter| counter.packets > 0) {

@@ -262,7 +262,7 @@ fn tunnels_ends_and_ports_are_told_apart() {
         Match::any().with(Field::TunSrc4, 0xc000_0201u32),
         Match::any().with(Field::TunSrc6, v6),
         Match::any().port(Tunnel::Vxlan.port()).with(Field::TunGbp, 9u8),
-        Match::any().port(Port::Number(510)),
+        Match::any().port(Port::Number(509)),
     ] {
         let entry = drop_in(Stage::Antispoof, matches);
         assert_eq!(lift(&lower(&entry, info).unwrap(), info), Ok(entry));

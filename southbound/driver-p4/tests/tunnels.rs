@@ -5,6 +5,7 @@
 mod common;
 
 use bulkhead_dataplane::{Command, Report};
+use bulkhead_driver_p4::controller::{Refused, Way};
 use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
     Builtin, Cause, Field, Outcome, Packet, Program, Stage,
@@ -22,6 +23,7 @@ use common::{
     delta,
     frames::{Random, checksum, ipv4, ipv6, is, mac, v4},
     state_program,
+    told::{self, Listener, Told},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -266,19 +268,27 @@ enum Wanted {
     Back(Vec<u8>),
 }
 
-fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> Wanted {
+/// And what its sender is to be told.
+fn wanted(
+    program: &Program,
+    underlay: &Underlay,
+    port: u32,
+    frame: &[u8],
+) -> (Wanted, Option<(Refused, Packet)>) {
     let own = Vtep { mac: underlay.mac, ip: underlay.vtep };
-    let packet = if port <= 2 || port == 5 {
-        Packet::parse(Port::Number(port), frame).unwrap()
+    let (came, packet) = if port <= 2 || port == 5 {
+        (Way::Port(port), Packet::parse(Port::Number(port), frame).unwrap())
     } else {
         match receive(own, frame) {
-            Received::Tunnelled(header, inside) => header.packet(inside).unwrap(),
-            Received::Asked(back) => return Wanted::Back(back),
-            Received::Malformed(_) | Received::Other => return Wanted::Nothing,
+            Received::Tunnelled(header, inside) => (Way::Tunnel(header), header.packet(inside).unwrap()),
+            Received::Asked(back) => return (Wanted::Back(back), None),
+            Received::Malformed(_) | Received::Other => return (Wanted::Nothing, None),
         }
     };
     let flow = flow(&packet);
-    match walk_stateless(program, packet).outcome {
+    let walk = walk_stateless(program, packet);
+    let refused = told::refused(&walk, came);
+    let wanted = match walk.outcome {
         Outcome::Delivered { port: Port::Number(port), packet } => Wanted::Inside(port, packet),
         Outcome::Answered(packet) => Wanted::Inside(port, packet),
         Outcome::Delivered { port, packet } => {
@@ -286,7 +296,8 @@ fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> Wa
             Wanted::Tunnelled(header, flow, underlay.towards(header.far).to_vec(), packet)
         }
         _ => Wanted::Nothing,
-    }
+    };
+    (wanted, refused)
 }
 
 /// Whether what came out of a port is that.
@@ -337,6 +348,7 @@ struct Trial {
     underlay: Underlay,
     frames: BTreeMap<u32, (u32, Vec<u8>)>,
     outcomes: BTreeMap<u32, Wanted>,
+    told: Told,
 }
 
 impl Trial {
@@ -344,7 +356,7 @@ impl Trial {
         let (program, underlay) = (world(v6, encap), underlay(v6));
         let known = known(&program, v6);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (mut frames, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
+        let (mut frames, mut outcomes, mut told) = (BTreeMap::new(), BTreeMap::new(), Told::new());
         for id in 1..=ROUNDS * PORTS {
             let port = (id - 1) % PORTS + 1;
             let frame = if port <= 2 {
@@ -364,10 +376,13 @@ impl Trial {
                 let inside = inner(&mut random, sender, id);
                 outer(&mut random, v6, &known, inside, sender)
             };
-            outcomes.insert(id, wanted(&program, &underlay, port, &frame));
+            // The number is behind the packet.
+            let (wanted, refused) = wanted(&program, &underlay, port, &frame);
+            outcomes.insert(id, wanted);
+            told.extend(refused.map(|refused| (id, refused)));
             frames.insert(id, (port, frame));
         }
-        Self { v6, encap, program, underlay, frames, outcomes }
+        Self { v6, encap, program, underlay, frames, outcomes, told }
     }
 
     async fn set_up(&self, address: &str) -> Rig {
@@ -376,6 +391,14 @@ impl Trial {
         rig.read().await;
         rig.apply(delta(&Program::new(), &self.program), vec![]).await.unwrap();
         rig
+    }
+
+    /// Whether the device told its controller what it was to tell.
+    async fn tells(&self, listener: &Listener, taken: u32) {
+        let heard = listener.heard(self.told.range(..=taken).count()).await;
+        let many = told::compare(&self.told, &heard, taken);
+        println!("{many} told of");
+        assert!(many > ROUNDS as usize / 50, "{many} say too little");
     }
 
     /// Whether what came out, by number, is what was to come out.
@@ -424,30 +447,38 @@ impl Trial {
 
 async fn on_bmv2(trial: &Trial) {
     let Some(mut switch) = Switch::start(PORTS) else { return };
-    let rig = trial.set_up(&switch.address).await;
+    // Its answers would come out too.
+    trial.set_up(&switch.address).await.end().await;
+    let listener = Listener::attach(&switch.address).await;
     let passes = trial.outcomes.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Nothing)).map(|(id, _)| *id);
     let passes: Vec<u32> = passes.collect();
     let due = |taken| passes.partition_point(|id| *id <= taken);
     let (taken, outputs) = switch.exchange(&trial.frames, due).await;
     trial.judge(taken, &outputs, true);
-    rig.end().await;
+    trial.tells(&listener, taken).await;
 }
 
 async fn on_the_stand_in(trial: &Trial) {
-    let software = Software::default();
-    let (_, told) = mpsc::channel(1);
+    let (software, told, _sent) = Software::new();
     let anywhere = ([127, 0, 0, 1], 0).into();
     let target = Target::start(anywhere, 1, Box::new(software.clone()), told).await.unwrap();
-    let rig = trial.set_up(&target.address().to_string()).await;
+    trial.set_up(&target.address().to_string()).await.end().await;
+    let listener = Listener::attach(&target.address().to_string()).await;
+    let mut told = 0;
     let mut outputs = BTreeMap::new();
     for (id, (port, frame)) in &trial.frames {
         // Its number, unless the device made it anew.
         let bare = |frame: Vec<u8>| frame.strip_suffix(&id.to_be_bytes()).map_or(frame.clone(), <[u8]>::to_vec);
         let sent = software.pass(*port, frame).map(|(out, frame)| (out, bare(frame)));
         outputs.insert(*id, sent.into_iter().collect());
+        if trial.told.contains_key(id) {
+            told += 1;
+            // No more wait than there is room for.
+            listener.heard(told).await;
+        }
     }
     trial.judge(u32::MAX, &outputs, false);
-    rig.end().await;
+    trial.tells(&listener, u32::MAX).await;
 }
 
 async fn try_out(v6: bool, encap: &'static str) {

@@ -35,6 +35,7 @@ pub fn update(info: &Info, update: &Update) -> Result<(), Refusal> {
         Some(Kind::TableEntry(entry)) => entry::entry(info, change, entry),
         Some(Kind::ActionProfileMember(member)) => profile::member(info, change, member),
         Some(Kind::ActionProfileGroup(group)) => profile::group(info, change, group),
+        Some(Kind::MeterEntry(meter)) => others::meter(info, change, meter),
         Some(Kind::CounterEntry(counter)) => others::counter(info, change, counter),
         Some(Kind::DirectCounterEntry(counter)) => others::direct_counter(info, change, counter),
         Some(Kind::PacketReplicationEngineEntry(entry)) => others::replication(change, entry),
@@ -67,7 +68,15 @@ pub fn read(info: &Info, entity: &Entity) -> Result<(), Refusal> {
             let id = counter.counter_id;
             known(id, info.counter(id).is_some(), "counter")?;
             match (info.counter(id), &counter.index) {
-                (Some(of), Some(index)) => others::index(of, index.index),
+                (Some(of), Some(index)) => others::index(&of.name, of.size, index.index),
+                _ => Ok(()),
+            }
+        }
+        Some(Kind::MeterEntry(meter)) => {
+            let id = meter.meter_id;
+            known(id, info.meter(id).is_some(), "meter")?;
+            match (info.meter(id), &meter.index) {
+                (Some(of), Some(index)) => others::index(&of.name, of.size, index.index),
                 _ => Ok(()),
             }
         }

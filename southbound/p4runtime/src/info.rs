@@ -1,7 +1,7 @@
 //! What a program lets a controller do, by number and by name: P4Info, read and found consistent once.
 //!
-//! [`Info`] is the only way in which the rest of the crate looks at P4Info. What it does not know, as meters and
-//! registers, may stand in a P4Info and is passed over; what would make a check or a lookup wrong is an [`InfoError`].
+//! [`Info`] is the only way in which the rest of the crate looks at P4Info. What it does not know, as direct
+//! meters and registers, may stand in a P4Info and is passed over; what would make a check or a lookup wrong is an [`InfoError`].
 
 use crate::{
     bytes,
@@ -40,6 +40,7 @@ pub struct Info {
     profiles: BTreeMap<u32, Profile>,
     counters: BTreeMap<u32, Counter>,
     direct_counters: BTreeMap<u32, DirectCounter>,
+    meters: BTreeMap<u32, Meter>,
     digests: BTreeMap<u32, Digest>,
     packet_in: Vec<Value>,
     packet_out: Vec<Value>,
@@ -208,6 +209,17 @@ pub struct DirectCounter {
     pub table: u32,
 }
 
+/// An array of meters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    /// Its number.
+    pub id: u32,
+    /// Its full name.
+    pub name: String,
+    /// How many.
+    pub size: u64,
+}
+
 /// A digest: what the data plane tells in lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest {
@@ -255,6 +267,11 @@ impl Info {
     /// All arrays of counters, by number.
     pub fn counters(&self) -> impl Iterator<Item = &Counter> {
         self.counters.values()
+    }
+
+    /// All arrays of meters, by number.
+    pub fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.values()
     }
 
     /// All digests, by number.
@@ -308,6 +325,18 @@ impl Info {
     #[must_use]
     pub fn direct_counter(&self, id: u32) -> Option<&DirectCounter> {
         self.direct_counters.get(&id)
+    }
+
+    /// An array of meters by number.
+    #[must_use]
+    pub fn meter(&self, id: u32) -> Option<&Meter> {
+        self.meters.get(&id)
+    }
+
+    /// An array of meters by full name.
+    #[must_use]
+    pub fn meter_named(&self, name: &str) -> Option<&Meter> {
+        self.meter(self.id(Prefix::Meter, name)?)
     }
 
     /// A digest by number.

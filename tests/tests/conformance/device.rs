@@ -65,7 +65,7 @@ impl Leaves {
         self.spread.ports() + 1
     }
 
-    /// Whether all that becomes of a frame has become of it when it was sent.
+    /// Whether all that becomes of a frame without the controller has become of it when it was sent.
     pub fn are_prompt(&self) -> bool {
         self.devices.iter().all(|device| matches!(device, Device::StandIn { .. }))
     }
@@ -92,9 +92,8 @@ impl Leaves {
         let (of, port, began) = (self.spread.of(at), self.spread.number(at), Instant::now());
         loop {
             self.carry();
-            let turn = if self.are_prompt() { Duration::ZERO } else { patience.min(TURN) };
-            let found = self.devices[of].next(port, turn);
-            if found.is_some() || self.are_prompt() || began.elapsed() >= patience {
+            let found = self.devices[of].next(port, patience.min(TURN));
+            if found.is_some() || began.elapsed() >= patience {
                 return found;
             }
         }
@@ -106,6 +105,8 @@ pub enum Device {
     StandIn {
         software: Software,
         target: Target,
+        /// What the controller has it send.
+        sent: mpsc::Receiver<(u32, Vec<u8>)>,
         /// What came out of each port.
         out: BTreeMap<u32, VecDeque<Vec<u8>>>,
         /// Of the target's tasks.
@@ -117,12 +118,11 @@ impl Device {
     /// The stand-in; its ports are all that there may be.
     pub fn stand_in() -> Self {
         let runtime = Runtime::new().unwrap();
-        let software = Software::default();
-        let (_, told) = mpsc::channel(1);
+        let (software, told, sent) = Software::new();
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let target = Target::start(anywhere, 1, Box::new(software.clone()), told);
         let target = runtime.block_on(target).unwrap();
-        Self::StandIn { software, target, out: BTreeMap::new(), _runtime: runtime }
+        Self::StandIn { software, target, sent, out: BTreeMap::new(), _runtime: runtime }
     }
 
     /// HOST:PORT of its P4Runtime server.
@@ -148,7 +148,19 @@ impl Device {
     pub fn next(&mut self, port: u32, patience: Duration) -> Option<Vec<u8>> {
         match self {
             Self::Bmv2(pipes) => pipes.next(port, patience),
-            Self::StandIn { out, .. } => out.get_mut(&port)?.pop_front(),
+            Self::StandIn { out, sent, .. } => {
+                let began = Instant::now();
+                loop {
+                    while let Ok((port, frame)) = sent.try_recv() {
+                        out.entry(port).or_default().push_back(frame);
+                    }
+                    let found = out.get_mut(&port).and_then(VecDeque::pop_front);
+                    if found.is_some() || began.elapsed() >= patience {
+                        return found;
+                    }
+                    std::thread::sleep(TURN / 2);
+                }
+            }
         }
     }
 }

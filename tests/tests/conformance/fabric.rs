@@ -252,12 +252,13 @@ impl Fabric {
             Expect::Dropped(cause) => (None, Some(*cause)),
             Expect::Where(..) => unreachable!("it is one or the other"),
             Expect::Reset(cause) | Expect::Unreachable(cause) | Expect::Told(cause, ..) => {
-                // Who remembers nothing tells nobody.
-                (Some(sent.port).filter(|_| !self.spread.forgets), Some(*cause))
+                (Some(sent.port), Some(*cause))
             }
             Expect::Answered(_) => (Some(sent.port), None),
         };
-        let deadline = Instant::now() + if self.plane.is_prompt() { Duration::ZERO } else { COMING };
+        // Of what comes out and counts, the controller has sent it.
+        let prompt = self.plane.is_prompt() && (at.is_none() || cause.is_none());
+        let deadline = Instant::now() + if prompt { Duration::ZERO } else { COMING };
         let mut seen = Vec::new();
         for look in 1.. {
             if let Some(at) = at.filter(|_| seen.is_empty()) {
@@ -327,9 +328,6 @@ fn judge(spread: &Spread, sent: &Sent, seen: &[Seen], drops: &Drops) -> Result<(
     };
     let right = match (&sent.expect, seen) {
         (Expect::Dropped(cause), []) => only(cause),
-        (Expect::Reset(cause) | Expect::Unreachable(cause) | Expect::Told(cause, ..), []) if spread.forgets => {
-            only(cause)
-        }
         (Expect::Delivered(to), [seen]) => nothing && came_out(spread, seen, to, &sent.frame),
         (Expect::Changed(to, frame), [seen]) => nothing && came_out(spread, seen, to, frame),
         (Expect::Reset(cause) | Expect::Unreachable(cause) | Expect::Told(cause, ..), [Seen::Refusal]) => only(cause),

@@ -214,8 +214,7 @@ fn bmv2s(spread: Spread) -> Option<Fabric> {
     Some(Fabric::programmed(spread, leaves))
 }
 
-/// The list by way of P4Runtime. What is refused there is dropped, and nobody is told; and an answer counts also at the
-/// denial of its first view.
+/// The list by way of P4Runtime. An answer counts also at the denial of its first view.
 fn run_alike(mut fabric: Fabric, cases: &[Case]) {
     for case in cases.iter().filter(|case| OTHERWISE.iter().all(|(name, _)| *name != case.name)) {
         fabric.run(case);

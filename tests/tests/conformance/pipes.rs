@@ -1,5 +1,6 @@
 //! BMv2 with pipes and files for ports: nobody has to be root, and nothing is lost on the way.
 
+use bulkhead_topology::underlay::CONTROLLER_PORT;
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -47,7 +48,7 @@ impl Pipes {
             assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
             command.arg("-i").arg(format!("{port}@{}", folder.path().join(format!("p{port}")).display()));
         }
-        command.args(["--", "--grpc-server-addr", &address]);
+        command.args(["--", "--grpc-server-addr", &address, "--cpu-port", &CONTROLLER_PORT.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().unwrap();
         let pipes = inward.iter().map(|path| {

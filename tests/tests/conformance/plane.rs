@@ -322,7 +322,7 @@ impl Plane {
         }
     }
 
-    /// Whether all that becomes of a packet has become of it, counters and all, when it was sent.
+    /// Whether all that becomes of a packet without the controller has become of it, counters and all, when it was sent.
     pub fn is_prompt(&self) -> bool {
         matches!(self, Self::Programmed { leaves, .. } if leaves.are_prompt())
     }

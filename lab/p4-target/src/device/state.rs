@@ -7,7 +7,7 @@ use bulkhead_p4runtime::{
     entry::Key,
     info::{Profile, Table},
     proto::p4::v1::{
-        self as p4, CounterData, CounterEntry, DirectCounterEntry, Entity, Index, TableAction, TableEntry, Update,
+        self as p4, CounterData, CounterEntry, DirectCounterEntry, Entity, Index, MeterConfig, MeterEntry, TableAction, TableEntry, Update,
         entity::Entity as Kind, packet_replication_engine_entry as pre, table_action, update::Type,
     },
 };
@@ -39,6 +39,8 @@ pub enum Place {
     Digest(u32),
     /// A counter of an array that somebody set.
     Counter(u32, u64),
+    /// A meter of an array that somebody set.
+    Meter(u32, u64),
 }
 
 /// What was somewhere before an update, so that it can be undone.
@@ -67,6 +69,12 @@ impl State {
         &self.info
     }
 
+    /// The program, to be kept.
+    #[must_use]
+    pub fn shared_info(&self) -> Arc<Info> {
+        Arc::clone(&self.info)
+    }
+
     /// All that is there. What an entry or a counter has counted is not in it, but what it is counted from.
     #[must_use]
     pub fn entities(&self) -> &BTreeMap<Place, Entity> {
@@ -85,7 +93,7 @@ impl State {
         all.sort_by_key(|(place, _)| rank(place));
         all.into_iter().map(|(place, entity)| {
             let change = match place {
-                Place::Default(_) | Place::Counter(..) => Type::Modify,
+                Place::Default(_) | Place::Counter(..) | Place::Meter(..) => Type::Modify,
                 _ => Type::Insert,
             };
             let mut entity = entity.clone();
@@ -125,6 +133,7 @@ impl State {
                 self.plain(change, place, Kind::ActionProfileGroup(group.clone()))
             }
             Kind::CounterEntry(counter) => self.counter(counter, forward),
+            Kind::MeterEntry(meter) => Ok(self.meter(meter)),
             Kind::DirectCounterEntry(counter) => self.direct_counter(counter, forward),
             Kind::PacketReplicationEngineEntry(entry) => {
                 let place = match &entry.r#type {
@@ -349,6 +358,31 @@ impl State {
         Ok(Before(at.into_iter().map(|index| self.put(Place::Counter(id, index), Some(set(index)))).collect()))
     }
 
+    /// Without a configuration, back to the program's, which has none (P4Runtime §9.4).
+    fn meter(&mut self, meter: &MeterEntry) -> Before {
+        let id = meter.meter_id;
+        let size = self.info.meter(id).map_or(0, |meter| meter.size);
+        let at = match &meter.index {
+            Some(index) => vec![u64::try_from(index.index).unwrap_or(0)],
+            None => (0..size).collect(),
+        };
+        let set = |index: u64| {
+            let index = Some(Index { index: i64::try_from(index).unwrap_or(i64::MAX) });
+            let meter = MeterEntry { index, ..*meter };
+            meter.config.is_some().then_some(Entity { entity: Some(Kind::MeterEntry(meter)) })
+        };
+        Before(at.into_iter().map(|index| self.put(Place::Meter(id, index), set(index))).collect())
+    }
+
+    /// What a meter was set to; `None` if nobody did.
+    #[must_use]
+    pub fn rate(&self, meter: u32, index: u64) -> Option<MeterConfig> {
+        match self.entities.get(&Place::Meter(meter, index))?.entity.as_ref()? {
+            Kind::MeterEntry(meter) => meter.config,
+            _ => None,
+        }
+    }
+
     fn direct_counter(&mut self, counter: &DirectCounterEntry, forward: &dyn Forward) -> Result<Before, Refused> {
         let missing = || Refused::new(Code::InvalidArgument, "no table entry");
         let of = counter.table_entry.as_ref().ok_or_else(missing)?;
@@ -401,6 +435,17 @@ impl State {
                             let (counter_id, index, data) =
                                 (counter.id, Some(Index { index: at }), self.count(counter.id, index, forward));
                             found(Kind::CounterEntry(CounterEntry { counter_id, index, data: Some(data) }));
+                        }
+                    }
+                }
+            }
+            Kind::MeterEntry(pattern) => {
+                for meter in self.info.meters().filter(|of| [0, of.id].contains(&pattern.meter_id)) {
+                    for at in 0..meter.size {
+                        let index = Some(Index { index: i64::try_from(at).unwrap_or(i64::MAX) });
+                        if pattern.index.is_none() || pattern.index == index || pattern.meter_id == 0 {
+                            let config = self.rate(meter.id, at);
+                            found(Kind::MeterEntry(MeterEntry { meter_id: meter.id, index, config }));
                         }
                     }
                 }

@@ -2,23 +2,28 @@
 
 use super::frame;
 use crate::device::{Place, State};
+use bulkhead_dataplane::{
+    Allowance,
+    reject::{REJECT_BYTES, Why},
+};
 use bulkhead_driver_p4::{
+    controller::{self, Refused, Way},
     layout, lift, lower,
     underlay::{self, Row},
 };
 use bulkhead_p4runtime::{
     Info,
     entry::Key,
-    proto::p4::v1::{CounterData, TableEntry, Update, entity::Entity as Kind, update::Type},
+    proto::p4::v1::{CounterData, PacketIn, PacketOut, TableEntry, Update, entity::Entity as Kind, update::Type},
 };
 use bulkhead_pipeline::{
-    Cause, Entry, EntryKey, Outcome, Packet, Program,
+    Cause, Entry, EntryKey, Field, Outcome, Packet, Program, conn,
     overlay::Tunnel,
     walk_stateless,
     wire::{self, Header, Received, Vtep},
 };
 use bulkhead_topology::Port;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// By what an entry is known to the controller.
 type Known = (u32, Key);
@@ -33,6 +38,19 @@ pub(super) struct Tables {
     counts: BTreeMap<EntryKey, CounterData>,
     /// What the device knows of the underlay.
     beside: BTreeMap<Known, (Row, CounterData)>,
+    /// How many packets the controller wants; `None` is all.
+    told: Option<Allowance>,
+    /// What goes with packets.
+    info: Option<Arc<Info>>,
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq)]
+pub(super) enum Passed {
+    /// It comes out of a port, as this.
+    Out(u32, Vec<u8>),
+    /// The controller is to tell its sender something.
+    Told(PacketIn),
 }
 
 /// Whether it is the program that the interpreter knows: all of its tables, with at least their keys and actions, and none
@@ -54,6 +72,10 @@ pub(super) fn verify(info: &Info) -> Result<(), String> {
     let beside = [underlay::PORTS, underlay::ROUTES];
     if let Some(missing) = beside.into_iter().find(|name| info.table_named(name).is_none()) {
         return Err(format!("{OTHER}: it has no table {missing}"));
+    }
+    let says = [info.packet_in(), info.packet_out()].iter().all(|fields| !fields.is_empty());
+    if !says || controller::rate(controller::TOLD, 1, info).is_err() {
+        return Err(format!("{OTHER}: it has nothing to do with its controller"));
     }
     if info.tables().count() != tables + beside.len() {
         return Err(format!("{OTHER}: it has more tables"));
@@ -112,7 +134,8 @@ fn add(count: &mut CounterData, frame: &[u8]) {
 
 impl Tables {
     pub fn new(state: &State) -> Self {
-        let mut tables = Self::default();
+        let mut tables = Self { info: Some(state.shared_info()), ..Self::default() };
+        tables.limit(state);
         for (place, entity) in state.entities() {
             if let (Place::Entry(table, key), Some(Kind::TableEntry(entry))) = (place, &entity.entity) {
                 tables.set((*table, key.clone()), Some(entry), state.info());
@@ -123,6 +146,12 @@ impl Tables {
 
     /// Brings the entries that updates are about to what they are now.
     pub fn changed(&mut self, state: &State, updates: &[Update]) {
+        let meters = |update: &&Update| {
+            matches!(update.entity.as_ref().and_then(|entity| entity.entity.as_ref()), Some(Kind::MeterEntry(_)))
+        };
+        if updates.iter().any(|update| meters(&update)) {
+            self.limit(state);
+        }
         for update in updates {
             let Some(Kind::TableEntry(entry)) = update.entity.as_ref().and_then(|entity| entity.entity.as_ref()) else {
                 continue;
@@ -139,6 +168,12 @@ impl Tables {
             });
             self.set(known, now, state.info());
         }
+    }
+
+    /// Meters begin anew when one of them is set.
+    fn limit(&mut self, state: &State) {
+        let rate = state.info().meter_named(controller::METER).and_then(|meter| state.rate(meter.id, controller::TOLD));
+        self.told = rate.map(|rate| Allowance::new(u32::try_from(rate.cir).unwrap_or(u32::MAX)));
     }
 
     fn set(&mut self, known: Known, entry: Option<&TableEntry>, info: &Info) {
@@ -173,18 +208,18 @@ impl Tables {
         self.places.get(&known).and_then(|place| self.counts.get(place)).copied().unwrap_or_default()
     }
 
-    pub fn pass(&mut self, port: u32, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
+    pub fn pass(&mut self, port: u32, frame: &[u8], now: Duration) -> Option<Passed> {
         let Some(own) = self.underlay_at(port, frame) else {
             let packet = Packet::parse(Port::Number(port), frame).ok()?;
-            return self.judge(packet, frame);
+            return self.judge(packet, frame, None, now);
         };
         match wire::receive(own, frame) {
-            Received::Asked(back) => Some((port, back)),
-            Received::Tunnelled(header, inside) => self.judge(header.packet(inside).ok()?, inside),
+            Received::Asked(back) => Some(Passed::Out(port, back)),
+            Received::Tunnelled(header, inside) => self.judge(header.packet(inside).ok()?, inside, Some(header), now),
             // It counts with what no network owns.
-            Received::Malformed(tunnel) => self.judge(Packet::new(tunnel.port()), frame),
+            Received::Malformed(tunnel) => self.judge(Packet::new(tunnel.port()), frame, None, now),
             // A port that no entry knows.
-            Received::Other => self.judge(Packet::parse(Port::Number(0), frame).ok()?, frame),
+            Received::Other => self.judge(Packet::parse(Port::Number(0), frame).ok()?, frame, None, now),
         }
     }
 
@@ -199,25 +234,62 @@ impl Tables {
         })
     }
 
-    /// What the program says of a packet, which is this frame.
-    fn judge(&mut self, packet: Packet, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
+    /// What the program says of a packet, which is this frame; of a tunnel's, what was in front.
+    fn judge(&mut self, packet: Packet, frame: &[u8], header: Option<Header>, now: Duration) -> Option<Passed> {
         let walk = walk_stateless(&self.program, packet.clone());
         for met in walk.steps.iter().filter_map(|step| step.entry) {
             if let Some(count) = self.counts.get_mut(&met.key) {
                 add(count, frame);
             }
         }
-        match (walk.outcome, &packet.in_port) {
-            (Outcome::Delivered { port: Port::Number(out), packet: sent }, _) => {
-                Some((out, frame::rewritten(frame, &packet, &sent)))
+        let out = |(port, frame)| Passed::Out(port, frame);
+        let why = match (walk.outcome, &packet.in_port) {
+            (Outcome::Delivered { port: Port::Number(port), packet: sent }, _) => {
+                return Some(out((port, frame::rewritten(frame, &packet, &sent))));
             }
-            (Outcome::Answered(sent), Port::Number(port)) => Some((*port, frame::rewritten(frame, &packet, &sent))),
+            (Outcome::Answered(sent), Port::Number(port)) => {
+                return Some(out((*port, frame::rewritten(frame, &packet, &sent))));
+            }
             // Into a tunnel goes nothing that came by one.
             (Outcome::Delivered { port, packet: sent }, Port::Number(_)) => {
                 let header = Header::of(Tunnel::of(&port)?, &sent)?;
-                self.send(&header, wire::flow(&packet), &frame::rewritten(frame, &packet, &sent))
+                return self.send(&header, wire::flow(&packet), &frame::rewritten(frame, &packet, &sent)).map(out);
             }
-            _ => None,
+            (Outcome::Rejected(_), _) => Why::Refused,
+            (Outcome::Expired { from, .. }, _) => Why::Expired(from),
+            (Outcome::NoRoute { from, .. }, _) => Why::NoRoute(from),
+            (Outcome::TooBig { mtu, .. }, _) => Why::TooBig(mtu),
+            _ => return None,
+        };
+        let came = match (&packet.in_port, header) {
+            (_, Some(header)) => Way::Tunnel(header),
+            (Port::Number(port), None) => Way::Port(*port),
+            (Port::Name(_), None) => return None,
+        };
+        let last = walk.ended;
+        let is = |field| last.value(field) as u32;
+        // An answer was judged as the question that it answers.
+        let swapped = last.value(Field::Conn) & conn::RPL != 0;
+        let [asker, asked] =
+            if swapped { [Field::DstId, Field::SrcId] } else { [Field::SrcId, Field::DstId] }.map(is);
+        let refused = Refused { why, came, vlan: last.value(Field::InVlan) as u16, asker, asked };
+        let metadata = refused.metadata(self.info.as_deref()?).ok()?;
+        if self.told.as_mut().is_some_and(|told| !told.take(now)) {
+            return None;
+        }
+        let mut payload = frame::rewritten(frame, &packet, &last);
+        payload.truncate(REJECT_BYTES.into());
+        Some(Passed::Told(PacketIn { payload, metadata }))
+    }
+
+    /// By which port a packet of the controller's leaves, as which frame.
+    pub fn leave(&mut self, packet: &PacketOut) -> Option<(u32, Vec<u8>)> {
+        match Way::leaving(&packet.metadata, self.info.as_deref()?)? {
+            Way::Port(port) => Some((port, packet.payload.clone())),
+            Way::Tunnel(header) => {
+                let flow = wire::flow(&Packet::parse(header.tunnel.port(), &packet.payload).ok()?);
+                self.send(&header, flow, &packet.payload)
+            }
         }
     }
 

@@ -15,6 +15,8 @@ use bulkhead_topology::Port;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+mod told;
+
 const TINY: &str = include_str!("../../../../southbound/p4runtime/tests/tiny.p4info.txtpb");
 
 fn config(p4info: &str) -> ForwardingPipelineConfig {

@@ -2,15 +2,6 @@ use super::*;
 use bulkhead_openflow::wire::oxm::{Match, Oxm};
 use bulkhead_pipeline::Cause;
 
-#[test]
-fn a19_a_flood_of_refused_packets_is_answered_at_a_rate() {
-    let mut allowance = Allowance::new(REJECTS_PER_SECOND);
-    let second = (0..10_000).filter(|_| allowance.take(Duration::from_secs(1))).count();
-    assert_eq!(second, REJECTS_PER_SECOND as usize);
-    let tenth = (0..10_000).filter(|_| allowance.take(Duration::from_millis(1100))).count();
-    assert_eq!(tenth, REJECTS_PER_SECOND as usize / 10);
-}
-
 fn packet(metadata: &[(OxmField, u128)], data: Vec<u8>) -> PacketIn2 {
     let metadata = Match::new(metadata.iter().map(|(field, value)| Oxm::exact(*field, *value)).collect());
     PacketIn2 { packet: data, reason: Some(reason::ACTION), metadata, ..PacketIn2::default() }

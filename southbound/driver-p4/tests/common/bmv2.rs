@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use super::{PATIENCE, Process};
+use bulkhead_driver_p4::controller;
 use std::{
     collections::BTreeMap,
     env,
@@ -47,7 +48,7 @@ impl Switch {
             assert!(std::process::Command::new("mkfifo").arg(inward(port)).status().unwrap().success());
             command.arg("-i").arg(format!("{port}@{}", folder.join(format!("p{port}")).display()));
         }
-        command.args(["--", "--grpc-server-addr", &address]);
+        command.args(["--", "--grpc-server-addr", &address, "--cpu-port", &controller::PORT.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = Process(command.spawn().unwrap());
         let pipes = (1..=ports).map(|port| {

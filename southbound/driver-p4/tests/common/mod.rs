@@ -5,6 +5,7 @@
 
 pub mod bmv2;
 pub mod frames;
+pub mod told;
 
 use bulkhead_compile::Compiler;
 use bulkhead_dataplane::{Address, Command, FromSwitch, Report, ToDrivers};

@@ -3,9 +3,9 @@
 use super::{Refusal, counts, entry, table};
 use crate::{
     bytes,
-    info::{Counter, Info},
+    info::Info,
     proto::p4::v1::{
-        CounterEntry, DigestEntry, DirectCounterEntry, PacketReplicationEngineEntry, Replica,
+        CounterEntry, DigestEntry, DirectCounterEntry, MeterConfig, MeterEntry, PacketReplicationEngineEntry, Replica,
         packet_replication_engine_entry as pre, replica, update::Type,
     },
 };
@@ -19,16 +19,33 @@ pub(super) fn counter(info: &Info, change: Type, counter: &CounterEntry) -> Resu
         return Err(Refusal::ModifyOnly { what: "counter" });
     }
     if let Some(at) = &counter.index {
-        index(of, at.index)?;
+        index(&of.name, of.size, at.index)?;
     }
     counts(counter.data.as_ref())
 }
 
-/// Whether an array has this index.
-pub(super) fn index(counter: &Counter, index: i64) -> Result<(), Refusal> {
+/// Whether an array of this size has this index.
+pub(super) fn index(array: &str, size: u64, index: i64) -> Result<(), Refusal> {
     match u64::try_from(index) {
-        Ok(at) if at < counter.size => Ok(()),
-        _ => Err(Refusal::Index { counter: counter.name.clone(), size: counter.size, index }),
+        Ok(at) if at < size => Ok(()),
+        _ => Err(Refusal::Index { array: array.to_owned(), size, index }),
+    }
+}
+
+/// P4Runtime §9.4.
+pub(super) fn meter(info: &Info, change: Type, meter: &MeterEntry) -> Result<(), Refusal> {
+    let id = meter.meter_id;
+    let of = info.meter(id).ok_or(Refusal::Unknown { kind: "meter", id })?;
+    if change != Type::Modify {
+        return Err(Refusal::ModifyOnly { what: "meter" });
+    }
+    if let Some(at) = &meter.index {
+        index(&of.name, of.size, at.index)?;
+    }
+    let Some(MeterConfig { cir, cburst, pir, pburst, eburst }) = meter.config else { return Ok(()) };
+    match [cir, cburst, pir, pburst, eburst].iter().any(|rate| *rate < 0) {
+        true => Err(Refusal::Negative { what: "rate" }),
+        false => Ok(()),
     }
 }
 

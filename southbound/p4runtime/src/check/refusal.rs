@@ -217,11 +217,11 @@ pub enum Refusal {
         /// What.
         what: &'static str,
     },
-    /// A counter behind the end.
-    #[error("{counter} has {size} counters, none with index {index}")]
+    /// A counter or a meter behind the end.
+    #[error("{array} has {size} of them, none with index {index}")]
     Index {
         /// The array.
-        counter: String,
+        array: String,
         /// How many it has.
         size: u64,
         /// Which was asked for.

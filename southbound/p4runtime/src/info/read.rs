@@ -16,6 +16,7 @@ impl Info {
             profiles: BTreeMap::new(),
             counters: BTreeMap::new(),
             direct_counters: BTreeMap::new(),
+            meters: BTreeMap::new(),
             digests: BTreeMap::new(),
             packet_in: Vec::new(),
             packet_out: Vec::new(),
@@ -40,12 +41,14 @@ impl Info {
             let (id, name) = names.take(Prefix::DirectCounter, at, counter.preamble.as_ref())?;
             made.direct_counters.insert(id, DirectCounter { id, name, table: counter.direct_table_id });
         }
+        for (at, meter) in info.meters.iter().enumerate() {
+            let (id, name) = names.take(Prefix::Meter, at, meter.preamble.as_ref())?;
+            let size = size(&format!("meter {name:?}"), meter.size)?.unwrap_or(0);
+            made.meters.insert(id, Meter { id, name, size });
+        }
         // These are only named: an entry may not mean one of them by another kind's number.
         for (at, meter) in info.direct_meters.iter().enumerate() {
             names.take(Prefix::DirectMeter, at, meter.preamble.as_ref())?;
-        }
-        for (at, meter) in info.meters.iter().enumerate() {
-            names.take(Prefix::Meter, at, meter.preamble.as_ref())?;
         }
         for (at, set) in info.value_sets.iter().enumerate() {
             names.take(Prefix::ValueSet, at, set.preamble.as_ref())?;

@@ -21,8 +21,13 @@ pub enum Why {
 
 /// TTL and hop limit of answers.
 const TTL: u8 = 64;
+/// Bytes of a refused frame that a switch sends for it to be answered: link header, IP with options, and enough beyond.
+pub const REJECT_BYTES: u16 = 256;
+/// Answers per second and switch, by the switch's meter and by its driver: a switch may have no meters. A sender that
+/// keeps asking gets its answers from its own timeouts (A19).
+pub const REJECTS_PER_SECOND: u32 = 1000;
 /// Bytes of the offending packet that are quoted at most: RFC 1812 §4.3.2.3 allows 548, and the switch sends
-/// [`crate::layout::REJECT_BYTES`].
+/// [`REJECT_BYTES`].
 const QUOTE: usize = 512;
 /// IPv6 extension headers that are read past.
 const MAX_EXTENSIONS: usize = 8;
