@@ -694,7 +694,7 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
 
     // Of what goes to the controller, each kind has its own rate, which the controller sets.
     @id(0x14000001)
-    meter<bit<1>>(1, MeterType.packets) to_controller;
+    meter(1, MeterType.packets) to_controller;
 
     Receiving() receiving;
     Sending() sending;

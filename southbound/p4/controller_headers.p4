@@ -10,7 +10,7 @@ const bit<8> TOLD_NO_ROUTE = 3;
 const bit<8> TOLD_TOO_BIG = 4;
 
 // Of meters, the one of packets whose senders are told.
-const bit<1> METER_TOLD = 0;
+const bit<32> METER_TOLD = 0;
 
 // What of such a packet the controller gets, in bytes: its beginning, and the header below.
 const bit<32> TOLD_LENGTH = 256 + 54;

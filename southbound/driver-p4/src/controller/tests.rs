@@ -125,7 +125,7 @@ fn the_program_has_these_numbers() {
         format!("const bit<8> TOLD_EXPIRED = {EXPIRED};"),
         format!("const bit<8> TOLD_NO_ROUTE = {NO_ROUTE};"),
         format!("const bit<8> TOLD_TOO_BIG = {TOO_BIG};"),
-        format!("const bit<1> METER_TOLD = {TOLD};"),
+        format!("const bit<32> METER_TOLD = {TOLD};"),
         format!("const bit<32> PACKET_OUT_LENGTH = {};", bytes_of(INFO.packet_out())),
         format!("const bit<32> TOLD_LENGTH = {} + {};", reject::REJECT_BYTES, bytes_of(INFO.packet_in())),
     ] {
