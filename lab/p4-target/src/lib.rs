@@ -16,4 +16,4 @@ mod software;
 
 pub use forward::{Forward, Idle, Told};
 pub use server::Target;
-pub use software::Software;
+pub use software::{Sent, Software};

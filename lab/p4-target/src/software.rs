@@ -24,6 +24,9 @@ use tables::{Passed, Tables};
 /// Most packets that wait for the controller, and most of its own that wait for their ports; more are lost.
 const QUEUE: usize = 256;
 
+/// What the controller has a device send: frames, and the ports that they leave by.
+pub type Sent = mpsc::Receiver<(u32, Vec<u8>)>;
+
 /// The forwarding side of a device that has Bulkhead's program. A handle that may be cloned: whoever has frames gives them
 /// to [`Self::pass`].
 #[derive(Debug, Clone)]
@@ -42,10 +45,10 @@ impl Default for Software {
 }
 
 impl Software {
-    /// One without a program yet; what it tells the controller, which is [`crate::Target::start`]'s; and what the
-    /// controller has it send, by port.
+    /// One without a program yet; what it tells the controller, for [`crate::Target::start`]; and what the controller has
+    /// it send.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Told>, mpsc::Receiver<(u32, Vec<u8>)>) {
+    pub fn new() -> (Self, mpsc::Receiver<Told>, Sent) {
         let ((told, tells), (out, sends)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         (Self { tables: Arc::default(), told, out, began: Instant::now() }, tells, sends)
     }

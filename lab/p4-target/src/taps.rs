@@ -4,9 +4,9 @@
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bulkhead_driver_p4::layout::MAX_PORT;
 use bulkhead_netlink::Namespace;
-use bulkhead_p4_target::Software;
+use bulkhead_p4_target::{Sent, Software};
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 use tokio_tun::Tun;
 
 /// Longest frame that is received whole.
@@ -43,7 +43,7 @@ impl FromStr for Port {
 
 /// Makes the interfaces, and forwards between them until this process ends. A runtime has to be there.
 /// `sent` is what the controller has it send.
-pub fn open(ports: &[Port], software: &Software, mut sent: mpsc::Receiver<(u32, Vec<u8>)>) -> Result<()> {
+pub fn open(ports: &[Port], software: &Software, mut sent: Sent) -> Result<()> {
     let mut taps = BTreeMap::new();
     for port in ports {
         let tap = make(port).with_context(|| format!("port {}: cannot make {}", port.number, port.interface))?;

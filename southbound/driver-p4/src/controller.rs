@@ -198,10 +198,7 @@ impl Said<'_> {
     }
 }
 
-fn write(
-    fields: &[Value],
-    values: impl Iterator<Item = (&'static str, u128)>,
-) -> Result<Vec<PacketMetadata>, Missing> {
+fn write(fields: &[Value], values: impl Iterator<Item = (&'static str, u128)>) -> Result<Vec<PacketMetadata>, Missing> {
     let one = |(name, value)| {
         let field = fields.iter().find(|field| field.name == name);
         let field = field.ok_or(Missing::Field { table: "of packets".to_owned(), field: name })?;

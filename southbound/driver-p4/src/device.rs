@@ -143,8 +143,7 @@ impl Device {
         let underlay = self.underlay.as_deref().map(rows).unwrap_or_default();
         let info = pipeline.info().clone();
         let (errands, began) = (Errands::new(), Instant::now());
-        let mut session =
-            Session { client, info, underlay, have: Program::new(), aliens: Vec::new(), errands, began };
+        let mut session = Session { client, info, underlay, have: Program::new(), aliens: Vec::new(), errands, began };
         loop {
             tokio::select! {
                 command = self.commands.recv() => {

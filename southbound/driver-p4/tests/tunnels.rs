@@ -81,6 +81,7 @@ spec: {{driver: openflow, datapathId: \"0x1\", vtep: \"{}\"}}
 kind: Policy
 metadata: {{name: web}}
 spec: {{subject: {{matchLabels: {{app: web}}}}, ingress: [
+  {{action: reject, ports: [{{protocol: tcp, port: 81}}, {{protocol: udp, port: 80}}]}},
   {{action: allow, from: [{{matchLabels: {{app: db}}}}, {{external: true}}], ports: [{{protocol: tcp, port: 80, endPort: 83}}, {{protocol: udp, port: 53}}]}},
   {{action: allow, ports: [{{protocol: icmp, type: 8}}, {{protocol: icmpv6, type: 128}}, {{protocol: sctp, port: 80}}]}}]}}
 ---
@@ -269,12 +270,7 @@ enum Wanted {
 }
 
 /// And what its sender is to be told.
-fn wanted(
-    program: &Program,
-    underlay: &Underlay,
-    port: u32,
-    frame: &[u8],
-) -> (Wanted, Option<(Refused, Packet)>) {
+fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> (Wanted, Option<(Refused, Packet)>) {
     let own = Vtep { mac: underlay.mac, ip: underlay.vtep };
     let (came, packet) = if port <= 2 || port == 5 {
         (Way::Port(port), Packet::parse(Port::Number(port), frame).unwrap())
@@ -397,8 +393,9 @@ impl Trial {
     async fn tells(&self, listener: &Listener, taken: u32) {
         let heard = listener.heard(self.told.range(..=taken).count()).await;
         let many = told::compare(&self.told, &heard, taken);
-        println!("{many} told of");
-        assert!(many > ROUNDS as usize / 50, "{many} say too little");
+        let by_tunnel = self.told.values().filter(|(refused, _)| matches!(refused.came, Way::Tunnel(_))).count();
+        println!("{many} told of, {by_tunnel} by a tunnel");
+        assert!(many > ROUNDS as usize / 50 && by_tunnel > 20, "{many}, {by_tunnel} say too little");
     }
 
     /// Whether what came out, by number, is what was to come out.

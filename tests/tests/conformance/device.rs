@@ -5,7 +5,7 @@ use crate::{
     pipes::Pipes,
     plane::{Spread, UNDERLAY_MTU, switch, vtep},
 };
-use bulkhead_p4_target::{Software, Target};
+use bulkhead_p4_target::{Sent, Software, Target};
 use bulkhead_topology::Mac;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::runtime::Runtime;
 
 /// How long a port is listened to before the underlay is looked at again.
 const TURN: Duration = Duration::from_millis(2);
@@ -106,7 +106,7 @@ pub enum Device {
         software: Software,
         target: Target,
         /// What the controller has it send.
-        sent: mpsc::Receiver<(u32, Vec<u8>)>,
+        sent: Sent,
         /// What came out of each port.
         out: BTreeMap<u32, VecDeque<Vec<u8>>>,
         /// Of the target's tasks.

@@ -7,8 +7,8 @@ use bulkhead_p4runtime::{
     entry::Key,
     info::{Profile, Table},
     proto::p4::v1::{
-        self as p4, CounterData, CounterEntry, DirectCounterEntry, Entity, Index, MeterConfig, MeterEntry, TableAction, TableEntry, Update,
-        entity::Entity as Kind, packet_replication_engine_entry as pre, table_action, update::Type,
+        self as p4, CounterData, CounterEntry, DirectCounterEntry, Entity, Index, MeterConfig, MeterEntry, TableAction,
+        TableEntry, Update, entity::Entity as Kind, packet_replication_engine_entry as pre, table_action, update::Type,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};

@@ -270,8 +270,7 @@ impl Tables {
         let is = |field| last.value(field) as u32;
         // An answer was judged as the question that it answers.
         let swapped = last.value(Field::Conn) & conn::RPL != 0;
-        let [asker, asked] =
-            if swapped { [Field::DstId, Field::SrcId] } else { [Field::SrcId, Field::DstId] }.map(is);
+        let [asker, asked] = if swapped { [Field::DstId, Field::SrcId] } else { [Field::SrcId, Field::DstId] }.map(is);
         let refused = Refused { why, came, vlan: last.value(Field::InVlan) as u16, asker, asked };
         let metadata = refused.metadata(self.info.as_deref()?).ok()?;
         if self.told.as_mut().is_some_and(|told| !told.take(now)) {

@@ -26,8 +26,13 @@ fn refusals() -> impl Strategy<Value = Refused> {
         addresses().prop_map(Why::NoRoute),
         any::<u16>().prop_map(Why::TooBig),
     ];
-    (why, ways(), 0..0x1000u16, any::<[u32; 2]>())
-        .prop_map(|(why, came, vlan, [asker, asked])| Refused { why, came, vlan, asker, asked })
+    (why, ways(), 0..0x1000u16, any::<[u32; 2]>()).prop_map(|(why, came, vlan, [asker, asked])| Refused {
+        why,
+        came,
+        vlan,
+        asker,
+        asked,
+    })
 }
 
 proptest! {
@@ -93,8 +98,7 @@ fn an_answer_leaves_by_the_port_that_the_packet_came_by_with_its_tag() {
 
 #[test]
 fn an_answer_goes_back_by_the_tunnel_as_from_whom_the_packet_was_for() {
-    let header =
-        |tunnel, identity| Header { tunnel, far: IpAddr::from([192, 0, 2, 1]), vni: 5001, identity };
+    let header = |tunnel, identity| Header { tunnel, far: IpAddr::from([192, 0, 2, 1]), vni: 5001, identity };
     let answer = |came, asker| {
         let refused = Refused { why: Why::Refused, came: Way::Tunnel(came), vlan: 0, asker, asked: 0x3_0008 };
         let (way, data) = refused.answer(&frame()).unwrap();

@@ -14,7 +14,7 @@ use bulkhead_pipeline::{
 use bulkhead_topology::{Mac, underlay::Hop};
 use std::time::Instant;
 
-fn attached() -> (Device, Software, mpsc::Receiver<Told>, mpsc::Receiver<(u32, Vec<u8>)>) {
+fn attached() -> (Device, Software, mpsc::Receiver<Told>, Sent) {
     let (software, told, sent) = Software::new();
     let mut device = Device::new(Box::new(software.clone()));
     device.set_program(Set::VerifyAndCommit, Some(config(P4INFO))).unwrap();
@@ -46,13 +46,7 @@ fn the_controller_alone_gets_what_is_to_be_told() {
     insert(&mut device, &[door(1, 1), honest(), end(1)]);
     let long = [&frame()[..], &[7; 1000]].concat();
     assert_eq!(software.pass(1, &long), None);
-    let wanted = Refused {
-        why: Why::Expired([10, 0, 0, 254].into()),
-        came: Way::Port(1),
-        vlan: 0,
-        asker: 9,
-        asked: 0,
-    };
+    let wanted = Refused { why: Why::Expired([10, 0, 0, 254].into()), came: Way::Port(1), vlan: 0, asker: 9, asked: 0 };
     let [packet] = &all(&mut told)[..] else { panic!() };
     assert_eq!(Refused::of(&packet.metadata, device.info().unwrap()), Some(wanted));
     assert_eq!(packet.payload, long[..256]);
