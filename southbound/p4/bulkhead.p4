@@ -215,7 +215,7 @@ struct headers_t {
 // that share a place as driver-p4's layout has it, and the program's own.
 struct meta_t {
     // Kept when it is submitted once more: not every target keeps its own.
-    @field_list(1)
+    @field_list(1, 2)
     bit<16> in_port;
     // It is a tunnel's, and was looked at once: now what is in front is taken off, and what is inside is read.
     @field_list(1)
@@ -246,9 +246,12 @@ struct meta_t {
     bit<1> to_peer;
     bit<2> peer;
     bit<6> conn;
+    @field_list(2)
     bit<24> tun_id;
+    @field_list(2)
     address_t tun_src;
     address_t tun_dst;
+    @field_list(2)
     bit<32> tun_identity;
     bit<16> eth_type;
     bit<13> vlan;
@@ -273,9 +276,10 @@ struct meta_t {
     bit<16> most;
     // It is to be looked up among connections.
     bit<1> track;
-    // It may open a connection; it may answer one.
+    // It may open a connection; it may answer one; a connection begins with such a packet.
     bit<1> question;
     bit<1> answer;
+    bit<1> opens;
     // Rules of policies are about to judge it.
     bit<1> judged;
     // It is judged for the second time, as an answer.
@@ -295,6 +299,23 @@ struct meta_t {
     // What he was to be told when it was refused as a question.
     @field_list(1)
     bit<8> told_first;
+    // The rules that a line is written about, and those that it was to be about as a question.
+    @field_list(2)
+    bit<40> log_staged_egress;
+    @field_list(2)
+    bit<40> log_egress;
+    @field_list(2)
+    bit<40> log_staged_ingress;
+    @field_list(2)
+    bit<40> log_ingress;
+    @field_list(1)
+    bit<40> log_staged_egress_first;
+    @field_list(1)
+    bit<40> log_egress_first;
+    @field_list(1)
+    bit<40> log_staged_ingress_first;
+    @field_list(1)
+    bit<40> log_ingress_first;
 }
 
 parser Reading(packet_in packet, out headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
@@ -644,10 +665,15 @@ control Tracking(in headers_t hdr, inout meta_t meta) {
     apply {
         meta.question = 1;
         meta.answer = 1;
+        meta.opens = 1;
         if (hdr.tcp.isValid()) {
             meta.question = ~(hdr.tcp.syn & hdr.tcp.ack);
             meta.answer = (hdr.tcp.syn & hdr.tcp.ack) | (~hdr.tcp.syn & (hdr.tcp.ack | hdr.tcp.rst));
+            meta.opens = ~meta.answer;
         } else if (hdr.chunk.isValid()) {
+            if (hdr.chunk.kind != 1) {
+                meta.opens = 0;
+            }
             if (hdr.chunk.kind == 1) {
                 meta.answer = 0;
             } else if (hdr.chunk.kind == 2) {
@@ -694,11 +720,12 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
 
     // Of what goes to the controller, each kind has its own rate, which the controller sets.
     @id(0x14000001)
-    meter(1, MeterType.packets) to_controller;
+    meter(2, MeterType.packets) to_controller;
 
     Receiving() receiving;
     Sending() sending;
     Telling() telling;
+    Unlogged() unlogged;
 
     apply {
         if (meta.second == 0 && meta.decap == 0) {
@@ -824,6 +851,14 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                     meta.second = 1;
                     meta.told_first = meta.told;
                     meta.told = 0;
+                    meta.log_staged_egress_first = meta.log_staged_egress;
+                    meta.log_staged_egress = 0;
+                    meta.log_egress_first = meta.log_egress;
+                    meta.log_egress = 0;
+                    meta.log_staged_ingress_first = meta.log_staged_ingress;
+                    meta.log_staged_ingress = 0;
+                    meta.log_ingress_first = meta.log_ingress;
+                    meta.log_ingress = 0;
                     resubmit_preserving_field_list(1);
                 }
             } else if (meta.next == DROP) {
@@ -833,10 +868,27 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
                 meta.src_id = meta.dst_id;
                 meta.dst_id = id;
                 meta.told = meta.told_first;
+                meta.log_staged_egress = meta.log_staged_egress_first;
+                meta.log_egress = meta.log_egress_first;
+                meta.log_staged_ingress = meta.log_staged_ingress_first;
+                meta.log_ingress = meta.log_ingress_first;
                 if (meta.passed == 1) {
                     meta.next = 28;
                 }
+            } else {
+                // Lines are about questions.
+                meta.log_staged_egress = meta.log_staged_egress_first;
+                meta.log_egress = meta.log_egress_first;
+                meta.log_staged_ingress = meta.log_staged_ingress_first;
+                meta.log_ingress = meta.log_ingress_first;
+                if (meta.passed == 0) {
+                    unlogged.apply(meta);
+                }
             }
+        }
+        // What is none of a connection's first packets.
+        if (meta.next == 28 && meta.opens == 0) {
+            unlogged.apply(meta);
         }
         if (meta.next == 28) { verdict.apply(); }
         if (meta.next == 29) { fit.apply(); }
@@ -867,7 +919,19 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         if (meta.next == DROP && meta.told != 0) {
             bit<2> color = 0;
             to_controller.execute_meter(METER_TOLD, color);
-            tells = color == 0;
+            if (color != 0) {
+                meta.told = 0;
+            }
+            tells = meta.told != 0;
+        }
+        if (LOGGED(meta)) {
+            bit<2> color = 0;
+            to_controller.execute_meter(METER_LOG, color);
+            if (color != 0) {
+                unlogged.apply(meta);
+            } else if (stops) {
+                tells = true;
+            }
         }
         if (stops && !tells) {
             mark_to_drop(standard);
@@ -909,7 +973,16 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
 }
 
 control egress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
-    apply { }
+    Copying() copying;
+
+    apply {
+        if (standard.instance_type == INSTANCE_COPY) {
+            copying.apply(hdr, meta);
+        } else if (LOGGED(meta) && standard.egress_port != PORT_CONTROLLER) {
+            // What the controller gets goes its way all the same.
+            clone_preserving_field_list(CloneType.E2E, CLONE_SESSION, 2);
+        }
+    }
 }
 
 // What was rewritten: headers of IPv4 that was routed or answered, and answers to pings and to neighbours.

@@ -9,13 +9,24 @@ const bit<8> TOLD_EXPIRED = 2;
 const bit<8> TOLD_NO_ROUTE = 3;
 const bit<8> TOLD_TOO_BIG = 4;
 
-// Of meters, the one of packets whose senders are told.
+// Of meters, the one of packets whose senders are told, and that of packets about which lines are written.
 const bit<32> METER_TOLD = 0;
+const bit<32> METER_LOG = 1;
 
-// What of such a packet the controller gets, in bytes: its beginning, and the header below.
-const bit<32> TOLD_LENGTH = 256 + 54;
+// What makes the copy of a packet that goes on its way.
+const bit<32> CLONE_SESSION = 1;
+// Such a copy, made where the packet leaves (`instance_type` of v1model).
+const bit<32> INSTANCE_COPY = 2;
 
-// With a packet to the controller, as it was when it was dropped: without what was in front of it.
+// Whether a line is to be written about a packet.
+#define LOGGED(meta) \
+    ((meta.log_staged_egress | meta.log_egress | meta.log_staged_ingress | meta.log_ingress) != 0)
+
+// What of a packet the controller gets, in bytes: its beginning, and the header below.
+const bit<32> TOLD_LENGTH = 256 + 74;
+
+// With a packet to the controller, as it was when it was dropped, without what was in front of it. Of what goes on its way
+// there is a copy as it leaves, without what is in front of it; nothing is said of its ends.
 @controller_header("packet_in")
 header packet_in_t {
     @id(1) bit<8> told;
@@ -33,6 +44,11 @@ header packet_in_t {
     @id(8) address_t tun_src;
     @id(9) bit<24> tun_id;
     @id(10) bit<32> tun_identity;
+    // The rules that a line is written about, as an entry's `log` says them; 0 is none.
+    @id(11) bit<40> log_staged_egress;
+    @id(12) bit<40> log_egress;
+    @id(13) bit<40> log_staged_ingress;
+    @id(14) bit<40> log_ingress;
 }
 
 // With a packet from the controller: the port that it leaves by, and of an overlay port, to where and as what.

@@ -776,6 +776,11 @@ table connection {
 action staged_egress_emergency__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1000b02)
+action staged_egress_emergency__log(bit<40> log, bit<8> next) {
+    meta.log_staged_egress = log;
+    meta.next = next;
+}
 @id(0x1300000b)
 direct_counter(CounterType.packets_and_bytes) staged_egress_emergency_counter;
 @id(0x200000b)
@@ -786,9 +791,11 @@ table staged_egress_emergency {
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
         meta.src_local: ternary @name("src_local");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_egress_emergency__go;
+        staged_egress_emergency__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -801,6 +808,11 @@ table staged_egress_emergency {
 action staged_egress_platform__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1000c02)
+action staged_egress_platform__log(bit<40> log, bit<8> next) {
+    meta.log_staged_egress = log;
+    meta.next = next;
+}
 @id(0x1300000c)
 direct_counter(CounterType.packets_and_bytes) staged_egress_platform_counter;
 @id(0x200000c)
@@ -810,9 +822,11 @@ table staged_egress_platform {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_egress_platform__go;
+        staged_egress_platform__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -825,6 +839,11 @@ table staged_egress_platform {
 action staged_egress_application__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1000d02)
+action staged_egress_application__log(bit<40> log, bit<8> next) {
+    meta.log_staged_egress = log;
+    meta.next = next;
+}
 @id(0x1300000d)
 direct_counter(CounterType.packets_and_bytes) staged_egress_application_counter;
 @id(0x200000d)
@@ -834,9 +853,11 @@ table staged_egress_application {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_egress_application__go;
+        staged_egress_application__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -849,6 +870,11 @@ table staged_egress_application {
 action staged_egress_baseline__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1000e02)
+action staged_egress_baseline__log(bit<40> log, bit<8> next) {
+    meta.log_staged_egress = log;
+    meta.next = next;
+}
 @id(0x1300000e)
 direct_counter(CounterType.packets_and_bytes) staged_egress_baseline_counter;
 @id(0x200000e)
@@ -858,9 +884,11 @@ table staged_egress_baseline {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_egress_baseline__go;
+        staged_egress_baseline__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -878,6 +906,17 @@ action egress_emergency__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1000f03)
+action egress_emergency__log(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.next = next;
+}
+@id(0x1000f04)
+action egress_emergency__log__reject(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x1300000f)
 direct_counter(CounterType.packets_and_bytes) egress_emergency_counter;
 @id(0x200000f)
@@ -887,10 +926,13 @@ table egress_emergency {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         egress_emergency__go;
         egress_emergency__reject;
+        egress_emergency__log;
+        egress_emergency__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -908,6 +950,17 @@ action egress_platform__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001003)
+action egress_platform__log(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.next = next;
+}
+@id(0x1001004)
+action egress_platform__log__reject(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x13000010)
 direct_counter(CounterType.packets_and_bytes) egress_platform_counter;
 @id(0x2000010)
@@ -917,10 +970,13 @@ table egress_platform {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         egress_platform__go;
         egress_platform__reject;
+        egress_platform__log;
+        egress_platform__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -938,6 +994,17 @@ action egress_application__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001103)
+action egress_application__log(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.next = next;
+}
+@id(0x1001104)
+action egress_application__log__reject(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x13000011)
 direct_counter(CounterType.packets_and_bytes) egress_application_counter;
 @id(0x2000011)
@@ -947,10 +1014,13 @@ table egress_application {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         egress_application__go;
         egress_application__reject;
+        egress_application__log;
+        egress_application__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -968,6 +1038,17 @@ action egress_baseline__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001203)
+action egress_baseline__log(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.next = next;
+}
+@id(0x1001204)
+action egress_baseline__log__reject(bit<40> log, bit<8> next) {
+    meta.log_egress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x13000012)
 direct_counter(CounterType.packets_and_bytes) egress_baseline_counter;
 @id(0x2000012)
@@ -977,10 +1058,13 @@ table egress_baseline {
         meta.dst_id: ternary @name("dst_id");
         meta.dst_class: ternary @name("dst_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         egress_baseline__go;
         egress_baseline__reject;
+        egress_baseline__log;
+        egress_baseline__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1014,6 +1098,11 @@ table spread {
 action staged_ingress_emergency__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1001502)
+action staged_ingress_emergency__log(bit<40> log, bit<8> next) {
+    meta.log_staged_ingress = log;
+    meta.next = next;
+}
 @id(0x13000015)
 direct_counter(CounterType.packets_and_bytes) staged_ingress_emergency_counter;
 @id(0x2000015)
@@ -1024,9 +1113,11 @@ table staged_ingress_emergency {
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
         meta.dst_local: ternary @name("dst_local");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_ingress_emergency__go;
+        staged_ingress_emergency__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1039,6 +1130,11 @@ table staged_ingress_emergency {
 action staged_ingress_platform__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1001602)
+action staged_ingress_platform__log(bit<40> log, bit<8> next) {
+    meta.log_staged_ingress = log;
+    meta.next = next;
+}
 @id(0x13000016)
 direct_counter(CounterType.packets_and_bytes) staged_ingress_platform_counter;
 @id(0x2000016)
@@ -1048,9 +1144,11 @@ table staged_ingress_platform {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_ingress_platform__go;
+        staged_ingress_platform__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1063,6 +1161,11 @@ table staged_ingress_platform {
 action staged_ingress_application__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1001702)
+action staged_ingress_application__log(bit<40> log, bit<8> next) {
+    meta.log_staged_ingress = log;
+    meta.next = next;
+}
 @id(0x13000017)
 direct_counter(CounterType.packets_and_bytes) staged_ingress_application_counter;
 @id(0x2000017)
@@ -1072,9 +1175,11 @@ table staged_ingress_application {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_ingress_application__go;
+        staged_ingress_application__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1087,6 +1192,11 @@ table staged_ingress_application {
 action staged_ingress_baseline__go(bit<8> next) {
     meta.next = next;
 }
+@id(0x1001802)
+action staged_ingress_baseline__log(bit<40> log, bit<8> next) {
+    meta.log_staged_ingress = log;
+    meta.next = next;
+}
 @id(0x13000018)
 direct_counter(CounterType.packets_and_bytes) staged_ingress_baseline_counter;
 @id(0x2000018)
@@ -1096,9 +1206,11 @@ table staged_ingress_baseline {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         staged_ingress_baseline__go;
+        staged_ingress_baseline__log;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1116,6 +1228,17 @@ action ingress_emergency__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001903)
+action ingress_emergency__log(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.next = next;
+}
+@id(0x1001904)
+action ingress_emergency__log__reject(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x13000019)
 direct_counter(CounterType.packets_and_bytes) ingress_emergency_counter;
 @id(0x2000019)
@@ -1125,10 +1248,13 @@ table ingress_emergency {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         ingress_emergency__go;
         ingress_emergency__reject;
+        ingress_emergency__log;
+        ingress_emergency__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1146,6 +1272,17 @@ action ingress_platform__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001a03)
+action ingress_platform__log(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.next = next;
+}
+@id(0x1001a04)
+action ingress_platform__log__reject(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x1300001a)
 direct_counter(CounterType.packets_and_bytes) ingress_platform_counter;
 @id(0x200001a)
@@ -1155,10 +1292,13 @@ table ingress_platform {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         ingress_platform__go;
         ingress_platform__reject;
+        ingress_platform__log;
+        ingress_platform__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1176,6 +1316,17 @@ action ingress_application__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001b03)
+action ingress_application__log(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.next = next;
+}
+@id(0x1001b04)
+action ingress_application__log__reject(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x1300001b)
 direct_counter(CounterType.packets_and_bytes) ingress_application_counter;
 @id(0x200001b)
@@ -1185,10 +1336,13 @@ table ingress_application {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         ingress_application__go;
         ingress_application__reject;
+        ingress_application__log;
+        ingress_application__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();
@@ -1206,6 +1360,17 @@ action ingress_baseline__reject(bit<8> next) {
     meta.told = TOLD_REJECT;
     meta.next = next;
 }
+@id(0x1001c03)
+action ingress_baseline__log(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.next = next;
+}
+@id(0x1001c04)
+action ingress_baseline__log__reject(bit<40> log, bit<8> next) {
+    meta.log_ingress = log;
+    meta.told = TOLD_REJECT;
+    meta.next = next;
+}
 @id(0x1300001c)
 direct_counter(CounterType.packets_and_bytes) ingress_baseline_counter;
 @id(0x200001c)
@@ -1215,10 +1380,13 @@ table ingress_baseline {
         meta.dst_id: ternary @name("dst_id");
         meta.src_class: ternary @name("src_class");
         meta.service: ternary @name("service");
+        meta.conn: ternary @name("conn");
     }
     actions = {
         ingress_baseline__go;
         ingress_baseline__reject;
+        ingress_baseline__log;
+        ingress_baseline__log__reject;
         @defaultonly miss;
     }
     const default_action = miss();

@@ -297,7 +297,7 @@ impl Rule {
             dimensions.push(services.iter().map(block).collect());
         }
         let sizes = dimensions.iter().map(|dimension| dimension.len() as u64);
-        let kinds = self.kinds(outcome, conjunction.is_some());
+        let kinds = self.kinds(outcome);
         let product = sizes.clone().fold(kinds.len() as u64, u64::saturating_mul);
         // One dimension is no conjunction, whatever that would spare: switches want two clauses at the least.
         let conjunction = conjunction.filter(|_| dimensions.len() > 1);
@@ -332,10 +332,10 @@ impl Rule {
     }
 
     /// What a decided packet has done to it, by what it is: the first packets of connections are logged where the
-    /// rule asks for it and decides. Which those are, only who remembers connections knows.
-    fn kinds(&self, (actions, _, cause): &Outcome, remembers: bool) -> Vec<(Match, Vec<Action>)> {
+    /// rule asks for it and decides.
+    fn kinds(&self, (actions, _, cause): &Outcome) -> Vec<(Match, Vec<Action>)> {
         let text = self.text();
-        if !remembers || !text.log || text.action == model::Action::Pass || *cause != Cause::Rule(self.number) {
+        if !text.log || text.action == model::Action::Pass || *cause != Cause::Rule(self.number) {
             return vec![(Match::any(), actions.clone())];
         }
         let logged = std::iter::once(Action::Log).chain(actions.iter().cloned()).collect();

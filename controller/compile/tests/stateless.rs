@@ -162,7 +162,7 @@ fn foreign(program: &Program) -> Option<String> {
     let found = program.iter().find(|entry| {
         let fields = entry.key.matches.fields();
         let kept = |action: &Action| match action {
-            Action::Commit | Action::CommitAnew | Action::Recall | Action::RecallService | Action::Log => true,
+            Action::Commit | Action::CommitAnew | Action::Recall | Action::RecallService => true,
             Action::Clause { .. } | Action::Fork { .. } | Action::Probe | Action::Discover => true,
             Action::Track => entry.key.stage != Stage::Track,
             _ => false,
@@ -171,9 +171,9 @@ fn foreign(program: &Program) -> Option<String> {
             || entry.actions.iter().any(kept)
             || fields.iter().any(|(field, _, mask)| match field {
                 Field::Conjunction => true,
-                // What leaves for another switch says in which views it passed.
-                Field::Conn if entry.key.stage == Stage::Fit => mask & (conn::EST | conn::REL) != 0,
-                Field::Conn => mask & (conn::EST | conn::REL | conn::NEW) != 0,
+                Field::Conn if entry.key.stage == Stage::Connection => mask & (conn::EST | conn::REL | conn::NEW) != 0,
+                // What leaves for another switch says in which views it passed, and lines are about questions.
+                Field::Conn => mask & (conn::EST | conn::REL) != 0,
                 _ => false,
             })
     });

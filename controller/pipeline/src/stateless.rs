@@ -135,6 +135,10 @@ pub fn walk_stateless(program: &Program, packet: Packet) -> Walk<'_> {
     let mut views = Views::new(View::First);
     let mut first = walk(program, &mut views, packet.clone());
     let passed = first.steps.iter().position(|step| step.stage == Stage::Verdict);
+    // Of what passes lines are about what begins: who remembers nothing knows of no first packet but by what it is.
+    if passed.is_some() && !begins(&packet) {
+        first.logged.clear();
+    }
     let view = match passed {
         _ if !views.either => return first,
         Some(_) if views.to_peer => View::Both,
@@ -149,8 +153,18 @@ pub fn walk_stateless(program: &Program, packet: Packet) -> Walk<'_> {
         first.steps.extend(rest);
     } else {
         (first.outcome, first.ended) = (second.outcome, second.ended);
+        // It is an answer after all.
+        if passed.is_none() {
+            first.logged.clear();
+        }
     }
     first
+}
+
+/// Whether a connection begins with such a packet, for all that it says of itself.
+fn begins(packet: &Packet) -> bool {
+    let told = matches!(packet.value(Field::IpProto), ip_proto::TCP | ip_proto::SCTP);
+    !told || Sort::of(packet) == Sort::Opens
 }
 
 /// Whether a stage of policies ended it. What ends elsewhere ends there in every view.

@@ -94,6 +94,8 @@ pub struct Walk<'a> {
     pub steps: Vec<Step<'a>>,
     /// The packet as it was where its way ended: who is told why learns it from that. Of copies it says nothing.
     pub ended: Box<Packet>,
+    /// The entries that write a line about it, in order.
+    pub logged: Vec<&'a Entry>,
 }
 
 impl Walk<'_> {
@@ -108,7 +110,9 @@ pub fn walk<'a>(program: &'a Program, tracker: &mut dyn Tracker, packet: Packet)
     let mut steps = Vec::new();
     let mut state = State { packet, chosen: None, memory: Memory::default() };
     let outcome = from(program, tracker, Stage::Classify, &mut state, &mut steps);
-    Walk { outcome, steps, ended: Box::new(state.packet) }
+    let met = steps.iter().filter_map(|step| step.entry);
+    let logged = met.filter(|entry| entry.actions.contains(&Action::Log)).collect();
+    Walk { outcome, steps, ended: Box::new(state.packet), logged }
 }
 
 /// What a packet is on its way, beside where.

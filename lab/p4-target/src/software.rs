@@ -62,15 +62,12 @@ impl Software {
     /// out, if one does.
     #[must_use]
     pub fn pass(&self, port: u32, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
-        let passed = self.lock().pass(port, frame, self.began.elapsed());
-        match passed? {
-            Passed::Out(port, frame) => Some((port, frame)),
-            Passed::Told(packet) => {
-                // A controller that does not keep up misses some.
-                let _ = self.told.try_send(Told::Packet(packet));
-                None
-            }
+        let Passed { out, told } = self.lock().pass(port, frame, self.began.elapsed())?;
+        if let Some(packet) = told {
+            // A controller that does not keep up misses some.
+            let _ = self.told.try_send(Told::Packet(packet));
         }
+        out
     }
 }
 

@@ -1,5 +1,5 @@
 //! What goes with packets to the controller and from it, by the names of P4Info: packets that were dropped and whose
-//! senders are to be told, and what they are told.
+//! senders are to be told, and what they are told; and packets about which lines are written.
 //!
 //! Pure, and for both ends: a device that forwards in software writes what the driver reads. Whatever a device says is
 //! checked: nothing is answered that it contradicts itself in, and an answer goes to nobody but that device.
@@ -13,10 +13,13 @@ use bulkhead_dataplane::reject::{self, Why};
 use bulkhead_p4runtime::{
     bytes,
     info::{Info, Value},
-    proto::p4::v1::{Index, MeterConfig, MeterEntry, PacketMetadata},
+    proto::p4::v1::{
+        CloneSessionEntry, Index, MeterConfig, MeterEntry, PacketMetadata, PacketReplicationEngineEntry, Replica,
+        packet_replication_engine_entry as pre, replica,
+    },
 };
 use bulkhead_pipeline::{
-    identity,
+    Cause, identity,
     overlay::{REPLY_MAC, Tunnel},
     vlan,
     wire::Header,
@@ -30,6 +33,13 @@ pub const PORT: u32 = bulkhead_topology::underlay::CONTROLLER_PORT;
 pub const METER: &str = "ingress.to_controller";
 /// Of these meters, the one of packets whose senders are told.
 pub const TOLD: u64 = 0;
+/// And that of packets about which lines are written.
+pub const LOG: u64 = 1;
+/// The session that copies packets which go on their way.
+pub const COPIES: u32 = 1;
+
+/// What says which rules a line is about.
+const LINES: [&str; 4] = ["log_staged_egress", "log_egress", "log_staged_ingress", "log_ingress"];
 
 // What the sender of a packet is told.
 const REJECT: u128 = 1;
@@ -61,10 +71,55 @@ pub struct Refused {
     pub asked: u32,
 }
 
-impl Refused {
+/// What a device tells with a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Where the packet came in.
+    pub came: Way,
+    /// What its sender is to be told, if anything.
+    pub refused: Option<Refused>,
+    /// The rules that a line is written about, in the order of stages, and whether they dropped it.
+    pub lines: Vec<(Cause, bool)>,
+}
+
+impl Told {
     /// What a device says with a packet; `None` if that is not what the program, as `info` has it, would.
     pub fn of(said: &[PacketMetadata], info: &Info) -> Option<Self> {
         let said = Said { said, fields: info.packet_in() };
+        let came = Way::of(said.number("in_port")?, said.header("tun_src")?)?;
+        let refused = match said.number("told")? {
+            0 => None,
+            _ => Some(Refused::read(&said, came)?),
+        };
+        let mut lines = Vec::new();
+        for name in LINES {
+            match said.number(name)? {
+                0 => {}
+                bits => lines.push(layout::logged(bits)?),
+            }
+        }
+        Some(Self { came, refused, lines })
+    }
+
+    /// What a device says; `log` is what entries said that a line is to be about, by the sort of their stages.
+    ///
+    /// # Errors
+    /// The program, as `info` has it, says something else.
+    pub fn metadata(
+        came: Way,
+        refused: Option<&Refused>,
+        log: impl Fn(&str) -> u128,
+        info: &Info,
+    ) -> Result<Vec<PacketMetadata>, Missing> {
+        let nothing = ["told", "vlan", "teller", "mtu", "asker", "asked"].map(|name| (name, 0));
+        let values = refused.map_or(nothing, Refused::values);
+        let lines = LINES.into_iter().map(|name| (name, log(name.trim_start_matches("log_"))));
+        write(info.packet_in(), values.into_iter().chain(came.values("in_port", "tun_src")).chain(lines))
+    }
+}
+
+impl Refused {
+    fn read(said: &Said<'_>, came: Way) -> Option<Self> {
         let teller = ip(said.number("teller")?);
         let mtu = said.number("mtu")?.try_into().ok()?;
         let why = match said.number("told")? {
@@ -75,16 +130,11 @@ impl Refused {
             _ => return None,
         };
         let identity = |name| said.number(name).and_then(|value| u32::try_from(value).ok());
-        let came = Way::of(said.number("in_port")?, said.header("tun_src")?)?;
         let vlan = u16::try_from(said.number("vlan")?).ok().filter(|id| u128::from(*id) <= vlan::ID)?;
         Some(Self { why, came, vlan, asker: identity("asker")?, asked: identity("asked")? })
     }
 
-    /// What a device says.
-    ///
-    /// # Errors
-    /// The program, as `info` has it, says something else.
-    pub fn metadata(&self, info: &Info) -> Result<Vec<PacketMetadata>, Missing> {
+    fn values(&self) -> [(&'static str, u128); 6] {
         let none = IpAddr::V6(0.into());
         let (told, teller, mtu) = match self.why {
             Why::Refused => (REJECT, none, 0),
@@ -92,15 +142,14 @@ impl Refused {
             Why::NoRoute(from) => (NO_ROUTE, from, 0),
             Why::TooBig(mtu) => (TOO_BIG, none, mtu),
         };
-        let values = [
+        [
             ("told", told),
             ("vlan", self.vlan.into()),
             ("teller", address(teller)),
             ("mtu", mtu.into()),
             ("asker", self.asker.into()),
             ("asked", self.asked.into()),
-        ];
-        write(info.packet_in(), values.into_iter().chain(self.came.values("in_port", "tun_src")))
+        ]
     }
 
     /// What its sender is sent, and by which way; `None` if nothing may be said. By a tunnel it goes back as any packet of
@@ -173,6 +222,14 @@ pub fn rate(meter: u64, per_second: u32, info: &Info) -> Result<MeterEntry, Miss
     let index = Index { index: i64::try_from(meter).map_err(|_| missing())? };
     let config = MeterConfig { cir: rate, cburst: rate, pir: rate, pburst: rate, ..MeterConfig::default() };
     Ok(MeterEntry { meter_id: found.id, index: Some(index), config: Some(config) })
+}
+
+/// The session that copies packets for the controller.
+pub fn copies() -> PacketReplicationEngineEntry {
+    // Devices know ports by number here, and by bytes since P4Runtime 1.4 (§9.5).
+    let replica = Replica { port_kind: Some(replica::PortKind::EgressPort(PORT)), instance: 1 };
+    let session = CloneSessionEntry { session_id: COPIES, replicas: vec![replica], ..CloneSessionEntry::default() };
+    PacketReplicationEngineEntry { r#type: Some(pre::Type::CloneSessionEntry(session)) }
 }
 
 /// What is said with a packet.

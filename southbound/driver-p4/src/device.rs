@@ -15,7 +15,9 @@ use crate::{
     sizes,
     underlay::{Row, is_beside, rows, updates},
 };
-use bulkhead_dataplane::{Capabilities, Command, Counter, FromSwitch, Peer, Report, reject::REJECTS_PER_SECOND};
+use bulkhead_dataplane::{
+    Capabilities, Command, Counter, FromSwitch, LOGS_PER_SECOND, Peer, Report, reject::REJECTS_PER_SECOND,
+};
 use bulkhead_p4runtime::{
     Client, ElectionId, Error, Event, Info, Pipeline, Pushed, Standing, Stream,
     client::{UpdateError, batches},
@@ -25,7 +27,7 @@ use bulkhead_p4runtime::{
         write_request::Atomicity,
     },
 };
-use bulkhead_pipeline::{Action, Cause, Delta, Entry, Next, Program, overlay::Tunnel};
+use bulkhead_pipeline::{Cause, Delta, Program, overlay::Tunnel};
 use bulkhead_topology::{Name, Port, underlay::Underlay};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -112,6 +114,13 @@ impl Device {
         self.reports.send(from).await.map_err(|_| End::Controller)
     }
 
+    /// Reports what somebody's packet said, if the controller has room for it: nothing waits for such a report. Gives back what
+    /// there was no room for.
+    fn offer(&self, report: Report) -> Option<Report> {
+        let from = FromSwitch { switch: self.switch.clone(), attachment: self.attachment, report };
+        self.reports.try_send(from).err().map(|error| error.into_inner().report)
+    }
+
     /// From connecting to the end.
     async fn session(&mut self, pipeline: &Pipeline, number: u64, connected: &mut bool) -> Result<(), End> {
         let (client, mut stream) = Client::connect(&self.address, self.number, self.election).await?;
@@ -154,7 +163,11 @@ impl Device {
                 }
                 event = stream.next() => match event? {
                     Event::Standing(Standing::Primary) | Event::Idle(_) => {}
-                    Event::Packet(packet) => session.packet(&stream, &packet)?,
+                    Event::Packet(packet) => {
+                        for report in session.packet(&stream, &packet)? {
+                            session.not_reported(self.offer(report));
+                        }
+                    }
                     Event::Standing(other) => return Err(End::Device(standing(other))),
                     Event::Digest(list) => stream.acknowledge(&list)?,
                     Event::Wrong { why, .. } => warn!(switch = %self.switch, "the device says: {why}"),
@@ -238,28 +251,49 @@ impl Session {
         })
     }
 
-    /// Does what is to be done about a packet. If there is no room for an answer it is lost, as any packet may be.
-    fn packet(&mut self, stream: &Stream, packet: &PacketIn) -> Result<(), Error> {
-        let Some(out) = self.errands.packet(packet, &self.info, self.began.elapsed()) else { return Ok(()) };
-        match stream.send_packet(&self.info, out) {
-            Err(Error::Busy { .. }) => Ok(()),
-            sent => sent,
+    /// Does what is to be done about a packet, and says what is to be reported. If there is no room for an answer it is lost,
+    /// as any packet may be.
+    fn packet(&mut self, stream: &Stream, packet: &PacketIn) -> Result<Vec<Report>, Error> {
+        let (out, reports) = self.errands.packet(packet, &self.info, self.began.elapsed());
+        match out.map(|out| stream.send_packet(&self.info, out)) {
+            Some(Err(error)) if !matches!(error, Error::Busy { .. }) => Err(error),
+            _ => Ok(reports),
         }
     }
 
-    /// Sets how many packets a second the device may send us.
+    fn not_reported(&mut self, report: Option<Report>) {
+        if let Some(Report::Logged(logged)) = report {
+            self.errands.not_logged(&logged);
+        }
+    }
+
+    /// Sets how many packets a second the device may send us, and that it sends us copies: what of that it has not yet.
     async fn limit(&self) -> Result<(), End> {
-        let refused = |why: String| End::Device(format!("the limit of packets to the controller: {why}"));
-        let told = controller::rate(controller::TOLD, REJECTS_PER_SECOND, &self.info);
-        let told = told.map_err(|missing| refused(missing.to_string()))?;
-        let pattern = MeterEntry { config: None, ..told };
-        let read = self.client.read(vec![Entity { entity: Some(Kind::MeterEntry(pattern)) }]).await?;
-        let wanted = Entity { entity: Some(Kind::MeterEntry(told)) };
-        if read.contains(&wanted) {
+        let refused = |why: String| End::Device(format!("packets to the controller: {why}"));
+        let entity = |kind| Entity { entity: Some(kind) };
+        for (meter, most) in [(controller::TOLD, REJECTS_PER_SECOND), (controller::LOG, LOGS_PER_SECOND)] {
+            let wanted = controller::rate(meter, most, &self.info);
+            let wanted = wanted.map_err(|missing| refused(missing.to_string()))?;
+            let pattern = entity(Kind::MeterEntry(MeterEntry { config: None, ..wanted }));
+            let wanted = entity(Kind::MeterEntry(wanted));
+            if !self.client.read(vec![pattern]).await?.contains(&wanted) {
+                self.set(Type::Modify, wanted).await?.map_err(refused)?;
+            }
+        }
+        let copies = entity(Kind::PacketReplicationEngineEntry(controller::copies()));
+        // Not all devices let sessions be read.
+        if self.client.read(vec![copies.clone()]).await.is_ok_and(|read| read.contains(&copies)) {
             return Ok(());
         }
-        let set = self.write(vec![Update { r#type: Type::Modify.into(), entity: Some(wanted) }]).await?;
-        set.into_iter().collect::<Result<(), String>>().map_err(refused)
+        match self.set(Type::Modify, copies.clone()).await? {
+            Ok(()) => Ok(()),
+            Err(_) => self.set(Type::Insert, copies).await?.map_err(refused),
+        }
+    }
+
+    async fn set(&self, change: Type, entity: Entity) -> Result<Result<(), String>, Error> {
+        let update = Update { r#type: change.into(), entity: Some(entity) };
+        Ok(self.write(vec![update]).await?.into_iter().collect())
     }
 
     /// The entries of all tables that are not their default ones.
@@ -369,15 +403,10 @@ impl Session {
         for entry in self.entries(true).await? {
             let (Some(data), Ok(lifted)) = (&entry.counter_data, lift(&entry, &self.info)) else { continue };
             let number = |count: i64| u64::try_from(count).unwrap_or(0);
-            let sum = sums.entry((lifted.cause, drops(&lifted))).or_default();
+            let sum = sums.entry((lifted.cause, layout::drops(&lifted))).or_default();
             *sum = (sum.0 + number(data.packet_count), sum.1 + number(data.byte_count));
         }
         let counter = |((cause, dropped), (packets, bytes))| Counter { cause, dropped, packets, bytes };
         Ok(sums.into_iter().map(counter).collect())
     }
-}
-
-/// Whether an entry ends every packet that it matches.
-fn drops(entry: &Entry) -> bool {
-    entry.next == Next::Drop || entry.actions.iter().any(Action::refuses)
 }

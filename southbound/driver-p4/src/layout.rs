@@ -3,13 +3,13 @@
 //! A stage is a table, whose key is what entries of the stage may match. Fields that no packet has at once share a part
 //! of the key, so that a table costs less: which of them an entry means, its ethertype and protocol say.
 
-use bulkhead_pipeline::{Cause, Field, Stage, ethertype, ip_proto, overlay::Tunnel};
+use bulkhead_pipeline::{Action, Cause, Entry, Field, Next, Stage, ethertype, ip_proto, overlay::Tunnel};
 use bulkhead_topology::Port;
 
 /// Who wrote an entry, in the first byte of its metadata: Bulkhead.
 const OWNER: u64 = 0xb1 << 56;
 /// The version of all that is said here, in the second byte. Entries of another one are not ours to read.
-const LAYOUT: u64 = 2 << 48;
+const LAYOUT: u64 = 3 << 48;
 
 /// Where a packet goes after an entry: a stage's index, or one of these.
 pub const DONE: u8 = 0xfe;
@@ -70,10 +70,10 @@ const UNMATCHED: &[(Stage, &[Field])] = &[
     (Stage::Fit, &[Field::Network, Field::Routed, Field::Peer, Field::TunDst4, Field::TunDst6]),
     (Stage::Deliver, &[Field::Network, Field::ToGroup, Field::IpTtl, Field::Ipv4Dst, Field::Ipv6Dst]),
 ];
-const EGRESS: [Field; 5] = [Field::SrcClass, Field::SrcLocal, Field::DstLocal, Field::Conn, Field::Conjunction];
-const EGRESS_FIRST: [Field; 4] = [Field::SrcClass, Field::DstLocal, Field::Conn, Field::Conjunction];
-const INGRESS: [Field; 5] = [Field::DstClass, Field::SrcLocal, Field::DstLocal, Field::Conn, Field::Conjunction];
-const INGRESS_FIRST: [Field; 4] = [Field::DstClass, Field::SrcLocal, Field::Conn, Field::Conjunction];
+const EGRESS: [Field; 4] = [Field::SrcClass, Field::SrcLocal, Field::DstLocal, Field::Conjunction];
+const EGRESS_FIRST: [Field; 3] = [Field::SrcClass, Field::DstLocal, Field::Conjunction];
+const INGRESS: [Field; 4] = [Field::DstClass, Field::SrcLocal, Field::DstLocal, Field::Conjunction];
+const INGRESS_FIRST: [Field; 3] = [Field::DstClass, Field::SrcLocal, Field::Conjunction];
 
 /// The stages that have tables, in order.
 pub fn stages() -> impl Iterator<Item = Stage> {
@@ -221,6 +221,27 @@ pub fn cause(metadata: &[u8]) -> Option<Cause> {
     (cause >> 40 == 0).then(|| Cause::from_bits(cause))?
 }
 
+/// What an entry's `log` says of its rule: that there is one, whether it drops, and which it is.
+const LOGS: u128 = 1 << 33;
+const DROPS: u128 = 1 << 32;
+
+/// What an entry that logs says of its rule; `None` if it is of none.
+pub fn log(entry: &Entry) -> Option<u128> {
+    let Cause::Rule(rule) = entry.cause else { return None };
+    Some(LOGS | if drops(entry) { DROPS } else { 0 } | u128::from(rule))
+}
+
+/// Whether an entry ends every packet that it matches.
+pub(crate) fn drops(entry: &Entry) -> bool {
+    entry.next == Next::Drop || entry.actions.iter().any(Action::refuses)
+}
+
+/// The rule that this is about, and whether it drops; `None` if no entry says so.
+pub fn logged(bits: u128) -> Option<(Cause, bool)> {
+    let rule = u32::try_from(bits & !(LOGS | DROPS)).ok()?;
+    (bits & LOGS != 0).then_some((Cause::Rule(rule), bits & DROPS != 0))
+}
+
 /// A stage's table.
 pub fn table(stage: Stage) -> String {
     format!("ingress.{}", identifier(stage))
@@ -335,14 +356,22 @@ pub const SHAPES: &[(Stage, &[&str])] = &[
             "swap_ends__set_service",
         ],
     ),
-    (Stage::EgressEmergency, &["go", "reject"]),
-    (Stage::EgressPlatform, &["go", "reject"]),
-    (Stage::EgressApplication, &["go", "reject"]),
-    (Stage::EgressBaseline, &["go", "reject"]),
-    (Stage::IngressEmergency, &["go", "reject"]),
-    (Stage::IngressPlatform, &["go", "reject"]),
-    (Stage::IngressApplication, &["go", "reject"]),
-    (Stage::IngressBaseline, &["go", "reject"]),
+    (Stage::StagedEgressEmergency, &["go", "log"]),
+    (Stage::StagedEgressPlatform, &["go", "log"]),
+    (Stage::StagedEgressApplication, &["go", "log"]),
+    (Stage::StagedEgressBaseline, &["go", "log"]),
+    (Stage::StagedIngressEmergency, &["go", "log"]),
+    (Stage::StagedIngressPlatform, &["go", "log"]),
+    (Stage::StagedIngressApplication, &["go", "log"]),
+    (Stage::StagedIngressBaseline, &["go", "log"]),
+    (Stage::EgressEmergency, &["go", "reject", "log", "log__reject"]),
+    (Stage::EgressPlatform, &["go", "reject", "log", "log__reject"]),
+    (Stage::EgressApplication, &["go", "reject", "log", "log__reject"]),
+    (Stage::EgressBaseline, &["go", "reject", "log", "log__reject"]),
+    (Stage::IngressEmergency, &["go", "reject", "log", "log__reject"]),
+    (Stage::IngressPlatform, &["go", "reject", "log", "log__reject"]),
+    (Stage::IngressApplication, &["go", "reject", "log", "log__reject"]),
+    (Stage::IngressBaseline, &["go", "reject", "log", "log__reject"]),
     (Stage::Fit, &["go", "check_size", "set_eth_dst__check_size"]),
     (Stage::Deliver, &["go", "dec_ttl__set_eth_src__send", "push_out_vlan__send", "send", "too_big"]),
 ];

@@ -38,8 +38,12 @@ pub fn lift(lowered: &TableEntry, info: &Info) -> Result<Entry, LiftError> {
     let strange = LiftError::Strange;
     let priority = u16::try_from(i64::from(lowered.priority) - 1).map_err(|_| strange("its priority"))?;
     let matches = matches(stage, lowered, table).ok_or(strange("its match"))?;
-    let (actions, next) = actions(stage, lowered, info).ok_or(strange("its action"))?;
-    Ok(Entry::new(stage, priority, matches, actions, next, cause))
+    let (actions, next, log) = actions(stage, lowered, info).ok_or(strange("its action"))?;
+    let entry = Entry::new(stage, priority, matches, actions, next, cause);
+    if log.is_some() && log != layout::log(&entry) {
+        return Err(strange("the rule that it logs"));
+    }
+    Ok(entry)
 }
 
 fn matches(stage: Stage, lowered: &TableEntry, table: &info::Table) -> Option<Match> {
@@ -99,7 +103,8 @@ fn own_field(stage: Stage, name: &str) -> Option<Field> {
     layout::matched(stage).find(|field| field.as_str() == name && !layout::is_shared(*field))
 }
 
-fn actions(stage: Stage, lowered: &TableEntry, info: &Info) -> Option<(Vec<Action>, Next)> {
+/// What an entry does, where packets go next, and what is said of its rule where it logs.
+fn actions(stage: Stage, lowered: &TableEntry, info: &Info) -> Option<(Vec<Action>, Next, Option<u128>)> {
     let Some(table_action::Type::Action(chosen)) = &lowered.action.as_ref()?.r#type else { return None };
     let action = info.action(chosen.action_id)?;
     let shape = action.name.strip_prefix(&layout::action(stage, ""))?;
@@ -118,5 +123,5 @@ fn actions(stage: Stage, lowered: &TableEntry, info: &Info) -> Option<(Vec<Actio
         Some(param) => part.action(value(param.name)?),
         None => part.action(0),
     });
-    Some((actions.collect::<Option<_>>()?, next))
+    Some((actions.collect::<Option<_>>()?, next, value("log")))
 }

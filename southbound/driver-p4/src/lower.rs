@@ -178,6 +178,7 @@ fn action(entry: &Entry, table: &info::Table, info: &Info) -> Result<P4Action, M
     };
     let mut values = vec![("next", u128::from(next))];
     for (part, value) in entry.actions.iter().filter_map(Part::of) {
+        let value = if part == Part::Log { layout::log(entry) } else { value };
         if let (Some(param), Some(value)) = (part.param(), value) {
             if value > full(param.width) {
                 return Err(Missing::Wide(param.name, param.width));

@@ -35,6 +35,7 @@ pub(crate) enum Part {
     Expired(Family),
     NoRoute(Family),
     TooBig,
+    Log,
 }
 
 /// Of an address.
@@ -44,7 +45,7 @@ pub(crate) enum Family {
     V6,
 }
 
-const PLAIN: [(Part, &str); 14] = [
+const PLAIN: [(Part, &str); 15] = [
     (Part::ServiceFromDst, "service_from_dst"),
     (Part::ServiceFromSrc, "service_from_src"),
     (Part::ServiceFromIcmp, "service_from_icmp"),
@@ -59,6 +60,7 @@ const PLAIN: [(Part, &str); 14] = [
     (Part::Track, "track"),
     (Part::SwapEnds, "swap_ends"),
     (Part::Reject, "reject"),
+    (Part::Log, "log"),
 ];
 const ABOUT: [(Part, &str); 5] = [
     (Part::Expired(Family::V4), "expired4"),
@@ -90,6 +92,8 @@ impl Part {
             Action::Track => (Self::Track, None),
             Action::SwapEnds => (Self::SwapEnds, None),
             Action::Reject => (Self::Reject, None),
+            // Its value is the entry's, not the action's.
+            Action::Log => (Self::Log, None),
             Action::Expired { from } => (Self::Expired(Family::of(from)), Some(bits(from))),
             Action::NoRoute { from } => (Self::NoRoute(Family::of(from)), Some(bits(from))),
             Action::TooBig { mtu } => (Self::TooBig, Some((*mtu).into())),
@@ -101,7 +105,6 @@ impl Part {
             | Action::Recall
             | Action::RecallService
             | Action::Clause { .. }
-            | Action::Log
             | Action::Probe
             | Action::Discover => return None,
         })
@@ -128,6 +131,7 @@ impl Part {
             Self::Track => Action::Track,
             Self::SwapEnds => Action::SwapEnds,
             Self::Reject => Action::Reject,
+            Self::Log => Action::Log,
             Self::Expired(family) => Action::Expired { from: family.address(value)? },
             Self::NoRoute(family) => Action::NoRoute { from: family.address(value)? },
             Self::TooBig => Action::TooBig { mtu: value.try_into().ok()? },
@@ -143,6 +147,7 @@ impl Part {
             Self::Expired(Family::V4) | Self::NoRoute(Family::V4) => ("from", 32),
             Self::Expired(Family::V6) | Self::NoRoute(Family::V6) => ("from", 128),
             Self::TooBig => ("mtu", 16),
+            Self::Log => ("log", 40),
             _ => return None,
         };
         Some(Slot { name, width })

@@ -55,7 +55,7 @@ fn stage_source(out: &mut String, stage: Stage) {
         let params = all.iter().filter_map(|part| part.param()).chain([NEXT]);
         let params: Vec<String> = params.map(|Slot { name, width }| format!("bit<{width}> {name}")).collect();
         let _ = writeln!(out, "@id({:#x})\naction {name}__{shape}({}) {{", action_id(stage, place), params.join(", "));
-        for statement in all.iter().map(|part| statement(*part)) {
+        for statement in all.iter().map(|part| statement(stage, *part)) {
             let _ = writeln!(out, "    {}", statement.replace('\n', "\n    "));
         }
         let _ = writeln!(out, "    meta.next = next;\n}}");
@@ -88,7 +88,7 @@ fn expression(slot: &str) -> String {
 }
 
 /// What an action's part is in P4.
-fn statement(part: Part) -> String {
+fn statement(stage: Stage, part: Part) -> String {
     match part {
         Part::Set(Field::TunDst4) => "meta.tun_dst = MAPPED | (bit<128>) tun_dst4;".into(),
         Part::Set(Field::TunDst6) => "meta.tun_dst = tun_dst6;".into(),
@@ -133,6 +133,11 @@ fn statement(part: Part) -> String {
         Part::Reject => "meta.told = TOLD_REJECT;".into(),
         Part::Expired(family) => told("TOLD_EXPIRED", family),
         Part::NoRoute(family) => told("TOLD_NO_ROUTE", family),
+        // A packet meets at most one rule of each sort that decides.
+        Part::Log => {
+            let name = identifier(stage);
+            format!("meta.log_{} = log;", name.rsplit_once('_').map_or(&*name, |(sort, _)| sort))
+        }
         Part::TooBig => "meta.told = TOLD_TOO_BIG;\nmeta.mtu = mtu;".into(),
     }
 }

@@ -9,10 +9,10 @@ use bulkhead_driver_p4::{
 use bulkhead_p4runtime::{
     check,
     info::Info,
-    proto::p4::v1::{Entity, FieldMatch, TableEntry, Update, entity, field_match, update::Type},
+    proto::p4::v1::{Entity, FieldMatch, TableEntry, Update, entity, field_match, table_action, update::Type},
 };
 use bulkhead_pipeline::{
-    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, conn, ethertype, frag, overlay::Tunnel,
+    Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype, frag, overlay::Tunnel,
 };
 use bulkhead_policy::{
     Change, Resource, State,
@@ -191,7 +191,7 @@ fn what_has_no_place_is_refused_by_name() {
     let ip = |kind: u128| Match::any().with(Field::EthType, kind);
     let refused = |entry: Entry| lower(&entry, info).unwrap_err().why.to_string();
     let fields = [
-        (drop_in(Stage::EgressPlatform, Match::any().with(Field::Conn, conn::TRK)), "no place for conn"),
+        (drop_in(Stage::EgressPlatform, Match::any().with(Field::DstLocal, 1u8)), "no place for dst_local"),
         (drop_in(Stage::Carry, Match::any()), "no table ingress.carry"),
         (drop_in(Stage::Locate, Match::any().with(Field::Ipv4Dst, 1u8)), "does not say that addr_dst is ipv4_dst"),
         (drop_in(Stage::Locate, ip(ethertype::IPV6).with(Field::Ipv4Dst, 1u8)), "addr_dst is ipv4_dst"),
@@ -252,6 +252,29 @@ fn what_nobody_lowered_is_not_lifted() {
     ] {
         assert!(lift(&TableEntry { r#match: vec![strange], ..good.clone() }, info).is_err());
     }
+}
+
+#[test]
+fn an_entry_logs_its_own_rule_or_none() {
+    let info = info();
+    let logs = |cause, next| Entry::new(Stage::EgressPlatform, 5, Match::any(), vec![Action::Log], next, cause);
+    let entry = logs(Cause::Rule(u32::MAX), Next::Drop);
+    let lowered = lower(&entry, &info).unwrap();
+    assert_eq!(lift(&lowered, &info), Ok(entry));
+    for other in [logs(Cause::Rule(7), Next::Drop), logs(Cause::Rule(u32::MAX), Next::Stage(Stage::Verdict))] {
+        let action = lower(&other, &info).unwrap().action;
+        let mut forged = lowered.clone();
+        // What it says of its rule, and nothing else of what it does.
+        let (Some(table_action::Type::Action(forged_action)), Some(table_action::Type::Action(action))) =
+            (forged.action.as_mut().and_then(|action| action.r#type.as_mut()), action.and_then(|action| action.r#type))
+        else {
+            panic!()
+        };
+        forged_action.params[0] = action.params[0].clone();
+        assert_eq!(lift(&forged, &info), Err(LiftError::Strange("the rule that it logs")));
+    }
+    // Who is no rule has nothing to write a line about.
+    assert!(lower(&logs(Cause::Builtin(Builtin::Arp), Next::Drop), &info).is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use bulkhead_dataplane::{Command, Report};
-use bulkhead_driver_p4::controller::{Refused, Way};
+use bulkhead_driver_p4::controller::{Told, Way};
 use bulkhead_p4_target::{Software, Target};
 use bulkhead_pipeline::{
     Builtin, Cause, Field, Outcome, Packet, Program, Stage,
@@ -23,7 +23,7 @@ use common::{
     delta,
     frames::{Random, checksum, ipv4, ipv6, is, mac, v4},
     state_program,
-    told::{self, Listener, Told},
+    told::{self, All, Listener},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,12 +82,12 @@ kind: Policy
 metadata: {{name: web}}
 spec: {{subject: {{matchLabels: {{app: web}}}}, ingress: [
   {{action: reject, ports: [{{protocol: tcp, port: 81}}, {{protocol: udp, port: 80}}]}},
-  {{action: allow, from: [{{matchLabels: {{app: db}}}}, {{external: true}}], ports: [{{protocol: tcp, port: 80, endPort: 83}}, {{protocol: udp, port: 53}}]}},
+  {{action: allow, log: true, from: [{{matchLabels: {{app: db}}}}, {{external: true}}], ports: [{{protocol: tcp, port: 80, endPort: 83}}, {{protocol: udp, port: 53}}]}},
   {{action: allow, ports: [{{protocol: icmp, type: 8}}, {{protocol: icmpv6, type: 128}}, {{protocol: sctp, port: 80}}]}}]}}
 ---
 kind: Policy
 metadata: {{name: all}}
-spec: {{tier: baseline, subject: {{matchLabels: {{}}}}, egress: [{{action: allow}}], ingress: [{{action: allow, ports: [{{protocol: udp}}, {{protocol: tcp, port: 22}}]}}]}}
+spec: {{tier: baseline, subject: {{matchLabels: {{}}}}, egress: [{{action: allow, log: true}}], ingress: [{{action: allow, log: true, ports: [{{protocol: udp}}, {{protocol: tcp, port: 22}}]}}]}}
 ",
         vtep(v6, 2)
     );
@@ -270,7 +270,7 @@ enum Wanted {
 }
 
 /// And what its sender is to be told.
-fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> (Wanted, Option<(Refused, Packet)>) {
+fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> (Wanted, Option<(Told, Packet)>) {
     let own = Vtep { mac: underlay.mac, ip: underlay.vtep };
     let (came, packet) = if port <= 2 || port == 5 {
         (Way::Port(port), Packet::parse(Port::Number(port), frame).unwrap())
@@ -283,7 +283,7 @@ fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> (W
     };
     let flow = flow(&packet);
     let walk = walk_stateless(program, packet);
-    let refused = told::refused(&walk, came);
+    let told = told::told(&walk, came);
     let wanted = match walk.outcome {
         Outcome::Delivered { port: Port::Number(port), packet } => Wanted::Inside(port, packet),
         Outcome::Answered(packet) => Wanted::Inside(port, packet),
@@ -293,7 +293,7 @@ fn wanted(program: &Program, underlay: &Underlay, port: u32, frame: &[u8]) -> (W
         }
         _ => Wanted::Nothing,
     };
-    (wanted, refused)
+    (wanted, told)
 }
 
 /// Whether what came out of a port is that.
@@ -344,7 +344,7 @@ struct Trial {
     underlay: Underlay,
     frames: BTreeMap<u32, (u32, Vec<u8>)>,
     outcomes: BTreeMap<u32, Wanted>,
-    told: Told,
+    told: All,
 }
 
 impl Trial {
@@ -352,7 +352,7 @@ impl Trial {
         let (program, underlay) = (world(v6, encap), underlay(v6));
         let known = known(&program, v6);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (mut frames, mut outcomes, mut told) = (BTreeMap::new(), BTreeMap::new(), Told::new());
+        let (mut frames, mut outcomes, mut told) = (BTreeMap::new(), BTreeMap::new(), All::new());
         for id in 1..=ROUNDS * PORTS {
             let port = (id - 1) % PORTS + 1;
             let frame = if port <= 2 {
@@ -373,9 +373,9 @@ impl Trial {
                 outer(&mut random, v6, &known, inside, sender)
             };
             // The number is behind the packet.
-            let (wanted, refused) = wanted(&program, &underlay, port, &frame);
+            let (wanted, tells) = wanted(&program, &underlay, port, &frame);
             outcomes.insert(id, wanted);
-            told.extend(refused.map(|refused| (id, refused)));
+            told.extend(tells.map(|tells| (id, tells)));
             frames.insert(id, (port, frame));
         }
         Self { v6, encap, program, underlay, frames, outcomes, told }
@@ -393,9 +393,12 @@ impl Trial {
     async fn tells(&self, listener: &Listener, taken: u32) {
         let heard = listener.heard(self.told.range(..=taken).count()).await;
         let many = told::compare(&self.told, &heard, taken);
-        let by_tunnel = self.told.values().filter(|(refused, _)| matches!(refused.came, Way::Tunnel(_))).count();
-        println!("{many} told of, {by_tunnel} by a tunnel");
-        assert!(many > ROUNDS as usize / 50 && by_tunnel > 20, "{many}, {by_tunnel} say too little");
+        let by_tunnel = self.told.values().filter(|(told, _)| matches!(told.came, Way::Tunnel(_))).count();
+        println!("{many:?} to be told, logged; {by_tunnel} by a tunnel");
+        assert!(
+            many.iter().all(|many| *many > ROUNDS as usize / 50) && by_tunnel > 20,
+            "{many:?}, {by_tunnel} say too little"
+        );
     }
 
     /// Whether what came out, by number, is what was to come out.

@@ -7,7 +7,7 @@ use bulkhead_dataplane::{
     reject::{REJECT_BYTES, Why},
 };
 use bulkhead_driver_p4::{
-    controller::{self, Refused, Way},
+    controller::{self, Refused, Told, Way},
     layout, lift, lower,
     underlay::{self, Row},
 };
@@ -17,7 +17,7 @@ use bulkhead_p4runtime::{
     proto::p4::v1::{CounterData, PacketIn, PacketOut, TableEntry, Update, entity::Entity as Kind, update::Type},
 };
 use bulkhead_pipeline::{
-    Cause, Entry, EntryKey, Field, Outcome, Packet, Program, conn,
+    Cause, Entry, EntryKey, Field, Outcome, Packet, Program, Walk, conn,
     overlay::Tunnel,
     walk_stateless,
     wire::{self, Header, Received, Vtep},
@@ -38,19 +38,20 @@ pub(super) struct Tables {
     counts: BTreeMap<EntryKey, CounterData>,
     /// What the device knows of the underlay.
     beside: BTreeMap<Known, (Row, CounterData)>,
-    /// How many packets the controller wants; `None` is all.
+    /// How many packets the controller wants whose senders are told, and about which lines are written; `None` is all.
     told: Option<Allowance>,
+    log: Option<Allowance>,
     /// What goes with packets.
     info: Option<Arc<Info>>,
 }
 
 /// What became of a frame.
-#[derive(Debug, PartialEq)]
-pub(super) enum Passed {
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Passed {
     /// It comes out of a port, as this.
-    Out(u32, Vec<u8>),
-    /// The controller is to tell its sender something.
-    Told(PacketIn),
+    pub out: Option<(u32, Vec<u8>)>,
+    /// The controller is to tell its sender something, or to write a line.
+    pub told: Option<PacketIn>,
 }
 
 /// Whether it is the program that the interpreter knows: all of its tables, with at least their keys and actions, and none
@@ -74,7 +75,7 @@ pub(super) fn verify(info: &Info) -> Result<(), String> {
         return Err(format!("{OTHER}: it has no table {missing}"));
     }
     let says = [info.packet_in(), info.packet_out()].iter().all(|fields| !fields.is_empty());
-    if !says || controller::rate(controller::TOLD, 1, info).is_err() {
+    if !says || controller::rate(controller::LOG, 1, info).is_err() {
         return Err(format!("{OTHER}: it has nothing to do with its controller"));
     }
     if info.tables().count() != tables + beside.len() {
@@ -132,6 +133,24 @@ fn add(count: &mut CounterData, frame: &[u8]) {
     count.byte_count += i64::try_from(frame.len()).unwrap_or(0);
 }
 
+/// What the sender of a packet is told, which was this at the end of its way.
+fn refused(why: Why, came: Way, last: &Packet) -> Refused {
+    let is = |field| last.value(field) as u32;
+    // An answer was judged as the question that it answers.
+    let swapped = last.value(Field::Conn) & conn::RPL != 0;
+    let [asker, asked] = if swapped { [Field::DstId, Field::SrcId] } else { [Field::SrcId, Field::DstId] }.map(is);
+    Refused { why, came, vlan: last.value(Field::InVlan) as u16, asker, asked }
+}
+
+/// What entries say of lines about a packet, by the sort of their stages.
+fn log(walk: &Walk<'_>) -> BTreeMap<String, u128> {
+    let lines = walk.logged.iter().filter_map(|entry| {
+        let name = layout::identifier(entry.key.stage);
+        Some((name.rsplit_once('_')?.0.to_owned(), layout::log(entry)?))
+    });
+    lines.collect()
+}
+
 impl Tables {
     pub fn new(state: &State) -> Self {
         let mut tables = Self { info: Some(state.shared_info()), ..Self::default() };
@@ -172,8 +191,12 @@ impl Tables {
 
     /// Meters begin anew when one of them is set.
     fn limit(&mut self, state: &State) {
-        let rate = state.info().meter_named(controller::METER).and_then(|meter| state.rate(meter.id, controller::TOLD));
-        self.told = rate.map(|rate| Allowance::new(u32::try_from(rate.cir).unwrap_or(u32::MAX)));
+        let meter = state.info().meter_named(controller::METER);
+        let limit = |index| {
+            let rate = state.rate(meter?.id, index)?;
+            Some(Allowance::new(u32::try_from(rate.cir).unwrap_or(u32::MAX)))
+        };
+        (self.told, self.log) = (limit(controller::TOLD), limit(controller::LOG));
     }
 
     fn set(&mut self, known: Known, entry: Option<&TableEntry>, info: &Info) {
@@ -211,16 +234,16 @@ impl Tables {
     pub fn pass(&mut self, port: u32, frame: &[u8], now: Duration) -> Option<Passed> {
         let Some(own) = self.underlay_at(port, frame) else {
             let packet = Packet::parse(Port::Number(port), frame).ok()?;
-            return self.judge(packet, frame, None, now);
+            return Some(self.judge(packet, frame, None, now));
         };
-        match wire::receive(own, frame) {
-            Received::Asked(back) => Some(Passed::Out(port, back)),
+        Some(match wire::receive(own, frame) {
+            Received::Asked(back) => Passed { out: Some((port, back)), told: None },
             Received::Tunnelled(header, inside) => self.judge(header.packet(inside).ok()?, inside, Some(header), now),
             // It counts with what no network owns.
             Received::Malformed(tunnel) => self.judge(Packet::new(tunnel.port()), frame, None, now),
             // A port that no entry knows.
             Received::Other => self.judge(Packet::parse(Port::Number(0), frame).ok()?, frame, None, now),
-        }
+        })
     }
 
     /// Who the device is in the underlay, if that is at this port.
@@ -235,50 +258,65 @@ impl Tables {
     }
 
     /// What the program says of a packet, which is this frame; of a tunnel's, what was in front.
-    fn judge(&mut self, packet: Packet, frame: &[u8], header: Option<Header>, now: Duration) -> Option<Passed> {
+    fn judge(&mut self, packet: Packet, frame: &[u8], header: Option<Header>, now: Duration) -> Passed {
         let walk = walk_stateless(&self.program, packet.clone());
         for met in walk.steps.iter().filter_map(|step| step.entry) {
             if let Some(count) = self.counts.get_mut(&met.key) {
                 add(count, frame);
             }
         }
-        let out = |(port, frame)| Passed::Out(port, frame);
-        let why = match (walk.outcome, &packet.in_port) {
+        let log = log(&walk);
+        let Walk { outcome, ended: last, .. } = walk;
+        let (mut out, mut why) = (None, None);
+        match (outcome, &packet.in_port) {
             (Outcome::Delivered { port: Port::Number(port), packet: sent }, _) => {
-                return Some(out((port, frame::rewritten(frame, &packet, &sent))));
+                out = Some((port, frame::rewritten(frame, &packet, &sent)));
             }
             (Outcome::Answered(sent), Port::Number(port)) => {
-                return Some(out((*port, frame::rewritten(frame, &packet, &sent))));
+                out = Some((*port, frame::rewritten(frame, &packet, &sent)));
             }
             // Into a tunnel goes nothing that came by one.
             (Outcome::Delivered { port, packet: sent }, Port::Number(_)) => {
-                let header = Header::of(Tunnel::of(&port)?, &sent)?;
-                return self.send(&header, wire::flow(&packet), &frame::rewritten(frame, &packet, &sent)).map(out);
+                let header = Tunnel::of(&port).and_then(|tunnel| Header::of(tunnel, &sent));
+                let frame = frame::rewritten(frame, &packet, &sent);
+                out = header.and_then(|header| self.send(&header, wire::flow(&packet), &frame));
             }
-            (Outcome::Rejected(_), _) => Why::Refused,
-            (Outcome::Expired { from, .. }, _) => Why::Expired(from),
-            (Outcome::NoRoute { from, .. }, _) => Why::NoRoute(from),
-            (Outcome::TooBig { mtu, .. }, _) => Why::TooBig(mtu),
-            _ => return None,
-        };
+            (Outcome::Rejected(_), _) => why = Some(Why::Refused),
+            (Outcome::Expired { from, .. }, _) => why = Some(Why::Expired(from)),
+            (Outcome::NoRoute { from, .. }, _) => why = Some(Why::NoRoute(from)),
+            (Outcome::TooBig { mtu, .. }, _) => why = Some(Why::TooBig(mtu)),
+            _ => {}
+        }
         let came = match (&packet.in_port, header) {
             (_, Some(header)) => Way::Tunnel(header),
             (Port::Number(port), None) => Way::Port(*port),
-            (Port::Name(_), None) => return None,
+            (Port::Name(_), None) => return Passed { out, told: None },
         };
-        let last = walk.ended;
-        let is = |field| last.value(field) as u32;
-        // An answer was judged as the question that it answers.
-        let swapped = last.value(Field::Conn) & conn::RPL != 0;
-        let [asker, asked] = if swapped { [Field::DstId, Field::SrcId] } else { [Field::SrcId, Field::DstId] }.map(is);
-        let refused = Refused { why, came, vlan: last.value(Field::InVlan) as u16, asker, asked };
-        let metadata = refused.metadata(self.info.as_deref()?).ok()?;
-        if self.told.as_mut().is_some_and(|told| !told.take(now)) {
+        let refused = why.map(|why| refused(why, came, &last));
+        let payload = || frame::rewritten(frame, &packet, &last);
+        Passed { out, told: self.tell(came, refused, log, payload, now) }
+    }
+
+    /// What the controller gets, if it is to get anything, and wants it.
+    fn tell(
+        &mut self,
+        came: Way,
+        refused: Option<Refused>,
+        log: BTreeMap<String, u128>,
+        payload: impl FnOnce() -> Vec<u8>,
+        now: Duration,
+    ) -> Option<PacketIn> {
+        let wanted = |left: &mut Option<Allowance>| left.as_mut().is_none_or(|left| left.take(now));
+        let refused = refused.filter(|_| wanted(&mut self.told));
+        let log = if !log.is_empty() && wanted(&mut self.log) { log } else { BTreeMap::new() };
+        if refused.is_none() && log.is_empty() {
             return None;
         }
-        let mut payload = frame::rewritten(frame, &packet, &last);
+        let said = |sort: &str| log.get(sort).copied().unwrap_or(0);
+        let metadata = Told::metadata(came, refused.as_ref(), said, self.info.as_deref()?).ok()?;
+        let mut payload = payload();
         payload.truncate(REJECT_BYTES.into());
-        Some(Passed::Told(PacketIn { payload, metadata }))
+        Some(PacketIn { payload, metadata })
     }
 
     /// By which port a packet of the controller's leaves, as which frame.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::P4INFO;
-use bulkhead_pipeline::{Field, Packet};
+use bulkhead_pipeline::{Action, Entry, Field, Match, Next, Packet, Stage};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -19,14 +19,14 @@ fn ways() -> impl Strategy<Value = Way> {
     ]
 }
 
-fn refusals() -> impl Strategy<Value = Refused> {
+fn refusals(came: Way) -> impl Strategy<Value = Refused> {
     let why = prop_oneof![
         Just(Why::Refused),
         addresses().prop_map(Why::Expired),
         addresses().prop_map(Why::NoRoute),
         any::<u16>().prop_map(Why::TooBig),
     ];
-    (why, ways(), 0..0x1000u16, any::<[u32; 2]>()).prop_map(|(why, came, vlan, [asker, asked])| Refused {
+    (why, 0..0x1000u16, any::<[u32; 2]>()).prop_map(move |(why, vlan, [asker, asked])| Refused {
         why,
         came,
         vlan,
@@ -35,10 +35,29 @@ fn refusals() -> impl Strategy<Value = Refused> {
     })
 }
 
+/// Something to tell, and what is said of it.
+fn tolds() -> impl Strategy<Value = (Told, Vec<PacketMetadata>)> {
+    let line = proptest::option::of((any::<u32>().prop_map(Cause::Rule), any::<bool>()));
+    let told = ways().prop_flat_map(|came| (Just(came), proptest::option::of(refusals(came))));
+    (told, [(); 4].map(|()| line.clone())).prop_map(|((came, refused), lines)| {
+        let bits = lines.map(|line| line.map_or(0, |(cause, drops)| said_of(cause, drops)));
+        let log = |sort: &str| bits[LINES.iter().position(|name| *name == format!("log_{sort}")).unwrap()];
+        let said = Told::metadata(came, refused.as_ref(), log, &INFO).unwrap();
+        (Told { came, refused, lines: lines.into_iter().flatten().collect() }, said)
+    })
+}
+
+/// What an entry of a rule says.
+fn said_of(cause: Cause, drops: bool) -> u128 {
+    let next = if drops { Next::Drop } else { Next::Stage(Stage::Verdict) };
+    layout::log(&Entry::new(Stage::EgressBaseline, 1, Match::any(), vec![Action::Log], next, cause)).unwrap()
+}
+
 proptest! {
     #[test]
-    fn what_is_said_is_understood(refused in refusals(), way in ways()) {
-        prop_assert_eq!(Refused::of(&refused.metadata(&INFO).unwrap(), &INFO), Some(refused));
+    fn what_is_said_is_understood((told, said) in tolds(), way in ways()) {
+        prop_assert!(bulkhead_p4runtime::check::packet(INFO.packet_in(), &said).is_ok());
+        prop_assert_eq!(Told::of(&said, &INFO), Some(told));
         let said = way.metadata(&INFO).unwrap();
         prop_assert!(bulkhead_p4runtime::check::packet(INFO.packet_out(), &said).is_ok());
         prop_assert_eq!(Way::leaving(&said, &INFO), Some(way));
@@ -46,37 +65,42 @@ proptest! {
 
     #[test]
     fn whatever_a_device_says_does_no_harm(
-        said in proptest::collection::vec((0..12u32, proptest::collection::vec(any::<u8>(), 0..20)), 0..14),
+        said in proptest::collection::vec((0..16u32, proptest::collection::vec(any::<u8>(), 0..20)), 0..18),
         frame: Vec<u8>,
     ) {
         let said = said.into_iter().map(|(metadata_id, value)| PacketMetadata { metadata_id, value });
-        if let Some(refused) = Refused::of(&said.collect::<Vec<_>>(), &INFO) {
+        if let Some(Told { refused: Some(refused), .. }) = Told::of(&said.collect::<Vec<_>>(), &INFO) {
             let _ = refused.answer(&frame);
         }
     }
 
     /// One field of it is something else: another one, or nothing.
     #[test]
-    fn a_lie_is_another_truth_or_none(refused in refusals(), at: prop::sample::Index, value: Vec<u8>) {
-        let mut said = refused.metadata(&INFO).unwrap();
-        let at = at.index(said.len());
-        said[at].value = value;
-        if let Some(other) = Refused::of(&said, &INFO) {
+    fn a_lie_is_another_truth_or_none(
+        (told, said) in tolds(),
+        at: prop::sample::Index,
+        value: Vec<u8>,
+    ) {
+        prop_assume!(told.refused.is_some());
+        let (at, mut lie) = (at.index(said.len()), said.clone());
+        lie[at].value = value;
+        if let Some(other) = Told::of(&lie, &INFO) {
             let port = match other.came { Way::Port(port) => port, Way::Tunnel(_) => 1 };
-            prop_assert!((1..=layout::MAX_PORT).contains(&port) && other.vlan < 0x1000);
+            prop_assert!((1..=layout::MAX_PORT).contains(&port));
+            prop_assert!(other.refused.is_none_or(|refused| refused.vlan < 0x1000 && refused.came == other.came));
         }
-        let twice = [&said[..], &refused.metadata(&INFO).unwrap()[at..=at]].concat();
-        prop_assert_eq!(Refused::of(&twice, &INFO), None);
-        said.remove(at);
-        prop_assert_eq!(Refused::of(&said, &INFO), None);
+        let twice = [&said[..], &said[at..=at]].concat();
+        prop_assert_eq!(Told::of(&twice, &INFO), None);
+        lie.remove(at);
+        prop_assert_eq!(Told::of(&lie, &INFO), None);
     }
 }
 
 #[test]
 fn ports_that_are_none_are_not_answered() {
-    let refused = |port| Refused { why: Why::Refused, came: Way::Port(port), vlan: 0, asker: 2, asked: 3 };
-    for port in [0, PORT, 511, 0xfff2] {
-        assert_eq!(Refused::of(&refused(port).metadata(&INFO).unwrap(), &INFO), None, "{port}");
+    for (port, known) in [(0, false), (1, true), (PORT, false), (511, false), (0xfff2, false)] {
+        let said = Told::metadata(Way::Port(port), None, |_| 0, &INFO).unwrap();
+        assert_eq!(Told::of(&said, &INFO).is_some(), known, "{port}");
     }
 }
 
@@ -130,6 +154,8 @@ fn the_program_has_these_numbers() {
         format!("const bit<8> TOLD_NO_ROUTE = {NO_ROUTE};"),
         format!("const bit<8> TOLD_TOO_BIG = {TOO_BIG};"),
         format!("const bit<32> METER_TOLD = {TOLD};"),
+        format!("const bit<32> METER_LOG = {LOG};"),
+        format!("const bit<32> CLONE_SESSION = {COPIES};"),
         format!("const bit<32> PACKET_OUT_LENGTH = {};", bytes_of(INFO.packet_out())),
         format!("const bit<32> TOLD_LENGTH = {} + {};", reject::REJECT_BYTES, bytes_of(INFO.packet_in())),
     ] {

@@ -3,7 +3,7 @@
 use super::*;
 use bulkhead_dataplane::reject::Why;
 use bulkhead_driver_p4::{
-    controller::{self, Refused, Way},
+    controller::{self, Refused, Told as Said, Way},
     underlay::{self, Row},
 };
 use bulkhead_p4runtime::proto::p4::v1::{MeterEntry, PacketIn};
@@ -48,7 +48,8 @@ fn the_controller_alone_gets_what_is_to_be_told() {
     assert_eq!(software.pass(1, &long), None);
     let wanted = Refused { why: Why::Expired([10, 0, 0, 254].into()), came: Way::Port(1), vlan: 0, asker: 9, asked: 0 };
     let [packet] = &all(&mut told)[..] else { panic!() };
-    assert_eq!(Refused::of(&packet.metadata, device.info().unwrap()), Some(wanted));
+    let wanted = Said { came: wanted.came, refused: Some(wanted), lines: vec![] };
+    assert_eq!(Said::of(&packet.metadata, device.info().unwrap()), Some(wanted));
     assert_eq!(packet.payload, long[..256]);
     assert_eq!(counted(&device, &end(1)), (1, long.len() as i64));
 }
