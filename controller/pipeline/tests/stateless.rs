@@ -207,6 +207,48 @@ fn the_first_view_tells_the_sender() {
     assert!(matches!(passed.outcome, Outcome::Delivered { .. }));
 }
 
+/// By causes: the egress of everybody, the service that is allowed, and everything else, each for first packets.
+#[test]
+fn lines_are_about_questions_and_of_what_passes_about_what_begins() {
+    const OUT: Cause = Cause::Rule(3);
+    const IN: Cause = Cause::Rule(2);
+    let mut program = program();
+    let new = || Match::any().masked(Field::Conn, conn::NEW, conn::NEW);
+    let log = |stage, priority, matches, next, cause| {
+        program.insert(Entry::new(stage, priority, matches, vec![Action::Log], next, cause));
+    };
+    let served =
+        |matches: Match, protocol: u32| matches.with(Field::DstId, SERVER).with(Field::Service, protocol << 16 | 80);
+    [
+        (Stage::EgressEmergency, 5, new(), Next::Stage(Stage::IngressEmergency), OUT),
+        (Stage::IngressEmergency, 20, served(new(), 6), Next::Stage(Stage::Verdict), IN),
+        (Stage::IngressEmergency, 21, served(new(), 17), Next::Stage(Stage::Verdict), IN),
+        (Stage::IngressEmergency, 5, new(), Next::Drop, DENIED),
+    ]
+    .into_iter()
+    .for_each(|(stage, priority, matches, next, cause)| log(stage, priority, matches, next, cause));
+    let lines = |packet: Packet| -> Vec<Cause> {
+        walk_stateless(&program, packet).logged.iter().map(|entry| entry.cause).collect()
+    };
+    assert_eq!(lines(packet(ASK, 6, [40_000, 80], SYN)), [OUT, IN]);
+    // Of a connection that is there: its asker's segments, and the answers.
+    assert_eq!(lines(packet(ASK, 6, [40_000, 80], ACK)), []);
+    assert_eq!(lines(packet(ANSWER, 6, [80, 40_000], SYN | ACK)), []);
+    assert_eq!(lines(packet(ANSWER, 6, [80, 40_000], ACK)), []);
+    // Refused in every view.
+    assert_eq!(lines(packet(ASK, 6, [40_000, 81], SYN)), [OUT, DENIED]);
+    assert_eq!(lines(packet(ANSWER, 6, [81, 40_000], ACK)), [OUT, DENIED]);
+    assert_eq!(lines(packet(ANSWER, 6, [81, 40_000], SYN | ACK)), []);
+    // Nothing tells which of them is a first one.
+    assert_eq!(lines(packet(ASK, 17, [40_000, 80], 0)), [OUT, IN]);
+    assert_eq!(lines(packet(ANSWER, 17, [80, 40_000], 0)), []);
+    // To another switch's workload, in both views.
+    let far = |packet: Packet| lines(packet.with(Field::ToPeer, 1u8));
+    assert_eq!(far(packet(ASK, 17, [40_000, 80], 0)), [OUT, IN]);
+    assert_eq!(far(packet(ASK, 17, [80, 80], 0)), [OUT, IN]);
+    assert_eq!(far(packet(ASK, 6, [80, 80], ACK)), []);
+}
+
 proptest! {
     #[test]
     fn there_are_at_most_two_views_and_the_second_is_for_what_policy_refused(

@@ -124,8 +124,8 @@ fn everything_is_written_again_once_and_nothing_that_is_there() {
     let (daemon, client) = controller(&runtime, &directory.path().join("data"));
     let revision = apply(&client, &DOCUMENTS.replace("ADDRESS", &address.to_string()));
     let entries = settled(&client, revision, "first");
-    // A port of the underlay and a route are beside the entries, and a meter is set.
-    let all = Written { programs: 1, inserts: entries + 2, others: 1 };
+    // A port of the underlay, a route, and what copies packets are beside the entries, and two meters are set.
+    let all = Written { programs: 1, inserts: entries + 3, others: 2 };
     assert_eq!((first.written(), first.software.pass(1, &frame())), (all, Some((2, frame()))));
 
     runtime.block_on(target.stop());
