@@ -214,19 +214,17 @@ fn lines_are_about_questions_and_of_what_passes_about_what_begins() {
     const IN: Cause = Cause::Rule(2);
     let mut program = program();
     let new = || Match::any().masked(Field::Conn, conn::NEW, conn::NEW);
-    let log = |stage, priority, matches, next, cause| {
-        program.insert(Entry::new(stage, priority, matches, vec![Action::Log], next, cause));
-    };
     let served =
         |matches: Match, protocol: u32| matches.with(Field::DstId, SERVER).with(Field::Service, protocol << 16 | 80);
-    [
+    let logs = [
         (Stage::EgressEmergency, 5, new(), Next::Stage(Stage::IngressEmergency), OUT),
         (Stage::IngressEmergency, 20, served(new(), 6), Next::Stage(Stage::Verdict), IN),
         (Stage::IngressEmergency, 21, served(new(), 17), Next::Stage(Stage::Verdict), IN),
         (Stage::IngressEmergency, 5, new(), Next::Drop, DENIED),
-    ]
-    .into_iter()
-    .for_each(|(stage, priority, matches, next, cause)| log(stage, priority, matches, next, cause));
+    ];
+    for (stage, priority, matches, next, cause) in logs {
+        program.insert(Entry::new(stage, priority, matches, vec![Action::Log], next, cause));
+    }
     let lines = |packet: Packet| -> Vec<Cause> {
         walk_stateless(&program, packet).logged.iter().map(|entry| entry.cause).collect()
     };
