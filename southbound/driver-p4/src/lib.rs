@@ -23,7 +23,7 @@ pub const P4INFO: &str = include_str!("../../p4/bulkhead.p4info.txtpb");
 /// What BMv2 loads: the program as p4c compiles it for that switch.
 pub const BMV2: &[u8] = include_bytes!("../../p4/bulkhead.json");
 
-pub use lift::{LiftError, lift};
+pub use lift::{LiftError, lift, lift_any};
 pub use lower::{LowerError, lower};
 pub use shape::shape;
 pub use sizes::{TooMany, fits};

@@ -31,6 +31,19 @@ pub enum LiftError {
 /// # Errors
 /// None was.
 pub fn lift(lowered: &TableEntry, info: &Info) -> Result<Entry, LiftError> {
+    let (entry, log) = lift_any(lowered, info)?;
+    if log.is_some() && log != layout::log(&entry) {
+        return Err(LiftError::Strange("the rule that it logs"));
+    }
+    Ok(entry)
+}
+
+/// The same of an entry that may log another rule than its own: for devices, which take that from whoever wrote it. And what
+/// it says of the rule.
+///
+/// # Errors
+/// As [`lift`].
+pub fn lift_any(lowered: &TableEntry, info: &Info) -> Result<(Entry, Option<u128>), LiftError> {
     let cause: Cause = layout::cause(&lowered.metadata).ok_or(LiftError::Foreign)?;
     let table = info.table(lowered.table_id).ok_or(LiftError::Table(lowered.table_id))?;
     let stage = layout::stages().find(|stage| layout::table(*stage) == table.name);
@@ -39,11 +52,7 @@ pub fn lift(lowered: &TableEntry, info: &Info) -> Result<Entry, LiftError> {
     let priority = u16::try_from(i64::from(lowered.priority) - 1).map_err(|_| strange("its priority"))?;
     let matches = matches(stage, lowered, table).ok_or(strange("its match"))?;
     let (actions, next, log) = actions(stage, lowered, info).ok_or(strange("its action"))?;
-    let entry = Entry::new(stage, priority, matches, actions, next, cause);
-    if log.is_some() && log != layout::log(&entry) {
-        return Err(strange("the rule that it logs"));
-    }
-    Ok(entry)
+    Ok((Entry::new(stage, priority, matches, actions, next, cause), log))
 }
 
 fn matches(stage: Stage, lowered: &TableEntry, table: &info::Table) -> Option<Match> {

@@ -259,10 +259,10 @@ fn an_entry_logs_its_own_rule_or_none() {
     let info = info();
     let logs = |cause, next| Entry::new(Stage::EgressPlatform, 5, Match::any(), vec![Action::Log], next, cause);
     let entry = logs(Cause::Rule(u32::MAX), Next::Drop);
-    let lowered = lower(&entry, &info).unwrap();
-    assert_eq!(lift(&lowered, &info), Ok(entry));
+    let lowered = lower(&entry, info).unwrap();
+    assert_eq!(lift(&lowered, info), Ok(entry));
     for other in [logs(Cause::Rule(7), Next::Drop), logs(Cause::Rule(u32::MAX), Next::Stage(Stage::Verdict))] {
-        let action = lower(&other, &info).unwrap().action;
+        let action = lower(&other, info).unwrap().action;
         let mut forged = lowered.clone();
         // What it says of its rule, and nothing else of what it does.
         let (Some(table_action::Type::Action(forged_action)), Some(table_action::Type::Action(action))) =
@@ -271,10 +271,10 @@ fn an_entry_logs_its_own_rule_or_none() {
             panic!()
         };
         forged_action.params[0] = action.params[0].clone();
-        assert_eq!(lift(&forged, &info), Err(LiftError::Strange("the rule that it logs")));
+        assert_eq!(lift(&forged, info), Err(LiftError::Strange("the rule that it logs")));
     }
     // Who is no rule has nothing to write a line about.
-    assert!(lower(&logs(Cause::Builtin(Builtin::Arp), Next::Drop), &info).is_err());
+    assert!(lower(&logs(Cause::Builtin(Builtin::Arp), Next::Drop), info).is_err());
 }
 
 #[test]

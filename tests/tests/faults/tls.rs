@@ -13,7 +13,6 @@ use bulkhead_topology::Name;
 use bulkhead_types::TlsStatus;
 use pki::{Pki, Time};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},

@@ -8,7 +8,7 @@ use bulkhead_dataplane::{
 };
 use bulkhead_driver_p4::{
     controller::{self, Refused, Told, Way},
-    layout, lift, lower,
+    layout, lift_any, lower,
     underlay::{self, Row},
 };
 use bulkhead_p4runtime::{
@@ -111,7 +111,8 @@ pub(super) fn takes(info: &Info, update: &Update) -> Result<(), String> {
 
 /// The pipeline's entry of one of the program's, whoever wrote it.
 fn lifted(info: &Info, entry: &TableEntry) -> Result<Entry, String> {
-    lift(&own(entry), info).map_err(|error| format!("this device does not take such an entry: {error}"))
+    let lifted = lift_any(&own(entry), info).map(|(entry, _)| entry);
+    lifted.map_err(|error| format!("this device does not take such an entry: {error}"))
 }
 
 /// The same entry as Bulkhead's.

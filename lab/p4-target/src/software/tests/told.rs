@@ -56,10 +56,10 @@ fn the_controller_alone_gets_what_is_to_be_told() {
 
 #[test]
 fn a19_of_a_flood_the_controller_gets_what_it_asked_for_and_no_queue_grows() {
+    let began = Instant::now();
     let (mut device, software, mut told, mut sent) = attached();
     insert(&mut device, &[door(1, 1), honest(), end(1)]);
     limit(&mut device, Some(10)).unwrap();
-    let began = Instant::now();
     let mut heard = 0;
     for _ in 0..5_000 {
         assert_eq!(software.pass(1, &frame()), None);
