@@ -27,7 +27,11 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
 
-.PHONY: all setup build demo down test check schemathesis bench bench-quick crashes mininet soak fuzz fuzz-coverage edits trace laws
+# How `make deb` builds; dev is quicker.
+PROFILE ?= release
+BUILT = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.PHONY: all setup build deb deb-test demo down test check schemathesis bench bench-quick crashes mininet soak fuzz fuzz-coverage edits trace laws
 
 all: build
 
@@ -36,6 +40,18 @@ setup:
 
 build:
 	$(CARGO) build --quiet --workspace --bins
+
+# A Debian package of the controller and its command, in target/debian.
+deb:
+	@$(CARGO) deb --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-deb
+	$(CARGO) build --quiet --profile $(PROFILE) --package bulkhead-daemon --package bulkhead-cli --bins
+	@rm -rf $(BUILT)/package && mkdir -p $(BUILT)/package/man && $(BUILT)/bulkhead man $(BUILT)/package/man
+	@for shell in bash zsh fish; do $(BUILT)/bulkhead completions $$shell > $(BUILT)/package/bulkhead.$$shell; done
+	$(CARGO) deb --quiet --package bulkhead-daemon --no-build --profile $(PROFILE)
+
+# Installs it in a Debian of its own, starts it by systemd, kills, upgrades, removes and purges it. Needs root.
+deb-test: deb
+	@$(SUDO) packaging/test.sh $$(ls -t $(TARGET)/debian/bulkhead_*.deb | head -1)
 
 # KEEP=1 leaves the lab up and prints how to use it; ARGS="--all" prints every cell, ARGS="--sim" the simulated switch.
 demo: setup build
