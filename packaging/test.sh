@@ -8,10 +8,12 @@ for tool in debootstrap systemd-nspawn; do
     command -v "$tool" >/dev/null || { echo "NOT TESTED: the package: $tool is not installed"; exit 0; }
 done
 root=$(mktemp -d)
+# Its users have to get into their own root.
+chmod 755 "$root"
 trap 'rm -rf --one-file-system "$root"' EXIT
 
 echo "a Debian in $root"
-debootstrap --variant=minbase --include=systemd,systemd-sysv,adduser,init-system-helpers bookworm "$root" >"$root.log" ||
+debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,adduser,init-system-helpers bookworm "$root" >"$root.log" ||
     { tail -5 "$root.log"; exit 1; }
 rm "$root.log"
 install -m 644 "$package" "$root/root/bulkhead.deb"
@@ -46,6 +48,8 @@ touch /root/passed
 END
 chmod 755 "$root/root/inside"
 cat >"$root/etc/systemd/system/inside.service" <<'END'
+[Unit]
+After=multi-user.target
 [Service]
 ExecStart=/root/inside
 END
@@ -53,5 +57,5 @@ mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../inside.service "$root/etc/systemd/system/multi-user.target.wants/inside.service"
 
 timeout 180 systemd-nspawn --quiet --directory "$root" --boot --private-network --register=no --keep-unit >/dev/null 2>&1 || true
-[ -e "$root/root/passed" ] || { tail -20 "$root/root/log"; echo "the package does not do what it should"; exit 1; }
+[ -e "$root/root/passed" ] || { tail -30 "$root/root/log"; echo "the package does not do what it should"; exit 1; }
 echo "installed, started, restarted, killed, upgraded, removed and purged"
