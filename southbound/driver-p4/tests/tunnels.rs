@@ -152,6 +152,10 @@ fn inner(random: &mut Random, sender: u32, id: u32) -> Vec<u8> {
         other if other % 2 == 0 => ipv4(random, &mut frame, sender, to),
         _ => ipv6(random, &mut frame, sender, to),
     }
+    // A packet of IPv6 that says to be longer than it is, number and all.
+    if frame[12..14] == [0x86, 0xdd] && random.often(8) {
+        frame[19] = frame[19].saturating_add(random.of(&[5, 8]));
+    }
     // What is behind all that headers tell the length of goes with it: up to what fits, and beyond.
     if random.often(10) {
         let most = usize::from(MTU) - 50;
@@ -530,7 +534,25 @@ async fn a30_p4_switches_drop_forged_tunnel_packets_and_count_them_by_name() {
         packet[at] = to;
         packet
     };
+    // Geneve without an option, with these flags.
+    let bare = |flags: u8| {
+        let mut packet = put_on(right, 2);
+        packet.drain(50..58);
+        (packet[42], packet[43]) = (0, flags);
+        for at in [16, 38] {
+            let length = u16::from_be_bytes([packet[at], packet[at + 1]]) - 8;
+            packet[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        }
+        packet[24..26].copy_from_slice(&[0, 0]);
+        let sum = checksum(&packet[14..34]).to_be_bytes();
+        packet[24..26].copy_from_slice(&sum);
+        packet
+    };
     let others = [
+        // A control packet, critical options, and what says nothing but who it is not from.
+        (bare(0x80), Cause::Builtin(Builtin::Tunnel)),
+        (bare(0x40), Cause::Builtin(Builtin::Tunnel)),
+        (bare(0), Cause::Builtin(Builtin::OverlayAntispoof)),
         (put_on(Header { vni: 5002, ..right }, 2), Cause::Builtin(Builtin::Tunnel)),
         (put_on(Header { vni: 0, ..right }, 2), Cause::Builtin(Builtin::Tunnel)),
         (malformed(42, 0x42), Cause::Builtin(Builtin::Tunnel)),
