@@ -25,8 +25,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// What is agreed on to be spoken (RFC 7301): the API has no HTTP/2.
-const HTTP: &[u8] = b"http/1.1";
+/// What is agreed on to be spoken (RFC 7301), the best first.
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// How long before its end a certificate is made anew that this program makes itself: so early that nobody is told of
 /// the end first.
 const RENEW: u64 = 60 * 24 * 60 * 60;
@@ -145,7 +145,7 @@ fn load(own: &Own, client_ca: Option<&PathBuf>) -> Result<Loaded, FileError> {
         }
     };
     let mut config = never_resumed(server.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))));
-    config.alpn_protocols = vec![HTTP.to_vec()];
+    config.alpn_protocols = HTTP.map(<[u8]>::to_vec).into();
     warned(Peers::Clients, &read);
     Ok(Loaded { config: Arc::new(config), read })
 }

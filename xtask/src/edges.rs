@@ -25,9 +25,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("bulkhead-driver-sim", &["topology", "pipeline", "dataplane"]),
     ("bulkhead-runtime", &["topology", "policy", "pipeline", "compile", "reconcile", "store", "dataplane"]),
     ("bulkhead-types", &["topology", "policy"]),
+    ("bulkhead-proto", &[]),
     ("bulkhead-convert", &["topology", "policy", "types"]),
     ("bulkhead-access", &["topology", "policy", "types"]),
-    ("bulkhead-api", &["topology", "policy", "types", "access", "tls"]),
+    ("bulkhead-api", &["topology", "policy", "types", "proto", "access", "tls"]),
     ("bulkhead-client", &["types"]),
     ("bulkhead-cli", &["types", "client", "convert"]),
     (

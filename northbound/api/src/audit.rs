@@ -3,9 +3,11 @@
 use crate::{
     Backend, Params,
     problem::Failure,
-    work::{Desk, Gone, Written},
+    service::Service,
+    work::{Gone, Written},
 };
-use axum::{Extension, extract::State};
+use axum::extract::State;
+use bulkhead_types::AuditAnswer;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -25,11 +27,21 @@ pub(crate) struct AuditQuery {
     limit: Option<usize>,
 }
 
+impl<B: Backend> Service<B> {
+    pub(crate) async fn audit<W: Send + 'static>(
+        &self,
+        after: u64,
+        limit: Option<usize>,
+        write: fn(&AuditAnswer) -> Result<W, Failure>,
+    ) -> Result<W, Failure> {
+        let (backend, limit) = (self.backend.clone(), limit.unwrap_or(LISTED).min(MAX_LISTED));
+        self.desk.history.run(move |_: &Gone| write(&backend.audit(after, limit)?)).await
+    }
+}
+
 pub(crate) async fn audit<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Params(AuditQuery { after, limit }): Params<AuditQuery>,
 ) -> Result<Written, Failure> {
-    let limit = limit.unwrap_or(LISTED).min(MAX_LISTED);
-    desk.history.run(move |_: &Gone| Written::json(&backend.audit(after, limit)?)).await
+    service.audit(after, limit, Written::json).await
 }

@@ -1,6 +1,6 @@
 //! Bodies of requests.
 
-use crate::{places::Place, problem::Failure};
+use crate::{places::Turn, problem::Failure};
 use axum::{
     body::{Body, Bytes},
     extract::Request,
@@ -22,16 +22,17 @@ pub(crate) const SMALL: usize = 64 << 10;
 #[derive(Default)]
 pub(crate) struct Whole {
     bytes: Vec<u8>,
-    /// Who it is held for; to be kept as long as the bytes.
-    place: Option<Arc<Place>>,
+    /// What it is held for; to be kept as long as the bytes.
+    turn: Option<Arc<Turn>>,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Whole {
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// Adds a part. Large bodies count among what is held for clients.
     fn push(&mut self, part: &[u8]) -> Result<(), Failure> {
         if self.bytes.len() + part.len() > MAX_INPUT {
@@ -40,8 +41,8 @@ impl Whole {
         let before = self.bytes.capacity();
         self.bytes.extend_from_slice(part);
         let held = self.bytes.capacity();
-        match &self.place {
-            Some(place) if held > SMALL && held != before && !place.hold_request(held) => {
+        match &self.turn {
+            Some(turn) if held > SMALL && held != before && !turn.hold_request(held) => {
                 let detail = "other clients' large requests are being worked on; try again in a moment";
                 Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
             }
@@ -52,8 +53,8 @@ impl Whole {
 
 impl Drop for Whole {
     fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            place.release();
+        if let Some(turn) = &self.turn {
+            turn.release();
         }
     }
 }
@@ -80,8 +81,8 @@ pub(crate) async fn body(request: Request) -> Result<Whole, Failure> {
     if declared.is_some_and(|len| len > MAX_INPUT as u64) {
         return Err(too_large());
     }
-    let place = request.extensions().get::<Arc<Place>>().cloned();
-    let mut whole = Whole { bytes: Vec::new(), place: place.clone() };
+    let turn = request.extensions().get::<Arc<Turn>>().cloned();
+    let mut whole = Whole { bytes: Vec::new(), turn: turn.clone() };
     let mut body = request.into_body();
     let read = async {
         loop {
@@ -95,8 +96,8 @@ pub(crate) async fn body(request: Request) -> Result<Whole, Failure> {
         }
     };
     timeout(BODY_TIME, read).await.unwrap_or_else(|_| Err(late(BODY_TIME, "the body did not arrive")))?;
-    if let Some(place) = place {
-        place.work();
+    if let Some(turn) = turn {
+        turn.work();
     }
     Ok(whole)
 }

@@ -3,9 +3,10 @@
 use crate::{
     Backend, Peer,
     door::{Door, Opened},
-    hosts,
+    frames::{Allowance, Counted},
+    grpc, hosts,
     pace::Answer,
-    places::{Place, Places},
+    places::{Place, Places, Turn},
     router,
 };
 use axum::{
@@ -16,11 +17,12 @@ use axum::{
 };
 use hyper::{
     body::Incoming,
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::{Service, service_fn},
 };
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
     service::TowerToHyperService,
 };
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -37,6 +39,28 @@ use tracing::debug;
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Most bytes of a head, or of a body, that wait to be looked at.
 const HEAD_BYTES: usize = 64 << 10;
+
+/// Most requests of a connection at once, over HTTP/2: a client's watches, and what it asks besides. Those that it takes
+/// back count until the controller has heard of it.
+const MAX_STREAMS: u32 = 64;
+/// Most requests that a client takes back before they were looked at (CVE-2023-44487); then its connection ends.
+const MAX_RESET: usize = 32;
+/// Most streams that are ended for what is wrong with them (CVE-2025-8671); then the connection ends.
+const MAX_FAULTS: usize = 64;
+/// Most bytes of a head, and of what is remembered of earlier ones to shorten the next (RFC 7541 §4.2).
+const HEAD_LIST: u32 = 16 << 10;
+const HEAD_TABLE: u32 = 4 << 10;
+/// Most bytes of bodies that are on their way to a request, and to all requests of a connection.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Largest frame that is taken: the smallest limit that there is (RFC 9113 §6.5.2).
+const MAX_FRAME: u32 = 16 << 10;
+/// Most bytes of an answer that are handed on before its client takes them.
+const SEND_BUFFER: usize = 64 << 10;
+/// How often it is asked whether a client is still there, and how long until it has to say so.
+const PING_TIME: Duration = Duration::from_secs(30);
+const PONG_TIME: Duration = Duration::from_secs(20);
+
 /// Pause after a failed accept: the process is out of descriptors, and trying on would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,7 +73,7 @@ pub async fn serve<B: Backend>(
 ) -> io::Result<()> {
     let local = listener.local_addr()?;
     let own = middleware::from_fn(move |request, next| hosts::own(local, request, next));
-    let service = TowerToHyperService::new(router(backend).layer(own));
+    let service = TowerToHyperService::new(router(backend).layer(own).layer(middleware::from_fn(grpc::spoken)));
     let places = Places::default();
     let (ending, end) = watch::channel(false);
     // Held by every connection's task: it is closed once the last one has ended.
@@ -81,8 +105,12 @@ pub async fn serve<B: Backend>(
             };
             match opened {
                 None => {}
-                Some((Opened::Plain(stream), peer)) => connection(stream, peer, service, place, evicted, end).await,
-                Some((Opened::Tls(stream), peer)) => connection(*stream, peer, service, place, evicted, end).await,
+                Some((Opened::Plain(stream, version), peer)) => {
+                    Connection { peer, version, place: Arc::new(place), evicted, end }.run(stream, service).await;
+                }
+                Some((Opened::Tls(stream, version), peer)) => {
+                    Connection { peer, version, place: Arc::new(place), evicted, end }.run(*stream, service).await;
+                }
             }
             drop(alive);
         });
@@ -98,43 +126,89 @@ pub async fn serve<B: Backend>(
 #[derive(Clone)]
 pub(crate) struct Ending(pub(crate) watch::Receiver<bool>);
 
-/// One connection, to its end.
-async fn connection<S>(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+/// Which HTTP a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// HTTP/1.1 (RFC 9112).
+    One,
+    /// HTTP/2 (RFC 9113).
+    Two,
+}
+
+/// A connection that has begun.
+struct Connection {
     peer: Peer,
-    service: S,
-    place: Place,
+    version: Version,
+    place: Arc<Place>,
     evicted: oneshot::Receiver<()>,
-    mut end: watch::Receiver<bool>,
-) where
-    S: Service<Request<Incoming>, Error = std::convert::Infallible> + Send + Sync + 'static,
-    S::Response: Into<Response>,
-    S::Future: Send,
-{
-    let place = Arc::new(place);
-    let ending = end.clone();
-    let answer = service_fn(|mut request: Request<Incoming>| {
-        let place = place.clone();
-        if request.body().is_end_stream() {
-            place.work();
-        }
-        request.extensions_mut().insert(place.clone());
-        request.extensions_mut().insert(peer.clone());
-        request.extensions_mut().insert(Ending(ending.clone()));
-        let answer = service.call(request);
-        async move {
-            let answer = answer.await.map(Into::into);
-            place.rest();
-            match answer {
-                Ok(answer) => Ok(held(answer, place).await),
-                Err(never) => Err::<Response, _>(never),
+    end: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Answers requests until its end.
+    async fn run<S>(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, service: S)
+    where
+        S: Service<Request<Incoming>, Error = std::convert::Infallible> + Send + Sync + 'static,
+        S::Response: Into<Response>,
+        S::Future: Send,
+    {
+        let Self { peer, version, place, evicted, end } = self;
+        let (ending, allowance) = (end.clone(), Allowance::default());
+        let answered = allowance.clone();
+        let service = Arc::new(service);
+        let answer = service_fn(move |mut request: Request<Incoming>| {
+            let turn = Arc::new(place.turn());
+            if request.body().is_end_stream() {
+                turn.work();
+            }
+            request.extensions_mut().insert(turn.clone());
+            request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(Ending(ending.clone()));
+            let (answer, answered) = (service.call(request), answered.clone());
+            async move {
+                let answer = answer.await.map(Into::into);
+                turn.rest();
+                answered.answered();
+                match answer {
+                    Ok(answer) => Ok(held(answer, turn).await),
+                    Err(never) => Err::<Response, _>(never),
+                }
+            }
+        });
+        match version {
+            Version::One => {
+                let mut one = http1::Builder::new();
+                one.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+                over(one.serve_connection(TokioIo::new(stream), answer), evicted, end).await;
+            }
+            Version::Two => {
+                let mut two = http2::Builder::new(TokioExecutor::new());
+                two.timer(TokioTimer::new())
+                    .max_concurrent_streams(MAX_STREAMS)
+                    .max_pending_accept_reset_streams(MAX_RESET)
+                    .max_local_error_reset_streams(MAX_FAULTS)
+                    .max_header_list_size(HEAD_LIST)
+                    .header_table_size(HEAD_TABLE)
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_frame_size(MAX_FRAME)
+                    .max_send_buf_size(SEND_BUFFER)
+                    .keep_alive_interval(PING_TIME)
+                    .keep_alive_timeout(PONG_TIME);
+                let counted = TokioIo::new(Counted::new(stream, allowance));
+                over(two.serve_connection(counted, answer), evicted, end).await;
             }
         }
-    });
-    let stream = TokioIo::new(stream);
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
-    let mut connection = std::pin::pin!(builder.serve_connection(stream, answer));
+    }
+}
+
+/// Once a connection has ended: by itself, or since its place was needed, or, when the server is being stopped, after
+/// the requests under way are answered.
+async fn over<C: GracefulConnection>(connection: C, evicted: oneshot::Receiver<()>, mut end: watch::Receiver<bool>)
+where
+    C::Error: std::fmt::Display,
+{
+    let mut connection = std::pin::pin!(connection);
     let over = tokio::select! {
         over = connection.as_mut() => over,
         _ = evicted => return debug!("its place was needed"),
@@ -149,12 +223,12 @@ async fn connection<S>(
 }
 
 /// Counts an answer as held for its client, until the client has taken it. Answers are whole: this copies nothing.
-async fn held(answer: Response, place: Arc<Place>) -> Response {
+async fn held(answer: Response, turn: Arc<Turn>) -> Response {
     if answer.body().size_hint().exact().is_none() {
         return answer;
     }
     let (parts, body) = answer.into_parts();
     // What is in memory does not fail to be read.
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    Response::from_parts(parts, Answer::body(bytes, place))
+    Response::from_parts(parts, Answer::body(bytes, turn))
 }

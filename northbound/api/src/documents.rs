@@ -6,7 +6,7 @@ use crate::{
     gate::{self, Who},
     plan,
     problem::Failure,
-    work::Desk,
+    service::Service,
 };
 use axum::{
     Extension, Json,
@@ -35,12 +35,29 @@ pub(crate) struct ChangeQuery {
     pub(crate) resource_version: Option<u64>,
 }
 
-impl ChangeQuery {
-    /// How the change is asked for, with who the headers say that asks.
-    pub(crate) fn asked(&self, who: &Who, headers: &HeaderMap) -> Asked {
-        Asked { dry_run: self.dry_run, author: who.author(headers), origin: who.origin(), newest: None }
+impl From<ChangeQuery> for How {
+    fn from(query: ChangeQuery) -> Self {
+        Self { dry_run: query.dry_run, resource_version: query.resource_version }
     }
+}
 
+/// How a change is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// Check everything, change nothing.
+    pub(crate) dry_run: bool,
+    /// The version that the one resource has to have.
+    pub(crate) resource_version: Option<u64>,
+}
+
+impl How {
+    /// The same, with who asks.
+    pub(crate) fn asked(self, who: &Who) -> Asked {
+        Asked { dry_run: self.dry_run, author: who.author(), origin: who.origin(), newest: None }
+    }
+}
+
+impl ChangeQuery {
     /// Of a change with several documents: each has its own version.
     fn no_version(&self) -> Result<(), Failure> {
         match self.resource_version {
@@ -70,19 +87,25 @@ pub(crate) fn shown(resource: &Resource, version: u64) -> Object {
     object
 }
 
+impl<B: Backend> Service<B> {
+    /// A resource that somebody may see, with its version.
+    pub(crate) fn get(&self, who: &Who, key: &Key) -> Result<(Resource, u64), Failure> {
+        let found = self.backend.read(|view| {
+            // What he may not see is not there for him.
+            let resource = view.state.get(key).filter(|resource| who.sees(view.state, resource))?;
+            Some((resource, view.version(key)))
+        });
+        let none = || if who.sees_everything() { missing(&self.backend, key) } else { unseen(key) };
+        found.ok_or_else(none)
+    }
+}
+
 pub(crate) async fn get<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Object>, Failure> {
-    let key = key_of(&kind, &name)?;
-    let found = backend.read(|view| {
-        // What he may not see is not there for him.
-        let resource = view.state.get(&key).filter(|resource| who.sees(view.state, resource))?;
-        Some((resource, view.version(&key)))
-    });
-    let none = || if who.sees_everything() { missing(&backend, &key) } else { unseen(&key) };
-    let (resource, version) = found.ok_or_else(none)?;
+    let (resource, version) = service.get(&who, &key_of(&kind, &name)?)?;
     Ok(Json(shown(&resource, version)))
 }
 
@@ -121,84 +144,125 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Failure> {
     }
 }
 
-/// Reads a body in one of the ways of [`bulkhead_types`].
-async fn parse<R: Send + 'static>(
-    desk: &Desk,
-    request: Request,
-    read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
-) -> Result<Parsed<R>, Failure> {
-    let format = format(request.headers())?;
-    let body = body(request).await?;
-    let places = if body.bytes().len() > SMALL { &desk.large } else { &desk.small };
-    let parsed = places.run(move |_| Ok(read(None, body.bytes(), format))).await?;
-    if parsed.has_errors() {
-        return Err(Failure::refused(parsed.diagnostics));
+/// A text with documents.
+pub(crate) trait Text: AsRef<[u8]> + Send + 'static {}
+
+impl<T: AsRef<[u8]> + Send + 'static> Text for T {}
+
+impl<B: Backend> Service<B> {
+    /// Reads documents in one of the ways of [`bulkhead_types`].
+    async fn parse<R: Send + 'static>(
+        &self,
+        text: impl Text,
+        format: Format,
+        read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
+    ) -> Result<Parsed<R>, Failure> {
+        let places = if text.as_ref().len() > SMALL { &self.desk.large } else { &self.desk.small };
+        let parsed = places.run(move |_| Ok(read(None, text.as_ref(), format))).await?;
+        if parsed.has_errors() {
+            return Err(Failure::refused(parsed.diagnostics));
+        }
+        Ok(parsed)
     }
-    Ok(parsed)
+
+    /// Creates and changes resources.
+    pub(crate) async fn apply(
+        &self,
+        who: &Who,
+        text: impl Text,
+        format: Format,
+        how: How,
+    ) -> Result<ApplyAnswer, Failure> {
+        let parsed = self.parse(text, format, read).await?;
+        self.change(who, parsed, how.asked(who)).await
+    }
+
+    /// Removes resources. What is not there already is as asked.
+    pub(crate) async fn remove(
+        &self,
+        who: &Who,
+        text: impl Text,
+        format: Format,
+        how: How,
+    ) -> Result<ApplyAnswer, Failure> {
+        let parsed = self.parse(text, format, read_removals).await?;
+        let edit =
+            |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
+        let edits = parsed.documents.iter().map(edit).collect();
+        self.submit(who, edits, parsed, how.asked(who)).await
+    }
+
+    /// Creates or replaces one resource.
+    pub(crate) async fn put(
+        &self,
+        who: &Who,
+        key: Key,
+        text: impl Text,
+        format: Format,
+        how: How,
+    ) -> Result<ApplyAnswer, Failure> {
+        let mut parsed = self.parse(text, format, read).await?;
+        match parsed.documents.as_mut_slice() {
+            [document] if document.key == key => document.expected = how.resource_version.or(document.expected),
+            [document] => {
+                return Err(Failure::bad(format!("the document is {}, what is asked says {key}", document.key)));
+            }
+            _ => return Err(Failure::bad("send exactly one document; several are applied")),
+        }
+        self.change(who, parsed, how.asked(who)).await
+    }
+
+    /// Removes one resource, which is there.
+    pub(crate) async fn delete(&self, who: &Who, key: Key, how: How) -> Result<ApplyAnswer, Failure> {
+        if !self.backend.read(|view| view.state.contains(&key)) {
+            return Err(missing(&self.backend, &key));
+        }
+        let edit = Edit { change: Change::remove(key), document: None, expected: how.resource_version };
+        self.submit(who, vec![edit], Parsed::<()>::default(), how.asked(who)).await
+    }
 }
 
 pub(crate) async fn apply<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let asked = query.asked(&who, request.headers());
-    let parsed = parse(&desk, request, read).await?;
-    change(backend, &desk, &who, parsed, asked).await
+    let format = format(request.headers())?;
+    service.apply(&who, body(request).await?, format, query.into()).await.map(Json)
 }
 
-/// `POST /v1/delete`: the mirror image of `apply`. What is not there already is as asked.
 pub(crate) async fn remove<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     query.no_version()?;
-    let asked = query.asked(&who, request.headers());
-    let parsed = parse(&desk, request, read_removals).await?;
-    let edit = |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
-    let edits = parsed.documents.iter().map(edit).collect();
-    submit(backend, &desk, &who, edits, parsed, asked).await
+    let format = format(request.headers())?;
+    service.remove(&who, body(request).await?, format, query.into()).await.map(Json)
 }
 
 pub(crate) async fn put<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
     let key = key_of(&kind, &name)?;
-    let asked = query.asked(&who, request.headers());
-    let mut parsed = parse(&desk, request, read).await?;
-    match parsed.documents.as_mut_slice() {
-        [document] if document.key == key => document.expected = query.resource_version.or(document.expected),
-        [document] => return Err(Failure::bad(format!("the document is {}, the address says {key}", document.key))),
-        _ => return Err(Failure::bad("send exactly one document; several go to /v1/apply")),
-    }
-    change(backend, &desk, &who, parsed, asked).await
+    let format = format(request.headers())?;
+    service.put(&who, key, body(request).await?, format, query.into()).await.map(Json)
 }
 
 pub(crate) async fn delete<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
-    headers: HeaderMap,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    let key = key_of(&kind, &name)?;
-    if !backend.read(|view| view.state.contains(&key)) {
-        return Err(missing(&backend, &key));
-    }
-    let edit = Edit { change: Change::remove(key), document: None, expected: query.resource_version };
-    submit(backend, &desk, &who, vec![edit], Parsed::<()>::default(), query.asked(&who, &headers)).await
+    service.delete(&who, key_of(&kind, &name)?, query.into()).await.map(Json)
 }
 
 /// Most documents of a change that is no large one.
@@ -209,86 +273,78 @@ pub(crate) fn line((key, change): (Key, ChangeKind)) -> ChangeLine {
     ChangeLine { kind: kind_name(key.kind).into(), name: key.name.to_string(), change }
 }
 
-pub(crate) async fn change<B: Backend>(
-    backend: B,
-    desk: &Desk,
-    who: &Who,
-    parsed: Parsed,
-    asked: Asked,
-) -> Result<Json<ApplyAnswer>, Failure> {
-    let places = if parsed.documents.len() > MAX_FEW { &desk.large } else { &desk.small };
-    let job = move |_: &_| {
-        let edits: Vec<Edit> = parsed
-            .documents
-            .iter()
-            .map(|d| Edit {
-                change: Change { key: d.key.clone(), value: Some(d.resource.clone()) },
-                document: Some(canonical(&d.resource).into()),
-                expected: d.expected,
-            })
-            .collect();
-        Ok((edits, parsed))
-    };
-    let (edits, parsed) = places.run(job).await?;
-    submit(backend, desk, who, edits, parsed, asked).await
-}
-
 /// How often a change is judged anew while others make changes in between.
 const ATTEMPTS: usize = 5;
 
-/// Has a change carried out that its author may make, on the revision on which he may.
-async fn allowed<B: Backend>(
-    backend: &B,
-    who: &Who,
-    edits: Vec<Edit>,
-    asked: Asked,
-) -> Result<Result<Applied, ApplyError>, Failure> {
-    if who.changes_everything() {
-        return Ok(backend.apply(edits, asked).await);
+impl<B: Backend> Service<B> {
+    /// Has resources created and changed.
+    pub(crate) async fn change(&self, who: &Who, parsed: Parsed, asked: Asked) -> Result<ApplyAnswer, Failure> {
+        let places = if parsed.documents.len() > MAX_FEW { &self.desk.large } else { &self.desk.small };
+        let job = move |_: &_| {
+            let edits: Vec<Edit> = parsed
+                .documents
+                .iter()
+                .map(|d| Edit {
+                    change: Change { key: d.key.clone(), value: Some(d.resource.clone()) },
+                    document: Some(canonical(&d.resource).into()),
+                    expected: d.expected,
+                })
+                .collect();
+            Ok((edits, parsed))
+        };
+        let (edits, parsed) = places.run(job).await?;
+        self.submit(who, edits, parsed, asked).await
     }
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let judged = backend.read(|view| gate::judge(who, view, &edits))?;
-        let newest = asked.newest.or(Some(judged));
-        match backend.apply(edits.clone(), Asked { newest, ..asked.clone() }).await {
-            // What was judged may not be so any more.
-            Err(ApplyError::Moved { .. }) if asked.newest.is_none() && tried < ATTEMPTS => {}
-            applied => return Ok(applied),
-        }
-    }
-}
 
-/// Has a change carried out, and says what came of it. `parsed` is where it was written.
-pub(crate) async fn submit<B: Backend, R>(
-    backend: B,
-    desk: &Desk,
-    who: &Who,
-    edits: Vec<Edit>,
-    parsed: Parsed<R>,
-    asked: Asked,
-) -> Result<Json<ApplyAnswer>, Failure> {
-    let dry_run = asked.dry_run;
-    let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };
-    let applied = match allowed(&backend, who, edits, asked).await? {
-        Ok(applied) => applied,
-        Err(error) => {
-            let mut failure = Failure::from(error);
-            failure.locate(&parsed);
-            return Err(failure);
+    /// Has a change carried out that its author may make, on the revision on which he may.
+    async fn allowed(&self, who: &Who, edits: Vec<Edit>, asked: Asked) -> Result<Result<Applied, ApplyError>, Failure> {
+        if who.changes_everything() {
+            return Ok(self.backend.apply(edits, asked).await);
         }
-    };
-    let mut diagnostics = parsed.diagnostics.clone();
-    diagnostics.extend(parsed.locate(applied.diagnostics.into_iter().map(Into::into)));
-    debug_assert!(diagnostics.iter().all(|d| d.severity == Severity::Warning));
-    let plan = if dry_run {
-        let reachability = desk.plans.run(move |gone| plan::reachability(&backend, &planned, gone)).await?;
-        Some(PlanAnswer { switches: applied.entries.unwrap_or_default(), ..reachability })
-    } else {
-        None
-    };
-    let mut changes: Vec<(Key, ChangeKind)> = applied.changes;
-    changes.sort();
-    let changes = changes.into_iter().map(line).collect();
-    Ok(Json(ApplyAnswer { revision: applied.revision, changes, diagnostics, plan }))
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let judged = self.backend.read(|view| gate::judge(who, view, &edits))?;
+            let newest = asked.newest.or(Some(judged));
+            match self.backend.apply(edits.clone(), Asked { newest, ..asked.clone() }).await {
+                // What was judged may not be so any more.
+                Err(ApplyError::Moved { .. }) if asked.newest.is_none() && tried < ATTEMPTS => {}
+                applied => return Ok(applied),
+            }
+        }
+    }
+
+    /// Has a change carried out, and says what came of it. `parsed` is where it was written.
+    pub(crate) async fn submit<R>(
+        &self,
+        who: &Who,
+        edits: Vec<Edit>,
+        parsed: Parsed<R>,
+        asked: Asked,
+    ) -> Result<ApplyAnswer, Failure> {
+        let dry_run = asked.dry_run;
+        let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };
+        let applied = match self.allowed(who, edits, asked).await? {
+            Ok(applied) => applied,
+            Err(error) => {
+                let mut failure = Failure::from(error);
+                failure.locate(&parsed);
+                return Err(failure);
+            }
+        };
+        let mut diagnostics = parsed.diagnostics.clone();
+        diagnostics.extend(parsed.locate(applied.diagnostics.into_iter().map(Into::into)));
+        debug_assert!(diagnostics.iter().all(|d| d.severity == Severity::Warning));
+        let plan = if dry_run {
+            let backend = self.backend.clone();
+            let reachability = self.desk.plans.run(move |gone| plan::reachability(&backend, &planned, gone)).await?;
+            Some(PlanAnswer { switches: applied.entries.unwrap_or_default(), ..reachability })
+        } else {
+            None
+        };
+        let mut changes: Vec<(Key, ChangeKind)> = applied.changes;
+        changes.sort();
+        let changes = changes.into_iter().map(line).collect();
+        Ok(ApplyAnswer { revision: applied.revision, changes, diagnostics, plan })
+    }
 }

@@ -1,6 +1,6 @@
 //! How a connection begins: by TLS, or without where that was asked for.
 
-use crate::{pace::Watched, problem::Failure};
+use crate::{connections::Version, pace::Watched, problem::Failure};
 use axum::{http::StatusCode, response::IntoResponse};
 use bulkhead_tls::{HANDSHAKE_LIMIT, Server, Subject};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -14,6 +14,10 @@ use tracing::debug;
 
 /// The first byte of TLS: a record of a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
+/// How HTTP/2 begins, and no other version (RFC 9113 §3.4), as far as it takes to tell: no method is called so.
+const PREFACE: &[u8] = b"PRI ";
+/// What it is called when it is agreed on (RFC 9113 §3.2).
+const ALPN_TWO: &[u8] = b"h2";
 /// Most bytes of an unprotected request that are read before the connection is closed, and how long that may take: a
 /// connection that is closed with something unread loses the answer too (RFC 9112 §9.6).
 const UNREAD: u64 = 64 << 10;
@@ -39,15 +43,20 @@ pub struct Peer {
 
 /// A connection that has begun.
 pub(crate) enum Opened {
-    Plain(Watched),
-    Tls(Box<TlsStream<Watched>>),
+    Plain(Watched, Version),
+    Tls(Box<TlsStream<Watched>>, Version),
 }
 
 impl Door {
     /// Begins a connection; `None` if there is none.
     pub(crate) async fn open(&self, stream: TcpStream, address: SocketAddr) -> Option<(Opened, Peer)> {
         let server = match self {
-            Self::Plain => return Some((Opened::Plain(Watched::new(stream)), Peer { address, subject: None })),
+            Self::Plain => {
+                let mut stream = Watched::new(stream);
+                let first = stream.first(PREFACE.len(), HANDSHAKE_LIMIT).await;
+                let version = if first == PREFACE { Version::Two } else { Version::One };
+                return Some((Opened::Plain(stream, version), Peer { address, subject: None }));
+            }
             Self::Tls(server) => server,
         };
         let mut first = [0];
@@ -65,7 +74,9 @@ impl Door {
         }
         match server.accept(Watched::new(stream)).await {
             Ok((stream, subject)) => {
-                Some((Opened::Tls(Box::new(stream)), Peer { address, subject: subject.map(Arc::new) }))
+                let two = stream.get_ref().1.alpn_protocol() == Some(ALPN_TWO);
+                let version = if two { Version::Two } else { Version::One };
+                Some((Opened::Tls(Box::new(stream), version), Peer { address, subject: subject.map(Arc::new) }))
             }
             Err(error) => {
                 debug!(%address, "no TLS session: {error}");

@@ -22,12 +22,11 @@ pub(crate) struct Who(Arc<Caller>, Arc<Origin>);
 
 impl Who {
     /// What the history calls him: who he was told to be, or, where nothing proves it, who the client says that he is.
-    pub(crate) fn author(&self, headers: &HeaderMap) -> String {
+    pub(crate) fn author(&self) -> String {
         if !self.0.known.is_nobody() {
             return self.0.principal.name.clone();
         }
-        let said = said(headers);
-        if said.trim().is_empty() { "api".into() } else { said }
+        if self.1.says.trim().is_empty() { "api".into() } else { self.1.says.clone() }
     }
 
     /// The same, for the audit log.
@@ -52,6 +51,13 @@ impl Who {
     /// The same, by what is known of him now.
     pub(crate) fn again(&self, caller: Caller) -> Self {
         Self(Arc::new(caller), self.1.clone())
+    }
+
+    /// Whether he may speak for a switch, as its agent.
+    pub(crate) fn speaks_for(&self, switch: &str) -> Result<(), Failure> {
+        let switch: Option<Name> = switch.parse().ok();
+        let verb = Needs::Vtep.verb(&Method::POST, switch.as_ref()).unwrap_or(Verb::Ask);
+        Ok(may(&self.0.principal, verb, None, None, &Snapshot::default())?)
     }
 
     /// Whether he may see a resource.
@@ -107,12 +113,16 @@ pub(crate) enum Needs {
     Nothing,
     /// To look at resources, or to change them.
     Resources,
+    /// To look at resources.
+    Look,
     /// To change something.
     Change,
     /// To ask about the whole.
     Ask,
     /// To be the agent of the switch that the address names.
     Vtep,
+    /// To be known: which switch one is the agent of is judged where it is named.
+    Agent,
     /// To take a backup.
     Backup,
     /// To restore one.
@@ -128,10 +138,10 @@ impl Needs {
     pub(crate) fn about(self) -> &'static str {
         match self {
             Self::Nothing => "For everybody.",
-            Self::Resources => "For whoever has access; which resources depends on his grants.",
+            Self::Resources | Self::Look => "For whoever has access; which resources depends on his grants.",
             Self::Change => "For editors, as far as their grants go.",
             Self::Ask => "For viewers of the whole.",
-            Self::Vtep => "For the switch's own agent, and operators.",
+            Self::Vtep | Self::Agent => "For the switch's own agent, and operators.",
             Self::Backup => "For operators.",
             Self::Restore | Self::Tokens | Self::Audit => "For admins.",
         }
@@ -140,7 +150,8 @@ impl Needs {
     /// As a verb; `None` is nothing.
     fn verb<'a>(self, method: &Method, switch: Option<&'a Name>) -> Option<Verb<'a>> {
         Some(match self {
-            Self::Nothing => return None,
+            Self::Nothing | Self::Agent => return None,
+            Self::Look => Verb::Read,
             Self::Resources if method.is_safe() => Verb::Read,
             Self::Resources | Self::Change => Verb::Change,
             Self::Ask => Verb::Ask,
@@ -160,11 +171,9 @@ pub(crate) async fn pass<B: Backend>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let named = params.iter().find(|(key, _)| *key == "name");
-    let switch: Option<Name> = named.and_then(|(_, name)| name.parse().ok());
-    let Some(verb) = needs.verb(request.method(), switch.as_ref()) else {
+    if needs == Needs::Nothing {
         return next.run(request).await;
-    };
+    }
     let caller = match caller(&backend, request.headers(), request.extensions().get()) {
         Ok(caller) => caller,
         Err(stranger) => {
@@ -180,24 +189,37 @@ pub(crate) async fn pass<B: Backend>(
             return answer;
         }
     };
-    // No resource is asked about yet, so no state is looked at.
     let mut from = origin(&request);
     (from.user, from.known) = (caller.principal.name.clone(), caller.known.word());
     if !caller.known.is_nobody() {
         from.says.clear();
     }
-    if let Err(refusal) = may(&caller.principal, verb, None, None, &Snapshot::default()) {
+    let named = params.iter().find(|(key, _)| *key == "name");
+    let switch: Option<Name> = named.and_then(|(_, name)| name.parse().ok());
+    // No resource is asked about yet, so no state is looked at.
+    let may = |verb| may(&caller.principal, verb, None, None, &Snapshot::default());
+    if let Some(Err(refusal)) = needs.verb(request.method(), switch.as_ref()).map(may) {
         backend.refused(from, refusal.to_string());
         return Failure::from(refusal).into_response();
     }
     let from = Arc::new(from);
     request.extensions_mut().insert(Who(Arc::new(caller), from.clone()));
     let answer = next.run(request).await;
-    if answer.status() == StatusCode::FORBIDDEN {
+    if forbidden(&answer) {
         backend.refused(Origin::clone(&from), "his grants do not allow this change".into());
     }
     answer
 }
+
+/// Whether somebody is told that he may not: by the status, or by that of gRPC.
+fn forbidden(answer: &Response) -> bool {
+    let code = answer.headers().get(tonic::Status::GRPC_STATUS);
+    answer.status() == StatusCode::FORBIDDEN
+        || code.is_some_and(|code| code.as_bytes() == FORBIDDEN.to_string().as_bytes())
+}
+
+/// What gRPC calls it.
+const FORBIDDEN: i32 = tonic::Code::PermissionDenied as i32;
 
 /// Who a request is from, by what it shows.
 pub(crate) fn caller<B: Backend>(backend: &B, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Caller, Stranger> {

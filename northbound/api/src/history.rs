@@ -2,12 +2,13 @@
 
 use crate::{
     Asked, Backend, Difference, Edit, Params,
-    documents::{line, submit},
+    documents::line,
     gate::Who,
     plan,
     problem::Failure,
     questions::json,
-    work::{Desk, Gone, Written},
+    service::Service,
+    work::{Gone, Written},
 };
 use axum::{
     Extension, Json,
@@ -42,26 +43,107 @@ pub(crate) struct HistoryQuery {
     limit: Option<usize>,
 }
 
+impl<B: Backend> Service<B> {
+    pub(crate) async fn history(&self, before: Option<u64>, limit: Option<usize>) -> Result<HistoryAnswer, Failure> {
+        let backend = self.backend.clone();
+        let limit = limit.unwrap_or(LISTED).min(MAX_LISTED);
+        let job = move |_: &Gone| Ok(backend.history(before.unwrap_or(u64::MAX), limit)?);
+        let found = self.desk.history.run(job).await?;
+        let items = found.revisions.into_iter().map(|noted| {
+            let mut changes = noted.changes;
+            changes.sort();
+            HistoryLine {
+                revision: noted.revision,
+                author: noted.author,
+                time: rfc3339(noted.time),
+                more: changes.len().saturating_sub(MAX_NAMED),
+                changes: changes.into_iter().take(MAX_NAMED).map(line).collect(),
+            }
+        });
+        Ok(HistoryAnswer { revision: found.newest, oldest: found.oldest, items: items.collect() })
+    }
+
+    /// What differs between two revisions, the second of which is the newest if none is named.
+    pub(crate) async fn diff<W: Send + 'static>(
+        &self,
+        from: u64,
+        to: Option<u64>,
+        write: fn(&DiffAnswer) -> Result<W, Failure>,
+    ) -> Result<W, Failure> {
+        let backend = self.backend.clone();
+        let job = move |gone: &Gone| {
+            let (newest, state) =
+                backend.read(|view| (view.revision, plan::few(view.state).then(|| view.state.clone())));
+            let to = to.unwrap_or(newest);
+            let differences = backend.between(from, to)?;
+            let plan = match state {
+                None => plan::too_many(),
+                Some(mut after) => {
+                    if to != newest {
+                        after.apply(&changes(backend.between(newest, to)?));
+                    }
+                    let mut before = after.clone();
+                    let back = |d: &Difference| Change { key: d.key.clone(), value: d.from.clone() };
+                    before.apply(&differences.iter().map(back).collect::<Vec<_>>());
+                    plan::compare(&before, &after, gone)?
+                }
+            };
+            let document = |resource: &Option<Resource>| resource.as_ref().map(shown);
+            let resources = differences.into_iter().map(|difference| {
+                let change = match (&difference.from, &difference.to) {
+                    (None, _) => ChangeKind::Created,
+                    (_, None) => ChangeKind::Deleted,
+                    _ => ChangeKind::Updated,
+                };
+                let (from, to) = (document(&difference.from), document(&difference.to));
+                DiffLine { line: line((difference.key, change)), from, to }
+            });
+            write(&DiffAnswer { from, to, resources: resources.collect(), plan })
+        };
+        self.desk.plans.run(job).await
+    }
+
+    /// Makes a new revision with the content of an old one.
+    pub(crate) async fn rollback(
+        &self,
+        who: &Who,
+        question: RollbackQuestion,
+        dry_run: bool,
+    ) -> Result<ApplyAnswer, Failure> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let looked = self.backend.clone();
+            let (newest, edits) = self
+                .desk
+                .history
+                .run(move |_: &Gone| {
+                    let newest = question.newest.unwrap_or_else(|| looked.read(|view| view.revision));
+                    let edit = |change: Change| Edit {
+                        document: change.value.as_ref().map(|resource| canonical(resource).into()),
+                        change,
+                        expected: None,
+                    };
+                    let differences = looked.between(newest, question.revision)?;
+                    Ok((newest, changes(differences).into_iter().map(edit).collect()))
+                })
+                .await?;
+            let asked = Asked { dry_run, author: who.author(), origin: who.origin(), newest: Some(newest) };
+            match self.submit(who, edits, Parsed::<()>::default(), asked).await {
+                // Somebody was quicker: what has to be taken back is more by now.
+                Err(failure)
+                    if question.newest.is_none() && tried < ATTEMPTS && failure.status() == StatusCode::CONFLICT => {}
+                answer => return answer,
+            }
+        }
+    }
+}
+
 pub(crate) async fn history<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Params(query): Params<HistoryQuery>,
 ) -> Result<Json<HistoryAnswer>, Failure> {
-    let limit = query.limit.unwrap_or(LISTED).min(MAX_LISTED);
-    let job = move |_: &Gone| Ok(backend.history(query.before.unwrap_or(u64::MAX), limit)?);
-    let found = desk.history.run(job).await?;
-    let items = found.revisions.into_iter().map(|noted| {
-        let mut changes = noted.changes;
-        changes.sort();
-        HistoryLine {
-            revision: noted.revision,
-            author: noted.author,
-            time: rfc3339(noted.time),
-            more: changes.len().saturating_sub(MAX_NAMED),
-            changes: changes.into_iter().take(MAX_NAMED).map(line).collect(),
-        }
-    });
-    Ok(Json(HistoryAnswer { revision: found.newest, oldest: found.oldest, items: items.collect() }))
+    service.history(query.before, query.limit).await.map(Json)
 }
 
 /// The query of `/v1/diff`.
@@ -76,39 +158,10 @@ pub(crate) struct DiffQuery {
 }
 
 pub(crate) async fn diff<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Params(DiffQuery { from, to }): Params<DiffQuery>,
 ) -> Result<Written, Failure> {
-    let job = move |gone: &Gone| {
-        let (newest, state) = backend.read(|view| (view.revision, plan::few(view.state).then(|| view.state.clone())));
-        let to = to.unwrap_or(newest);
-        let differences = backend.between(from, to)?;
-        let plan = match state {
-            None => plan::too_many(),
-            Some(mut after) => {
-                if to != newest {
-                    after.apply(&changes(backend.between(newest, to)?));
-                }
-                let mut before = after.clone();
-                let back = |d: &Difference| Change { key: d.key.clone(), value: d.from.clone() };
-                before.apply(&differences.iter().map(back).collect::<Vec<_>>());
-                plan::compare(&before, &after, gone)?
-            }
-        };
-        let document = |resource: &Option<Resource>| resource.as_ref().map(shown);
-        let resources = differences.into_iter().map(|difference| {
-            let change = match (&difference.from, &difference.to) {
-                (None, _) => ChangeKind::Created,
-                (_, None) => ChangeKind::Deleted,
-                _ => ChangeKind::Updated,
-            };
-            let (from, to) = (document(&difference.from), document(&difference.to));
-            DiffLine { line: line((difference.key, change)), from, to }
-        });
-        Written::json(&DiffAnswer { from, to, resources: resources.collect(), plan })
-    };
-    desk.plans.run(job).await
+    service.diff(from, to, Written::json).await
 }
 
 fn shown(resource: &Resource) -> Value {
@@ -131,39 +184,11 @@ pub(crate) struct RollbackQuery {
     dry_run: bool,
 }
 
-/// `POST /v1/rollback`: a new revision with the content of an old one.
 pub(crate) async fn rollback<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Params(RollbackQuery { dry_run }): Params<RollbackQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    let author = who.author(request.headers());
-    let question: RollbackQuestion = json(request).await?;
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let looked = backend.clone();
-        let (newest, edits) = desk
-            .history
-            .run(move |_: &Gone| {
-                let newest = question.newest.unwrap_or_else(|| looked.read(|view| view.revision));
-                let edit = |change: Change| Edit {
-                    document: change.value.as_ref().map(|resource| canonical(resource).into()),
-                    change,
-                    expected: None,
-                };
-                let differences = looked.between(newest, question.revision)?;
-                Ok((newest, changes(differences).into_iter().map(edit).collect()))
-            })
-            .await?;
-        let asked = Asked { dry_run, author: author.clone(), origin: who.origin(), newest: Some(newest) };
-        match submit(backend.clone(), &desk, &who, edits, Parsed::<()>::default(), asked).await {
-            // Somebody was quicker: what has to be taken back is more by now.
-            Err(failure)
-                if question.newest.is_none() && tried < ATTEMPTS && failure.status() == StatusCode::CONFLICT => {}
-            answer => return answer,
-        }
-    }
+    service.rollback(&who, json(request).await?, dry_run).await.map(Json)
 }

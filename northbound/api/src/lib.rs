@@ -1,4 +1,4 @@
-//! The REST API, generic over what it needs from the controller.
+//! The API, by REST and gRPC, generic over what it needs from the controller.
 //!
 //! Implement [`Backend`], then [`serve`] it on a listener; [`router`] is the same without a socket.
 
@@ -11,7 +11,9 @@ mod documents;
 mod door;
 mod feed;
 mod flow;
+mod frames;
 mod gate;
+mod grpc;
 mod history;
 mod hosts;
 mod lists;
@@ -26,6 +28,7 @@ mod plan;
 mod problem;
 mod questions;
 mod routes;
+mod service;
 mod tokens;
 mod vteps;
 mod watch;
@@ -38,10 +41,11 @@ pub use backend::{
 pub use connections::serve;
 pub use door::{Door, Peer};
 pub use flow::{Resolved, resolve, rule_name, service};
+pub use grpc::methods;
 pub use openapi::document;
 
 use axum::{
-    Extension, Router,
+    Router,
     extract::{FromRequestParts, Query, Request, rejection::QueryRejection},
     http::{Method, StatusCode, request::Parts},
     middleware::{self, Next},
@@ -50,6 +54,7 @@ use axum::{
 use problem::Failure;
 use routes::routes;
 use serde::de::DeserializeOwned;
+use service::Service;
 use std::time::Duration;
 use tracing::{Instrument, field::Empty, info_span};
 
@@ -63,15 +68,13 @@ pub fn addresses<B: Backend>() -> Vec<&'static str> {
 
 /// All routes.
 pub fn router<B: Backend>(backend: B) -> Router {
-    let router = routes::<B>().into_iter().fold(Router::new(), |router, route| route.into(router, &backend));
-    router
+    let service = Service::new(backend);
+    let router = routes::<B>().into_iter().fold(Router::new(), |router, route| route.into(router, &service.backend));
+    grpc::routes(router, &service)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Failure::not_found("there is nothing at this address") })
         .layer(middleware::from_fn(in_time))
-        .layer(Extension(work::Desk::default()))
-        .layer(Extension(lists::Shared::default()))
-        .layer(Extension(feed::Feed::default()))
-        .with_state(backend)
+        .with_state(service)
 }
 
 async fn method_not_allowed(method: Method) -> Failure {

@@ -4,9 +4,10 @@ use crate::{
     Backend, Params, View,
     documents::{kind_of, shown},
     gate::Who,
-    pages,
+    pages::{Page, page},
     problem::Failure,
-    work::{Desk, Gone, Written},
+    service::Service,
+    work::{Gone, Written},
 };
 use axum::{
     Extension,
@@ -92,10 +93,57 @@ impl Shared {
     }
 }
 
+/// What is wanted of a list.
+pub(crate) fn selected(kind: Kind, selector: &str) -> Result<Selector, Failure> {
+    let selector = parse_selector(selector).map_err(|e| Failure::bad(e.to_string()))?;
+    if kind != Kind::Workload && !selector.requirements().is_empty() {
+        return Err(Failure::bad("only workloads have labels to select by"));
+    }
+    Ok(selector)
+}
+
+impl<B: Backend> Service<B> {
+    /// A part of a list, from its beginning or from where the part before said.
+    pub(crate) async fn page<W: Send + 'static>(
+        &self,
+        who: &Who,
+        (kind, selector): (Kind, Selector),
+        limit: Option<usize>,
+        from: Option<&str>,
+        write: fn(&Page) -> Result<W, Failure>,
+    ) -> Result<W, Failure> {
+        let limit = limit.unwrap_or(PAGE);
+        if limit == 0 {
+            return Err(Failure::bad("`limit` is 1 at the least"));
+        }
+        let token = from.map(str::parse).transpose()?;
+        let (backend, who) = (self.backend.clone(), who.clone());
+        let job = move |gone: &Gone| write(&page(&backend, &who, (kind, &selector), limit, token, gone)?);
+        self.desk.lists.run(job).await
+    }
+
+    /// Where interfaces are plugged in whose documents do not say: one workload's, or all.
+    pub(crate) async fn attachments<W: Send + 'static>(
+        &self,
+        workload: Option<String>,
+        write: fn(Vec<SeenAttachment>) -> Result<W, Failure>,
+    ) -> Result<W, Failure> {
+        let backend = self.backend.clone();
+        let job = move |gone: &Gone| {
+            let look = |view: View<'_>| match &workload {
+                None => Some(seen(view.state, view.state.workloads.values().map(AsRef::as_ref))),
+                Some(name) => Some(seen(view.state, [view.state.workloads.get(name.as_str())?.as_ref()])),
+            };
+            let found = backend.read(look).ok_or_else(|| Failure::not_found("there is no workload of this name"))?;
+            gone.check()?;
+            write(found)
+        };
+        self.desk.lists.run(job).await
+    }
+}
+
 pub(crate) async fn list<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
-    Extension(shared): Extension<Shared>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Path(kind): Path<String>,
     query: Result<Params<ListQuery>, Failure>,
@@ -103,27 +151,17 @@ pub(crate) async fn list<B: Backend>(
     // An address that does not exist is worse than a parameter that does not.
     let kind = kind_of(&kind)?;
     let Params(query) = query?;
-    let text = query.label_selector.unwrap_or_default();
-    let selector = parse_selector(&text).map_err(|e| Failure::bad(e.to_string()))?;
-    let selected = !selector.requirements().is_empty();
-    if kind != Kind::Workload && selected {
-        return Err(Failure::bad("only workloads have labels to select by"));
-    }
+    let selector = selected(kind, &query.label_selector.unwrap_or_default())?;
     if query.limit.is_some() || query.next.is_some() {
-        let limit = query.limit.unwrap_or(PAGE);
-        if limit == 0 {
-            return Err(Failure::bad("`limit` is 1 at the least"));
-        }
-        let token = query.next.as_deref().map(str::parse).transpose()?;
-        let job = move |gone: &Gone| {
-            let page = pages::page(&backend, &who, (kind, &selector), limit, token, gone)?;
-            let next = page.next.map(|next| next.to_string());
+        let write = |page: &Page| {
+            let next = page.next.as_ref().map(ToString::to_string);
             Written::json(&List { revision: page.revision, items: Items(&page.items), next })
         };
-        return desk.lists.run(job).await;
+        return service.page(&who, (kind, selector), query.limit, query.next.as_deref(), write).await;
     }
     // What everybody sees is written once for all.
-    let whole = !selected && who.sees_everything();
+    let whole = selector.requirements().is_empty() && who.sees_everything();
+    let Service { backend, desk, shared, .. } = service;
     let job = move |gone: &Gone| {
         let look = |view: View<'_>| match shared.find(kind, view.revision) {
             Some(list) if whole => Err(list),
@@ -199,22 +237,11 @@ pub(crate) struct AttachmentsQuery {
     workload: Option<String>,
 }
 
-/// `GET /v1/attachments`: where interfaces are plugged in whose documents do not say.
 pub(crate) async fn attachments<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Params(query): Params<AttachmentsQuery>,
 ) -> Result<Written, Failure> {
-    let job = move |gone: &Gone| {
-        let look = |view: View<'_>| match &query.workload {
-            None => Some(seen(view.state, view.state.workloads.values().map(AsRef::as_ref))),
-            Some(name) => Some(seen(view.state, [view.state.workloads.get(name.as_str())?.as_ref()])),
-        };
-        let found = backend.read(look).ok_or_else(|| Failure::not_found("there is no workload of this name"))?;
-        gone.check()?;
-        Written::json(&found)
-    };
-    desk.lists.run(job).await
+    service.attachments(query.workload, |found| Written::json(&found)).await
 }
 
 fn seen<'a>(state: &Snapshot, workloads: impl IntoIterator<Item = &'a Workload>) -> Vec<SeenAttachment> {

@@ -1,6 +1,6 @@
 //! Clients that take their time over an answer: how long they may, and that it costs the answer and nothing besides.
 
-use crate::places::Place;
+use crate::places::Turn;
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as Read, Frame, SizeHint};
 use std::{
@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 /// Most bytes of an answer that are handed on at once: what has been handed on is in memory once more.
@@ -28,14 +28,14 @@ const MIN_RATE: u32 = 32 << 10;
 /// An answer's body, which is in memory as a whole: it may be one that others are given too.
 pub(crate) struct Answer {
     rest: Bytes,
-    place: Arc<Place>,
+    turn: Arc<Turn>,
 }
 
 impl Answer {
-    /// `bytes` for the client that has this place.
-    pub(crate) fn body(bytes: Bytes, place: Arc<Place>) -> Body {
-        place.hold_answer(&bytes);
-        Body::new(Self { rest: bytes, place })
+    /// `bytes` as the answer to this request.
+    pub(crate) fn body(bytes: Bytes, turn: Arc<Turn>) -> Body {
+        turn.hold_answer(&bytes);
+        Body::new(Self { rest: bytes, turn })
     }
 }
 
@@ -62,7 +62,7 @@ impl Read for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.place.release();
+        self.turn.release();
     }
 }
 
@@ -73,16 +73,43 @@ pub(crate) struct Watched {
     patience: Duration,
     /// While the client takes nothing: since when, and until when it may.
     stall: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// What was looked at already, to be read again.
+    first: Bytes,
 }
 
 impl Watched {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, patience: PATIENCE, stall: None }
+        Self { stream, patience: PATIENCE, stall: None, first: Bytes::new() }
+    }
+
+    /// The first bytes that come, up to so many, which are there to be read still; fewer if no more come.
+    pub(crate) async fn first(&mut self, most: usize, limit: Duration) -> Bytes {
+        let mut first = vec![0; most];
+        let mut there = 0;
+        let read = async {
+            while let Some(rest) = first.get_mut(there..).filter(|rest| !rest.is_empty()) {
+                match self.stream.read(rest).await {
+                    Ok(read) if read > 0 => there += read,
+                    // What comes next will say so again.
+                    _ => break,
+                }
+            }
+        };
+        // Whoever sends too little in time is told by whoever reads on.
+        let _ = timeout(limit, read).await;
+        first.truncate(there);
+        self.first = first.into();
+        self.first.clone()
     }
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let some = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(some));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -3,16 +3,17 @@
 use crate::{
     Backend, Params,
     body::{SMALL, body},
-    documents::{ChangeQuery, change, key_of, missing, shown, unseen},
+    documents::{ChangeQuery, How, Text, key_of, shown},
     gate::Who,
     problem::Failure,
-    work::Desk,
+    service::Service,
 };
 use axum::{
     Extension, Json,
     extract::{Path, Request, State},
     http::{StatusCode, header},
 };
+use bulkhead_policy::Key;
 use bulkhead_types::{ApplyAnswer, Format, read};
 use serde_json::{Map, Value};
 
@@ -21,9 +22,54 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// How often a patch is merged anew while others change the resource in between.
 const ATTEMPTS: usize = 5;
 
+impl<B: Backend> Service<B> {
+    /// Changes a part of a resource.
+    pub(crate) async fn patch(&self, who: &Who, key: Key, text: impl Text, how: How) -> Result<ApplyAnswer, Failure> {
+        let places = if text.as_ref().len() > SMALL { &self.desk.large } else { &self.desk.small };
+        let wanted = places.run(move |_| {
+            serde_json::from_slice::<Value>(text.as_ref())
+                .map_err(|e| Failure::bad(format!("the body is no JSON: {e}")))
+        });
+        let wanted = wanted.await?;
+        if !wanted.is_object() {
+            return Err(Failure::bad("a merge patch of a resource is a JSON object"));
+        }
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let (resource, version) = self.get(who, &key)?;
+            let (wanted, key) = (wanted.clone(), key.clone());
+            let job = move |_: &_| {
+                // Plain structs with text keys cannot fail to serialize.
+                let mut document = serde_json::to_value(shown(&resource, version)).unwrap_or_default();
+                merge(&mut document, wanted);
+                // The version that was read, if the patch does not say which one it has to be.
+                let parsed = read(None, document.to_string().as_bytes(), Format::Json);
+                if parsed.has_errors() {
+                    return Err(Failure::refused(parsed.diagnostics).without_places());
+                }
+                match parsed.documents.as_slice() {
+                    [document] if document.key == key => Ok(parsed),
+                    _ => Err(Failure::bad("a patch changes neither kind nor name")),
+                }
+            };
+            let mut parsed = self.desk.small.run(job).await?;
+            let said = how.resource_version;
+            for document in &mut parsed.documents {
+                document.expected = said.or(document.expected).or(Some(version));
+            }
+            let own = said.is_some() || parsed.documents.iter().any(|document| document.expected != Some(version));
+            match self.change(who, parsed, how.asked(who)).await {
+                // Somebody was quicker, and the patch is about whatever there is.
+                Err(failure) if failure.status() == StatusCode::CONFLICT && !own && tried < ATTEMPTS => {}
+                answer => return answer.map_err(Failure::without_places),
+            }
+        }
+    }
+}
+
 pub(crate) async fn patch<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
@@ -35,52 +81,7 @@ pub(crate) async fn patch<B: Backend>(
         let detail = format!("send `Content-Type: {MERGE_PATCH}`");
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
     }
-    let asked = query.asked(&who, request.headers());
-    let whole = body(request).await?;
-    let places = if whole.bytes().len() > SMALL { &desk.large } else { &desk.small };
-    let wanted = places.run(move |_| {
-        serde_json::from_slice::<Value>(whole.bytes()).map_err(|e| Failure::bad(format!("the body is no JSON: {e}")))
-    });
-    let wanted = wanted.await?;
-    if !wanted.is_object() {
-        return Err(Failure::bad("a merge patch of a resource is a JSON object"));
-    }
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let found = backend.read(|view| {
-            let resource = view.state.get(&key).filter(|resource| who.sees(view.state, resource))?;
-            Some((resource, view.version(&key)))
-        });
-        let none = || if who.sees_everything() { missing(&backend, &key) } else { unseen(&key) };
-        let (resource, version) = found.ok_or_else(none)?;
-        let (wanted, key) = (wanted.clone(), key.clone());
-        let job = move |_: &_| {
-            // Plain structs with text keys cannot fail to serialize.
-            let mut document = serde_json::to_value(shown(&resource, version)).unwrap_or_default();
-            merge(&mut document, wanted);
-            // The version that was read, if the patch does not say which one it has to be.
-            let parsed = read(None, document.to_string().as_bytes(), Format::Json);
-            if parsed.has_errors() {
-                return Err(Failure::refused(parsed.diagnostics).without_places());
-            }
-            match parsed.documents.as_slice() {
-                [document] if document.key == key => Ok(parsed),
-                _ => Err(Failure::bad("a patch changes neither kind nor name")),
-            }
-        };
-        let mut parsed = desk.small.run(job).await?;
-        let said = query.resource_version;
-        for document in &mut parsed.documents {
-            document.expected = said.or(document.expected).or(Some(version));
-        }
-        let own = said.is_some() || parsed.documents.iter().any(|document| document.expected != Some(version));
-        match change(backend.clone(), &desk, &who, parsed, asked.clone()).await {
-            // Somebody was quicker, and the patch is about whatever there is.
-            Err(failure) if failure.status() == StatusCode::CONFLICT && !own && tried < ATTEMPTS => {}
-            answer => return answer.map_err(Failure::without_places),
-        }
-    }
+    service.patch(&who, key, body(request).await?, query.into()).await.map(Json)
 }
 
 /// RFC 7396 §2.

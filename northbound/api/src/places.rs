@@ -21,8 +21,8 @@ const MAX_HELD: usize = 64 << 20;
 /// What is kept in memory while a client sends it, or takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Matter {
-    /// The request of the guest with this number.
-    Request(u64),
+    /// A request, by its guest's number and its own.
+    Request(u64, u64),
     /// An answer, by its place in memory: several guests may be given the same one.
     Answer(usize),
 }
@@ -34,14 +34,42 @@ struct Held {
     since: Instant,
 }
 
+/// How one of a guest's requests is.
+#[derive(Debug, Default)]
+struct Doing {
+    /// Whether it is being answered: it is the controller that is waited for.
+    working: bool,
+    held: Option<Held>,
+}
+
 /// Who has a place.
 struct Guest {
-    /// Whether a request of its is being answered: it is the controller that is waited for.
-    working: bool,
-    /// Since when it is so.
+    /// Its requests by their numbers; several at once over HTTP/2.
+    doing: BTreeMap<u64, Doing>,
+    last: u64,
+    /// Since when it is that one of them is being answered, or that none is.
     since: Instant,
-    held: Option<Held>,
     evict: oneshot::Sender<()>,
+}
+
+impl Guest {
+    fn working(&self) -> bool {
+        self.doing.values().any(|doing| doing.working)
+    }
+
+    /// Changes something about its requests.
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<u64, Doing>)) {
+        let before = self.working();
+        change(&mut self.doing);
+        if self.working() != before {
+            self.since = Instant::now();
+        }
+    }
+
+    /// What is held for it and waits for it.
+    fn waits_for(&self) -> impl Iterator<Item = Held> + '_ {
+        self.doing.values().filter(|doing| !doing.working).filter_map(|doing| doing.held)
+    }
 }
 
 #[derive(Default)]
@@ -61,7 +89,7 @@ impl Guests {
 
     /// Bytes that are held for all guests; what several of them share counts once.
     fn held(&self) -> usize {
-        let held = self.by_number.values().filter_map(|guest| guest.held);
+        let held = self.by_number.values().flat_map(|guest| guest.doing.values()).filter_map(|doing| doing.held);
         let by_matter: BTreeMap<Matter, usize> = held.map(|held| (held.matter, held.bytes)).collect();
         by_matter.values().sum()
     }
@@ -70,8 +98,9 @@ impl Guests {
     /// rest fits; whether it does.
     fn make_room(&mut self, number: u64) -> bool {
         while self.held() > MAX_HELD {
-            let waiting = self.by_number.iter().filter(|(other, guest)| **other != number && !guest.working);
-            let since = waiting.filter_map(|(other, guest)| Some((guest.held?.since, *other)));
+            let waiting = self.by_number.iter().filter(|(other, _)| **other != number);
+            let since =
+                waiting.filter_map(|(other, guest)| Some((guest.waits_for().map(|held| held.since).min()?, *other)));
             let Some((_, longest)) = since.min() else { return false };
             debug!("what it held in memory was too much");
             self.evict(longest);
@@ -93,7 +122,7 @@ impl Places {
     pub(crate) fn take(&self) -> (Place, oneshot::Receiver<()>) {
         let mut guests = self.guests();
         if guests.by_number.len() >= MAX_CONNECTIONS {
-            let longest = guests.by_number.iter().min_by_key(|(_, guest)| (guest.working, guest.since));
+            let longest = guests.by_number.iter().min_by_key(|(_, guest)| (guest.working(), guest.since));
             if let Some(longest) = longest.map(|(number, _)| *number) {
                 guests.evict(longest);
             }
@@ -101,7 +130,7 @@ impl Places {
         guests.last += 1;
         let number = guests.last;
         let (evict, evicted) = oneshot::channel();
-        guests.by_number.insert(number, Guest { working: false, since: Instant::now(), held: None, evict });
+        guests.by_number.insert(number, Guest { doing: BTreeMap::new(), last: 0, since: Instant::now(), evict });
         (Place { number, places: self.clone() }, evicted)
     }
 }
@@ -113,15 +142,39 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// For one request.
+    pub(crate) fn turn(self: &Arc<Self>) -> Turn {
+        let mut turn = 0;
+        // Who has been sent away has none.
+        if let Some(guest) = self.places.guests().by_number.get_mut(&self.number) {
+            guest.last += 1;
+            turn = guest.last;
+            guest.doing.insert(turn, Doing::default());
+        }
+        Turn { number: turn, place: self.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.guests().by_number.remove(&self.number);
+    }
+}
+
+/// One request of a connection, until its answer has been taken.
+pub(crate) struct Turn {
+    number: u64,
+    place: Arc<Place>,
+}
+
+impl Turn {
     fn set(&self, working: bool) {
-        if let Some(guest) = self.places.guests().by_number.get_mut(&self.number)
-            && guest.working != working
-        {
-            (guest.working, guest.since) = (working, Instant::now());
+        if let Some(guest) = self.place.places.guests().by_number.get_mut(&self.place.number) {
+            guest.change(|doing| doing.entry(self.number).or_default().working = working);
         }
     }
 
-    /// A request is there as a whole: from now on the client waits for us.
+    /// The request is there as a whole: from now on the client waits for us.
     pub(crate) fn work(&self) {
         self.set(true);
     }
@@ -131,37 +184,48 @@ impl Place {
         self.set(false);
     }
 
-    /// `bytes` of this connection's request are in memory now. Says whether there is room for them.
+    /// `bytes` of this request are in memory now. Says whether there is room for them.
     pub(crate) fn hold_request(&self, bytes: usize) -> bool {
-        self.hold(Matter::Request(self.number), bytes)
+        self.hold(Matter::Request(self.place.number, self.number), bytes)
     }
 
-    /// This answer is in memory until [`Place::release`].
+    /// This answer is in memory until [`Turn::release`].
     pub(crate) fn hold_answer(&self, answer: &[u8]) {
         // It is there already: if all others are at work, there is nobody to make room.
-        self.hold(Matter::Answer(answer.as_ptr().addr()), answer.len());
+        if !self.hold(Matter::Answer(answer.as_ptr().addr()), answer.len()) {
+            let mut guests = self.place.places.guests();
+            let own = guests.by_number.get(&self.place.number).map(|guest| guest.waits_for().count());
+            // One answer is held alone, however large; who asks for many at once and takes none has had his turn.
+            if own > Some(1) {
+                debug!("the answers that it did not take were too much");
+                guests.evict(self.place.number);
+            }
+        }
     }
 
     fn hold(&self, matter: Matter, bytes: usize) -> bool {
-        let mut guests = self.places.guests();
+        let mut guests = self.place.places.guests();
         // Who has been sent away holds nothing any more: its task is about to end.
-        let Some(guest) = guests.by_number.get_mut(&self.number) else { return false };
-        let since = guest.held.filter(|held| held.matter == matter).map_or_else(Instant::now, |held| held.since);
-        guest.held = Some(Held { matter, bytes, since });
-        guests.make_room(self.number)
+        let Some(guest) = guests.by_number.get_mut(&self.place.number) else { return false };
+        let doing = guest.doing.entry(self.number).or_default();
+        let since = doing.held.filter(|held| held.matter == matter).map_or_else(Instant::now, |held| held.since);
+        doing.held = Some(Held { matter, bytes, since });
+        guests.make_room(self.place.number)
     }
 
-    /// Nothing is held for this connection any more.
+    /// Nothing is held for it any more.
     pub(crate) fn release(&self) {
-        if let Some(guest) = self.places.guests().by_number.get_mut(&self.number) {
-            guest.held = None;
+        if let Some(guest) = self.place.places.guests().by_number.get_mut(&self.place.number) {
+            guest.doing.entry(self.number).or_default().held = None;
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.places.guests().by_number.remove(&self.number);
+        if let Some(guest) = self.place.places.guests().by_number.get_mut(&self.place.number) {
+            guest.change(|doing| _ = doing.remove(&self.number));
+        }
     }
 }
 
@@ -172,7 +236,13 @@ mod tests {
     use std::time::Duration;
     use tokio::time::advance;
 
-    fn gone(held: &mut [(Place, oneshot::Receiver<()>)]) -> Vec<usize> {
+    /// A connection with one request.
+    fn guest(places: &Places) -> (Turn, oneshot::Receiver<()>) {
+        let (place, evicted) = places.take();
+        (Arc::new(place).turn(), evicted)
+    }
+
+    fn gone(held: &mut [(Turn, oneshot::Receiver<()>)]) -> Vec<usize> {
         let gone = held.iter_mut().map(|(_, evicted)| evicted.try_recv().is_ok());
         gone.enumerate().filter(|(_, gone)| *gone).map(|(at, _)| at).collect()
     }
@@ -183,14 +253,14 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
             advance(Duration::from_millis(1)).await;
-            held.push(places.take());
+            held.push(guest(&places));
         }
         // The first is being answered; the second has just been.
         held[0].0.work();
         held[1].0.work();
         advance(Duration::from_millis(1)).await;
         held[1].0.rest();
-        let newcomers: Vec<_> = (0..3).map(|_| places.take()).collect();
+        let newcomers: Vec<_> = (0..3).map(|_| guest(&places)).collect();
         assert_eq!(gone(&mut held), [2, 3, 4]);
         assert_eq!(places.guests().by_number.len(), MAX_CONNECTIONS);
         drop((held, newcomers));
@@ -200,7 +270,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r25_whoever_holds_memory_longest_makes_room() {
         let places = Places::default();
-        let mut held: Vec<_> = (0..5).map(|_| places.take()).collect();
+        let mut held: Vec<_> = (0..5).map(|_| guest(&places)).collect();
         let quarter = MAX_HELD / 4;
         // 3 is the first that anything is held for, and 0 waits for us.
         for at in [3, 0, 1, 2] {
@@ -228,12 +298,35 @@ mod tests {
     #[tokio::test]
     async fn r25_an_answer_that_many_share_counts_once() {
         let places = Places::default();
-        let mut held: Vec<_> = (0..100).map(|_| places.take()).collect();
+        let mut held: Vec<_> = (0..100).map(|_| guest(&places)).collect();
         let answer = vec![0; MAX_HELD];
         held.iter().for_each(|(place, _)| place.hold_answer(&answer));
         assert!(gone(&mut held).is_empty());
         let other = vec![0; 1];
         held[7].0.hold_answer(&other);
         assert_eq!(gone(&mut held).len(), 99);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a38_who_asks_for_many_answers_at_once_and_takes_none_is_sent_away() {
+        let places = Places::default();
+        let (place, mut evicted) = places.take();
+        let place = Arc::new(place);
+        let answers: Vec<Vec<u8>> = (0..3).map(|_| vec![0; MAX_HELD / 2]).collect();
+        let turns: Vec<Turn> = answers.iter().map(|_| place.turn()).collect();
+        turns[0].hold_answer(&answers[0]);
+        turns[1].hold_answer(&answers[1]);
+        assert!(evicted.try_recv().is_err());
+        turns[2].hold_answer(&answers[2]);
+        assert!(evicted.try_recv().is_ok());
+        // One request that is being answered does not keep what others hold from being counted as waiting.
+        let (place, mut evicted) = places.take();
+        let place = Arc::new(place);
+        let (waits, works) = (place.turn(), place.turn());
+        works.work();
+        waits.hold_answer(&answers[0]);
+        let (other, _evicted) = guest(&places);
+        assert!(other.hold_request(MAX_HELD));
+        assert!(evicted.try_recv().is_ok());
     }
 }

@@ -33,6 +33,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
+    /// Something went wrong that should not.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     /// Nothing has this name.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)

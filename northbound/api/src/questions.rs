@@ -1,15 +1,15 @@
 //! Questions: reach, trace, status, hits, realization, health.
 
-use crate::{Backend, Params, body::body, flow, problem::Failure, work::Desk};
+use crate::{Backend, Params, body::body, flow, problem::Failure, service::Service};
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Request, State},
     http::{StatusCode, header},
     response::IntoResponse,
 };
 use bulkhead_types::{
-    FlowQuestion, PathAnswer, PortsAnswer, ReachAnswer, Realization, RuleHits, StatusAnswer, TopologyAnswer,
-    TraceAnswer, parse_duration,
+    FlowQuestion, PathAnswer, PathQuestion, PortsAnswer, ReachAnswer, Realization, RuleHits, StatusAnswer,
+    TopologyAnswer, TraceAnswer, parse_duration,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
@@ -26,38 +26,79 @@ pub(crate) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Fai
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
     }
     let body = body(request).await?;
-    serde_json::from_slice(body.bytes()).map_err(|e| Failure::bad(e.to_string()))
+    serde_json::from_slice(body.as_ref()).map_err(|e| Failure::bad(e.to_string()))
+}
+
+impl<B: Backend> Service<B> {
+    pub(crate) async fn reach(&self, question: FlowQuestion) -> Result<ReachAnswer, Failure> {
+        let backend = self.backend.clone();
+        let job = move |_: &_| backend.read(|view| flow::reach(view.state, &question)).map_err(Failure::question);
+        self.desk.questions.run(job).await
+    }
+
+    pub(crate) async fn trace(&self, question: FlowQuestion) -> Result<TraceAnswer, Failure> {
+        self.backend.trace(question).await.map_err(Failure::question)
+    }
+
+    pub(crate) async fn path(&self, question: PathQuestion) -> Result<PathAnswer, Failure> {
+        self.backend.path(question).await.map_err(Failure::question)
+    }
+
+    pub(crate) async fn ports(&self, switch: String) -> Result<PortsAnswer, Failure> {
+        self.backend.ports(switch).await.ok_or_else(|| Failure::not_found("there is no switch of this name"))
+    }
+
+    pub(crate) async fn hits(&self, policy: Option<String>) -> Result<Vec<RuleHits>, Failure> {
+        if let Some(name) = &policy
+            && !self.backend.read(|view| view.state.policies.contains_key(name.as_str()))
+        {
+            return Err(Failure::not_found("there is no policy of this name"));
+        }
+        Ok(self.backend.hits(policy.as_deref()).await)
+    }
+
+    /// How far a revision has come, or the newest one.
+    pub(crate) async fn realization(
+        &self,
+        revision: Option<u64>,
+        wait: Option<String>,
+    ) -> Result<Realization, Failure> {
+        let newest = self.backend.read(|view| view.revision);
+        let revision = revision.unwrap_or(newest);
+        if revision > newest {
+            return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));
+        }
+        Ok(self.backend.realization(revision, waited(wait.as_deref())?).await)
+    }
 }
 
 pub(crate) async fn reach<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     request: Request,
 ) -> Result<Json<ReachAnswer>, Failure> {
-    let question: FlowQuestion = json(request).await?;
-    let job = move |_: &_| backend.read(|view| flow::reach(view.state, &question)).map_err(Failure::question);
-    desk.questions.run(job).await.map(Json)
+    service.reach(json(request).await?).await.map(Json)
 }
 
 pub(crate) async fn trace<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     request: Request,
 ) -> Result<Json<TraceAnswer>, Failure> {
-    let question: FlowQuestion = json(request).await?;
-    backend.trace(question).await.map(Json).map_err(Failure::question)
+    service.trace(json(request).await?).await.map(Json)
 }
 
-pub(crate) async fn topology<B: Backend>(State(backend): State<B>) -> Json<TopologyAnswer> {
-    Json(backend.topology().await)
+pub(crate) async fn topology<B: Backend>(State(service): State<Service<B>>) -> Json<TopologyAnswer> {
+    Json(service.backend.topology().await)
 }
 
-pub(crate) async fn path<B: Backend>(State(backend): State<B>, request: Request) -> Result<Json<PathAnswer>, Failure> {
-    let question = json(request).await?;
-    backend.path(question).await.map(Json).map_err(Failure::question)
+pub(crate) async fn path<B: Backend>(
+    State(service): State<Service<B>>,
+    request: Request,
+) -> Result<Json<PathAnswer>, Failure> {
+    service.path(json(request).await?).await.map(Json)
 }
 
-pub(crate) async fn status<B: Backend>(State(backend): State<B>) -> Json<StatusAnswer> {
-    Json(backend.status().await)
+pub(crate) async fn status<B: Backend>(State(service): State<Service<B>>) -> Json<StatusAnswer> {
+    Json(service.backend.status().await)
 }
 
 /// The query of `/v1/ports`.
@@ -70,11 +111,10 @@ pub(crate) struct PortsQuery {
 }
 
 pub(crate) async fn ports<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     Params(query): Params<PortsQuery>,
 ) -> Result<Json<PortsAnswer>, Failure> {
-    let missing = || Failure::not_found("there is no switch of this name");
-    backend.ports(query.switch).await.map(Json).ok_or_else(missing)
+    service.ports(query.switch).await.map(Json)
 }
 
 /// The query of `/v1/hits`.
@@ -87,15 +127,10 @@ pub(crate) struct HitsQuery {
 }
 
 pub(crate) async fn hits<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     Params(query): Params<HitsQuery>,
 ) -> Result<Json<Vec<RuleHits>>, Failure> {
-    if let Some(name) = &query.policy
-        && !backend.read(|view| view.state.policies.contains_key(name.as_str()))
-    {
-        return Err(Failure::not_found("there is no policy of this name"));
-    }
-    Ok(Json(backend.hits(query.policy.as_deref()).await))
+    service.hits(query.policy).await.map(Json)
 }
 
 /// The query of `/v1/realization`.
@@ -110,15 +145,10 @@ pub(crate) struct RealizationQuery {
 }
 
 pub(crate) async fn realization<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     Params(query): Params<RealizationQuery>,
 ) -> Result<Json<Realization>, Failure> {
-    let newest = backend.read(|view| view.revision);
-    let revision = query.revision.unwrap_or(newest);
-    if revision > newest {
-        return Err(Failure::question(format!("revision {revision} does not exist; the newest is {newest}")));
-    }
-    Ok(Json(backend.realization(revision, waited(query.wait.as_deref())?).await))
+    service.realization(query.revision, query.wait).await.map(Json)
 }
 
 /// How long a client wants to wait.
@@ -130,13 +160,13 @@ pub(crate) fn waited(wait: Option<&str>) -> Result<Duration, Failure> {
     }
 }
 
-pub(crate) async fn ready<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
-    match backend.ready() {
+pub(crate) async fn ready<B: Backend>(State(service): State<Service<B>>) -> impl IntoResponse {
+    match service.backend.ready() {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "compiling\n"),
     }
 }
 
-pub(crate) async fn metrics<B: Backend>(State(backend): State<B>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], backend.metrics().await)
+pub(crate) async fn metrics<B: Backend>(State(service): State<Service<B>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.backend.metrics().await)
 }

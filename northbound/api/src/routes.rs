@@ -5,7 +5,9 @@ use crate::{
     gate::{self, Needs},
     history, lists, matrix, openapi,
     operation::{Answer, Body, Operation, operation},
-    patch, questions, tokens, vteps, watch,
+    patch, questions,
+    service::Service,
+    tokens, vteps, watch,
 };
 use axum::{
     Router,
@@ -28,7 +30,7 @@ pub(crate) struct Route<B> {
     pub(crate) needs: Needs,
     /// What may be done there.
     pub(crate) operations: Vec<(Method, Operation)>,
-    methods: MethodRouter<B>,
+    methods: MethodRouter<Service<B>>,
 }
 
 impl<B: Backend> Route<B> {
@@ -36,7 +38,7 @@ impl<B: Backend> Route<B> {
         Self { path, needs, operations: Vec::new(), methods: MethodRouter::new() }
     }
 
-    fn on<H: Handler<T, B>, T: 'static>(
+    fn on<H: Handler<T, Service<B>>, T: 'static>(
         mut self,
         (filter, method): (MethodFilter, Method),
         handler: H,
@@ -47,28 +49,28 @@ impl<B: Backend> Route<B> {
         self
     }
 
-    fn get<H: Handler<T, B>, T: 'static>(self, handler: H, operation: Operation) -> Self {
+    fn get<H: Handler<T, Service<B>>, T: 'static>(self, handler: H, operation: Operation) -> Self {
         self.on((MethodFilter::GET, Method::GET), handler, operation)
     }
 
-    fn put<H: Handler<T, B>, T: 'static>(self, handler: H, operation: Operation) -> Self {
+    fn put<H: Handler<T, Service<B>>, T: 'static>(self, handler: H, operation: Operation) -> Self {
         self.on((MethodFilter::PUT, Method::PUT), handler, operation)
     }
 
-    fn post<H: Handler<T, B>, T: 'static>(self, handler: H, operation: Operation) -> Self {
+    fn post<H: Handler<T, Service<B>>, T: 'static>(self, handler: H, operation: Operation) -> Self {
         self.on((MethodFilter::POST, Method::POST), handler, operation)
     }
 
-    fn patch<H: Handler<T, B>, T: 'static>(self, handler: H, operation: Operation) -> Self {
+    fn patch<H: Handler<T, Service<B>>, T: 'static>(self, handler: H, operation: Operation) -> Self {
         self.on((MethodFilter::PATCH, Method::PATCH), handler, operation)
     }
 
-    fn delete<H: Handler<T, B>, T: 'static>(self, handler: H, operation: Operation) -> Self {
+    fn delete<H: Handler<T, Service<B>>, T: 'static>(self, handler: H, operation: Operation) -> Self {
         self.on((MethodFilter::DELETE, Method::DELETE), handler, operation)
     }
 
     /// Puts it behind its gate.
-    pub(crate) fn into(self, router: Router<B>, backend: &B) -> Router<B> {
+    pub(crate) fn into(self, router: Router<Service<B>>, backend: &B) -> Router<Service<B>> {
         let gate = middleware::from_fn_with_state((backend.clone(), self.needs), gate::pass::<B>);
         router.route(self.path, self.methods.route_layer(gate))
     }

@@ -4,14 +4,15 @@ use crate::{
     Backend, Params,
     problem::Failure,
     questions::{json, waited},
-    work::{Desk, Written},
+    service::Service,
+    work::Written,
 };
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Request, State},
 };
 use bulkhead_topology::Name;
-use bulkhead_types::VtepReport;
+use bulkhead_types::{VtepAnswer, VtepReport};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -30,28 +31,43 @@ fn none(name: &str) -> Failure {
     Failure::not_found(format!("there is no switch {name} with `driver: kernel`"))
 }
 
+impl<B: Backend> Service<B> {
+    /// What a kernel VTEP has to forward that holds what it was told at revision `held`.
+    pub(crate) async fn vtep<W: Send + 'static>(
+        &self,
+        name: &str,
+        held: u64,
+        wait: Option<String>,
+        write: fn(&VtepAnswer) -> Result<W, Failure>,
+    ) -> Result<W, Failure> {
+        let wait = waited(wait.as_deref())?;
+        let switch: Name = name.parse().map_err(|_| none(name))?;
+        let answer = self.backend.vtep(&switch, held, wait).await.ok_or_else(|| none(name))?;
+        if answer.forwarding.is_none() {
+            return write(&answer);
+        }
+        // It names every workload of its networks.
+        self.desk.lists.run(move |_| write(&answer)).await
+    }
+
+    pub(crate) fn vtep_report(&self, name: &str, report: VtepReport) -> Result<(), Failure> {
+        let switch: Name = name.parse().map_err(|_| none(name))?;
+        if self.backend.vtep_report(&switch, report) { Ok(()) } else { Err(none(name)) }
+    }
+}
+
 pub(crate) async fn vtep<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
+    State(service): State<Service<B>>,
     Path(name): Path<String>,
     Params(query): Params<VtepQuery>,
 ) -> Result<Written, Failure> {
-    let wait = waited(query.wait.as_deref())?;
-    let switch: Name = name.parse().map_err(|_| none(&name))?;
-    let answer = backend.vtep(&switch, query.held.unwrap_or(0), wait).await.ok_or_else(|| none(&name))?;
-    if answer.forwarding.is_none() {
-        return Written::json(&answer);
-    }
-    // It names every workload of its networks.
-    desk.lists.run(move |_| Written::json(&answer)).await
+    service.vtep(&name, query.held.unwrap_or(0), query.wait, Written::json).await
 }
 
 pub(crate) async fn report<B: Backend>(
-    State(backend): State<B>,
+    State(service): State<Service<B>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<()>, Failure> {
-    let report: VtepReport = json(request).await?;
-    let switch: Name = name.parse().map_err(|_| none(&name))?;
-    if backend.vtep_report(&switch, report) { Ok(Json(())) } else { Err(none(&name)) }
+    service.vtep_report(&name, json(request).await?).map(Json)
 }

@@ -4,12 +4,12 @@
 use crate::{
     Backend, Difference, Params, Peer,
     connections::Ending,
-    documents::{kind_of, shown},
-    feed::{Batch, Feed},
+    documents::shown,
+    feed::Batch,
     gate::{Who, caller},
-    places::Place,
+    places::Turn,
     problem::Failure,
-    work::Desk,
+    service::Service,
 };
 use axum::{
     Extension,
@@ -18,10 +18,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
-use bulkhead_policy::{Kind, Resource, State as Snapshot};
+use bulkhead_policy::{Key, Kind, Resource, State as Snapshot};
 use bulkhead_types::{
     ChangeKind, Problem, Selector, WATCH_CHANGE, WATCH_END, WatchEvent, parse_selector,
-    v1::{KINDS, kind_plural},
+    v1::{KINDS, kind_from, kind_plural},
 };
 use hyper::body::{Body as Read, Frame};
 use serde::Deserialize;
@@ -68,21 +68,21 @@ pub(crate) struct WatchQuery {
 }
 
 /// What a client wants to hear of.
-struct Filter {
+pub(crate) struct Filter {
     kinds: BTreeSet<Kind>,
     selector: Selector,
 }
 
 impl Filter {
-    fn of(query: &WatchQuery) -> Result<Self, Failure> {
-        let kinds: BTreeSet<Kind> = match &query.kinds {
-            None => KINDS.into(),
-            Some(text) => text.split(',').map(|kind| kind_of(kind.trim())).collect::<Result<_, _>>().map_err(|_| {
-                Failure::bad(format!("`kinds` is a list of some of {}", KINDS.map(kind_plural).join(",")))
-            })?,
-        };
-        let selector = parse_selector(query.label_selector.as_deref().unwrap_or_default());
-        let selector = selector.map_err(|e| Failure::bad(e.to_string()))?;
+    /// Some kinds, or all if none is named; by plural, or as in documents.
+    pub(crate) fn of<'a>(kinds: impl Iterator<Item = &'a str>, selector: &str) -> Result<Self, Failure> {
+        let kinds: Option<BTreeSet<Kind>> = kinds.map(|kind| kind_from(kind.trim())).collect();
+        let known = || Failure::bad(format!("kinds are some of {}", KINDS.map(kind_plural).join(",")));
+        let mut kinds = kinds.ok_or_else(known)?;
+        if kinds.is_empty() {
+            kinds = KINDS.into();
+        }
+        let selector = parse_selector(selector).map_err(|e| Failure::bad(e.to_string()))?;
         if !selector.requirements().is_empty() && kinds != BTreeSet::from([Kind::Workload]) {
             return Err(Failure::bad("only workloads have labels to select by: say kinds=workloads"));
         }
@@ -97,18 +97,48 @@ impl Filter {
     }
 }
 
+/// In which form changes are told.
+pub(crate) trait Form: Default + Send {
+    /// What is handed on at once.
+    type Frame: Send + 'static;
+    /// That everything up to a revision was told, and somebody is there.
+    fn alive(at: u64) -> Self::Frame;
+    /// Adds a change; a frame of those before, if they are enough for one.
+    fn push(&mut self, change: Told<'_>) -> Option<Self::Frame>;
+    /// What is left, and that this is all up to a revision; `None` if there was nothing.
+    fn end(self, at: u64) -> Option<Self::Frame>;
+    /// Why there is no more.
+    fn last(failure: Failure) -> Self::Frame;
+}
+
+/// One resource that changed, as somebody is told of it.
+pub(crate) struct Told<'a> {
+    /// The revision that it is told of.
+    pub(crate) revision: u64,
+    pub(crate) key: &'a Key,
+    pub(crate) change: ChangeKind,
+    pub(crate) resource: &'a Resource,
+    /// The revision that last changed it.
+    pub(crate) version: u64,
+}
+
+/// The request of somebody who watches.
+pub(crate) struct Listener {
+    pub(crate) who: Who,
+    /// To look again who it is.
+    pub(crate) headers: HeaderMap,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) ending: Option<Ending>,
+}
+
 /// Somebody who watches.
-struct Watcher<B> {
-    backend: B,
-    feed: Feed,
-    desk: Desk,
+struct Watcher<B, F: Form> {
+    service: Service<B>,
     filter: Filter,
-    who: Who,
-    headers: HeaderMap,
-    peer: Option<Peer>,
+    listener: Listener,
     /// The revision up to which he has been told.
     at: u64,
-    frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<F::Frame>,
 }
 
 /// Why a stream ends.
@@ -125,43 +155,56 @@ impl From<Failure> for End {
     }
 }
 
+impl<B: Backend> Service<B> {
+    /// Changes after `since`, or from now on.
+    pub(crate) async fn watch<F: Form + 'static>(
+        &self,
+        listener: Listener,
+        filter: Filter,
+        since: Option<u64>,
+    ) -> Result<mpsc::Receiver<F::Frame>, Failure> {
+        let changes = self.backend.newest();
+        let newest = self.backend.read(|view| view.revision);
+        let at = since.unwrap_or(newest);
+        if at > newest {
+            let detail = format!(
+                "there is no revision {at} yet: {newest} is the newest; this is another controller, or an older one"
+            );
+            return Err(Failure::too_old(detail));
+        }
+        if at < newest {
+            // So that a revision that is too old is said by the status.
+            self.feed.after(&self.backend, &self.desk, at).await?;
+        }
+        let (frames, waiting) = mpsc::channel(WAITING);
+        // There is room for this whatever the client takes.
+        let last = frames.clone().try_reserve_owned().map_err(|_| Failure::bad("the client has gone"))?;
+        let mut watcher = Watcher::<B, F> { service: self.clone(), filter, listener, at, frames };
+        tokio::spawn(async move {
+            if let Err(End::Said(failure)) = watcher.run(changes).await {
+                last.send(F::last(failure));
+            }
+        });
+        Ok(waiting)
+    }
+}
+
 #[allow(clippy::too_many_arguments, reason = "each is a part of the request")]
 pub(crate) async fn watch<B: Backend>(
-    State(backend): State<B>,
-    Extension(desk): Extension<Desk>,
-    Extension(feed): Extension<Feed>,
+    State(service): State<Service<B>>,
     Extension(who): Extension<Who>,
-    place: Option<Extension<Arc<Place>>>,
+    turn: Option<Extension<Arc<Turn>>>,
     peer: Option<Extension<Peer>>,
     ending: Option<Extension<Ending>>,
     Params(query): Params<WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let filter = Filter::of(&query)?;
-    let changes = backend.newest();
-    let newest = backend.read(|view| view.revision);
-    let at = last_event(&headers)?.or(query.since).unwrap_or(newest);
-    if at > newest {
-        let detail = format!(
-            "there is no revision {at} yet: {newest} is the newest; this is another controller, or an older one"
-        );
-        return Err(Failure::too_old(detail));
-    }
-    if at < newest {
-        // So that a revision that is too old is said by the status.
-        feed.after(&backend, &desk, at).await?;
-    }
-    let (frames, waiting) = mpsc::channel(WAITING);
-    // There is room for this whatever the client takes.
-    let last = frames.clone().try_reserve_owned().map_err(|_| Failure::bad("the client has gone"))?;
-    let peer = peer.map(|Extension(peer)| peer);
-    let mut watcher = Watcher { backend, feed, desk, filter, who, headers, peer, at, frames };
-    tokio::spawn(async move {
-        if let Err(End::Said(failure)) = watcher.run(changes, ending.map(|Extension(ending)| ending)).await {
-            last.send(frame(WATCH_END, &Problem::from(failure)).into());
-        }
-    });
-    let body = Body::new(Stream { waiting, place: place.map(|Extension(place)| place) });
+    let kinds = query.kinds.iter().flat_map(|kinds| kinds.split(','));
+    let filter = Filter::of(kinds, query.label_selector.as_deref().unwrap_or_default())?;
+    let since = last_event(&headers)?.or(query.since);
+    let (peer, ending) = (peer.map(|Extension(peer)| peer), ending.map(|Extension(ending)| ending));
+    let waiting = service.watch::<Events>(Listener { who, headers, peer, ending }, filter, since).await?;
+    let body = Body::new(Stream { waiting, turn: turn.map(|Extension(turn)| turn) });
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -180,19 +223,19 @@ fn frame(event: &str, data: &impl serde::Serialize) -> String {
     format!("event: {event}\ndata: {}\n\n", serde_json::to_string(data).unwrap_or_default())
 }
 
-impl<B: Backend> Watcher<B> {
-    async fn run(&mut self, mut changes: watch::Receiver<u64>, ending: Option<Ending>) -> Result<(), End> {
-        let mut ending = ending.map(|Ending(ending)| ending);
+impl<B: Backend, F: Form> Watcher<B, F> {
+    async fn run(&mut self, mut changes: watch::Receiver<u64>) -> Result<(), End> {
+        let mut ending = self.listener.ending.take().map(|Ending(ending)| ending);
         let frames = self.frames.clone();
         let told = async {
-            self.alive().await?;
+            self.send(F::alive(self.at)).await?;
             loop {
                 while *changes.borrow_and_update() > self.at {
                     self.tell().await?;
                 }
                 tokio::select! {
                     changed = changes.changed() => changed.map_err(|_| stopping())?,
-                    () = sleep(KEEPALIVE) => self.alive().await?,
+                    () = sleep(KEEPALIVE) => self.send(F::alive(self.at)).await?,
                 }
                 self.still_known()?;
             }
@@ -206,25 +249,20 @@ impl<B: Backend> Watcher<B> {
 
     /// Whoever has lost his access hears nothing more; whoever has another one hears what that allows.
     fn still_known(&mut self) -> Result<(), Failure> {
-        let caller = caller(&self.backend, &self.headers, self.peer.as_ref());
+        let caller = caller(&self.service.backend, &self.listener.headers, self.listener.peer.as_ref());
         let caller = caller.map_err(|e| Failure::new(StatusCode::UNAUTHORIZED, "stranger", e.to_string()))?;
-        self.who = self.who.again(caller);
+        self.listener.who = self.listener.who.again(caller);
         Ok(())
-    }
-
-    /// Says where he is, and that he is heard.
-    async fn alive(&self) -> Result<(), End> {
-        self.send(format!(": revision {0}\nid: {0}\n\n", self.at)).await
     }
 
     /// Tells the next batch.
     async fn tell(&mut self) -> Result<(), End> {
-        let batch = self.feed.after(&self.backend, &self.desk, self.at).await?;
+        let batch = self.service.feed.after(&self.service.backend, &self.service.desk, self.at).await?;
         let until = Instant::now() + BATCH_TIME;
-        let mut events = Events::default();
+        let mut form = F::default();
         for some in batch.differences.chunks(LOOK) {
-            for event in self.events(&batch, some) {
-                if let Some(frame) = events.push(frame(WATCH_CHANGE, &event)) {
+            for told in self.told(&batch, some) {
+                if let Some(frame) = form.push(told) {
                     if Instant::now() > until {
                         return Err(slow().into());
                     }
@@ -233,32 +271,33 @@ impl<B: Backend> Watcher<B> {
             }
         }
         self.at = batch.to;
-        match events.end(self.at) {
+        match form.end(self.at) {
             Some(frame) => self.send(frame).await,
             None => Ok(()),
         }
     }
 
     /// What of some changes he is told.
-    fn events(&self, batch: &Batch, some: &[Difference]) -> Vec<WatchEvent> {
+    fn told<'a>(&self, batch: &Batch, some: &'a [Difference]) -> Vec<Told<'a>> {
         let wanted = some.iter().filter(|difference| self.filter.kinds.contains(&difference.key.kind));
         let told = |sees: &dyn Fn(&Resource) -> bool| {
             let shown_of = |resource: &Option<Resource>| {
                 resource.as_ref().is_some_and(|resource| self.filter.wants(resource) && sees(resource))
             };
-            wanted.filter_map(|d| event(d, (shown_of(&d.from), shown_of(&d.to)), batch.to)).collect()
+            wanted.filter_map(|d| seen(d, (shown_of(&d.from), shown_of(&d.to)), batch.to)).collect()
         };
-        if self.who.sees_everything() {
+        let who = &self.listener.who;
+        if who.sees_everything() {
             return told(&|_| true);
         }
-        self.backend.read(|view| {
+        self.service.backend.read(|view| {
             let state: &Snapshot = view.state;
-            told(&|resource| self.who.sees(state, resource))
+            told(&|resource| who.sees(state, resource))
         })
     }
 
-    async fn send(&self, frame: String) -> Result<(), End> {
-        match timeout(FRAME_TIME, self.frames.send(frame.into())).await {
+    async fn send(&self, frame: F::Frame) -> Result<(), End> {
+        match timeout(FRAME_TIME, self.frames.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(slow().into()),
@@ -267,7 +306,7 @@ impl<B: Backend> Watcher<B> {
 }
 
 /// A change, for somebody who saw the resource before, and sees it now, or not.
-fn event(difference: &Difference, seen: (bool, bool), revision: u64) -> Option<WatchEvent> {
+fn seen(difference: &Difference, seen: (bool, bool), revision: u64) -> Option<Told<'_>> {
     let (from, to) = (difference.from.as_ref().filter(|_| seen.0), difference.to.as_ref().filter(|_| seen.1));
     let (change, resource, version) = match (from, to) {
         (None, None) => return None,
@@ -275,10 +314,16 @@ fn event(difference: &Difference, seen: (bool, bool), revision: u64) -> Option<W
         (Some(_), Some(to)) => (ChangeKind::Updated, to, difference.versions.1),
         (Some(from), None) => (ChangeKind::Deleted, from, difference.versions.0),
     };
-    let line = crate::documents::line((difference.key.clone(), change));
-    // Plain structs with text keys cannot fail to serialize.
-    let resource = serde_json::to_value(shown(resource, version)).unwrap_or_default();
-    Some(WatchEvent { revision, line, resource })
+    Some(Told { revision, key: &difference.key, change, resource, version })
+}
+
+impl Told<'_> {
+    fn event(&self) -> WatchEvent {
+        let line = crate::documents::line((self.key.clone(), self.change));
+        // Plain structs with text keys cannot fail to serialize.
+        let resource = serde_json::to_value(shown(self.resource, self.version)).unwrap_or_default();
+        WatchEvent { revision: self.revision, line, resource }
+    }
 }
 
 fn slow() -> Failure {
@@ -306,27 +351,36 @@ struct Events {
     last: String,
 }
 
-impl Events {
-    /// Adds an event; a frame of those before it, if they are enough for one.
-    fn push(&mut self, event: String) -> Option<String> {
-        self.text.push_str(&std::mem::replace(&mut self.last, event));
-        (self.text.len() >= FRAME).then(|| std::mem::take(&mut self.text))
+impl Form for Events {
+    type Frame = Bytes;
+
+    fn alive(at: u64) -> Bytes {
+        format!(": revision {at}\nid: {at}\n\n").into()
     }
 
-    /// What is left; `None` if there was nothing.
-    fn end(mut self, revision: u64) -> Option<String> {
+    fn push(&mut self, change: Told<'_>) -> Option<Bytes> {
+        let event = frame(WATCH_CHANGE, &change.event());
+        self.text.push_str(&std::mem::replace(&mut self.last, event));
+        (self.text.len() >= FRAME).then(|| std::mem::take(&mut self.text).into())
+    }
+
+    fn end(mut self, at: u64) -> Option<Bytes> {
         if self.last.is_empty() {
             return None;
         }
-        self.text.push_str(&format!("id: {revision}\n{}", self.last));
-        Some(self.text)
+        self.text.push_str(&format!("id: {at}\n{}", self.last));
+        Some(self.text.into())
+    }
+
+    fn last(failure: Failure) -> Bytes {
+        frame(WATCH_END, &Problem::from(failure)).into()
     }
 }
 
 /// The stream as a body.
 struct Stream {
     waiting: mpsc::Receiver<Bytes>,
-    place: Option<Arc<Place>>,
+    turn: Option<Arc<Turn>>,
 }
 
 impl Read for Stream {
@@ -335,9 +389,9 @@ impl Read for Stream {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let polled = self.waiting.poll_recv(cx);
-        if let Some(place) = &self.place {
+        if let Some(turn) = &self.turn {
             // With nothing to take, it is the controller that is waited for.
-            if polled.is_pending() { place.work() } else { place.rest() }
+            if polled.is_pending() { turn.work() } else { turn.rest() }
         }
         polled.map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
     }

