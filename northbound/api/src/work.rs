@@ -28,10 +28,10 @@ const QUEUE_TIME: Duration = Duration::from_secs(20);
 pub(crate) struct Places(Arc<Semaphore>);
 
 /// The places for work. Each sort has its own, so that a long one does not hold up a short one. There are two of what
-/// takes memory or seconds: a large piece lets others past.
+/// takes seconds: a large piece lets others past.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
-    /// Large bodies that are parsed: one of the largest size takes some 200 MB meanwhile.
+    /// Large bodies that are parsed, one at a time: one of the largest size takes some 600 MB meanwhile.
     pub(crate) large: Places,
     /// All other documents.
     pub(crate) small: Places,
@@ -58,7 +58,7 @@ impl Default for Desk {
     fn default() -> Self {
         let places = |count| Places(Arc::new(Semaphore::new(count)));
         Self {
-            large: places(2),
+            large: places(1),
             small: places(16),
             lists: places(2),
             questions: places(8),

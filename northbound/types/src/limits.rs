@@ -1,11 +1,12 @@
 //! How much a document stream may hold. A reader that meets a limit says which one and stops.
 
-/// Largest input, in bytes: what one change may carry, and what the server is willing to buffer.
-pub const MAX_INPUT: usize = 8 << 20;
+/// Largest input, in bytes: what one change may carry, and what the server is willing to buffer. A hundred thousand
+/// workloads fit.
+pub const MAX_INPUT: usize = 24 << 20;
 /// Deepest nesting of lists and maps; the deepest field of the API is at 8.
 pub const MAX_DEPTH: usize = 32;
 /// Most values in one input: bounds memory to a small multiple of [`MAX_INPUT`].
-pub const MAX_NODES: usize = 2_000_000;
+pub const MAX_NODES: usize = 5_000_000;
 /// Most documents in one input.
 pub const MAX_DOCUMENTS: usize = 200_000;
 /// Most findings that are reported at once; nobody reads further.
