@@ -96,7 +96,7 @@ async fn limits_hold_behind_tls() {
         let told = rest(send(
             &[
                 head("transfer-encoding: chunked").into_bytes(),
-                format!("ffffff\r\n{}", " ".repeat(0xff_ffff)).into_bytes(),
+                format!("1ffffff\r\n{}", " ".repeat(0x1ff_ffff)).into_bytes(),
             ]
             .concat(),
         ));
