@@ -70,7 +70,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "runtime",
             "dataplane",
             "openflow",
+            "p4runtime",
             "driver-ovs",
+            "driver-p4",
             "driver-host",
             "driver-sim",
             "types",
@@ -78,6 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "client",
             "daemon",
             "lab",
+            "p4-target",
         ],
     ),
     (

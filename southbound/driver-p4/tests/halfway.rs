@@ -19,7 +19,7 @@ use bulkhead_p4runtime::{
     proto::p4::v1::{TableEntry, entity, update::Type},
 };
 use bulkhead_pipeline::{
-    EntryKey, Field, Outcome, Packet, Program, overlay::arrive, render_entry, render_program, walk_stateless,
+    EntryKey, Field, Outcome, Packet, Program, Stage, overlay::arrive, render_entry, render_program, walk_stateless,
 };
 use bulkhead_policy::{
     State,
@@ -45,16 +45,45 @@ static INFO: LazyLock<Info> = LazyLock::new(|| Info::from_text(P4INFO).unwrap())
 /// Flows that are asked of each pair of states.
 const FLOWS: usize = 12;
 
-/// How a packet leaves; `None` if it does not.
-fn out(program: &Program, packet: &Packet) -> Option<(Port, Vec<u128>)> {
-    // By a tunnel it says something to the other end in the place of its Ethernet destination.
-    const SEEN: [Field; 6] =
-        [Field::Vlan, Field::TunDst4, Field::TunDst6, Field::TunId, Field::TunIdentity, Field::TunGbp];
-    match walk_stateless(program, packet.clone()).outcome {
-        Outcome::Delivered { port, packet } => Some((port, SEEN.map(|field| packet.value(field)).into())),
-        Outcome::Answered(answer) => Some((packet.in_port.clone(), Field::ALL.map(|field| answer.value(field)).into())),
-        _ => None,
+/// How a packet leaves.
+type Out = (Port, Vec<u128>);
+
+/// What a packet meets on its way, and how it leaves; `None` if it does not.
+struct Way {
+    met: Vec<(Stage, Option<EntryKey>)>,
+    out: Option<Out>,
+}
+
+impl Way {
+    fn of(program: &Program, packet: &Packet) -> Self {
+        // By a tunnel it says something to the other end in the place of its Ethernet destination.
+        const SEEN: [Field; 6] =
+            [Field::Vlan, Field::TunDst4, Field::TunDst6, Field::TunId, Field::TunIdentity, Field::TunGbp];
+        let walk = walk_stateless(program, packet.clone());
+        let met = walk.steps.iter().map(|step| (step.stage, step.entry.map(|entry| entry.key.clone()))).collect();
+        let out = match walk.outcome {
+            Outcome::Delivered { port, packet } => Some((port, SEEN.map(|field| packet.value(field)).into())),
+            Outcome::Answered(answer) => {
+                Some((packet.in_port.clone(), Field::ALL.map(|field| answer.value(field)).into()))
+            }
+            _ => None,
+        };
+        Self { met, out }
     }
+
+    /// Whether it may be another one once this entry comes, or `there` already, goes or changes: what is met is what has
+    /// the highest priority of its stage.
+    fn is_touched(&self, key: &EntryKey, there: bool) -> bool {
+        self.met.iter().filter(|(stage, _)| *stage == key.stage).any(|(_, met)| match met {
+            Some(met) if there => met == key,
+            Some(met) => met.priority <= key.priority,
+            None => !there,
+        })
+    }
+}
+
+fn out(program: &Program, packet: &Packet) -> Option<Out> {
+    Way::of(program, packet).out
 }
 
 /// What is written, in an order that is anyone's guess.
@@ -92,23 +121,35 @@ fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, s
         prop_assert!(other.is_none(), "{} is written as {other:?} is", render_entry(entry));
     }
     let mut at = old.clone();
+    let mut ways: Vec<Way> = packets.iter().map(|packet| Way::of(old, packet)).collect();
     for phase in moves(old, &delta(old, new), info).unwrap() {
         let touched: BTreeSet<(u32, Key)> = phase.iter().map(|one| place(&written(one))).collect();
         prop_assert_eq!(touched.len(), phase.len(), "a request says two things of one entry");
         for one in shuffled(phase, seed) {
             let entry = written(&one);
-            match one.update.r#type() {
-                Type::Delete => drop(at.remove(&names.remove(&place(&entry)).unwrap())),
+            let (key, there) = match one.update.r#type() {
+                Type::Delete => {
+                    let key = names.remove(&place(&entry)).unwrap();
+                    at.remove(&key);
+                    (key, true)
+                }
                 _ => {
                     let lifted = lift(&entry, info).unwrap();
-                    names.insert(place(&entry), lifted.key.clone());
+                    let key = lifted.key.clone();
+                    names.insert(place(&entry), key.clone());
+                    let there = at.get(&key).is_some();
                     at.insert(lifted);
+                    (key, there)
                 }
-            }
+            };
             count(&seen.between, 1);
-            for (packet, (before, after, paused)) in packets.iter().zip(&fates) {
-                let now = out(&at, packet);
-                if now.is_some() && now != *before && now != *after {
+            for ((packet, (before, after, paused)), way) in packets.iter().zip(&fates).zip(&mut ways) {
+                if !way.is_touched(&key, there) {
+                    continue;
+                }
+                *way = Way::of(&at, packet);
+                let now = &way.out;
+                if now.is_some() && now != before && now != after {
                     return Err(story(old, new, &at, &one, packet));
                 }
                 if now.is_none() && before == after && before.is_some() {
@@ -118,6 +159,10 @@ fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, s
         }
     }
     prop_assert_eq!(&at, new);
+    // Nothing was overlooked.
+    for (fate, way) in fates.iter().zip(&ways) {
+        prop_assert_eq!(&fate.1, &way.out);
+    }
     count(&seen.kept, fates.iter().filter(|fate| fate.0.is_some() && fate.0 == fate.1).count());
     count(&seen.paused, fates.iter().filter(|fate| fate.2.get()).count());
     Ok(())

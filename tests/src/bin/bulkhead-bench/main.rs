@@ -9,6 +9,7 @@ mod edit;
 mod fabric;
 mod memory;
 mod overlay;
+mod p4;
 mod packets;
 mod physical;
 mod quick;
@@ -24,7 +25,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Measures compiling, memory, policy edits, bulk installation, many switches and packets; prints JSON.
+/// Measures compiling, memory, policy edits, bulk installation, many switches, P4 switches and packets; prints JSON.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead-bench", version)]
 struct Arguments {
@@ -81,6 +82,7 @@ enum Part {
     Stall,
     Reconnect,
     Packets,
+    P4,
     Store,
 }
 
@@ -156,6 +158,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Packets) {
         all.insert("packets".into(), on_ovs("packets", &packets::measure));
+    }
+    if wanted(Part::P4) {
+        all.insert("p4".into(), part("P4 switches", p4::measure));
     }
     if wanted(Part::Store) {
         all.insert("store".into(), part("store", || store::measure(arguments.store_workloads)));
