@@ -2,7 +2,7 @@
 
 use crate::{Fabric, JSON, PATCH, PATIENCE, YAML, ask, policy, raw};
 use bulkhead_tests::fake::run::look;
-use bulkhead_types::Problem;
+use bulkhead_types::{MAX_NODES, Problem};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -135,7 +135,7 @@ fn a37_bombs_and_nesting_change_nothing() {
     }
     let deep = |open: &str, close: &str| open.repeat(100_000) + "1" + &close.repeat(100_000);
     let block: String = (1..2_000).map(|i| " ".repeat(i) + "a:\n").collect();
-    let flat = "1,".repeat(2_000_000);
+    let flat = "1,".repeat(MAX_NODES);
     refused(
         &fabric,
         422,
@@ -152,7 +152,7 @@ fn a37_bombs_and_nesting_change_nothing() {
             (YAML, ("kind: Zone\nspec:\n".to_owned() + &block).into_bytes(), "nested deeper"),
             (YAML, ("kind: Zone\nspec:\n".to_owned() + &"- ".repeat(1_000_000)).into_bytes(), "nested deeper"),
             (YAML, (ZONE.to_owned() + &"? ".repeat(1_000_000)).into_bytes(), "a key that is a list or a map"),
-            (JSON, zone_json("\"a\"", &format!("[{flat}1]")), "more than 2000000 values"),
+            (JSON, zone_json("\"a\"", &format!("[{flat}1]")), "more than 5000000 values"),
             (JSON, zone_json("}}}}", "}}}"), "the end of the input"),
             (YAML, vec![b' '; 4 << 20].into_iter().chain(*b"x").collect(), "a document is a map"),
         ],

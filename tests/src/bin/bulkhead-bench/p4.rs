@@ -62,7 +62,18 @@ struct Device {
 
 enum Running {
     StandIn(Target),
-    Bmv2(Child),
+    Bmv2(Ended),
+}
+
+/// A process that ends however this one does.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Device {
@@ -84,17 +95,13 @@ impl Device {
         let mut command = std::process::Command::new(program);
         command.args(["--no-p4", "--device-id", "1", "--log-level", "off", "--", "--grpc-server-addr"]);
         command.arg(address.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Some(Self { name: "BMv2", address: address.to_string(), running: Running::Bmv2(command.spawn()?) }))
+        Ok(Some(Self { name: "BMv2", address: address.to_string(), running: Running::Bmv2(Ended(command.spawn()?)) }))
     }
 
     async fn end(self) {
         match self.running {
             Running::StandIn(target) => target.stop().await,
-            Running::Bmv2(mut child) => {
-                // It may have ended by itself.
-                let _ = child.kill();
-                let _ = child.wait();
-            }
+            Running::Bmv2(process) => drop(process),
         }
     }
 }
