@@ -31,7 +31,8 @@ pub(crate) struct Places(Arc<Semaphore>);
 /// takes seconds: a large piece lets others past.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
-    /// Large bodies that are parsed, one at a time: one of the largest size takes some 600 MB meanwhile.
+    /// Large bodies that are parsed, one at a time: with 100,000 new workloads, parsed, compiled and stored, the controller
+    /// has 2.4 GB.
     pub(crate) large: Places,
     /// All other documents.
     pub(crate) small: Places,
