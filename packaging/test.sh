@@ -16,15 +16,17 @@ echo "a Debian in $root"
 debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,adduser,init-system-helpers bookworm "$root" >"$root.log" ||
     { tail -5 "$root.log"; exit 1; }
 rm "$root.log"
-install -m 644 "$package" "$root/root/bulkhead.deb"
+# Everything of the test is in one folder there.
+mkdir "$root/try"
+install -m 644 "$package" "$root/try/bulkhead.deb"
 
-cat >"$root/root/inside" <<'END'
+cat >"$root/try/inside" <<'END'
 #!/bin/bash
 # What failed last is the last line of the log.
-exec >/root/log 2>&1
+exec >/try/log 2>&1
 trap 'systemctl poweroff' EXIT
 set -eux
-dpkg -i /root/bulkhead.deb
+dpkg -i /try/bulkhead.deb
 systemctl is-active bulkheadd
 [ "$(systemctl is-enabled bulkhead-vtep)" = disabled ] || false
 bulkhead status
@@ -35,27 +37,27 @@ systemctl restart bulkheadd
 bulkhead get network prod
 systemctl kill --signal KILL bulkheadd
 timeout 30 bash -c 'until bulkhead get network prod; do sleep 0.2; done'
-dpkg -i /root/bulkhead.deb
+dpkg -i /try/bulkhead.deb
 bulkhead get network prod
-bulkhead support-bundle /root/bundle.tar.gz
-tar tzf /root/bundle.tar.gz | grep bulkheadd.log
+bulkhead support-bundle /try/bundle.tar.gz
+tar tzf /try/bundle.tar.gz | grep bulkheadd.log
 dpkg -r bulkhead
 ! systemctl is-active bulkheadd
 [ -e /var/lib/bulkhead/bulkhead.redb ]
 dpkg -P bulkhead
 [ ! -e /var/lib/bulkhead ]
-touch /root/passed
+touch /try/passed
 END
-chmod 755 "$root/root/inside"
+chmod 755 "$root/try/inside"
 cat >"$root/etc/systemd/system/inside.service" <<'END'
 [Unit]
 After=multi-user.target
 [Service]
-ExecStart=/root/inside
+ExecStart=/try/inside
 END
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../inside.service "$root/etc/systemd/system/multi-user.target.wants/inside.service"
 
 timeout 180 systemd-nspawn --quiet --directory "$root" --boot --private-network --register=no --keep-unit >/dev/null 2>&1 || true
-[ -e "$root/root/passed" ] || { tail -30 "$root/root/log"; echo "the package does not do what it should"; exit 1; }
+[ -e "$root/try/passed" ] || { tail -30 "$root/try/log"; echo "the package does not do what it should"; exit 1; }
 echo "installed, started, restarted, killed, upgraded, removed and purged"
