@@ -31,6 +31,35 @@ pub(crate) fn measure(workloads: usize) -> Result<Value> {
     let first = fabric::upload(&client, workloads).context("the fabric is not accepted")?;
     let accepted = began.elapsed();
     switch.set_controller(controller.openflow)?;
+    let Edited { entries, answered, acknowledged } = edited(&mut controller, first)?;
+    let flows = switch.flows()?.len();
+    lab.down()?;
+    Ok(json!({
+        "workloads": workloads,
+        "localWorkloads": LOCAL,
+        "switch": "Open vSwitch, userspace datapath",
+        "entriesOnSwitch": entries,
+        "flowsCountedByOvsOfctl": flows,
+        "wholeFabricAcceptedMs": (accepted.as_secs_f64() * 1e3).round(),
+        "requestToAccepted": answered.microseconds(),
+        "requestToAcknowledged": acknowledged.microseconds(),
+        "note": "each edit is two HTTP requests: the change (durable when answered), then its realization",
+    }))
+}
+
+/// What edits of a fabric took.
+pub(crate) struct Edited {
+    /// Entries of its switch before the first.
+    pub entries: u64,
+    /// Until they were accepted.
+    pub answered: Sample,
+    /// Until the switch had acknowledged them.
+    pub acknowledged: Sample,
+}
+
+/// Edits policies once the fabric's switch has this revision.
+pub(crate) fn edited(controller: &mut Controller, first: u64) -> Result<Edited> {
+    let client = controller.client.clone();
     let mut entries = 0;
     let there = |client: &Client| {
         let status = client.status()?;
@@ -54,19 +83,7 @@ pub(crate) fn measure(workloads: usize) -> Result<Value> {
             "the switch does not take an edit: {realized:?}"
         );
     }
-    let flows = switch.flows()?.len();
-    lab.down()?;
-    Ok(json!({
-        "workloads": workloads,
-        "localWorkloads": LOCAL,
-        "switch": "Open vSwitch, userspace datapath",
-        "entriesOnSwitch": entries,
-        "flowsCountedByOvsOfctl": flows,
-        "wholeFabricAcceptedMs": (accepted.as_secs_f64() * 1e3).round(),
-        "requestToAccepted": answered.microseconds(),
-        "requestToAcknowledged": acknowledged.microseconds(),
-        "note": "each edit is two HTTP requests: the change (durable when answered), then its realization",
-    }))
+    Ok(Edited { entries, answered, acknowledged })
 }
 
 /// The ports of the switch's own workloads. Nothing is behind them: packets are not what is measured.

@@ -4,6 +4,7 @@
 //! write the same entries of the same program. Against the stand-in, and against BMv2 where that is on the PATH.
 
 use crate::{
+    edit::{self, Edited},
     fabric::{self, LOCAL, SWITCH},
     sample::Sample,
 };
@@ -343,28 +344,7 @@ fn edits(address: &str) -> Result<Value> {
     let documents = fabric::each(WORKLOADS).filter(|document| !fabric_wide(document));
     let documents: Vec<Value> = documents.map(|document| on_p4(document, address)).collect();
     let first = client.apply(&documents, false).context("the fabric is not accepted")?.revision;
-    let mut entries = 0;
-    let there = |client: &bulkhead_client::Client| {
-        let status = client.status()?;
-        let found = status.switches.iter().find(|found| found.name == SWITCH);
-        entries = found.map_or(0, |found| found.entries);
-        Ok(found.is_some_and(|found| found.connected && found.acknowledged >= first && found.pending == 0))
-    };
-    controller.until(PATIENCE, there).context("the device does not take its first program")?;
-    let (mut answered, mut acknowledged) = (Sample::default(), Sample::default());
-    for edit in 1..=EDITS {
-        // An edit is never the same twice, and always of a policy about workloads of the switch.
-        let document = fabric::policy(usize::from(edit) % (LOCAL / 4), 1, edit);
-        let began = Instant::now();
-        let answer = client.apply(&[document], false)?;
-        answered.add(began.elapsed());
-        let realized = client.realization(answer.revision, PATIENCE)?;
-        acknowledged.add(began.elapsed());
-        ensure!(
-            realized.realized && realized.disconnected.is_empty(),
-            "the device does not take an edit: {realized:?}"
-        );
-    }
+    let Edited { entries, answered, acknowledged } = edit::edited(&mut controller, first)?;
     Ok(json!({
         "workloads": WORKLOADS,
         "localWorkloads": LOCAL,
