@@ -11,7 +11,7 @@ use crate::{
     errands::Errands,
     layout,
     lift::{LiftError, lift},
-    plan::{Move, foresee, moves, removals},
+    places::Places,
     sizes,
     underlay::{Row, is_beside, rows, updates},
 };
@@ -27,7 +27,7 @@ use bulkhead_p4runtime::{
         write_request::Atomicity,
     },
 };
-use bulkhead_pipeline::{Cause, Delta, Program, overlay::Tunnel};
+use bulkhead_pipeline::{Cause, Program, overlay::Tunnel};
 use bulkhead_topology::{Name, Port, underlay::Underlay};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,6 +39,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tracing::{info, warn};
+
+mod step;
 
 /// Pauses between attempts to reach a device: the first one, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -152,7 +154,8 @@ impl Device {
         let underlay = self.underlay.as_deref().map(rows).unwrap_or_default();
         let info = pipeline.info().clone();
         let (errands, began) = (Errands::new(), Instant::now());
-        let mut session = Session { client, info, underlay, have: Program::new(), aliens: Vec::new(), errands, began };
+        let (places, have, aliens) = (Places::new(&info), Program::new(), Vec::new());
+        let mut session = Session { client, info, places, underlay, have, aliens, errands, began };
         loop {
             tokio::select! {
                 command = self.commands.recv() => {
@@ -223,6 +226,8 @@ async fn foreign(client: &Client) -> Result<(), End> {
 struct Session {
     client: Client,
     info: Info,
+    /// Where entries have their place in its program.
+    places: Places,
     /// What it is to have beside the program.
     underlay: Vec<Row>,
     /// What it has, as far as it was read or acknowledged.
@@ -330,72 +335,10 @@ impl Session {
         Ok(Report::Actual { program: self.have.clone(), alien: self.aliens.len() })
     }
 
-    /// Carries out a step, or says why not and leaves all as it was.
-    async fn apply<'a>(
-        &mut self,
-        delta: &'a Delta,
-        ahead: impl Iterator<Item = &'a Delta>,
-    ) -> Result<Result<(), String>, End> {
-        if let Err(refused) = foresee(&self.have, std::iter::once(delta).chain(ahead), &self.info) {
-            return Ok(Err(refused.to_string()));
-        }
-        let planned = match moves(&self.have, delta, &self.info) {
-            Ok(planned) => planned,
-            Err(refused) => return Ok(Err(refused.to_string())),
-        };
-        let aliens: Vec<Update> = removals(&std::mem::take(&mut self.aliens)).collect();
-        for batch in batches(aliens) {
-            // Whether they were still there is all the same.
-            self.write(batch).await?;
-        }
-        let mut done: Vec<Vec<Move>> = Vec::new();
-        for phase in planned {
-            let (moves, refused) = self.carry_out(phase).await?;
-            done.push(moves);
-            if let Some(refused) = refused {
-                self.undo(done).await?;
-                return Ok(Err(refused));
-            }
-        }
-        self.have.apply(delta);
-        Ok(Ok(()))
-    }
-
     async fn write(&self, batch: Vec<Update>) -> Result<Vec<Result<(), String>>, Error> {
         let results = self.client.write(&self.info, batch, Atomicity::ContinueOnError).await?;
         let said = |error: UpdateError| format!("the device refused an entry: {}", error.why);
         Ok(results.into_iter().map(|result| result.map_err(said)).collect())
-    }
-
-    /// Makes moves in any order, up to the first batch of which something is refused: those that were made, and why no more.
-    async fn carry_out(&self, moves: Vec<Move>) -> Result<(Vec<Move>, Option<String>), Error> {
-        let updates = moves.iter().map(|one| one.update.clone()).collect();
-        let (mut moves, mut done) = (moves.into_iter(), Vec::new());
-        for batch in batches(updates) {
-            let mut refused = None;
-            for (result, one) in self.write(batch).await?.into_iter().zip(&mut moves) {
-                match result {
-                    Ok(()) => done.push(one),
-                    Err(why) => refused = refused.or(Some(why)),
-                }
-            }
-            if refused.is_some() {
-                return Ok((done, refused));
-            }
-        }
-        Ok((done, None))
-    }
-
-    /// Takes back what was done, the last phase first. A device that does not let us is read anew.
-    async fn undo(&self, done: Vec<Vec<Move>>) -> Result<(), End> {
-        for phase in done.into_iter().rev() {
-            for batch in batches(phase.into_iter().map(|one| one.back).collect()) {
-                if let Some(why) = self.write(batch).await?.into_iter().find_map(Result::err) {
-                    return Err(End::Device(format!("half a step could not be taken back: {why}")));
-                }
-            }
-        }
-        Ok(())
     }
 
     async fn count(&self) -> Result<Vec<Counter>, Error> {

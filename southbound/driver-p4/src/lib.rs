@@ -12,6 +12,7 @@ mod errands;
 pub mod layout;
 mod lift;
 mod lower;
+mod places;
 pub mod plan;
 mod shape;
 mod sizes;
@@ -25,5 +26,6 @@ pub const BMV2: &[u8] = include_bytes!("../../p4/bulkhead.json");
 
 pub use lift::{LiftError, lift, lift_any};
 pub use lower::{LowerError, lower};
+pub use places::Places;
 pub use shape::shape;
 pub use sizes::{TooMany, fits};

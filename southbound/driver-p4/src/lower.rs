@@ -2,16 +2,17 @@
 
 use crate::{
     layout::{self, Headers},
+    places::{Places, Table, Value},
     shape::{self, Part},
 };
 use bulkhead_p4runtime::{
     bytes,
-    info::{self, Info},
+    info::Info,
     proto::p4::v1::{
         Action as P4Action, FieldMatch, TableAction, TableEntry, action::Param, field_match, table_action,
     },
 };
-use bulkhead_pipeline::{Cause, Entry, EntryKey, Field, Match, Next, overlay::Tunnel, render_entry};
+use bulkhead_pipeline::{Action, Cause, Entry, EntryKey, Field, Match, Next, overlay::Tunnel, render_entry};
 use bulkhead_topology::Port;
 
 /// Why an entry has no place in the program. It is the compiler's mistake, the layout's, or a device's that has another
@@ -63,27 +64,76 @@ pub enum Missing {
     Wide(&'static str, u32),
 }
 
-/// The program's entry of an entry.
+/// The program's entry of one entry; of many, see [`Places::lower`].
 ///
 /// # Errors
 /// What the program, as `info` has it, has no place for.
 pub fn lower(entry: &Entry, info: &Info) -> Result<TableEntry, LowerError> {
-    lowered(entry, info).map_err(|why| LowerError { entry: render_entry(entry), cause: entry.cause, why })
+    lowered(entry, Table::new(entry.key.stage, info).as_ref())
 }
 
-fn lowered(entry: &Entry, info: &Info) -> Result<TableEntry, Missing> {
-    let (table, matches) = matches(&entry.key, info)?;
-    if let Some(port) = entry.ports().find(|port| layout::port_number(port).is_none()) {
-        return Err(Missing::Port(port.clone()));
+impl Places {
+    /// The program's entry of an entry.
+    ///
+    /// # Errors
+    /// What the program has no place for.
+    pub fn lower(&self, entry: &Entry) -> Result<TableEntry, LowerError> {
+        lowered(entry, self.table(entry.key.stage))
     }
-    Ok(TableEntry {
-        table_id: table.id,
-        r#match: matches,
-        action: Some(TableAction { r#type: Some(table_action::Type::Action(action(entry, table, info)?)) }),
-        priority: priority(entry.key.priority),
-        metadata: layout::metadata(entry.cause).to_vec(),
-        ..TableEntry::default()
-    })
+
+    /// By what the program's entry of an entry is known, and no more.
+    ///
+    /// # Errors
+    /// As [`Self::lower`], but for what it does.
+    pub fn key(&self, entry: &Entry) -> Result<TableEntry, LowerError> {
+        table(&entry.key, self.table(entry.key.stage)).and_then(|table| key(entry, table)).map_err(of(entry))
+    }
+
+    /// Whether an entry can be lowered; nothing is made of it.
+    ///
+    /// # Errors
+    /// As [`Self::lower`].
+    pub fn check(&self, entry: &Entry) -> Result<(), LowerError> {
+        let check = |table| {
+            matches(&entry.key, table, |_, _, _| {})?;
+            act(entry, table, |_, _| {}).map(drop)
+        };
+        table(&entry.key, self.table(entry.key.stage)).and_then(check).map_err(of(entry))
+    }
+}
+
+fn of(entry: &Entry) -> impl FnOnce(Missing) -> LowerError {
+    |why| LowerError { entry: render_entry(entry), cause: entry.cause, why }
+}
+
+fn table<'a>(key: &EntryKey, table: Option<&'a Table>) -> Result<&'a Table, Missing> {
+    table.ok_or_else(|| Missing::Table(layout::table(key.stage)))
+}
+
+fn lowered(entry: &Entry, found: Option<&Table>) -> Result<TableEntry, LowerError> {
+    let lowered = |table| {
+        let mut lowered = key(entry, table)?;
+        let mut params = Vec::with_capacity(entry.actions.len() + 1);
+        let action_id = act(entry, table, |param_id, value| {
+            params.push(Param { param_id, value: bytes::from_u128(value) });
+        })?;
+        let action = P4Action { action_id, params };
+        lowered.action = Some(TableAction { r#type: Some(table_action::Type::Action(action)) });
+        lowered.metadata = layout::metadata(entry.cause).to_vec();
+        Ok(lowered)
+    };
+    table(&entry.key, found).and_then(lowered).map_err(of(entry))
+}
+
+fn key(entry: &Entry, table: &Table) -> Result<TableEntry, Missing> {
+    let mut all: Vec<FieldMatch> = Vec::with_capacity(entry.key.matches.fields().len() + 1);
+    matches(&entry.key, table, |field_id, value, mask| {
+        let ternary = field_match::Ternary { value: bytes::from_u128(value), mask: bytes::from_u128(mask) };
+        all.push(FieldMatch { field_id, field_match_type: Some(field_match::FieldMatchType::Ternary(ternary)) });
+    })?;
+    all.sort_unstable_by_key(|field| field.field_id);
+    let priority = priority(entry.key.priority);
+    Ok(TableEntry { table_id: table.id, r#match: all, priority, ..TableEntry::default() })
 }
 
 /// Devices have no priority 0 (P4Runtime §9.1); stages' misses do.
@@ -91,28 +141,18 @@ fn priority(priority: u16) -> i32 {
     i32::from(priority) + 1
 }
 
-fn matches<'a>(key: &EntryKey, info: &'a Info) -> Result<(&'a info::Table, Vec<FieldMatch>), Missing> {
-    let name = layout::table(key.stage);
-    let table = info.table_named(&name).ok_or_else(|| Missing::Table(name.clone()))?;
+/// Adds each part of a match: its place in the table's key, value and mask.
+fn matches(key: &EntryKey, table: &Table, mut add: impl FnMut(u32, u128, u128)) -> Result<(), Missing> {
+    let no_place = |field: &'static str| Missing::Field { table: layout::table(key.stage), field };
     let headers = headers(&key.matches);
-    let mut all: Vec<FieldMatch> = Vec::with_capacity(key.matches.fields().len() + 1);
-    let mut add = |slot: &'static str, value: u128, mask: u128| {
-        let field = table.field_named(slot);
-        let field = field.ok_or_else(|| Missing::Field { table: name.clone(), field: slot })?;
-        let ternary = field_match::Ternary { value: bytes::from_u128(value), mask: bytes::from_u128(mask) };
-        let kind = Some(field_match::FieldMatchType::Ternary(ternary));
-        all.push(FieldMatch { field_id: field.value.id, field_match_type: kind });
-        Ok(())
-    };
     if let Some(port) = &key.matches.in_port {
         let number = layout::port_number(port).ok_or_else(|| Missing::Port(port.clone()))?;
-        add(layout::IN_PORT.name, number, full(layout::PORT_WIDTH))?;
+        let place = table.in_port.ok_or_else(|| no_place(layout::IN_PORT.name))?;
+        add(place, number, full(layout::PORT_WIDTH));
     }
     for (field, value, mask) in key.matches.fields() {
-        let slot = layout::slot(*field);
-        if !layout::matched(key.stage).any(|known| known == *field) {
-            return Err(Missing::Field { table: name.clone(), field: field.as_str() });
-        }
+        let place = table.place(*field).ok_or_else(|| no_place(field.as_str()))?;
+        let slot = place.slot;
         let whole = || if *mask == field.full_mask() { Ok(()) } else { Err(Missing::Part(field.as_str())) };
         let (value, mask) = match field {
             Field::TunSrc4 => {
@@ -140,15 +180,14 @@ fn matches<'a>(key: &EntryKey, info: &'a Info) -> Result<(&'a info::Table, Vec<F
                 }
                 (*value, *mask)
             }
-            _ if layout::is_shared(*field) && headers.field(key.stage, slot.name) != Some(*field) => {
+            _ if place.shared && headers.field(key.stage, slot.name) != Some(*field) => {
                 return Err(Missing::Open(slot.name, field.as_str()));
             }
             _ => (*value, *mask),
         };
-        add(slot.name, value, mask)?;
+        add(place.id, value, mask);
     }
-    all.sort_unstable_by_key(|field| field.field_id);
-    Ok((table, all))
+    Ok(())
 }
 
 fn headers(matches: &Match) -> Headers {
@@ -165,33 +204,37 @@ pub(crate) fn full(width: u32) -> u128 {
     u128::MAX >> (128 - width.clamp(1, 128))
 }
 
-fn action(entry: &Entry, table: &info::Table, info: &Info) -> Result<P4Action, Missing> {
-    let stage = entry.key.stage;
-    let missing = |shape: String| Missing::Shape { table: table.name.clone(), shape };
-    let shape = shape::shape(entry).ok_or_else(|| missing(format!("{:?}", entry.actions)))?;
-    let found = info.action_named(&layout::action(stage, &shape));
-    let action = found.filter(|action| table.actions.contains_key(&action.id)).ok_or_else(|| missing(shape))?;
-    let next = match entry.next {
-        Next::Stage(next) => next as u8,
-        Next::Done => layout::DONE,
-        Next::Drop => layout::DROP,
-    };
-    let mut values = vec![("next", u128::from(next))];
-    for (part, value) in entry.actions.iter().filter_map(Part::of) {
-        let value = if part == Part::Log { layout::log(entry) } else { value };
-        if let (Some(param), Some(value)) = (part.param(), value) {
-            if value > full(param.width) {
-                return Err(Missing::Wide(param.name, param.width));
-            }
-            values.push((param.name, value));
-        }
+/// The number of the action that an entry is. Adds each of its parameters.
+fn act(entry: &Entry, table: &Table, mut add: impl FnMut(u32, u128)) -> Result<u32, Missing> {
+    let mut named = entry.actions.iter().flat_map(Action::ports);
+    if let Some(port) = named.find(|port| layout::port_number(port).is_none()) {
+        return Err(Missing::Port(port.clone()));
     }
-    let param = |param: &info::Value| {
-        let value = values.iter().find(|(name, _)| *name == param.name);
-        value.map(|(_, value)| Param { param_id: param.id, value: bytes::from_u128(*value) })
+    let missing = || {
+        let shape = shape::shape(entry).unwrap_or_else(|| format!("{:?}", entry.actions));
+        Missing::Shape { table: layout::table(entry.key.stage), shape }
     };
-    let params: Option<Vec<Param>> = action.params.iter().map(param).collect();
-    let params = params.filter(|params| params.len() == values.len());
-    let params = params.ok_or_else(|| missing(action.name.clone()))?;
-    Ok(P4Action { action_id: action.id, params })
+    let deed = table.deed(&entry.actions).ok_or_else(missing)?;
+    for (param, value) in &deed.params {
+        let value = match value {
+            Value::Next => u128::from(match entry.next {
+                Next::Stage(next) => next as u8,
+                Next::Done => layout::DONE,
+                Next::Drop => layout::DROP,
+            }),
+            Value::Of(at, slot) => {
+                let value = match entry.actions.get(*at).and_then(Part::of) {
+                    Some((Part::Log, _)) => layout::log(entry),
+                    part => part.and_then(|(_, value)| value),
+                };
+                let value = value.ok_or_else(missing)?;
+                if value > full(slot.width) {
+                    return Err(Missing::Wide(slot.name, slot.width));
+                }
+                value
+            }
+        };
+        add(*param, value);
+    }
+    Ok(deed.id)
 }

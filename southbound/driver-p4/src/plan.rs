@@ -1,7 +1,7 @@
 //! In which order a step's updates are written, and what undoes them.
 //!
-//! A device writes them one after another, those of one request in an order of its own (P4Runtime §12), and packets see it
-//! half done. No packet is to pass meanwhile that neither the old program nor the new one lets pass. So writes are made in
+//! A device writes them one after another, those of one request in an order of its own (P4Runtime §12), as requests that are
+//! under way at once, and packets see it half done. No packet is to pass meanwhile that neither the old program nor the new one lets pass. So writes are made in
 //! the phases of ADR 8, each of which may be carried out in any order:
 //!
 //! ```text
@@ -18,7 +18,8 @@
 //! that meets two is dropped, because one of them is blocked: an entry with the same key and priority that drops.
 
 use crate::{
-    lower::{LowerError, lower},
+    lower::LowerError,
+    places::Places,
     sizes::{TooMany, fits},
 };
 use bulkhead_p4runtime::{
@@ -42,13 +43,62 @@ pub enum PlanError {
     TooMany(#[from] TooMany),
 }
 
-/// A write, and the one that undoes it.
+/// A write.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Move {
+pub enum Move {
+    /// An entry comes.
+    Insert(Entry),
+    /// An entry becomes another one with the same key.
+    Modify {
+        /// What is there.
+        old: Entry,
+        /// What it becomes.
+        new: Entry,
+    },
+    /// An entry goes.
+    Delete(Entry),
+}
+
+impl Move {
+    /// What makes the second of the first.
+    fn new(old: Option<&Entry>, new: Option<&Entry>) -> Option<Self> {
+        Some(match (old, new) {
+            (None, None) => return None,
+            (Some(old), Some(new)) => Self::Modify { old: old.clone(), new: new.clone() },
+            (None, Some(new)) => Self::Insert(new.clone()),
+            (Some(old), None) => Self::Delete(old.clone()),
+        })
+    }
+
     /// What is written.
-    pub update: Update,
+    ///
+    /// # Errors
+    /// An entry has no place.
+    pub fn update(&self, places: &Places) -> Result<Update, LowerError> {
+        Ok(match self {
+            Self::Insert(new) => update(Type::Insert, places.lower(new)?),
+            Self::Modify { new, .. } => update(Type::Modify, places.lower(new)?),
+            Self::Delete(old) => update(Type::Delete, places.key(old)?),
+        })
+    }
+
     /// What takes it back.
-    pub back: Update,
+    #[must_use]
+    pub fn back(self) -> Self {
+        match self {
+            Self::Insert(new) => Self::Delete(new),
+            Self::Modify { old, new } => Self::Modify { old: new, new: old },
+            Self::Delete(old) => Self::Insert(old),
+        }
+    }
+
+    /// Does it to what is known of a device.
+    pub fn apply(&self, have: &mut Program) {
+        match self {
+            Self::Insert(new) | Self::Modify { new, .. } => have.insert(new.clone()),
+            Self::Delete(old) => have.remove(&old.key),
+        };
+    }
 }
 
 /// What becomes of one key: the entry that is there, and the one that is to be.
@@ -83,10 +133,9 @@ impl Change<'_> {
         }
     }
 
-    /// What writes it.
-    fn write(self, info: &Info) -> Result<Option<Move>, LowerError> {
-        let lowered = |entry: Option<&Entry>| entry.map(|entry| lower(entry, info)).transpose();
-        Ok(step(lowered(self.old)?, lowered(self.new)?))
+    /// What makes it.
+    fn made(self) -> Option<Move> {
+        Move::new(self.old, self.new)
     }
 
     /// An entry that drops what this one is about.
@@ -96,22 +145,12 @@ impl Change<'_> {
     }
 }
 
-/// What makes the second of the first.
-fn step(old: Option<TableEntry>, new: Option<TableEntry>) -> Option<Move> {
-    Some(match (old, new) {
-        (None, None) => return None,
-        (Some(old), Some(new)) => Move { update: update(Type::Modify, new), back: update(Type::Modify, old) },
-        (None, Some(new)) => Move { update: update(Type::Insert, new.clone()), back: update(Type::Delete, bare(new)) },
-        (Some(old), None) => Move { update: update(Type::Delete, bare(old.clone())), back: update(Type::Insert, old) },
-    })
-}
-
 /// The moves from what the device has to what a step makes of it: one list after another, each to be acknowledged before the
 /// next one is begun, and in any order in itself.
 ///
 /// # Errors
-/// An entry has no place. Nothing is to be sent then.
-pub fn moves(have: &Program, delta: &Delta, info: &Info) -> Result<Vec<Vec<Move>>, LowerError> {
+/// An entry that comes in between alone has no place. Nothing is to be sent then; of all others see [`foresee`].
+pub fn moves(have: &Program, delta: &Delta, places: &Places) -> Result<Vec<Vec<Move>>, LowerError> {
     let changes = changes(have, delta);
     let closed = is_closed(have, delta);
     let moved = Moved::of(&changes);
@@ -120,7 +159,7 @@ pub fn moves(have: &Program, delta: &Delta, info: &Info) -> Result<Vec<Vec<Move>
     for change in changes {
         match moved.when(change) {
             When::Core => core.push(change),
-            when => phases.entry(when).or_default().extend(change.write(info)?),
+            when => phases.entry(when).or_default().extend(change.made()),
         }
     }
     let mut alone: Vec<Change<'_>> = Vec::new();
@@ -128,12 +167,12 @@ pub fn moves(have: &Program, delta: &Delta, info: &Info) -> Result<Vec<Vec<Move>
         let meets = |other: &Change<'_>| may_meet(&change.key.matches, &other.key.matches);
         // Without an open port nothing passes, whatever is seen.
         if closed || (core.len() <= MAX_COMPARED && !alone.iter().any(meets)) {
-            phases.entry(When::Core).or_default().extend(change.write(info)?);
+            phases.entry(When::Core).or_default().extend(change.made());
             alone.push(*change);
         } else if let Some(blocked) = change.blocked() {
-            let blocked = Some(&blocked);
-            phases.entry(When::Narrow).or_default().extend(Change { new: blocked, ..*change }.write(info)?);
-            phases.entry(When::Widen).or_default().extend(Change { old: blocked, ..*change }.write(info)?);
+            places.check(&blocked)?;
+            phases.entry(When::Narrow).or_default().extend(Move::new(change.old, Some(&blocked)));
+            phases.entry(When::Widen).or_default().extend(Move::new(Some(&blocked), change.new));
         }
     }
     Ok(phases.into_values().collect())
@@ -181,72 +220,84 @@ const KEPT: [Field; 12] = [
     Field::FromTunnel,
 ];
 
-/// Allows that go from one priority and come at another: the same ones, elsewhere.
-struct Moved<'a>(BTreeMap<(Stage, &'a Match), [Vec<u16>; 2]>);
+/// Allows that go from one priority and come at another, the same ones elsewhere: the highest priority that they come at
+/// and go from, by what they match.
+#[derive(Default)]
+struct Moved<'a> {
+    comes: BTreeMap<(Stage, &'a Match), u16>,
+    goes: BTreeMap<(Stage, &'a Match), u16>,
+}
 
 impl<'a> Moved<'a> {
     fn of(changes: &[Change<'a>]) -> Self {
-        let mut moved: BTreeMap<(Stage, &'a Match), [Vec<u16>; 2]> = BTreeMap::new();
-        for change in changes {
-            let one = match (change.old, change.new) {
-                (Some(old), None) => (old, 0),
-                (None, Some(new)) => (new, 1),
-                _ => continue,
-            };
-            if one.0.effect() == Effect::Allow
-                && let Some(priorities) =
-                    moved.entry((change.key.stage, &change.key.matches)).or_default().get_mut(one.1)
-            {
-                priorities.push(change.key.priority);
-            }
+        let allow = |entry: &&'a Entry| entry.effect() == Effect::Allow;
+        let comes =
+            || changes.iter().filter(|change| change.old.is_none()).filter_map(|change| change.new).filter(allow);
+        let goes =
+            || changes.iter().filter(|change| change.new.is_none()).filter_map(|change| change.old).filter(allow);
+        // Most steps have only the one or the other.
+        if comes().next().is_none() || goes().next().is_none() {
+            return Self::default();
         }
-        Self(moved)
+        Self { comes: highest(comes()), goes: highest(goes()) }
     }
 
     /// When a change is made.
     fn when(&self, change: Change<'a>) -> When {
-        let own = change.key.priority;
-        let [going, coming] = match self.0.get(&(change.key.stage, &change.key.matches)) {
-            Some(priorities) => priorities,
-            None => return change.when(),
-        };
+        let place = (change.key.stage, &change.key.matches);
+        let above = |others: &BTreeMap<_, u16>| others.get(&place).is_some_and(|other| *other > change.key.priority);
         match (change.old, change.new) {
-            (None, Some(new)) if new.effect() == Effect::Allow && going.iter().any(|other| *other > own) => When::Below,
-            (Some(old), None) if old.effect() == Effect::Allow && coming.iter().any(|other| *other > own) => {
-                When::Above
-            }
+            (None, Some(new)) if new.effect() == Effect::Allow && above(&self.goes) => When::Below,
+            (Some(old), None) if old.effect() == Effect::Allow && above(&self.comes) => When::Above,
             _ => change.when(),
         }
     }
 }
 
-/// Whether all steps from here on fit the device, one after the other.
+fn highest<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeMap<(Stage, &'a Match), u16> {
+    let mut highest = BTreeMap::new();
+    for EntryKey { stage, priority, matches } in entries.map(|entry| &entry.key) {
+        let known = highest.entry((*stage, matches)).or_insert(*priority);
+        *known = (*known).max(*priority);
+    }
+    highest
+}
+
+/// Whether all steps from here on have a place and fit the device, one after the other.
 ///
 /// # Errors
 /// The first entry that has no place, or the first table that is too small at some time.
-pub fn foresee<'a>(have: &Program, steps: impl IntoIterator<Item = &'a Delta>, info: &Info) -> Result<(), PlanError> {
+pub fn foresee<'a>(
+    have: &Program,
+    steps: impl IntoIterator<Item = &'a Delta>,
+    info: &Info,
+    places: &Places,
+) -> Result<(), PlanError> {
     let mut counts: BTreeMap<Stage, u64> = BTreeMap::new();
     for entry in have.iter() {
         *counts.entry(entry.key.stage).or_default() += 1;
     }
-    let mut turned: BTreeMap<_, bool> = BTreeMap::new();
-    for delta in steps {
-        let there = |turned: &BTreeMap<_, bool>, key| turned.get(key).copied().unwrap_or(have.get(key).is_some());
+    let mut turned: BTreeMap<&EntryKey, bool> = BTreeMap::new();
+    let mut steps = steps.into_iter().peekable();
+    while let Some(delta) = steps.next() {
+        let there = |key| turned.get(key).copied().unwrap_or_else(|| have.get(key).is_some());
         // What comes is there before what goes is gone.
         for entry in &delta.add {
-            lower(entry, info)?;
-            if !there(&turned, &entry.key) {
+            places.check(entry)?;
+            if !there(&entry.key) {
                 *counts.entry(entry.key.stage).or_default() += 1;
             }
         }
         fits(&counts, info)?;
-        for key in delta.remove.iter().filter(|key| there(&turned, key)) {
+        for key in delta.remove.iter().filter(|key| there(key)) {
             if let Some(count) = counts.get_mut(&key.stage) {
                 *count = count.saturating_sub(1);
             }
         }
-        turned.extend(delta.remove.iter().map(|key| (key.clone(), false)));
-        turned.extend(delta.add.iter().map(|entry| (entry.key.clone(), true)));
+        if steps.peek().is_some() {
+            turned.extend(delta.remove.iter().map(|key| (key, false)));
+            turned.extend(delta.add.iter().map(|entry| (&entry.key, true)));
+        }
     }
     Ok(())
 }

@@ -178,6 +178,38 @@ async fn a_step_that_a_device_refuses_leaves_all_as_it_was() {
     }
 }
 
+/// A step of several batches, the last of which the device refuses a part of: what came, changed and went is taken back, and
+/// the driver knows that it was.
+#[tokio::test]
+async fn what_the_batches_of_a_refused_step_made_is_taken_back() {
+    for device in Device::all().await {
+        let entry = |n: u32, next| {
+            let matches = Match::any().with(Field::SrcId, n + 1);
+            Entry::new(Stage::IngressApplication, 9, matches, vec![], next, Cause::Rule(n))
+        };
+        let (allow, deny) = (|n| entry(n, Next::Stage(Stage::Verdict)), |n| entry(n, Next::Drop));
+        let changed = |n| Entry { cause: Cause::Rule(7), ..deny(n) };
+        let keys = |entries: std::ops::Range<u32>| entries.map(|n| deny(n).key).collect::<Vec<_>>();
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        rig.apply(Delta { remove: vec![], add: vec![deny(2_500)] }, vec![]).await.unwrap();
+        rig.end().await;
+        // Who has not read does not know of that one.
+        let mut rig = Rig::attach(&device.address(), 1).await;
+        rig.connected().await;
+        let add = (0..10).map(allow).chain((10..20).map(deny)).collect();
+        rig.apply(Delta { remove: vec![], add }, vec![]).await.unwrap();
+        let add = (10..20).map(changed).chain((20..3_000).map(deny)).collect();
+        let refused = rig.apply(Delta { remove: keys(0..10), add }, vec![]).await.unwrap_err();
+        assert!(refused.contains("the device refused an entry"), "{refused}");
+        assert!(rig.apply(Delta { remove: vec![], add: vec![deny(2_500)] }, vec![]).await.is_err());
+        rig.apply(Delta { remove: keys(5..15), add: (20..1_200).map(deny).collect() }, vec![]).await.unwrap();
+        let wanted = (0..5).map(allow).chain((15..1_200).chain([2_500]).map(deny)).collect();
+        assert_eq!(rig.read().await, (wanted, 0));
+        rig.end().await;
+    }
+}
+
 /// What a device has in the tables of the underlay, as rows.
 async fn beside(device: &Device) -> Vec<Option<Row>> {
     let pipeline = pipeline();

@@ -10,7 +10,7 @@ mod journey;
 
 use bulkhead_compile::Compiler;
 use bulkhead_driver_p4::{
-    P4INFO, lift,
+    P4INFO, Places, lift,
     plan::{Move, moves},
 };
 use bulkhead_p4runtime::{
@@ -41,6 +41,7 @@ use std::{
 
 /// The program. To read it takes longer than to carry out a step.
 static INFO: LazyLock<Info> = LazyLock::new(|| Info::from_text(P4INFO).unwrap());
+static PLACES: LazyLock<Places> = LazyLock::new(|| Places::new(&INFO));
 
 /// Flows that are asked of each pair of states.
 const FLOWS: usize = 12;
@@ -114,7 +115,7 @@ fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, s
     let info = &*INFO;
     let fates: Vec<_> = packets.iter().map(|packet| (out(old, packet), out(new, packet), Cell::new(false))).collect();
     count(&seen.changed, fates.iter().filter(|fate| fate.0 != fate.1).count());
-    let keys = |entry| place(&bulkhead_driver_p4::lower(entry, info).unwrap());
+    let keys = |entry| place(&PLACES.lower(entry).unwrap());
     let mut names: BTreeMap<(u32, Key), EntryKey> = old.iter().map(|entry| (keys(entry), entry.key.clone())).collect();
     for entry in new.iter() {
         let other = names.get(&keys(entry)).filter(|other| **other != entry.key);
@@ -122,12 +123,12 @@ fn carry_out(old: &Program, new: &Program, packets: &[Packet], seed: &mut u64, s
     }
     let mut at = old.clone();
     let mut ways: Vec<Way> = packets.iter().map(|packet| Way::of(old, packet)).collect();
-    for phase in moves(old, &delta(old, new), info).unwrap() {
+    for phase in moves(old, &delta(old, new), &PLACES).unwrap() {
         let touched: BTreeSet<(u32, Key)> = phase.iter().map(|one| place(&written(one))).collect();
         prop_assert_eq!(touched.len(), phase.len(), "a request says two things of one entry");
         for one in shuffled(phase, seed) {
             let entry = written(&one);
-            let (key, there) = match one.update.r#type() {
+            let (key, there) = match one.update(&PLACES).unwrap().r#type() {
                 Type::Delete => {
                     let key = names.remove(&place(&entry)).unwrap();
                     at.remove(&key);
@@ -174,8 +175,8 @@ fn place(entry: &TableEntry) -> (u32, Key) {
 }
 
 fn written(one: &Move) -> TableEntry {
-    match &one.update.entity.as_ref().unwrap().entity {
-        Some(entity::Entity::TableEntry(entry)) => entry.clone(),
+    match one.update(&PLACES).unwrap().entity.unwrap().entity {
+        Some(entity::Entity::TableEntry(entry)) => entry,
         other => panic!("{other:?}"),
     }
 }
@@ -190,7 +191,7 @@ fn story(old: &Program, new: &Program, at: &Program, one: &Move, packet: &Packet
     TestCaseError::fail(format!(
         "a packet gets through in between that neither program lets through\n{packet:?}\nafter {:?} {last:?}\nbefore: {was}\n\
          afterwards: {is}\nnow: {now}\nold\n{}\nnew\n{}",
-        one.update.r#type(),
+        one.update(&PLACES).map(|update| update.r#type()),
         render_program(old),
         render_program(new)
     ))

@@ -3,13 +3,17 @@
 
 use bulkhead_compile::Compiler;
 use bulkhead_driver_p4::{
-    LiftError, P4INFO, TooMany, fits, layout, lift, lower,
+    LiftError, P4INFO, Places, TooMany, fits, layout, lift, lower,
     underlay::{self, rows},
 };
 use bulkhead_p4runtime::{
-    check,
-    info::Info,
-    proto::p4::v1::{Entity, FieldMatch, TableEntry, Update, entity, field_match, table_action, update::Type},
+    bytes, check,
+    client::{MAX_BATCH, MAX_BATCH_BYTES},
+    info::{Info, Value},
+    proto::p4::v1::{
+        Action as P4Action, Entity, FieldMatch, TableAction, TableEntry, Update, action::Param, entity, field_match,
+        table_action, update::Type,
+    },
 };
 use bulkhead_pipeline::{
     Action, Builtin, Cause, Entry, Field, Match, Next, Output, Stage, ethertype, frag, overlay::Tunnel,
@@ -24,6 +28,7 @@ use bulkhead_topology::{
     underlay::{Hop, MAX_HOPS, MAX_PORT, Route, Underlay},
 };
 use proptest::{prelude::*, test_runner::Config};
+use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -34,6 +39,11 @@ use std::{
 fn info() -> &'static Info {
     static INFO: LazyLock<Info> = LazyLock::new(|| Info::from_text(P4INFO).unwrap());
     &INFO
+}
+
+fn places() -> &'static Places {
+    static PLACES: LazyLock<Places> = LazyLock::new(|| Places::new(info()));
+    &PLACES
 }
 
 /// Which VTEP addresses switches have.
@@ -117,9 +127,10 @@ proptest! {
     ) {
         let info = info();
         for entry in entries(&forgetful(&state, vteps)) {
-            let lowered = lower(&entry, info).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let lowered = places().lower(&entry).map_err(|error| TestCaseError::fail(error.to_string()))?;
             let fits = check::update(info, &insert(lowered.clone()));
             prop_assert!(fits.is_ok(), "{entry:?}: {fits:?}");
+            prop_assert_eq!(places().check(&entry), Ok(()));
             prop_assert_eq!(lift(&lowered, info), Ok(entry));
         }
     }
@@ -127,14 +138,13 @@ proptest! {
     /// Two entries of different keys never become one.
     #[test]
     fn keys_stay_apart(state in state()) {
-        let info = info();
         let state = forgetful(&state, Vteps::TheirOwn);
         let compiler = Compiler::new(&state, Default::default()).unwrap().0;
         for switch in state.switches.values().filter(|switch| !switch.driver.remembers()) {
             let program = compiler.program(&switch.name).unwrap();
             let keys: BTreeSet<_> = program
                 .iter()
-                .map(|entry| lower(entry, info).unwrap())
+                .map(|entry| places().key(entry).unwrap())
                 .map(|lowered| (lowered.table_id, bulkhead_p4runtime::entry::Key::of(&lowered)))
                 .collect();
             prop_assert_eq!(keys.len(), program.len());
@@ -189,7 +199,10 @@ fn drop_in(stage: Stage, matches: Match) -> Entry {
 fn what_has_no_place_is_refused_by_name() {
     let info = info();
     let ip = |kind: u128| Match::any().with(Field::EthType, kind);
-    let refused = |entry: Entry| lower(&entry, info).unwrap_err().why.to_string();
+    let refused = |entry: Entry| {
+        assert_eq!(places().check(&entry).unwrap_err(), places().lower(&entry).unwrap_err());
+        lower(&entry, info).unwrap_err().why.to_string()
+    };
     let fields = [
         (drop_in(Stage::EgressPlatform, Match::any().with(Field::DstLocal, 1u8)), "no place for dst_local"),
         (drop_in(Stage::Carry, Match::any()), "no table ingress.carry"),
@@ -292,6 +305,40 @@ fn tunnels_ends_and_ports_are_told_apart() {
     }
     let mapped = drop_in(Stage::Antispoof, Match::any().with(Field::TunSrc6, 0xffff_c000_0201u64));
     assert!(lower(&mapped, info).is_err());
+}
+
+/// The driver counts entries and not bytes: whatever they are, a batch of them may be sent.
+#[test]
+fn a_batch_of_the_widest_entries_can_be_sent() {
+    let info = info();
+    let ones = |value: &Value| bytes::all_ones(value.width as usize);
+    let stages = layout::stages().map(|stage| info.table_named(&layout::table(stage)).unwrap());
+    let sizes = stages.flat_map(|table| {
+        let part = |field: &Value| FieldMatch {
+            field_id: field.id,
+            field_match_type: Some(field_match::FieldMatchType::Ternary(field_match::Ternary {
+                value: ones(field),
+                mask: ones(field),
+            })),
+        };
+        let r#match: Vec<FieldMatch> = table.fields.iter().map(|field| part(&field.value)).collect();
+        table.actions.keys().map(move |id| {
+            let action = info.action(*id).unwrap();
+            let params = action.params.iter().map(|param| Param { param_id: param.id, value: ones(param) });
+            let action = P4Action { action_id: *id, params: params.collect() };
+            let entry = TableEntry {
+                table_id: table.id,
+                r#match: r#match.clone(),
+                action: Some(TableAction { r#type: Some(table_action::Type::Action(action)) }),
+                priority: i32::from(u16::MAX) + 1,
+                metadata: vec![0xff; 8],
+                ..TableEntry::default()
+            };
+            insert(entry).encoded_len()
+        })
+    });
+    let widest = sizes.max().unwrap();
+    assert!(widest > 100 && widest * MAX_BATCH < MAX_BATCH_BYTES, "{widest} bytes");
 }
 
 #[test]

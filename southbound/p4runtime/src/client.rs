@@ -138,6 +138,10 @@ pub struct UpdateError {
     pub why: String,
 }
 
+/// Updates that fit a program, to be sent together.
+#[derive(Debug)]
+pub struct Batch(WriteRequest);
+
 /// A device.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -300,32 +304,46 @@ impl Client {
     /// Nothing is sent if one of them does not fit the program.
     ///
     /// # Errors
-    /// An update does not fit, there are too many, the device refused the batch as a whole (it is not for this
-    /// controller to write: [`Code::PermissionDenied`]; it does not offer this atomicity: [`Code::Unimplemented`]), or
-    /// did not answer: then it is not known what was done.
+    /// See [`Self::batch`] and [`Self::send`].
     pub async fn write(
         &self,
         info: &Info,
-        mut updates: Vec<Update>,
+        updates: Vec<Update>,
         atomicity: Atomicity,
     ) -> Result<Vec<Result<(), UpdateError>>, Error> {
+        self.send(self.batch(info, updates, atomicity)?).await
+    }
+
+    /// Makes a batch, for who has something to send meanwhile.
+    ///
+    /// # Errors
+    /// An update does not fit the program, or there are too many.
+    pub fn batch(&self, info: &Info, mut updates: Vec<Update>, atomicity: Atomicity) -> Result<Batch, Error> {
         for (at, update) in updates.iter().enumerate() {
             check::update(info, update).map_err(|refusal| Error::Refused { at, refusal })?;
         }
-        let many = updates.len();
-        if many > MAX_BATCH {
-            return Err(Error::TooMuch { what: "updates of a batch", size: many, most: MAX_BATCH });
+        if updates.len() > MAX_BATCH {
+            return Err(Error::TooMuch { what: "updates of a batch", size: updates.len(), most: MAX_BATCH });
         }
         updates.iter_mut().for_each(widen_ranges);
-        let request = WriteRequest {
+        Ok(Batch(WriteRequest {
             device_id: self.device,
             role: String::new(),
             election_id: Some(self.election.into()),
             updates,
             atomicity: atomicity.into(),
-        };
+        }))
+    }
+
+    /// Sends a batch, and says what became of each update.
+    ///
+    /// # Errors
+    /// The device refused the batch as a whole (it is not for this controller to write: [`Code::PermissionDenied`]; it does
+    /// not offer this atomicity: [`Code::Unimplemented`]), or did not answer: then it is not known what was done.
+    pub async fn send(&self, batch: Batch) -> Result<Vec<Result<(), UpdateError>>, Error> {
+        let many = batch.0.updates.len();
         let mut calls = self.calls.clone();
-        let answer = timeout(CALL_TIME, calls.write(request)).await;
+        let answer = timeout(CALL_TIME, calls.write(batch.0)).await;
         match answer.map_err(|_| self.timed_out("Write", CALL_TIME))? {
             Ok(_) => Ok(vec![Ok(()); many]),
             Err(status) => match each(&status) {
