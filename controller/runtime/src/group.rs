@@ -52,6 +52,18 @@ impl Core {
         requests: impl IntoIterator<Item = &'r Request>,
         now: Duration,
     ) -> Vec<Result<Outcome, Refusal>> {
+        let mut results = Vec::new();
+        self.answer_all(requests, now, |answers| results = answers);
+        results
+    }
+
+    /// The same; `answer` is given what came of them as soon as they are durable, before switches are told.
+    pub(crate) fn answer_all<'r>(
+        &mut self,
+        requests: impl IntoIterator<Item = &'r Request>,
+        now: Duration,
+        answer: impl FnOnce(Vec<Result<Outcome, Refusal>>),
+    ) {
         let shared = self.shared.clone();
         // Held until the changes are durable: readers never see one that is not.
         let mut accepted = shared.write();
@@ -73,6 +85,7 @@ impl Core {
             results.push(self.take(&mut accepted, &mut group, request));
             dry_runs.push(request.dry_run);
         }
+        let mut published = None;
         if group.revisions.is_empty() {
             drop(accepted);
         } else if let Err(error) = self.store(&group) {
@@ -90,12 +103,15 @@ impl Core {
             self.forget();
             drop(accepted);
             self.storing(None);
-            self.publish(group, now);
+            published = Some(group);
         }
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         results.iter().zip(dry_runs).for_each(|(result, dry_run)| count(&mut totals, result, dry_run));
         drop(totals);
-        results
+        answer(results);
+        if let Some(group) = published {
+            self.publish(group, now);
+        }
     }
 
     /// Makes a group durable.

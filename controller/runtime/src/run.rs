@@ -207,19 +207,23 @@ fn apply(group: Vec<Asked>, core: &mut Core, recorder: &mut Recorder, now: Durat
     group.iter().for_each(|asked| recorder.write(now, || Event::from(&asked.request)));
     let began = Instant::now();
     let _following = following(&group).entered();
-    let results = core.apply_all(group.iter().map(|asked| &asked.request), now);
-    let mut totals = core.totals.lock().unwrap_or_else(PoisonError::into_inner);
-    totals.busy += began.elapsed();
-    for asked in &group {
-        totals.waits.add(began.duration_since(asked.asked));
-        totals.changes.add(asked.asked.elapsed());
-    }
-    drop(totals);
-    results.iter().for_each(|result| recorder.write(now, || Event::from(result)));
-    for (asked, result) in group.into_iter().zip(results) {
-        // Who asked may have gone; the change stands.
-        let _ = asked.reply.send(result);
-    }
+    let asked = |asked: Asked| (asked.request, (asked.asked, asked.reply));
+    let (requests, replies): (Vec<_>, Vec<_>) = group.into_iter().map(asked).unzip();
+    let totals = core.totals.clone();
+    core.answer_all(&requests, now, |results| {
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        for (asked, _) in &replies {
+            totals.waits.add(began.duration_since(*asked));
+            totals.changes.add(asked.elapsed());
+        }
+        drop(totals);
+        results.iter().for_each(|result| recorder.write(now, || Event::from(result)));
+        for ((_, reply), result) in replies.into_iter().zip(results) {
+            // Who asked may have gone; the change stands.
+            let _ = reply.send(result);
+        }
+    });
+    core.totals.lock().unwrap_or_else(PoisonError::into_inner).busy += began.elapsed();
 }
 
 fn handle(message: Message, core: &mut Core, recorder: &mut Recorder, now: Duration) -> Option<Waiter> {
