@@ -16,8 +16,8 @@ use axum::{
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
-    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, canonical, nearest, object,
-    read, read_removals,
+    ApplyAnswer, ChangeKind, ChangeLine, Document, Format, Parsed, PlanAnswer, Severity, Stored, nearest, object,
+    read_removals, read_to_store,
     v1::{KINDS, Object, kind_from, kind_name, kind_plural},
 };
 use serde::Deserialize;
@@ -173,7 +173,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
-        let parsed = self.parse(text, format, read).await?;
+        let parsed = self.parse(text, format, read_to_store).await?;
         self.change(who, parsed, how.asked(who)).await
     }
 
@@ -201,7 +201,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
-        let mut parsed = self.parse(text, format, read).await?;
+        let mut parsed = self.parse(text, format, read_to_store).await?;
         match parsed.documents.as_mut_slice() {
             [document] if document.key == key => document.expected = how.resource_version.or(document.expected),
             [document] => {
@@ -278,15 +278,15 @@ const ATTEMPTS: usize = 5;
 
 impl<B: Backend> Service<B> {
     /// Has resources created and changed.
-    pub(crate) async fn change(&self, who: &Who, parsed: Parsed, asked: Asked) -> Result<ApplyAnswer, Failure> {
+    pub(crate) async fn change(&self, who: &Who, parsed: Parsed<Stored>, asked: Asked) -> Result<ApplyAnswer, Failure> {
         let places = if parsed.documents.len() > MAX_FEW { &self.desk.large } else { &self.desk.small };
         let job = move |_: &_| {
             let edits: Vec<Edit> = parsed
                 .documents
                 .iter()
                 .map(|d| Edit {
-                    change: Change { key: d.key.clone(), value: Some(d.resource.clone()) },
-                    document: Some(canonical(&d.resource).into()),
+                    change: Change { key: d.key.clone(), value: Some(d.resource.resource.clone()) },
+                    document: Some(d.resource.document.clone()),
                     expected: d.expected,
                 })
                 .collect();

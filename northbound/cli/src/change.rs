@@ -31,13 +31,13 @@ enum Sent {
     Refused,
 }
 
-/// A request of the client's that takes documents.
-type Request = fn(&Client, &[Value], bool) -> Result<ApplyAnswer, Error>;
+/// A request of the client's that takes a list of documents.
+type Request = fn(&Client, String, bool) -> Result<ApplyAnswer, Error>;
 
 /// Sends documents; findings are shown in the operator's own files.
-fn send<R>(
+fn send(
     client: &Client,
-    load: impl FnOnce() -> anyhow::Result<Input<R>>,
+    load: impl FnOnce() -> anyhow::Result<Input>,
     request: Request,
     dry_run: bool,
 ) -> anyhow::Result<Sent> {
@@ -46,7 +46,7 @@ fn send<R>(
     let answer = (!input.has_errors()).then(|| {
         let stored = if dry_run { "" } else { " and stored" };
         progress.now(format!("{} documents are checked{stored}", input.parsed.documents.len()));
-        request(client, &input.values(), dry_run)
+        request(client, input.list(), dry_run)
     });
     drop(progress);
     let Some(answer) = answer else {
@@ -74,7 +74,7 @@ pub fn refused() -> anyhow::Result<Outcome> {
 
 /// `bulkhead apply`
 pub fn apply(client: &Client, output: Output, out: &mut Out, files: &Files, how: &How) -> anyhow::Result<Outcome> {
-    let sent = send(client, || input::load(&files.files), Client::apply, how.dry_run)?;
+    let sent = send(client, || input::load(&files.files), Client::apply_list, how.dry_run)?;
     let Sent::Accepted(answer) = sent else { return refused() };
     accepted(client, output, out, &answer, how)
 }
@@ -178,7 +178,7 @@ fn some(names: &[String]) -> String {
 
 /// `bulkhead plan`
 pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
-    let Sent::Accepted(answer) = send(client, || input::load(&files.files), Client::apply, true)? else {
+    let Sent::Accepted(answer) = send(client, || input::load(&files.files), Client::apply_list, true)? else {
         return refused();
     };
     if matches!(output, Output::Json | Output::Yaml) {
@@ -307,7 +307,7 @@ pub fn edit(
         return Ok(Outcome::Yes);
     }
     // The document has its resourceVersion in it, so a change made meanwhile is not overwritten.
-    match send(client, || input::load(std::slice::from_ref(&file)), Client::apply, false) {
+    match send(client, || input::load(std::slice::from_ref(&file)), Client::apply_list, false) {
         Ok(Sent::Accepted(answer)) => {
             std::fs::remove_file(&file)?;
             accepted(client, output, out, &answer, &How::default())
@@ -329,7 +329,7 @@ pub fn delete(
     how: &How,
 ) -> anyhow::Result<Outcome> {
     let Some(kind_text) = &target.kind else {
-        let sent = send(client, || input::load_removals(files), Client::delete, how.dry_run)?;
+        let sent = send(client, || input::load_removals(files), Client::delete_list, how.dry_run)?;
         let Sent::Accepted(answer) = sent else { return refused() };
         return accepted(client, output, out, &answer, how);
     };

@@ -2,7 +2,7 @@
 
 use crate::print::placeless;
 use anyhow::{Context, bail};
-use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Resource, Severity, read, read_removals};
+use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Severity, read_removals_to_send, read_to_send};
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,17 +15,25 @@ const STDIN: &str = "<stdin>";
 
 /// Documents and the texts they were read from.
 #[derive(Debug)]
-pub struct Input<R = Resource> {
-    /// The documents.
-    pub parsed: Parsed<R>,
+pub struct Input {
+    /// The documents, as compact JSON.
+    pub parsed: Parsed<String>,
     /// The files' texts, for showing lines of them.
     pub sources: BTreeMap<String, String>,
 }
 
-impl<R> Input<R> {
-    /// What goes to the server.
-    pub fn values(&self) -> Vec<serde_json::Value> {
-        self.parsed.documents.iter().map(|d| d.to_value()).collect()
+impl Input {
+    /// What goes to the server: a list.
+    pub fn list(&self) -> String {
+        let documents = self.parsed.documents.iter().map(|document| document.resource.as_str());
+        let mut list = String::with_capacity(documents.clone().map(|text| text.len() + 1).sum::<usize>() + 2);
+        list.push('[');
+        for (at, document) in documents.enumerate() {
+            list.push_str(if at > 0 { "," } else { "" });
+            list.push_str(document);
+        }
+        list.push(']');
+        list
     }
 
     /// Findings of the server, with the place in the operator's own files.
@@ -42,20 +50,25 @@ impl<R> Input<R> {
 
 /// Reads all `paths`; what is wrong inside of them is in the result.
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Input> {
-    load_with(paths, read)
+    load_with(paths, read_to_send)
 }
 
 /// The same where the documents name what is to be removed.
-pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input<()>> {
-    load_with(paths, read_removals)
+pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input> {
+    load_with(paths, read_removals_to_send)
 }
 
-fn load_with<R>(paths: &[PathBuf], read: fn(Option<&str>, &[u8], Format) -> Parsed<R>) -> anyhow::Result<Input<R>> {
+/// A way to read documents.
+type Reading = fn(Option<&str>, &[u8], Format) -> Parsed<String>;
+
+fn load_with(paths: &[PathBuf], read: Reading) -> anyhow::Result<Input> {
     let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
     let shown = || paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     for (name, content) in contents(paths, MAX_INPUT)? {
         input.parsed.extend(read(Some(&name), &content, format(&name)));
-        input.sources.insert(name, String::from_utf8_lossy(&content).into_owned());
+        let text = String::from_utf8(content);
+        let text = text.unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
+        input.sources.insert(name, text);
     }
     if input.sources.is_empty() {
         bail!("no .yaml, .yml or .json file in {}; folders inside of a folder are not looked into", shown());

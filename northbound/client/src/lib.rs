@@ -36,7 +36,11 @@ const JSON: &str = "application/json";
 /// A body without line breaks and spaces: it counts against the server's limit.
 fn compact(body: &impl Serialize) -> Result<String, Error> {
     // What is sent are plain structs and values with text keys; these cannot fail to serialize.
-    let body = serde_json::to_string(body).unwrap_or_default();
+    fits(serde_json::to_string(body).unwrap_or_default())
+}
+
+/// A body, if the server would read it.
+fn fits(body: String) -> Result<String, Error> {
     if body.len() > MAX_INPUT { Err(Error::TooLarge { size: body.len() }) } else { Ok(body) }
 }
 
@@ -285,7 +289,11 @@ impl Client {
         query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let (url, body) = (self.url(path, query), compact(body)?);
+        self.post(path, query, compact(body)?)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)], body: String) -> Result<T, Error> {
+        let url = self.url(path, query);
         self.answer(&url, self.signed(self.agent.post(&url)).content_type(JSON).send(body))
     }
 
@@ -293,6 +301,12 @@ impl Client {
     pub fn apply(&self, documents: &[Value], dry_run: bool) -> Result<ApplyAnswer, Error> {
         let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
         self.post_json("/v1/apply", query, &documents)
+    }
+
+    /// The same, of a list that is JSON already: without line breaks and spaces, which would count against the limit.
+    pub fn apply_list(&self, list: String, dry_run: bool) -> Result<ApplyAnswer, Error> {
+        let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
+        self.post("/v1/apply", query, fits(list)?)
     }
 
     /// The resources of a kind (its plural, as in URLs), selected by labels if a selector is given.
@@ -330,6 +344,12 @@ impl Client {
     pub fn delete(&self, documents: &[Value], dry_run: bool) -> Result<ApplyAnswer, Error> {
         let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
         self.post_json("/v1/delete", query, &documents)
+    }
+
+    /// The same, of a list that is JSON already, as in [`Self::apply_list`].
+    pub fn delete_list(&self, list: String, dry_run: bool) -> Result<ApplyAnswer, Error> {
+        let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
+        self.post("/v1/delete", query, fits(list)?)
     }
 
     /// At most `limit` revisions before `before`, or the newest ones.

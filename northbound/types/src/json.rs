@@ -6,9 +6,17 @@ use crate::{
     yaml::no_value,
 };
 
+/// What may stand between values.
+pub(crate) const SPACE: [char; 5] = [' ', '\t', '\n', '\r', '\u{feff}'];
+
 /// Reads every value of a stream. The error has the place of the first thing that is not JSON.
 pub(crate) fn read(text: &str, dialect: Dialect) -> Result<Vec<Node>, ReadError> {
-    let mut reader = Reader { text, at: 0, mark: Mark { line: 1, column: 1 }, budget: Budget::of(dialect) };
+    read_from(text, Mark { line: 1, column: 1 }, &mut Budget::of(dialect))
+}
+
+/// The same of a text that begins at a place of another one, and within a budget that others use, too.
+pub(crate) fn read_from(text: &str, mark: Mark, budget: &mut Budget) -> Result<Vec<Node>, ReadError> {
+    let mut reader = Reader { text, at: 0, mark, budget };
     let mut documents = Vec::new();
     loop {
         reader.space();
@@ -24,15 +32,32 @@ pub(crate) fn read(text: &str, dialect: Dialect) -> Result<Vec<Node>, ReadError>
     }
 }
 
-struct Reader<'a> {
+/// Reads some items of a list, at least one: what stands there between a bracket or comma and another one.
+pub(crate) fn items(text: &str, mark: Mark, budget: &mut Budget) -> Result<Vec<Node>, ReadError> {
+    let mut reader = Reader { text, at: 0, mark, budget };
+    let mut items = Vec::new();
+    loop {
+        reader.space();
+        items.push(reader.item(1)?);
+        reader.space();
+        if reader.peek().is_none() {
+            return Ok(items);
+        }
+        if !reader.take(",") {
+            return reader.error("`,`");
+        }
+    }
+}
+
+struct Reader<'a, 'b> {
     text: &'a str,
     /// Byte offset of the next character; always on a character's boundary.
     at: usize,
     mark: Mark,
-    budget: Budget,
+    budget: &'b mut Budget,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -55,7 +80,7 @@ impl<'a> Reader<'a> {
 
     fn space(&mut self) {
         let rest = self.rest();
-        let len = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']).len();
+        let len = rest.len() - rest.trim_start_matches(SPACE).len();
         self.skip(rest.get(..len).unwrap_or_default());
     }
 
@@ -118,6 +143,14 @@ impl<'a> Reader<'a> {
         value.data == Data::Null && self.budget.dialect == Dialect::Own
     }
 
+    fn item(&mut self, depth: usize) -> Result<Node, ReadError> {
+        let item = self.value(depth)?;
+        if self.refuses(&item) {
+            return Err(ReadError::new(item.mark, "an item without a value", "remove it"));
+        }
+        Ok(item)
+    }
+
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, ReadError> {
         let mut items = Vec::new();
         self.skip("[");
@@ -127,11 +160,7 @@ impl<'a> Reader<'a> {
         }
         loop {
             self.space();
-            let item = self.value(depth)?;
-            if self.refuses(&item) {
-                return Err(ReadError::new(item.mark, "an item without a value", "remove it"));
-            }
-            items.push(item);
+            items.push(self.item(depth)?);
             self.space();
             if self.take("]") {
                 return Ok(items);

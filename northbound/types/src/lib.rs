@@ -18,12 +18,14 @@ mod load;
 pub mod node;
 mod openapi;
 mod parse;
+mod parts;
 pub mod protocol;
 mod schema;
 mod selector;
 mod service;
 mod shared;
 mod suggest;
+mod tree;
 pub mod v1;
 mod vtep;
 mod watch;
@@ -43,7 +45,10 @@ pub use history::*;
 pub use limits::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_DOCUMENTS, MAX_FOREIGN_INPUT, MAX_INPUT, MAX_NODES, ReadError};
 pub use load::load;
 pub use openapi::{Schemas, kind_schemas};
-pub use parse::{Document, Format, Parsed, key_of, read, read_removals, validate};
+pub use parse::{
+    Document, Format, Parsed, Stored, key_of, read, read_removals, read_removals_to_send, read_to_send, read_to_store,
+    validate,
+};
 pub use schema::{Explained, FieldDoc, explain};
 pub use selector::parse_selector;
 pub use service::{ServiceText, parse_service};

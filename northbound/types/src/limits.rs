@@ -63,6 +63,11 @@ impl Budget {
         Self { dialect, ..Self::default() }
     }
 
+    /// How many values and documents there were.
+    pub fn used(&self) -> (usize, usize) {
+        (self.nodes, self.documents)
+    }
+
     /// One more value, inside `depth` lists and maps.
     pub fn value(&mut self, mark: Mark, depth: usize) -> Result<(), ReadError> {
         let (deepest, most) = match self.dialect {

@@ -2,10 +2,12 @@
 
 use crate::{
     answer::{Diagnostic, Severity},
+    canonical::canonical,
     convert::{convert, named},
     json,
     limits::{Dialect, MAX_DIAGNOSTICS, MAX_INPUT, ReadError},
     node::{Data, Mark, Node},
+    parts::{self, Last, Part, Written},
     suggest,
     v1::{KINDS, Named, Object, kind_from, kind_name},
     yaml,
@@ -26,18 +28,22 @@ pub struct Document<R = Resource> {
     pub resource: R,
     /// `metadata.resourceVersion`, if it has one.
     pub expected: Option<u64>,
-    node: Node,
+    written: Written,
 }
 
 impl<R> Document<R> {
     /// Where `path` is in the input.
     pub fn locate(&self, path: &str) -> Mark {
-        self.node.locate(path)
+        self.place(path, &mut Last::default())
+    }
+
+    fn place(&self, path: &str, last: &mut Last) -> Mark {
+        self.written.node(last).locate(path)
     }
 
     /// The document as it was written, without comments.
     pub fn to_value(&self) -> serde_json::Value {
-        self.node.to_value()
+        self.written.node(&mut Last::default()).to_value()
     }
 }
 
@@ -79,29 +85,37 @@ impl<R> Parsed<R> {
     /// Refuses resources that are there twice.
     pub fn check_unique(&mut self) {
         let mut seen: BTreeMap<&Key, &Document<R>> = BTreeMap::new();
+        let (mut there, mut here) = (Last::default(), Last::default());
         for document in &self.documents {
             let Some(earlier) = seen.insert(&document.key, document) else { continue };
-            let mark = earlier.locate("metadata.name");
+            let mark = earlier.place("metadata.name", &mut there);
             let file = earlier.file.as_deref().map(|f| format!("{f}, ")).unwrap_or_default();
-            self.diagnostics.push(place(
-                document,
-                Diagnostic {
-                    resource: Some(document.key.to_string()),
-                    ..error(
-                        "metadata.name",
-                        format!("{} is there twice in one change", document.key),
-                        format!("it is already at {file}line {}; keep one", mark.line),
-                    )
-                },
-            ));
+            let finding = Diagnostic {
+                resource: Some(document.key.to_string()),
+                ..error(
+                    "metadata.name",
+                    format!("{} is there twice in one change", document.key),
+                    format!("it is already at {file}line {}; keep one", mark.line),
+                )
+            };
+            self.diagnostics.push(place(document, finding, &mut here));
         }
     }
 
     /// Gives findings that name a resource the place of their field in its document.
     pub fn locate(&self, findings: impl IntoIterator<Item = Diagnostic>) -> Vec<Diagnostic> {
-        let by_key: BTreeMap<String, &Document<R>> = self.documents.iter().map(|d| (d.key.to_string(), d)).collect();
-        let locate = |finding: Diagnostic| match finding.resource.as_ref().and_then(|r| by_key.get(r)) {
-            Some(document) => place(document, finding),
+        let mut findings: Vec<Diagnostic> = findings.into_iter().collect();
+        if findings.is_empty() {
+            return findings;
+        }
+        let by_key: BTreeMap<String, usize> =
+            self.documents.iter().zip(0..).map(|(document, at)| (document.key.to_string(), at)).collect();
+        let at = |finding: &Diagnostic| finding.resource.as_ref().and_then(|resource| by_key.get(resource)).copied();
+        // One document after another, as they are in the parts of a large input.
+        findings.sort_by_cached_key(at);
+        let mut last = Last::default();
+        let locate = |finding: Diagnostic| match at(&finding).and_then(|at| self.documents.get(at)) {
+            Some(document) => place(document, finding, &mut last),
             None => finding,
         };
         let mut findings: Vec<Diagnostic> = findings.into_iter().map(locate).collect();
@@ -111,8 +125,9 @@ impl<R> Parsed<R> {
     }
 }
 
-fn place<R>(document: &Document<R>, finding: Diagnostic) -> Diagnostic {
-    at(document.locate(&finding.path), Diagnostic { file: document.file.as_deref().map(Into::into), ..finding })
+fn place<R>(document: &Document<R>, finding: Diagnostic, last: &mut Last) -> Diagnostic {
+    let mark = document.place(&finding.path, last);
+    at(mark, Diagnostic { file: document.file.as_deref().map(Into::into), ..finding })
 }
 
 fn at(mark: Mark, finding: Diagnostic) -> Diagnostic {
@@ -163,16 +178,48 @@ pub fn read_removals(file: Option<&str>, input: &[u8], format: Format) -> Parsed
     read_with(file, input, format, removal)
 }
 
-pub(crate) fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
+/// A resource in both of its forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// What it means.
+    pub resource: Resource,
+    /// What is stored of it: [`canonical`].
+    pub document: Arc<str>,
+}
+
+/// The same as [`read`] for who stores what it gives.
+pub fn read_to_store(file: Option<&str>, input: &[u8], format: Format) -> Parsed<Stored> {
+    read_with(file, input, format, |node| {
+        meaning(node).map(|found| found.map(|resource| Stored { document: canonical(&resource).into(), resource }))
+    })
+}
+
+/// The same for who sends the documents on: of each there is its text, as compact JSON.
+pub fn read_to_send(file: Option<&str>, input: &[u8], format: Format) -> Parsed<String> {
+    read_with(file, input, format, |node| meaning(node).map(|found| found.sent(node)))
+}
+
+/// The same of what is to be removed.
+pub fn read_removals_to_send(file: Option<&str>, input: &[u8], format: Format) -> Parsed<String> {
+    read_with(file, input, format, |node| removal(node).map(|found| found.sent(node)))
+}
+
+pub(crate) fn read_with<R: Send>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
     let file: Option<Arc<str>> = file.map(Into::into);
+    in_parts(&file, input, format, one, parts::SIZE).unwrap_or_else(|| as_a_whole(&file, input, format, one))
+}
+
+pub(crate) fn as_a_whole<R>(file: &Option<Arc<str>>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
     let mut parsed = Parsed::default();
     match read_own(input, format) {
         Err(refused) => parsed.diagnostics.push(at(refused.mark, error("", refused.message, refused.hint))),
         Ok(nodes) => {
             for node in nodes {
                 match node.data {
-                    Data::List(items) => items.into_iter().for_each(|item| document(&file, item, one, &mut parsed)),
-                    _ => document(&file, node, one, &mut parsed),
+                    Data::List(items) => {
+                        items.into_iter().for_each(|item| document(file, item, None, one, &mut parsed))
+                    }
+                    _ => document(file, node, None, one, &mut parsed),
                 }
                 let found = parsed.diagnostics.len();
                 if found > MAX_DIAGNOSTICS {
@@ -188,6 +235,31 @@ pub(crate) fn read_with<R>(file: Option<&str>, input: &[u8], format: Format, one
     }
     parsed.check_unique();
     parsed
+}
+
+/// A large input that nothing is wrong with, read in parts of about `size` bytes.
+pub(crate) fn in_parts<R: Send>(
+    file: &Option<Arc<str>>,
+    input: &[u8],
+    format: Format,
+    one: One<R>,
+    size: usize,
+) -> Option<Parsed<R>> {
+    let text = std::str::from_utf8(input).ok().filter(|text| text.len() <= MAX_INPUT)?;
+    let read = parts::each(&parts::parts(text, format, size)?, |part, budget| {
+        let mut parsed = Parsed::default();
+        for (node, at) in part.read(budget).ok()?.into_iter().zip(0..) {
+            document(file, node, Some((part, at)), one, &mut parsed);
+        }
+        (!parsed.has_errors()).then_some(parsed)
+    })?;
+    let mut parsed = Parsed::default();
+    read.into_iter().for_each(|part| parsed.extend(part));
+    for finding in &mut parsed.diagnostics {
+        finding.file = file.as_deref().map(Into::into);
+    }
+    parsed.check_unique();
+    (!parsed.has_errors() && parsed.diagnostics.len() <= MAX_DIAGNOSTICS).then_some(parsed)
 }
 
 fn read_own(input: &[u8], format: Format) -> Result<Vec<Node>, ReadError> {
@@ -235,6 +307,19 @@ pub(crate) struct Understood<R> {
     findings: Vec<Diagnostic>,
 }
 
+impl<R> Understood<R> {
+    fn map<S>(self, other: impl FnOnce(R) -> S) -> Understood<S> {
+        let value = self.value.map(|(key, value)| (key, other(value)));
+        Understood { called: self.called, value, expected: self.expected, findings: self.findings }
+    }
+
+    /// With the document's text.
+    fn sent(self, node: &Node) -> Understood<String> {
+        // A document's keys are texts; it cannot fail to serialize.
+        self.map(|_| serde_json::to_string(node).unwrap_or_default())
+    }
+}
+
 /// How one document is read.
 pub(crate) type One<R> = fn(&Node) -> Result<Understood<R>, Box<Diagnostic>>;
 
@@ -243,7 +328,7 @@ fn called(kind: Kind, name: &str) -> String {
 }
 
 /// As a resource that users write.
-fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
+pub(crate) fn meaning(node: &Node) -> Result<Understood<Resource>, Box<Diagnostic>> {
     let mut understood = understood(typed(node)?)?;
     if let Some((_, Resource::Workload(workload))) = &understood.value
         && workload.is_learned()
@@ -287,8 +372,14 @@ fn removal(node: &Node) -> Result<Understood<()>, Box<Diagnostic>> {
     })
 }
 
-/// Reads one document and files it, or what is wrong with it.
-fn document<R>(file: &Option<Arc<str>>, node: Node, one: One<R>, parsed: &mut Parsed<R>) {
+/// Reads one document and files it, or what is wrong with it. `part` is where it can be read again.
+fn document<R>(
+    file: &Option<Arc<str>>,
+    node: Node,
+    part: Option<(&Arc<Part>, usize)>,
+    one: One<R>,
+    parsed: &mut Parsed<R>,
+) {
     let Understood { called, value, expected, findings } = match one(&node) {
         Ok(understood) => understood,
         Err(finding) => return parsed.diagnostics.push(*finding),
@@ -298,7 +389,8 @@ fn document<R>(file: &Option<Arc<str>>, node: Node, one: One<R>, parsed: &mut Pa
         parsed.diagnostics.push(at(mark, Diagnostic { resource: Some(called.clone()), ..finding }));
     }
     if let Some((key, resource)) = value {
-        parsed.documents.push(Document { file: file.clone(), key, resource, expected, node });
+        let written = part.map_or(Written::Here(node), |(part, at)| Written::In(part.clone(), at));
+        parsed.documents.push(Document { file: file.clone(), key, resource, expected, written });
     }
 }
 
@@ -355,9 +447,9 @@ fn typed(node: &Node) -> Result<Object, Box<Diagnostic>> {
 }
 
 fn shape<T: DeserializeOwned>(node: &Node) -> Result<T, Box<Diagnostic>> {
-    let value = node.to_value();
     // Tracking the path costs more than reading; it is done only once something is known to be wrong.
-    T::deserialize(&value).or_else(|_| {
+    T::deserialize(node).or_else(|_| {
+        let value = node.to_value();
         serde_path_to_error::deserialize(&value).map_err(|found| {
             let path = found.path().to_string();
             let path = if path == "." { String::new() } else { path };

@@ -19,7 +19,17 @@ enum Open {
 
 /// Reads every document of a stream. Empty documents are left out.
 pub(crate) fn read(text: &str, dialect: Dialect) -> Result<Vec<Node>, ReadError> {
-    let mut budget = Budget::of(dialect);
+    read_from(text, 1, &mut Budget::of(dialect))
+}
+
+/// The same of a text that begins at a line of another one, and within a budget that others use, too.
+pub(crate) fn read_from(text: &str, first_line: u32, budget: &mut Budget) -> Result<Vec<Node>, ReadError> {
+    let dialect = budget.dialect;
+    let mark = |marker: &Marker| {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let line = number(marker.line()).saturating_add(first_line.saturating_sub(1));
+        Mark { line, column: number(marker.col()).saturating_add(1) }
+    };
     let mut documents = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for event in Parser::new_from_str(text) {
@@ -131,11 +141,6 @@ fn key_is_text(open: &[Open], at: Mark) -> Result<(), ReadError> {
         )),
         _ => Ok(()),
     }
-}
-
-fn mark(marker: &Marker) -> Mark {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Mark { line: number(marker.line()), column: number(marker.col()).saturating_add(1) }
 }
 
 /// What usually causes a syntax error at this place.
