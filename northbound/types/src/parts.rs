@@ -1,5 +1,5 @@
-//! Large inputs in parts: read on all cores, and only one part of the text at a time is values in memory. A part is read
-//! again when a place in it is asked for.
+//! Large inputs in parts: only one part of the text at a time is values in memory. A part is read again when a place in it
+//! is asked for.
 //!
 //! What is odd about an input makes it one that is read as a whole, which finds out what is wrong and where.
 
@@ -13,25 +13,12 @@ use crate::{
     parse::Format,
     yaml,
 };
-use std::{
-    borrow::Cow,
-    num::NonZero,
-    ops::Range,
-    panic::resume_unwind,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
-/// About how many bytes a part has: some milliseconds of reading, so that all cores end together and a place in it is
-/// found at once.
+/// About how many bytes a part has: some milliseconds of reading, so that a place in it is found at once.
 pub(crate) const SIZE: usize = 64 << 10;
 /// Fewest parts that are worth it.
 const FEWEST: usize = 4;
-/// Most threads that read beside the one that was asked to.
-const MAX_HELPERS: usize = 3;
 
 /// How a part is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,42 +212,13 @@ fn json_cuts(text: &str, size: usize) -> Option<Vec<Cut>> {
     Some(cuts)
 }
 
-/// Does `work` with every part, on all cores; `None` once it says so of one of them.
-pub(crate) fn each<T: Send>(
+/// Does `work` with every part; `None` once it says so of one of them.
+pub(crate) fn each<T>(
     parts: &[Arc<Part>],
-    work: impl Fn(&Arc<Part>, &mut Budget) -> Option<T> + Sync,
+    mut work: impl FnMut(&Arc<Part>, &mut Budget) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let (next, odd) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let some = || {
-        let (mut done, mut budget) = (Vec::new(), Budget::of(Dialect::Own));
-        while !odd.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = parts.get(at) else { break };
-            match work(part, &mut budget) {
-                Some(one) => done.push((at, one)),
-                None => odd.store(true, Ordering::Relaxed),
-            }
-        }
-        (done, budget)
-    };
-    let helpers = thread::available_parallelism().map_or(0, NonZero::get).saturating_sub(1).min(MAX_HELPERS);
-    let (mut done, values, documents) = thread::scope(|scope| {
-        // Without them it takes longer, and that is all.
-        let helpers: Vec<_> =
-            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, some).ok()).collect();
-        let (mut done, budget) = some();
-        let (mut values, mut documents) = budget.used();
-        for helper in helpers {
-            let (more, budget) = helper.join().unwrap_or_else(|panic| resume_unwind(panic));
-            done.extend(more);
-            let used = budget.used();
-            (values, documents) = (values + used.0, documents + used.1);
-        }
-        (done, values, documents)
-    });
-    if odd.load(Ordering::Relaxed) || values > MAX_NODES || documents > MAX_DOCUMENTS {
-        return None;
-    }
-    done.sort_by_key(|(at, _)| *at);
-    Some(done.into_iter().map(|(_, one)| one).collect())
+    let mut budget = Budget::of(Dialect::Own);
+    let done: Option<Vec<T>> = parts.iter().map(|part| work(part, &mut budget)).collect();
+    let (values, documents) = budget.used();
+    done.filter(|_| values <= MAX_NODES && documents <= MAX_DOCUMENTS)
 }
