@@ -68,6 +68,8 @@ pub struct RedbStore {
     sync_failed: Arc<AtomicBool>,
     retention: Retention,
     last: u64,
+    /// When the oldest revision that is noted was made.
+    first: Option<tables::Made>,
     health: Health,
     found: Found,
 }
@@ -136,7 +138,7 @@ impl RedbStore {
         let shared = Shared { path, database: RwLock::new(Some(Arc::new(database))), newest: Newest::default() };
         shared.newest.set(last);
         let shared = Arc::new(shared);
-        Ok(Self { shared, below, sync_failed, retention, last, health: Health::Well, found })
+        Ok(Self { shared, below, sync_failed, retention, last, first: None, health: Health::Well, found })
     }
 
     /// The file.
@@ -200,6 +202,8 @@ impl RedbStore {
     /// What a failed write means for those after it.
     fn fail(&mut self, error: &redb::Error) -> StoreError {
         let why = error.to_string();
+        // It may be of a revision that is none.
+        self.first = None;
         // A failed sync may have lost pages that a later one would report as written.
         self.health = match self.sync_failed.load(Ordering::SeqCst) {
             true => Health::Broken(why),
@@ -315,7 +319,7 @@ impl Store for RedbStore {
     fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError> {
         let database = self.ready()?;
         check(expected, revisions, self.last)?;
-        if let Err(error) = tables::append(&database, revisions, self.retention) {
+        if let Err(error) = tables::append(&database, revisions, self.retention, &mut self.first) {
             return Err(self.fail(&error));
         }
         if let Some(newest) = revisions.last() {

@@ -158,8 +158,14 @@ impl<'t> Tables<'t> {
     }
 
     /// Forgets some of what is beyond the retention, as of the newest revision, which was made at `time`; `added` rows of
-    /// the past came with this commit, so that more than that many can go.
-    fn forget(&mut self, newest: u64, time: u64, added: usize, retention: Retention) -> Result<(), redb::Error> {
+    /// the past came with this commit, so that more than that many can go. `first` is as in [`append`].
+    fn forget(
+        &mut self,
+        (newest, time): (u64, u64),
+        added: usize,
+        retention: Retention,
+        first: &mut Option<Made>,
+    ) -> Result<(), redb::Error> {
         let mut oldest = self.meta.get("oldest")?.map_or(0, |oldest| oldest.value());
         let before = oldest;
         let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
@@ -167,10 +173,13 @@ impl<'t> Tables<'t> {
         // First what is kept is decided by notes, and counted; the rows themselves may go with later commits.
         let mut looked_at = 0;
         while looked_at < most {
-            let (number, made) = match self.notes.first()? {
-                Some((number, note)) => (number.value(), parse(note.value())?.time),
-                None => break,
+            let oldest_note = match (self.notes.first()?, *first) {
+                (Some((number, _)), Some(known)) if known.number == number.value() => known,
+                (Some((number, note)), _) => Made { number: number.value(), time: parse(note.value())?.time },
+                (None, _) => break,
             };
+            *first = Some(oldest_note);
+            let Made { number, time: made } = oldest_note;
             let beyond = newest.saturating_sub(number) >= retention.revisions
                 || time.saturating_sub(made) > age
                 || self.bytes > retention.bytes;
@@ -211,8 +220,21 @@ fn parse(note: &str) -> Result<Noted, redb::Error> {
     serde_json::from_str(note).map_err(|error| redb::Error::Corrupted(format!("a note is unreadable: {error}")))
 }
 
-/// Appends revisions in one commit.
-pub(super) fn append(database: &Database, revisions: &[Revision], retention: Retention) -> Result<(), redb::Error> {
+/// When a revision was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made {
+    number: u64,
+    time: u64,
+}
+
+/// Appends revisions in one commit. `first` is what is known of the oldest note, and is kept true: that note may name
+/// a hundred thousand documents, and is not to be read with every change.
+pub(super) fn append(
+    database: &Database,
+    revisions: &[Revision],
+    retention: Retention,
+    first: &mut Option<Made>,
+) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let mut tables = Tables::open(&transaction)?;
     for revision in revisions {
@@ -220,7 +242,7 @@ pub(super) fn append(database: &Database, revisions: &[Revision], retention: Ret
     }
     if let Some(newest) = revisions.last() {
         let added = revisions.iter().map(|revision| revision.changes.len()).sum();
-        tables.forget(newest.number, newest.time, added, retention)?;
+        tables.forget((newest.number, newest.time), added, retention, first)?;
         tables.log.forget(retention)?;
     }
     tables.close()?;
