@@ -18,7 +18,7 @@ use bulkhead_policy::{
     model::{Attachment, Driver, Port},
 };
 use bulkhead_runtime::{Gone, Handle, HostView, Outcome, Refusal, Request, SwitchView, TunnelState, TunnelView, What};
-use bulkhead_tls::{Subject, Tls};
+use bulkhead_tls::{Server, Subject, Tls};
 use bulkhead_topology::Name;
 use bulkhead_types::{
     AuditAnswer, ChangeKind, DoubledPort, EntryCounts, FlowQuestion, HostStatus, PathAnswer, PathQuestion,
@@ -46,6 +46,7 @@ pub struct Controller {
     vteps: Vteps,
     data_dir: PathBuf,
     tls: Option<Tls>,
+    door: Option<Server>,
     tokens: Tokens,
     auditor: Auditor,
 }
@@ -56,11 +57,11 @@ impl Controller {
         self.auditor.clone()
     }
 
-    /// The controller behind a handle, whose data directory this is, and which speaks TLS with switches or does not,
-    /// and to which these tokens give access.
-    pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>, tokens: Tokens) -> Self {
+    /// The controller behind a handle, whose data directory this is, which speaks TLS with switches (`tls`) and with
+    /// clients (`door`) or does not, and to which these tokens give access.
+    pub fn new(handle: Handle, data_dir: PathBuf, tls: Option<Tls>, door: Option<Server>, tokens: Tokens) -> Self {
         let auditor = Auditor::new(handle.clone());
-        Self { handle, vteps: Vteps::default(), data_dir, tls, tokens, auditor }
+        Self { handle, vteps: Vteps::default(), data_dir, tls, door, tokens, auditor }
     }
 }
 
@@ -205,6 +206,7 @@ impl Backend for Controller {
             pending,
             links,
             southbound_tls: self.tls.as_ref().map(certificates::status),
+            api_tls: self.door.as_ref().map(certificates::status),
             learning,
             apart,
         }
@@ -246,7 +248,8 @@ impl Backend for Controller {
         let mut text = self.handle.metrics().await;
         self.vteps.metrics(&self.handle, &mut text);
         process::metrics(&mut text);
-        text + &self.tls.as_ref().map(certificates::metrics).unwrap_or_default()
+        let southbound = self.tls.as_ref().map(certificates::metrics).unwrap_or_default();
+        text + &southbound + &self.door.as_ref().map(certificates::metrics).unwrap_or_default()
     }
 
     fn identify(&self, bearer: Option<&str>, subject: Option<&Subject>) -> Result<Caller, Stranger> {

@@ -98,15 +98,17 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
     let (the_loop, handle) = Loop::new(stored, drivers, from_switches, from_hosts, recorder);
     let the_loop = spawn(the_loop).context("cannot start the loop's thread")?;
     tls.iter().cloned().for_each(|tls| _ = tokio::spawn(tls.watch()));
-    if let Door::Tls(server) = &door {
-        tokio::spawn(server.clone().watch());
-    }
+    let speaks = match &door {
+        Door::Tls(server) => Some(server.clone()),
+        Door::Plain => None,
+    };
+    speaks.iter().cloned().for_each(|server| _ = tokio::spawn(server.watch()));
     let (end_http, ended) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
-    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), tokens);
+    let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), speaks, tokens);
     let auditor = backend.auditor();
     tokio::spawn(auditor.clone().run());
     let http = tokio::spawn(bulkhead_api::serve(http, door, backend, shutdown));

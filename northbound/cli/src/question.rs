@@ -222,8 +222,8 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
             let word = out.tint(Tone::Bad, "changes are refused");
             out.line(format!("{word}: {}", clean(&status.store_error)));
         }
-        if let Some(tls) = &status.southbound_tls {
-            certificates(out, tls);
+        for (whose, tls) in [("TLS with switches", &status.southbound_tls), ("TLS of the API", &status.api_tls)] {
+            tls.iter().for_each(|tls| certificates(out, whose, tls));
         }
         out.line("");
         if status.switches.is_empty() {
@@ -249,8 +249,8 @@ pub fn status(client: &Client, output: Output, out: &mut Out, switch: Option<&st
     Ok(if drift { Outcome::No } else { Outcome::Yes })
 }
 
-/// What there is to be done about the certificates of TLS with switches.
-fn certificates(out: &mut Out, tls: &TlsStatus) {
+/// What there is to be done about certificates; `whose` is who speaks TLS with them.
+fn certificates(out: &mut Out, whose: &str, tls: &TlsStatus) {
     for certificate in tls.certificates.iter().filter(|certificate| !certificate.warning.is_empty()) {
         let (tone, word) = if certificate.expired { (Tone::Bad, "expired") } else { (Tone::Warn, "expires soon") };
         let word = out.tint(tone, word);
@@ -258,7 +258,7 @@ fn certificates(out: &mut Out, tls: &TlsStatus) {
     }
     if !tls.trouble.is_empty() {
         let word = out.tint(Tone::Bad, "not in use");
-        out.line(format!("{word}: the files of TLS with switches have changed, and {}", clean(&tls.trouble)));
+        out.line(format!("{word}: the files of {whose} have changed, and {}", clean(&tls.trouble)));
     }
 }
 

@@ -311,6 +311,9 @@ pub struct StatusAnswer {
     /// What TLS with switches is spoken with; absent where it is not spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub southbound_tls: Option<TlsStatus>,
+    /// What TLS with clients of the API is spoken with; absent where it is not spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_tls: Option<TlsStatus>,
     /// What was learned at ports, if a network learns or something was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning: Option<LearningStatus>,
@@ -319,7 +322,7 @@ pub struct StatusAnswer {
     pub apart: Vec<NetworkApart>,
 }
 
-/// What TLS with switches is spoken with.
+/// What TLS is spoken with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsStatus {
@@ -330,7 +333,7 @@ pub struct TlsStatus {
     pub trouble: String,
 }
 
-/// A certificate that TLS with switches is spoken with.
+/// A certificate that TLS is spoken with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
