@@ -5,7 +5,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         Action, Attachment, CidrSet, Direction, Driver, Network, Peer, Policy, PortMatch, Rule, Subject, Switch,
-        Workload,
+        Workload, Zone,
     },
     overlay::{has_route, judges, tunnel},
     state::{Change, Key, Resource, State, peers_path, rules},
@@ -59,6 +59,7 @@ pub fn remarks(state: &State, changes: &[Change], census: &dyn Census) -> Vec<Di
                 }
             }
             Some(Resource::Workload(workload)) => remarks.newly_on(&change.key, workload),
+            Some(Resource::Zone(zone)) => remarks.members(&change.key, zone),
             _ => {}
         }
     }
@@ -189,6 +190,12 @@ impl Remarks<'_> {
         let message =
             format!("network {network} is on switches {a} and {b}, and there is no tunnel between them: {why}");
         self.warn(key, path.into(), message, "what is on one of them does not reach what is on the other");
+    }
+
+    fn members(&mut self, key: &Key, zone: &Zone) {
+        if !impossible(&zone.selector) && !self.census.any(Some(&zone.network), &zone.selector, &|_| true) {
+            self.warn(key, "spec.selector".into(), "no workload is selected: the zone has no members", SPELLING);
+        }
     }
 
     /// Network and selector of a zone; `None` if there is no such zone.

@@ -87,10 +87,23 @@ pub fn accepted(
     answer: &ApplyAnswer,
     how: &How,
 ) -> anyhow::Result<Outcome> {
+    if !matches!(output, Output::Json | Output::Yaml) {
+        lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
+    }
+    finished(client, output, out, answer, how)
+}
+
+/// The end of a change whose resources people have been shown already.
+pub fn finished(
+    client: &Client,
+    output: Output,
+    out: &mut Out,
+    answer: &ApplyAnswer,
+    how: &How,
+) -> anyhow::Result<Outcome> {
     if matches!(output, Output::Json | Output::Yaml) {
         out.value(output, answer)?;
     } else {
-        lines(out, &answer.changes, output == Output::Wide || answer.changes.len() <= MAX_LINES);
         match how.dry_run {
             true => out.line(format!("dry run against revision {}: nothing was changed", answer.revision)),
             false => out.line(format!("revision {}", answer.revision)),

@@ -122,5 +122,5 @@ pub fn rollback(
     }
     // What was shown is what is done: if anybody made a change meanwhile, it is refused.
     let answer = client.rollback(&RollbackQuestion { revision, newest: Some(plan.revision) }, false)?;
-    change::accepted(client, output, out, &answer, how)
+    change::finished(client, output, out, &answer, how)
 }

@@ -99,5 +99,5 @@ fn apply(
         return change::refused();
     }
     let answer = client.apply(documents, false)?;
-    change::accepted(client, output, out, &answer, &carry.how)
+    change::finished(client, output, out, &answer, &carry.how)
 }
