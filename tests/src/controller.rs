@@ -14,6 +14,8 @@ use std::{
 
 /// How long it may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// In what processes' times are counted (`USER_HZ`, which is 100 wherever Bulkhead runs).
+const TICK: Duration = Duration::from_millis(10);
 /// Pause between two looks at something that is coming.
 pub const PAUSE: Duration = Duration::from_millis(20);
 
@@ -153,6 +155,18 @@ impl Controller {
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
         let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kilobytes << 10)
+    }
+
+    /// How long processors have worked for it so far (proc(5), `stat`: fields 14 and 15, after the name in parentheses).
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn busy(&self) -> Result<Duration> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = text.rsplit_once(')').context("no name")?;
+        let fields = fields.split_whitespace().skip(11).take(2);
+        let ticks = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(TICK * u32::try_from(ticks)?)
     }
 }
 

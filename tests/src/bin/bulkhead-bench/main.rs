@@ -8,6 +8,7 @@ mod compile;
 mod edit;
 mod fabric;
 mod memory;
+mod north;
 mod overlay;
 mod p4;
 mod packets;
@@ -84,6 +85,7 @@ enum Part {
     Packets,
     P4,
     Store,
+    North,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -164,6 +166,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Store) {
         all.insert("store".into(), part("store", || store::measure(arguments.store_workloads)));
+    }
+    if wanted(Part::North) {
+        all.insert("north".into(), part("what operators wait for", north::measure));
     }
     let all = Value::Object(all);
     println!("{all:#}");
