@@ -61,8 +61,9 @@ demo: setup build
 down: build
 	$(SUDO) $(LAB) down
 
-# Tests that need root run under sudo where that asks for no password; without it they say NOT TESTED.
-test: setup build
+# Tests that need root run under sudo where that asks for no password; without it they say NOT TESTED. They bring the
+# programs with them: built on their own these would be built twice, because tests want more of some libraries.
+test: setup
 	@set -eu; $(AS_ROOT); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-fail-fast; \
 	else echo "cargo-nextest is not installed; using cargo test"; \
@@ -123,7 +124,7 @@ trace: setup
 # Random packets in random states: what the interpreter says against what the policy means.
 laws:
 	BULKHEAD_LAWS_PACKETS=$(LAWS_PACKETS) BULKHEAD_LAWS_SEED=$(SEED) \
-	    $(CARGO) test --quiet --release -p bulkhead-compile --test laws -- --ignored --nocapture
+	    $(CARGO) test --quiet --release -p bulkhead-compile --test it laws:: -- --ignored --nocapture
 
 # A fixed sequence of inputs for every decoder and parser; what breaks one is kept in tests/fuzz/regressions.
 # ARGS="flow_text --seed 2" runs one target from another beginning.
@@ -141,4 +142,4 @@ fuzz-coverage:
 
 # A million random edits, each compared with compiling from nothing.
 edits:
-	@BULKHEAD_EDITS=$(EDITS) $(CARGO) test --quiet --release --package bulkhead-compile --test edits -- --nocapture
+	@BULKHEAD_EDITS=$(EDITS) $(CARGO) test --quiet --release --package bulkhead-compile --test it edits:: -- --nocapture

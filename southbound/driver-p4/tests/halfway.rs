@@ -5,7 +5,7 @@
 
 mod common;
 mod fabrics;
-#[path = "../../../controller/compile/tests/common/journey.rs"]
+#[path = "../../../controller/compile/tests/it/common/journey.rs"]
 mod journey;
 
 use bulkhead_compile::Compiler;

@@ -1,0 +1,88 @@
+//! R20: after each of many random edits the incremental programs are what compiling from nothing makes, to the byte.
+
+use bulkhead_compile::{Compiler, Numbers};
+use bulkhead_pipeline::{Masks, Program, render_program};
+use bulkhead_policy::{
+    Change, Kind, State,
+    arbitrary::{state, steps, try_apply},
+};
+use bulkhead_topology::Name;
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use std::collections::BTreeMap;
+
+/// Edits in `make test`; `make edits` says how many it does in this variable.
+const EDITS: &str = "BULKHEAD_EDITS";
+/// Edits if nothing else is said: some seconds of a debug build.
+const FEW: u64 = 200;
+/// Edits of one state; then another one, with fresh numbers.
+const ONE_STATE: u64 = 2_000;
+
+#[test]
+fn r20_incremental_is_from_nothing_after_every_edit() {
+    let edits = std::env::var(EDITS).ok().map_or(FEW, |text| text.parse().unwrap());
+    let mut done = 0;
+    for seed in 0_u64.. {
+        let wanted = ONE_STATE.min(edits - done);
+        if wanted == 0 {
+            break;
+        }
+        run(seed, wanted);
+        done += wanted;
+        if edits > FEW {
+            println!("{done} edits");
+        }
+    }
+}
+
+fn run(seed: u64, edits: u64) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut now = state().new_tree(&mut runner).unwrap().current();
+    let (mut compiler, _) = Compiler::new(&now, Numbers::default()).unwrap();
+    let program = |name: &Name| Some((name.clone(), compiler.program(name)?.clone()));
+    let mut sent: BTreeMap<Name, Program> = now.switches.keys().filter_map(program).collect();
+    let step = steps(1);
+    let mut done = 0;
+    while done < edits {
+        let changes = step.new_tree(&mut runner).unwrap().current().remove(0);
+        if !try_apply(&mut now, &changes) {
+            continue;
+        }
+        done += 1;
+        let compiled = compiler.apply(&changes).unwrap();
+        // A switch that is taken away is let go with what it has; one that comes back starts anew.
+        for change in changes.iter().filter(|c| c.key.kind == Kind::Switch) {
+            if compiler.program(&change.key.name).is_none() {
+                sent.remove(&change.key.name);
+            }
+        }
+        for (switch, delta) in &compiled.deltas {
+            sent.entry(switch.clone()).or_default().apply(delta);
+        }
+        same(&now, &compiler, &sent, &changes, (seed, done));
+    }
+}
+
+fn same(
+    state: &State,
+    compiler: &Compiler,
+    sent: &BTreeMap<Name, Program>,
+    changes: &[Change],
+    (seed, edit): (u64, u64),
+) {
+    let anew = Compiler::new(state, compiler.numbers().clone()).unwrap().0;
+    for switch in state.switches.keys() {
+        let (now, wanted) = (compiler.program(switch), anew.program(switch));
+        assert_eq!(compiler.masks(switch).cloned(), wanted.map(Masks::of), "seed {seed}, edit {edit}, {switch}");
+        if now != wanted || sent.get(switch).or(Some(&Program::new())) != wanted {
+            let text = |program: Option<&Program>| program.map(render_program).unwrap_or_default();
+            assert_eq!(text(now), text(wanted), "seed {seed}, edit {edit}, {switch}: {changes:#?}");
+            assert_eq!(text(sent.get(switch)), text(wanted), "seed {seed}, edit {edit}, deltas of {switch}");
+        }
+    }
+}

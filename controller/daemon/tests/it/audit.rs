@@ -1,0 +1,146 @@
+//! The audit log of a whole controller.
+
+use crate::common;
+use bulkhead_client::Client;
+use bulkhead_daemon::start;
+use bulkhead_driver_sim::Fabric;
+use bulkhead_types::{AuditRecord, Chain};
+use common::{admin, ask, config, policy, question, secured, status};
+use std::{
+    io::{Seek, Write},
+    time::{Duration, Instant},
+};
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All records, which fit together.
+fn records(client: &Client) -> Vec<AuditRecord> {
+    let page = client.audit(0, 1_000).unwrap();
+    let mut chain = Chain::new(sha256);
+    let records = page.records.iter().map(|line| chain.follow(line).unwrap()).collect();
+    assert_eq!(page.head, chain.head);
+    records
+}
+
+fn told(record: &AuditRecord) -> (&str, &str, &str, &str) {
+    (&record.user, &record.known, &record.action, &record.outcome)
+}
+
+#[tokio::test]
+async fn who_did_what_and_who_tried_to_is_written_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = secured(directory.path());
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, nobody) = admin(&config, &daemon);
+    ask(move || {
+        let root = root.of_user("alice@desk");
+        root.apply(&policy("shop"), false).unwrap();
+        // What changes nothing makes no record.
+        root.apply(&policy("shop"), false).unwrap();
+        root.apply(&policy("pay"), true).unwrap();
+        let shop =
+            nobody.clone().with_token(&root.create_token(&question("shop-ci", "editor@app=shop")).unwrap().token);
+        assert!(root.create_token(&question("shop-ci", "viewer")).is_err());
+        shop.delete(&policy("shop"), false).unwrap();
+        root.revoke_token("shop-ci").unwrap();
+        // Its record is there before its first part.
+        std::io::copy(&mut root.backup().unwrap(), &mut std::io::sink()).unwrap();
+        let records = records(&root);
+        let expected = [
+            ("local-admin", "local", "POST /v1/apply", "done"),
+            ("local-admin", "local", "POST /v1/tokens", "asked"),
+            ("local-admin", "local", "POST /v1/tokens", "done"),
+            ("local-admin", "local", "POST /v1/tokens", "asked"),
+            ("local-admin", "local", "POST /v1/tokens", "failed"),
+            ("shop-ci", "token", "POST /v1/delete", "done"),
+            ("local-admin", "local", "DELETE /v1/tokens/shop-ci", "asked"),
+            ("local-admin", "local", "DELETE /v1/tokens/shop-ci", "done"),
+            ("local-admin", "local", "GET /v1/backup", "done"),
+        ];
+        assert_eq!(records.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!((records[0].says.as_str(), records[0].revision), ("alice@desk", Some(1)));
+        assert!(records[0].from.starts_with("127.0.0.1:"), "{}", records[0].from);
+        assert_eq!(records[0].objects[0].key, "Policy/shop");
+        assert!(records[5].says.is_empty() && records[5].objects[0].after.is_none());
+        assert!(records[1].detail.contains("shop-ci by a token: editor@app=shop"), "{}", records[1].detail);
+        assert!(records.iter().all(|record| !record.detail.contains("bulkhead_")));
+
+        // What is refused follows a moment later.
+        let viewer = nobody.clone().with_token(&root.create_token(&question("v", "viewer")).unwrap().token);
+        let editor = nobody.clone().with_token(&root.create_token(&question("e", "editor@app=shop")).unwrap().token);
+        assert_eq!(status(&nobody.status().unwrap_err()), 401);
+        assert_eq!(status(&viewer.apply(&policy("shop"), false).unwrap_err()), 403);
+        assert_eq!(status(&editor.apply(&policy("pay"), false).unwrap_err()), 403);
+        assert_eq!(status(&viewer.audit(0, 1).unwrap_err()), 403);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let refused = loop {
+            let mut records = self::records(&root);
+            records.retain(|record| record.outcome == "refused");
+            if records.len() >= 4 {
+                break records;
+            }
+            assert!(Instant::now() < deadline, "{records:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let expected = [
+            ("", "nobody", "GET /v1/status", "refused"),
+            ("v", "token", "POST /v1/apply", "refused"),
+            ("e", "token", "POST /v1/apply", "refused"),
+            ("v", "token", "GET /v1/audit", "refused"),
+        ];
+        assert_eq!(refused.iter().map(told).collect::<Vec<_>>(), expected);
+    })
+    .await;
+    let (root, nobody) = admin(&config, &daemon);
+    // What was refused last is written before the end.
+    ask(move || {
+        let _ = nobody.status();
+        drop(root);
+    })
+    .await;
+    daemon.stop().await.unwrap();
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, _) = admin(&config, &daemon);
+    ask(move || assert_eq!(records(&root).iter().filter(|record| record.outcome == "refused").count(), 5)).await;
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_a_record_and_the_backup_has_none() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let daemon = start(&config(one.path()), Fabric::default()).await.unwrap();
+    let url = format!("http://{}", daemon.listen);
+    let file = ask(move || {
+        let client = Client::new(&url).unwrap();
+        client.apply(&policy("shop"), false).unwrap();
+        client.apply(&policy("pay"), false).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::copy(&mut client.backup().unwrap(), &mut file).unwrap();
+        file.flush().unwrap();
+        file.rewind().unwrap();
+        file
+    })
+    .await;
+    daemon.stop().await.unwrap();
+    let daemon = start(&config(two.path()), Fabric::default()).await.unwrap();
+    let url = format!("http://{}", daemon.listen);
+    ask(move || {
+        let client = Client::new(&url).unwrap();
+        client.restore(file).unwrap();
+        client.apply(&policy("lab"), false).unwrap();
+        let records = records(&client);
+        let told: Vec<_> = records.iter().map(|record| (told(record), record.revision)).collect();
+        assert_eq!(
+            told,
+            [
+                (("api", "open", "POST /v1/restore", "done"), Some(2)),
+                (("api", "open", "POST /v1/apply", "done"), Some(3))
+            ]
+        );
+    })
+    .await;
+    daemon.stop().await.unwrap();
+}
