@@ -61,9 +61,10 @@ demo: setup build
 down: build
 	$(SUDO) $(LAB) down
 
-# Tests that need root run under sudo where that asks for no password; without it they say NOT TESTED. They bring the
-# programs with them: built on their own these would be built twice, because tests want more of some libraries.
+# Tests that need root run under sudo where that asks for no password; without it they say NOT TESTED. Programs are built
+# with them: on their own they would be built twice, because tests want more of some libraries.
 test: setup
+	@$(CARGO) build --quiet --workspace --all-targets
 	@set -eu; $(AS_ROOT); \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --workspace --no-fail-fast; \
 	else echo "cargo-nextest is not installed; using cargo test"; \
