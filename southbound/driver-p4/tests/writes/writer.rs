@@ -4,6 +4,7 @@ use super::{
     faults::{self, Fault},
     model::{Model, bare, entry_of, place, update},
 };
+use bulkhead_driver_p4::{lift_any, lower, underlay};
 use bulkhead_p4_target::device::Place;
 use bulkhead_p4runtime::{
     bytes,
@@ -65,6 +66,15 @@ pub struct Step {
     pub refused: Option<Code>,
     /// What it is about.
     pub about: Option<Place>,
+}
+
+/// Whether there is an entry of the pipeline, or a row about the underlay, that the driver would write like this.
+fn could_be_lowered(entry: &TableEntry, info: &Info) -> bool {
+    if info.table(entry.table_id).is_some_and(underlay::is_beside) {
+        return underlay::lift(entry, info).is_some();
+    }
+    let lowered = lift_any(entry, info).ok().and_then(|(entry, _)| lower(&entry, info).ok());
+    lowered.is_some_and(|lowered| Key::of(&lowered) == Key::of(entry))
 }
 
 pub struct Writer<'a> {
@@ -212,10 +222,13 @@ impl<'a> Writer<'a> {
         let mut what = "modify";
         match &mut entity.entity {
             Some(Kind::TableEntry(entry)) => {
-                entry.action = Some(self.another(entry)?);
+                let kept = self.random.one_in(6);
+                if !kept {
+                    entry.action = Some(self.another(entry)?);
+                }
                 entry.metadata = self.metadata(entry);
                 entry.counter_data = self.random.one_in(3).then(|| counted(&mut self.random));
-                if self.random.one_in(6) {
+                if kept {
                     (entry.action, what) = (None, "modify, but for the action");
                 }
             }
@@ -336,7 +349,13 @@ impl<'a> Writer<'a> {
     /// An action for an entry that has one.
     fn another(&mut self, entry: &TableEntry) -> Option<TableAction> {
         if let Source::Lowered(all) = &self.source {
-            return self.random.pick(all.get(&entry.table_id)?)?.action.clone();
+            let others = all.get(&entry.table_id)?;
+            // Not every action of a table makes sense with every match and every cause.
+            return (0..TRIES).find_map(|_| {
+                let action = self.random.pick(others)?.action.clone();
+                could_be_lowered(&TableEntry { action: action.clone(), ..entry.clone() }, self.info)
+                    .then_some(action)?
+            });
         }
         let table = self.info.table(entry.table_id)?;
         let fitting: Vec<u32> =
@@ -349,8 +368,12 @@ impl<'a> Writer<'a> {
     fn metadata(&mut self, entry: &TableEntry) -> Vec<u8> {
         match &self.source {
             Source::Lowered(all) => {
-                let others = all.get(&entry.table_id).and_then(|others| self.random.pick(others));
-                others.map(|other| other.metadata.clone()).unwrap_or_default()
+                let metadata = (0..TRIES).find_map(|_| {
+                    let metadata = self.random.pick(all.get(&entry.table_id)?)?.metadata.clone();
+                    could_be_lowered(&TableEntry { metadata: metadata.clone(), ..entry.clone() }, self.info)
+                        .then_some(metadata)
+                });
+                metadata.unwrap_or_else(|| entry.metadata.clone())
             }
             _ => self.random.number().to_be_bytes().to_vec(),
         }
