@@ -12,6 +12,7 @@ use crate::{
 use bulkhead_topology::{Cover, IpNet, Name, Operator, Selector, nearest};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -36,6 +37,27 @@ const MAX_GROUPS: usize = 16;
 /// What to do about an empty list that was meant to be no condition.
 const OMIT: &str = "leave the field out to match anything";
 
+/// What changed resources claim, in order: each claim, whose it is, and the so manieth claim of its owner it is.
+struct Claimed<'a>(Vec<(Claim, &'a Key, usize)>);
+
+impl<'a> Claimed<'a> {
+    /// Each claim with those who make it.
+    fn all(&self) -> impl Iterator<Item = (&Claim, &[(Claim, &'a Key, usize)])> {
+        self.0.chunk_by(|one, other| one.0 == other.0).filter_map(|owners| Some((&owners.first()?.0, owners)))
+    }
+
+    /// The first who makes a claim from `lowest` to `highest`.
+    fn first(&self, lowest: &Claim, highest: &Claim) -> Option<&'a Key> {
+        let (claim, owner, _) = self.0.get(self.0.partition_point(|(claim, ..)| claim < lowest))?;
+        (claim <= highest).then_some(*owner)
+    }
+
+    /// The first who makes a claim.
+    fn owner(&self, claim: &Claim) -> Option<&'a Key> {
+        self.first(claim, claim)
+    }
+}
+
 /// The state as it will be, and what has been found.
 struct Check<'a> {
     state: &'a State,
@@ -46,6 +68,8 @@ struct Check<'a> {
     /// How many near names may still be looked for.
     guesses: usize,
     found: Vec<Diagnostic>,
+    /// Claims that cannot be, by who makes them: the so manieth, what is wrong, and what to do.
+    refused: BTreeMap<&'a Key, Vec<(usize, String, &'static str)>>,
 }
 
 impl State {
@@ -53,8 +77,8 @@ impl State {
     /// them all. The order inside `changes` does not matter. Cost follows the changes, not the state
     /// (except that taking a subnet from a network looks at that network's addresses).
     pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
-        let (after, covers) = (BTreeMap::new(), BTreeMap::new());
-        let mut check = Check { state: self, after, covers, guesses: MAX_GUESSES, found: Vec::new() };
+        let (after, covers, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut check = Check { state: self, after, covers, guesses: MAX_GUESSES, found: Vec::new(), refused };
         check.collect(changes);
         if !check.found.is_empty() {
             // There is no one outcome to look at.
@@ -136,64 +160,73 @@ impl<'a> Check<'a> {
 
     /// Nothing that only one resource may have is claimed twice.
     fn unique(&mut self) {
-        let mut claimed: BTreeMap<Claim, Vec<(&'a Key, String)>> = BTreeMap::new();
+        let mut claimed = Vec::new();
         for (key, value) in &self.after {
+            let mut nth = 0;
             if let Some(resource) = value {
-                claims(resource, |claim, path| claimed.entry(claim).or_default().push((*key, path())));
+                claims(resource, |claim, _| {
+                    claimed.push((claim, *key, nth));
+                    nth += 1;
+                });
             }
         }
-        for (claim, owners) in &claimed {
+        claimed.sort_unstable();
+        let claimed = Claimed(claimed);
+        for (claim, owners) in claimed.all() {
             let standing = self.state.index.owner(claim).filter(|key| !self.changed(key));
-            let first = owners.first().map(|(key, _)| (*key).clone());
+            let first = owners.first().map(|(_, key, _)| (*key).clone());
             // All but the first of the new owners are told, or all of them where a standing one has it.
             let (owner, told) = match standing {
                 Some(key) => (Some(key), 0),
                 None => (first, 1),
             };
-            let Some(owner) = owner else { continue };
-            for (key, path) in owners.iter().skip(told) {
-                self.error(
-                    key,
-                    path.clone(),
-                    format!("{claim} is already taken by {owner}"),
-                    "give one of them another",
-                );
-            }
+            let (Some(owner), Some(others)) = (owner, owners.get(told..)) else { continue };
+            self.claim_error(others, || format!("{claim} is already taken by {owner}"), "give one of them another");
         }
         self.ports_and_uplinks(&claimed);
         self.ports_and_links(&claimed);
         self.ports_and_underlays(&claimed);
+        self.tell_refused();
+    }
+
+    /// These claims cannot be.
+    fn claim_error(&mut self, owners: &[(Claim, &'a Key, usize)], message: impl Fn() -> String, hint: &'static str) {
+        for (_, key, nth) in owners {
+            self.refused.entry(key).or_default().push((*nth, message(), hint));
+        }
+    }
+
+    /// Finds the fields that make claims which cannot be: one look at each resource that makes some.
+    fn tell_refused(&mut self) {
+        for (key, mut refused) in mem::take(&mut self.refused) {
+            let Some(Some(resource)) = self.after.get(key) else { continue };
+            refused.sort();
+            let (mut refused, mut nth) = (refused.into_iter().peekable(), 0);
+            claims(resource, |_, path| {
+                while let Some((_, message, hint)) = refused.next_if(|(of, ..)| *of == nth) {
+                    self.found.push(Diagnostic::error(key.clone(), path(), message, hint));
+                }
+                nth += 1;
+            });
+        }
     }
 
     /// No port is a workload's and an uplink's at once.
-    fn ports_and_uplinks(&mut self, claimed: &BTreeMap<Claim, Vec<(&'a Key, String)>>) {
+    fn ports_and_uplinks(&mut self, claimed: &Claimed<'a>) {
         let hint = "a workload's port cannot lead out of the fabric";
-        for (claim, owners) in claimed {
+        for (claim, owners) in claimed.all() {
             match claim {
                 Claim::Port(at) => {
-                    let lowest = Claim::Uplink(at.clone(), 0);
-                    let highest = Claim::Uplink(at.clone(), u16::MAX);
-                    let new = claimed
-                        .range(lowest..=highest)
-                        .flat_map(|(_, owners)| owners.iter().map(|(k, _)| (*k).clone()));
+                    let new = claimed.first(&Claim::Uplink(at.clone(), 0), &Claim::Uplink(at.clone(), u16::MAX));
                     let standing = self.state.index.uplinks_at(at).map(|(_, name)| Kind::Network.named(name));
-                    let network = standing.filter(|key| !self.changed(key)).chain(new).next();
+                    let network = standing.filter(|key| !self.changed(key)).chain(new.cloned()).next();
                     let Some(network) = network else { continue };
-                    for (key, path) in owners {
-                        self.error(key, path.clone(), format!("{claim} is an uplink of {network}"), hint);
-                    }
+                    self.claim_error(owners, || format!("{claim} is an uplink of {network}"), hint);
                 }
                 Claim::Uplink(at, _) => {
                     let workload = self.state.index.attached(at).map(|w| Kind::Workload.named(&w.name));
                     let Some(workload) = workload.filter(|key| !self.changed(key)) else { continue };
-                    for (key, path) in owners {
-                        self.error(
-                            key,
-                            path.clone(),
-                            format!("{} is the port of {workload}", Claim::Port(at.clone())),
-                            hint,
-                        );
-                    }
+                    self.claim_error(owners, || format!("{} is the port of {workload}", Claim::Port(at.clone())), hint);
                 }
                 _ => {}
             }

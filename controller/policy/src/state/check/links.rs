@@ -1,9 +1,8 @@
 //! Links between switches, and what is heard of them.
 
-use super::{super::index::Claim, Check, Key, Kind};
+use super::{super::index::Claim, Check, Claimed, Key, Kind};
 use crate::model::*;
 use bulkhead_topology::Name;
-use std::collections::BTreeMap;
 
 /// What becomes of a link that ends at a switch of the overlay.
 const UNUSED: &str = "a switch with a VTEP address has no links to other switches: its links are not used";
@@ -31,14 +30,14 @@ impl<'a> Check<'a> {
     }
 
     /// No link ends where a workload is plugged in, or where a network leaves.
-    pub(super) fn ports_and_links(&mut self, claimed: &BTreeMap<Claim, Vec<(&'a Key, String)>>) {
+    pub(super) fn ports_and_links(&mut self, claimed: &Claimed<'a>) {
         let hint = "a port with a workload or an uplink never leads to another switch";
-        for (claim, owners) in claimed {
+        for (claim, owners) in claimed.all() {
             let other = match claim {
                 Claim::Port(at) | Claim::Uplink(at, _) => {
-                    let new = claimed.get(&Claim::Link(at.clone())).and_then(|owners| owners.first());
+                    let new = claimed.owner(&Claim::Link(at.clone()));
                     let standing = self.state.link_at(at).map(|link| Kind::Link.named(link));
-                    new.map(|(key, _)| (*key).clone()).or(standing.filter(|key| !self.changed(key)))
+                    new.cloned().or(standing.filter(|key| !self.changed(key)))
                 }
                 Claim::Link(at) => {
                     let workload = self.state.index.attached(at).map(|workload| Kind::Workload.named(&workload.name));
@@ -48,9 +47,7 @@ impl<'a> Check<'a> {
                 _ => None,
             };
             let Some(other) = other else { continue };
-            for (key, path) in owners {
-                self.error(key, path.clone(), format!("{claim} is a port of {other}"), hint);
-            }
+            self.claim_error(owners, || format!("{claim} is a port of {other}"), hint);
         }
     }
 

@@ -627,3 +627,19 @@ fn a14_what_was_learned_gives_way_to_what_is_declared() {
     let ours = workload("x", "prod", 1, &["10.1.0.1"], Some(at("hv1", 1)));
     assert_eq!(state.yielding([&ours].into_iter()), BTreeSet::new());
 }
+
+#[test]
+fn many_addresses_that_are_taken_are_each_told_at_their_place() {
+    let ips: Vec<String> = (0..20_000).map(|n: u16| format!("10.1.{}.{}", n >> 8, n & 255)).collect();
+    let ips: Vec<&str> = ips.iter().map(String::as_str).collect();
+    let both = |text, mac| workload(text, "n", mac, &ips, None);
+    let changes = [subnets("n", 1, &["10.1.0.0/16"]), both("a", 1), both("b", 2)];
+    let found = State::default().check(&changes);
+    assert_eq!(found.len(), ips.len());
+    for (nth, ip) in [(0, "10.1.0.0"), (300, "10.1.1.44")] {
+        let path = format!("spec.interfaces[0].ips[{nth}]");
+        let of = found.iter().find(|finding| finding.path == path).unwrap();
+        assert_eq!(of.key, key(Kind::Workload, "b"));
+        assert_eq!(of.message, format!("address {ip} in network n is already taken by Workload/a"));
+    }
+}

@@ -1,22 +1,19 @@
 //! Ports into the underlay.
 
-use super::{super::index::Claim, Check, Key, Kind};
+use super::{super::index::Claim, Check, Claimed, Key, Kind};
 use crate::model::*;
-use std::collections::BTreeMap;
 
 impl<'a> Check<'a> {
     /// Where tunnels' packets come and go nobody is plugged in, and no network leaves.
-    pub(super) fn ports_and_underlays(&mut self, claimed: &BTreeMap<Claim, Vec<(&'a Key, String)>>) {
+    pub(super) fn ports_and_underlays(&mut self, claimed: &Claimed<'a>) {
         let hint = "a port into the underlay has tunnels alone; name another port";
-        for (claim, owners) in claimed {
+        for (claim, owners) in claimed.all() {
             let other = match claim {
                 Claim::Port(at) | Claim::Uplink(at, _) => {
                     let claim = Claim::Underlay(at.clone());
                     let standing = self.state.index.owner(&claim).filter(|key| !self.changed(key));
-                    let new = claimed.get(&claim).and_then(|owners| owners.first());
-                    new.map(|(key, _)| (*key).clone())
-                        .or(standing)
-                        .map(|switch| format!("leads into the underlay of {switch}"))
+                    let new = claimed.owner(&claim);
+                    new.cloned().or(standing).map(|switch| format!("leads into the underlay of {switch}"))
                 }
                 Claim::Underlay(at) => {
                     let workload = self.state.index.attached(at).map(|workload| Kind::Workload.named(&workload.name));
@@ -27,9 +24,7 @@ impl<'a> Check<'a> {
                 _ => None,
             };
             let Some(other) = other else { continue };
-            for (key, path) in owners {
-                self.error(key, path.clone(), format!("{claim} {other}"), hint);
-            }
+            self.claim_error(owners, || format!("{claim} {other}"), hint);
         }
     }
 
