@@ -5,6 +5,7 @@
 
 mod addr;
 pub mod graph;
+mod hands;
 mod label;
 pub mod lldp;
 mod name;
@@ -14,6 +15,7 @@ mod port;
 pub mod underlay;
 
 pub use addr::{Cover, IpNet, Mac, PrefixError, parse_ip};
+pub use hands::{Hands, alone, each};
 pub use label::{Labels, MAX_LABELS, Operator, RESERVED_PREFIX, Requirement, Selector, check_key, check_value};
 pub use name::{MAX_NAME, Name};
 pub use nearest::nearest;

@@ -23,7 +23,7 @@ use bulkhead_policy::{
     Change, Key, Kind, Resource, State, carries_out,
     model::{Action, AddressSet, Direction, Mode, Network, Policy, Tier, Workload, Zone},
 };
-use bulkhead_topology::{Name, graph::Graph};
+use bulkhead_topology::{Hands, Name, alone, graph::Graph};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -85,6 +85,7 @@ pub(crate) struct CompiledPolicy {
 /// Compiles states to programs.
 #[derive(Debug, Default)]
 pub struct Compiler {
+    pub(crate) hands: Option<Hands>,
     pub(crate) numbers: Numbers,
     pub(crate) index: Index,
     pub(crate) networks: BTreeMap<Name, (Arc<Network>, u32)>,
@@ -131,7 +132,12 @@ pub struct Compiler {
 impl Compiler {
     /// Compiles a state from nothing. `numbers` are the durable numbers given so far.
     pub fn new(state: &State, numbers: Numbers) -> Result<(Self, Compiled), TooLarge> {
-        let mut compiler = Self { numbers, ..Self::default() };
+        Self::by(alone, state, numbers)
+    }
+
+    /// The same; `hands` make what is much, now and later.
+    pub fn by(hands: Hands, state: &State, numbers: Numbers) -> Result<(Self, Compiled), TooLarge> {
+        let mut compiler = Self { hands: Some(hands), numbers, ..Self::default() };
         let all: Vec<Change> = state.resources().map(Change::set).collect();
         compiler.fabric.carrier.epoch = compiler.numbers.last(Numbered::Order);
         let known = compiler.numbers.last(Numbered::Edge) > 0;

@@ -11,8 +11,11 @@ use crate::{
 };
 use bulkhead_pipeline::{Action, Builtin, Cause, Delta, Entry, Field, Match, Next, Stage, ethertype};
 use bulkhead_policy::model::{DefaultAction, Direction, Interface, Subject, Tier};
-use bulkhead_topology::{IpNet, Name, Selector};
-use std::collections::{BTreeMap, BTreeSet};
+use bulkhead_topology::{Hands, IpNet, Name, Selector, alone, each};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Most clauses at one place: they are one OpenFlow message of at most 64 KiB, 16 bytes a clause (threat A36).
 const MAX_CLAUSES: usize = 3_500;
@@ -23,6 +26,15 @@ const MAX_ENTRIES: usize = 1_000_000;
 const IDENTITY: u16 = 2;
 /// Priority of an address prefix: longer ones are higher.
 const PREFIX: u16 = 16;
+
+/// Switches that are filled at the same time after a start: as many as there may be cores.
+const AT_A_TIME: usize = 16;
+
+/// Fewest units for which all hands are called: below, it takes longer to call them.
+const MANY: usize = 2_000;
+
+/// What units of one switch come to.
+type Made = Vec<(Unit, Vec<Piece>)>;
 
 /// What is to be made anew, by switch.
 #[derive(Debug, Default)]
@@ -57,22 +69,22 @@ pub(crate) struct Installed {
 impl Compiler {
     /// Makes dirty units anew; nothing is changed in any program if one of them is too large.
     pub(crate) fn renew(&mut self, dirty: Dirty) -> Result<BTreeMap<Name, Delta>, TooLarge> {
-        let mut made = Vec::new();
+        let mut wanted = Vec::with_capacity(dirty.0.len());
         for (name, units) in dirty.0 {
-            let Some(mut switch) = self.switches.remove(&name) else { continue };
-            let pieces = self.make(&name, &mut switch, units);
-            self.switches.insert(name.clone(), switch);
-            made.push((name, pieces?));
+            wanted.extend(self.prepare(name, units)?);
         }
-        let mut deltas = BTreeMap::new();
-        for (name, pieces) in made {
+        let made = self.make_all(wanted)?;
+        let (new, known): (Vec<_>, Vec<_>) =
+            made.into_iter().partition(|(name, _)| self.switches.get(name).is_some_and(Switch::is_new));
+        let mut deltas = self.first(new, true);
+        for (name, pieces) in known {
             let Some(switch) = self.switches.get_mut(&name) else { continue };
             let mut touched = BTreeMap::new();
             for (unit, _) in &pieces {
                 switch.clear(unit, &mut touched);
             }
             for (unit, pieces) in pieces {
-                switch.fill(unit, pieces, Some(&mut touched));
+                switch.fill(unit, pieces, &mut touched);
             }
             let delta = switch.delta(touched);
             if !delta.is_empty() {
@@ -82,24 +94,63 @@ impl Compiler {
         Ok(deltas)
     }
 
-    /// Makes the units of switches that have none yet, one switch after another: a whole fabric's at once would take much
+    /// Makes the units of switches that have none yet, a few switches at a time: a whole fabric's at once would take much
     /// memory. On an error nothing of this compiler is of any use.
     pub(crate) fn begin(&mut self, dirty: Dirty) -> Result<(), TooLarge> {
-        for (name, units) in dirty.0 {
-            let Some(mut switch) = self.switches.remove(&name) else { continue };
-            let pieces = self.make(&name, &mut switch, units)?;
-            switch.begin(pieces);
-            self.switches.insert(name, switch);
+        let mut all = dirty.0.into_iter();
+        loop {
+            let mut wanted = Vec::with_capacity(AT_A_TIME);
+            for (name, units) in all.by_ref().take(AT_A_TIME) {
+                wanted.extend(self.prepare(name, units)?);
+            }
+            if wanted.is_empty() && all.len() == 0 {
+                return Ok(());
+            }
+            let made = self.make_all(wanted)?;
+            self.first(made, false);
         }
-        Ok(())
     }
 
-    fn make(
+    /// Gives switches that have nothing their first entries; says what that changes, if somebody wants to know.
+    fn first(&mut self, made: Vec<(Name, Made)>, wanted: bool) -> BTreeMap<Name, Delta> {
+        let taken =
+            made.into_iter().filter_map(|(name, pieces)| Some((name.clone(), self.switches.remove(&name)?, pieces)));
+        let taken: Vec<_> = taken.collect();
+        let hands = self.hands_for(taken.iter().map(|(.., pieces)| pieces.len()).sum());
+        let filled = each(hands, taken, |(name, mut switch, pieces)| {
+            switch.begin(pieces);
+            let add = if wanted { switch.program.iter().cloned().collect() } else { Vec::new() };
+            (name, switch, Delta { remove: Vec::new(), add })
+        });
+        let mut deltas = BTreeMap::new();
+        for (name, switch, delta) in filled {
+            if !delta.is_empty() {
+                deltas.insert(name.clone(), delta);
+            }
+            self.switches.insert(name, switch);
+        }
+        deltas
+    }
+
+    /// Who does what so many units ask for: others are called for many alone.
+    fn hands_for(&self, units: usize) -> Hands {
+        self.hands.filter(|_| units >= MANY).unwrap_or(alone)
+    }
+
+    /// Finds the places of a switch's rules; what is to be made anew there then. `None` if there is no such switch.
+    fn prepare(&mut self, name: Name, units: BTreeSet<Unit>) -> Result<Option<(Name, BTreeSet<Unit>)>, TooLarge> {
+        let Some(mut switch) = self.switches.remove(&name) else { return Ok(None) };
+        let units = self.lay_out(&name, &mut switch, units);
+        self.switches.insert(name.clone(), switch);
+        units.map(|units| Some((name, units)))
+    }
+
+    fn lay_out(
         &mut self,
         name: &Name,
         switch: &mut Switch,
         mut units: BTreeSet<Unit>,
-    ) -> Result<Vec<(Unit, Vec<Piece>)>, TooLarge> {
+    ) -> Result<BTreeSet<Unit>, TooLarge> {
         let rules = units.iter().filter_map(|unit| match unit {
             Unit::Rule(rule) => Some(*rule),
             _ => None,
@@ -119,6 +170,26 @@ impl Compiler {
             }
         }
         self.classify(switch, prefixes, &mut units)?;
+        Ok(units)
+    }
+
+    /// What units of several switches come to.
+    fn make_all(&self, wanted: Vec<(Name, BTreeSet<Unit>)>) -> Result<Vec<(Name, Made)>, TooLarge> {
+        let hands = self.hands_for(wanted.iter().map(|(_, units)| units.len()).sum());
+        // The first that is too large is told, whoever finds it; those after it would be made for nothing.
+        let refused = AtomicUsize::new(usize::MAX);
+        let make = |(at, (name, units)): (usize, (Name, BTreeSet<Unit>))| {
+            let switch = self.switches.get(&name).filter(|_| at < refused.load(Ordering::Relaxed));
+            let made = switch.map(|switch| self.make(&name, switch, units)).transpose();
+            if made.is_err() {
+                refused.fetch_min(at, Ordering::Relaxed);
+            }
+            Ok((name, made?.unwrap_or_default()))
+        };
+        each(hands, wanted.into_iter().enumerate().collect(), make).into_iter().collect()
+    }
+
+    fn make(&self, name: &Name, switch: &Switch, units: BTreeSet<Unit>) -> Result<Made, TooLarge> {
         let mut made = Vec::with_capacity(units.len());
         let mut size = switch.pieces_without(&units);
         let mut ways = self.fabric.carrier.graph.ways(name);

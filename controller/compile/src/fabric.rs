@@ -17,6 +17,8 @@ use std::{
 pub(crate) struct Fabric {
     /// Declared switches.
     pub switches: BTreeMap<Name, Arc<Switch>>,
+    /// Those of them with a VTEP address.
+    vteps: BTreeSet<Name>,
     /// The switches of the physical fabric that networks are present on, and their numbers.
     pub edges: BTreeMap<Name, u32>,
     /// Links between switches.
@@ -57,9 +59,17 @@ pub(crate) enum Transport {
 }
 
 impl Fabric {
-    /// Whether there is such a switch, with a VTEP address.
-    fn has_vtep(&self, switch: &Name) -> bool {
-        self.switches.get(switch).is_some_and(|switch| switch.vtep.is_some())
+    /// Takes over what a switch's document says; gives back what it said before.
+    pub fn declare(&mut self, name: &Name, switch: Option<&Arc<Switch>>) -> Option<Arc<Switch>> {
+        if switch.is_some_and(|switch| switch.vtep.is_some()) {
+            self.vteps.insert(name.clone());
+        } else {
+            self.vteps.remove(name);
+        }
+        match switch {
+            Some(switch) => self.switches.insert(name.clone(), switch.clone()),
+            None => self.switches.remove(name),
+        }
     }
 
     /// Whether workloads that are plugged in there are judged on the other switches of their networks.
@@ -94,7 +104,12 @@ impl Fabric {
 
     /// Whether switch may reach others at all.
     pub fn reaches(&self, switch: &Name) -> bool {
-        self.has_vtep(switch) || self.edges.contains_key(switch)
+        self.vteps.contains(switch) || self.edges.contains_key(switch)
+    }
+
+    /// Whether there is any that may.
+    pub fn any_reaches(&self) -> bool {
+        !self.vteps.is_empty() || !self.edges.is_empty()
     }
 
     /// The first uplink of a network on the switch, or else the first that it reaches: by links, as they are now.

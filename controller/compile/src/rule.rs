@@ -6,7 +6,7 @@ use crate::{
     service::{self, Block, Services},
     switch::Class,
 };
-use bulkhead_pipeline::{Action, Builtin, Cause, Entry, Field, Match, Next, Stage, conn};
+use bulkhead_pipeline::{Action, Builtin, Cause, Entry, EntryKey, Field, Match, Next, Stage, conn};
 use bulkhead_policy::model::{self, CidrSet, Direction, Tier};
 use bulkhead_topology::{IpNet, Name};
 use std::{
@@ -71,10 +71,21 @@ struct Target {
 type Variant = (Outcome, Option<usize>, Vec<u32>);
 
 /// An entry, or a part of one that rules share.
+#[derive(Debug)]
 pub(crate) enum Piece {
     Whole(Entry),
-    /// One clause at this place; clauses of several rules at one place are one entry.
-    Clause(Stage, u16, Match, Action),
+    /// One clause at this place; clauses of several rules at one place are one entry. (The most are whole.)
+    Clause(Box<(EntryKey, Action)>),
+}
+
+impl Piece {
+    /// The place that it shares, if it does.
+    pub fn clause(&self) -> Option<&EntryKey> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Clause(clause) => Some(&clause.0),
+        }
+    }
 }
 
 /// The stage of a lane, direction and tier.
@@ -325,7 +336,11 @@ impl Rule {
         let n = dimensions.len() as u8;
         for (k, dimension) in (1..).zip(dimensions) {
             let clause = Action::Clause { conjunction, k, n };
-            pieces.extend(dimension.into_iter().map(|matches| Piece::Clause(stage, priority, matches, clause.clone())));
+            pieces.extend(
+                dimension
+                    .into_iter()
+                    .map(|matches| Piece::Clause(Box::new((EntryKey { stage, priority, matches }, clause.clone())))),
+            );
         }
         pieces.extend(whole(Match::any().with(Field::Conjunction, conjunction)));
         Ok(())

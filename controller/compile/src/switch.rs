@@ -9,7 +9,7 @@ use crate::{
     rule::{Lane, Piece, shared},
     set::Set,
 };
-use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Masks, Match, Program, Stage};
+use bulkhead_pipeline::{Action, Delta, Entry, EntryKey, Masks, Program, Stage};
 use bulkhead_policy::model;
 use bulkhead_topology::{IpNet, Name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ pub(crate) struct Switch {
     pub program: Program,
     /// The masks of its entries.
     pub masks: Masks,
-    units: BTreeMap<Unit, Vec<(EntryKey, Option<Action>)>>,
+    units: BTreeMap<Unit, Box<[Piece]>>,
     clauses: Clauses,
     /// How many entries and clauses all units have.
     pieces: usize,
@@ -73,23 +73,16 @@ pub(crate) struct Switch {
 impl Switch {
     /// The most clauses that would stand at one place after `made` has replaced its units' entries.
     pub fn most_clauses(&self, made: &[(Unit, Vec<Piece>)]) -> usize {
-        let mut counts: BTreeMap<(Stage, u16, &Match), isize> = BTreeMap::new();
+        let mut counts: BTreeMap<&EntryKey, isize> = BTreeMap::new();
         for (unit, pieces) in made {
-            for (key, clause) in self.units.get(unit).into_iter().flatten() {
-                if clause.is_some() {
-                    *counts.entry((key.stage, key.priority, &key.matches)).or_default() -= 1;
-                }
+            for place in self.units.get(unit).into_iter().flatten().filter_map(Piece::clause) {
+                *counts.entry(place).or_default() -= 1;
             }
-            for piece in pieces {
-                if let Piece::Clause(stage, priority, matches, _) = piece {
-                    *counts.entry((*stage, *priority, matches)).or_default() += 1;
-                }
+            for place in pieces.iter().filter_map(Piece::clause) {
+                *counts.entry(place).or_default() += 1;
             }
         }
-        let standing = |(stage, priority, matches): (Stage, u16, &Match)| {
-            let key = EntryKey { stage, priority, matches: matches.clone() };
-            self.clauses.get(&key).map_or(0, BTreeMap::len)
-        };
+        let standing = |place: &EntryKey| self.clauses.get(place).map_or(0, BTreeMap::len);
         counts.into_iter().map(|(place, change)| standing(place).saturating_add_signed(change)).max().unwrap_or(0)
     }
 
@@ -99,13 +92,16 @@ impl Switch {
     pub fn clear(&mut self, unit: &Unit, touched: &mut Touched) {
         let owned = self.units.remove(unit).unwrap_or_default();
         self.pieces -= owned.len();
-        for (key, clause) in owned {
-            self.touch(&key, touched);
-            match clause {
-                None => {
-                    self.program.remove(&key);
+        for piece in owned {
+            match piece {
+                Piece::Whole(entry) => {
+                    self.touch(&entry.key, touched);
+                    self.program.remove(&entry.key);
                 }
-                Some(clause) => self.unclause(key, &clause),
+                Piece::Clause(clause) => {
+                    self.touch(&clause.0, touched);
+                    self.unclause(*clause);
+                }
             }
         }
     }
@@ -115,41 +111,57 @@ impl Switch {
         self.units.keys()
     }
 
+    /// Whether it has nothing yet.
+    pub fn is_new(&self) -> bool {
+        self.units.is_empty()
+    }
+
     /// Gives a switch that has nothing its first entries.
     pub fn begin(&mut self, made: Vec<(Unit, Vec<Piece>)>) {
+        let mut entries = Vec::new();
         for (unit, pieces) in made {
-            self.fill(unit, pieces, None);
+            for piece in &pieces {
+                match piece {
+                    Piece::Whole(entry) => entries.push(entry.clone()),
+                    Piece::Clause(clause) => self.clause(clause),
+                }
+            }
+            self.own(unit, pieces);
         }
+        entries.extend(self.clauses.iter().map(|(key, clauses)| clauses_entry(key, clauses)));
+        self.program = entries.into_iter().collect();
         self.masks = Masks::of(&self.program);
     }
 
-    /// Gives a cleared unit its new entries; remembers what stood at their places, if that is of interest.
-    pub fn fill(&mut self, unit: Unit, pieces: Vec<Piece>, mut touched: Option<&mut Touched>) {
-        let mut owned = Vec::with_capacity(pieces.len());
-        for piece in pieces {
+    /// Gives a cleared unit its new entries; remembers what stood at their places.
+    pub fn fill(&mut self, unit: Unit, pieces: Vec<Piece>, touched: &mut Touched) {
+        for piece in &pieces {
             match piece {
                 Piece::Whole(entry) => {
-                    let key = entry.key.clone();
-                    if let Some(touched) = &mut touched {
-                        self.touch(&key, touched);
-                    }
-                    self.program.insert(entry);
-                    owned.push((key, None));
+                    self.touch(&entry.key, touched);
+                    self.program.insert(entry.clone());
                 }
-                Piece::Clause(stage, priority, matches, clause) => {
-                    let key = EntryKey { stage, priority, matches };
-                    if let Some(touched) = &mut touched {
-                        self.touch(&key, touched);
-                    }
-                    *self.clauses.entry(key.clone()).or_default().entry(clause.clone()).or_default() += 1;
-                    self.write_clauses(&key);
-                    owned.push((key, Some(clause)));
+                Piece::Clause(clause) => {
+                    self.touch(&clause.0, touched);
+                    self.clause(clause);
+                    self.write_clauses(&clause.0);
                 }
             }
         }
-        self.pieces += owned.len();
-        if !owned.is_empty() {
-            self.units.insert(unit, owned);
+        self.own(unit, pieces);
+    }
+
+    fn own(&mut self, unit: Unit, pieces: Vec<Piece>) {
+        self.pieces += pieces.len();
+        if !pieces.is_empty() {
+            self.units.insert(unit, pieces.into());
+        }
+    }
+
+    fn clause(&mut self, (key, clause): &(EntryKey, Action)) {
+        match self.clauses.get_mut(key) {
+            Some(clauses) => *clauses.entry(clause.clone()).or_default() += 1,
+            None => _ = self.clauses.insert(key.clone(), BTreeMap::from([(clause.clone(), 1)])),
         }
     }
 
@@ -157,12 +169,12 @@ impl Switch {
         touched.entry(key.clone()).or_insert_with(|| self.program.get(key).cloned());
     }
 
-    fn unclause(&mut self, key: EntryKey, clause: &Action) {
+    fn unclause(&mut self, (key, clause): (EntryKey, Action)) {
         if let Some(clauses) = self.clauses.get_mut(&key) {
-            if let Some(count) = clauses.get_mut(clause) {
+            if let Some(count) = clauses.get_mut(&clause) {
                 *count -= 1;
                 if *count == 0 {
-                    clauses.remove(clause);
+                    clauses.remove(&clause);
                 }
             }
             if clauses.is_empty() {
@@ -178,8 +190,7 @@ impl Switch {
                 self.program.remove(key);
             }
             Some(clauses) => {
-                let actions = clauses.keys().cloned().collect();
-                self.program.insert(shared(key.stage, key.priority, key.matches.clone(), actions));
+                self.program.insert(clauses_entry(key, clauses));
             }
         }
     }
@@ -207,8 +218,13 @@ impl Switch {
 
     /// How many entries and clauses all units but these have.
     pub fn pieces_without<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> usize {
-        self.pieces - units.into_iter().filter_map(|unit| self.units.get(unit)).map(Vec::len).sum::<usize>()
+        self.pieces - units.into_iter().filter_map(|unit| self.units.get(unit)).map(|owned| owned.len()).sum::<usize>()
     }
+}
+
+/// The entry of a place that units share.
+fn clauses_entry(key: &EntryKey, clauses: &BTreeMap<Action, u32>) -> Entry {
+    shared(key.stage, key.priority, key.matches.clone(), clauses.keys().cloned().collect())
 }
 
 /// Every prefix that a rule's address sets mention.

@@ -2,7 +2,7 @@
 
 use crate::{field::Field, stage::Stage};
 use bulkhead_topology::Port;
-use std::{collections::BTreeSet, fmt, net::IpAddr, slice, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, ops::Deref, slice, sync::Arc};
 
 /// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
 /// unique, values have no bit outside their mask, and no mask is empty.
@@ -11,7 +11,7 @@ pub struct Match {
     /// The port the packet came in by; `None` is any.
     pub in_port: Option<Port>,
     /// Shared by all who hold the same match: a program has each several times.
-    fields: Arc<Vec<(Field, u128, u128)>>,
+    fields: Arc<[(Field, u128, u128)]>,
 }
 
 impl Match {
@@ -33,19 +33,18 @@ impl Match {
 
     /// Requires `field & mask == value & mask`, instead of what was asked of the field before; an empty mask asks
     /// nothing of it.
-    pub fn masked(mut self, field: Field, value: impl Into<u128>, mask: u128) -> Self {
+    pub fn masked(self, field: Field, value: impl Into<u128>, mask: u128) -> Self {
         let mask = mask & field.full_mask();
         let value = value.into() & mask;
-        let place = self.fields.binary_search_by_key(&field, |f| f.0);
-        let fields = Arc::make_mut(&mut self.fields);
-        if let Ok(at) = place {
-            fields.remove(at);
+        let below = self.fields.partition_point(|(other, ..)| *other < field);
+        let (before, after) = self.fields.split_at(below);
+        let same = usize::from(after.first().is_some_and(|(other, ..)| *other == field));
+        let after = after.get(same..).unwrap_or_default();
+        let asked = (mask != 0).then_some((field, value, mask));
+        Self {
+            in_port: self.in_port,
+            fields: before.iter().copied().chain(asked).chain(after.iter().copied()).collect(),
         }
-        if mask != 0 {
-            let (Ok(at) | Err(at)) = place;
-            fields.insert(at, (field, value, mask));
-        }
-        self
     }
 
     /// The fields with value and mask, in canonical order.
@@ -62,13 +61,6 @@ impl Match {
     /// Value of one field that is matched exactly.
     pub fn exact(&self, field: Field) -> Option<u128> {
         self.get(field).filter(|(_, mask)| *mask == field.full_mask()).map(|(value, _)| value)
-    }
-
-    /// Gives back spare memory: programs are large and live long. What somebody else holds too stays as it is.
-    pub fn shrink(&mut self) {
-        if let Some(fields) = Arc::get_mut(&mut self.fields) {
-            fields.shrink_to_fit();
-        }
     }
 }
 
@@ -411,9 +403,9 @@ pub struct EntryKey {
     pub matches: Match,
 }
 
-/// One entry of a program.
+/// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Entry {
+pub struct Line {
     /// Stage, priority and match.
     pub key: EntryKey,
     /// What it does.
@@ -424,19 +416,29 @@ pub struct Entry {
     pub cause: Cause,
 }
 
+/// One entry of a program. It never changes, and is shared by all who hold it: compiler, differences, drivers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry(Arc<Line>);
+
+impl Deref for Entry {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.0
+    }
+}
+
+impl From<Line> for Entry {
+    /// Its memory is cut to size.
+    fn from(line: Line) -> Self {
+        Self(Arc::new(Line { actions: line.actions.into_boxed_slice().into_vec(), ..line }))
+    }
+}
+
 impl Entry {
-    /// An entry; its memory is cut to size.
-    pub fn new(
-        stage: Stage,
-        priority: u16,
-        mut matches: Match,
-        actions: Vec<Action>,
-        next: Next,
-        cause: Cause,
-    ) -> Self {
-        matches.shrink();
-        let actions = actions.into_boxed_slice().into_vec();
-        Self { key: EntryKey { stage, priority, matches }, actions, next, cause }
+    /// An entry.
+    pub fn new(stage: Stage, priority: u16, matches: Match, actions: Vec<Action>, next: Next, cause: Cause) -> Self {
+        Line { key: EntryKey { stage, priority, matches }, actions, next, cause }.into()
     }
 
     /// Every port that the entry names: it can be installed once the switch has them all.

@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use check::{Violation, check};
 pub use effect::{Effect, OPENING};
-pub use entry::{Action, Builtin, Cause, Entry, EntryKey, MAX_PORTS, Match, Next, Output};
+pub use entry::{Action, Builtin, Cause, Entry, EntryKey, Line, MAX_PORTS, Match, Next, Output};
 pub use field::{Field, conn, frag, identity, peer, vlan};
 pub use masks::Masks;
 pub use packet::{Packet, PacketError, ethertype, ip_proto};

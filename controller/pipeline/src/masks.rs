@@ -20,15 +20,28 @@ impl Masks {
     /// Those of a whole program.
     pub fn of(program: &Program) -> Self {
         let mut masks = Self::default();
-        for entry in program.iter() {
-            masks.add(&entry.key);
+        // Neighbours are often alike.
+        let mut run: Option<(&EntryKey, u32)> = None;
+        for key in program.iter().map(|entry| &entry.key) {
+            match &mut run {
+                Some((first, count)) if alike(first, key) => *count += 1,
+                _ => {
+                    run.into_iter().for_each(|(first, count)| masks.count(first, count));
+                    run = Some((key, 1));
+                }
+            }
         }
+        run.into_iter().for_each(|(first, count)| masks.count(first, count));
         masks
     }
 
     /// An entry came.
     pub fn add(&mut self, key: &EntryKey) {
-        *self.counts.entry(key.stage).or_default().entry(mask(key)).or_default() += 1;
+        self.count(key, 1);
+    }
+
+    fn count(&mut self, key: &EntryKey, by: u32) {
+        *self.counts.entry(key.stage).or_default().entry(mask(key)).or_default() += by;
     }
 
     /// An entry went.
@@ -65,4 +78,13 @@ impl Masks {
 fn mask(key: &EntryKey) -> Mask {
     let fields = key.matches.fields().iter().map(|(field, _, mask)| (*field, *mask)).collect();
     (key.matches.in_port.is_some(), fields)
+}
+
+/// Whether two entries stand in one stage with one mask.
+fn alike(one: &EntryKey, other: &EntryKey) -> bool {
+    let (bits, others) = (one.matches.fields(), other.matches.fields());
+    one.stage == other.stage
+        && one.matches.in_port.is_some() == other.matches.in_port.is_some()
+        && bits.len() == others.len()
+        && bits.iter().zip(others).all(|(a, b)| (a.0, a.2) == (b.0, b.2))
 }

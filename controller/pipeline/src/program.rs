@@ -5,12 +5,47 @@ use crate::{
     stage::Stage,
 };
 use bulkhead_topology::Port;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+/// An entry, found and ordered by its key alone.
+#[derive(Debug, Clone)]
+struct ByKey(Entry);
+
+impl Borrow<EntryKey> for ByKey {
+    fn borrow(&self) -> &EntryKey {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}
 
 /// A set of entries with unique keys, in canonical order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Program {
-    entries: BTreeMap<EntryKey, Entry>,
+    entries: BTreeSet<ByKey>,
     /// How many entries of the first stage let packets in at each port.
     doors: BTreeMap<Port, u32>,
 }
@@ -45,6 +80,14 @@ impl Delta {
     }
 }
 
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Program {}
+
 impl Program {
     /// The empty program, which drops everything.
     pub fn new() -> Self {
@@ -53,17 +96,17 @@ impl Program {
 
     /// Adds an entry, and gives back the one that it replaces.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        let (door, key) = (door(&entry.key).cloned(), entry.key.clone());
-        let old = self.entries.insert(key, entry);
+        let door = door(&entry.key).cloned();
+        let old = self.entries.replace(ByKey(entry));
         if let Some(port) = door.filter(|_| old.is_none()) {
             *self.doors.entry(port).or_default() += 1;
         }
-        old
+        old.map(|ByKey(entry)| entry)
     }
 
     /// Removes an entry.
     pub fn remove(&mut self, key: &EntryKey) -> Option<Entry> {
-        let old = self.entries.remove(key)?;
+        let ByKey(old) = self.entries.take(key)?;
         if let Some(port) = door(key)
             && let Some(count) = self.doors.get_mut(port)
         {
@@ -88,12 +131,12 @@ impl Program {
 
     /// The entry with this key.
     pub fn get(&self, key: &EntryKey) -> Option<&Entry> {
-        self.entries.get(key)
+        self.entries.get(key).map(|ByKey(entry)| entry)
     }
 
     /// All entries: by stage, then priority (lowest first), then match.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.iter().map(|ByKey(entry)| entry)
     }
 
     /// One stage's entries, highest priority first.
@@ -107,7 +150,7 @@ impl Program {
             None => all,
         }
         .rev()
-        .map(|(_, entry)| entry)
+        .map(|ByKey(entry)| entry)
     }
 
     /// How many entries there are.
@@ -132,10 +175,26 @@ impl Program {
 }
 
 impl FromIterator<Entry> for Program {
+    /// Of entries with one key, the last stays.
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        let mut program = Self::new();
-        entries.into_iter().for_each(|entry| drop(program.insert(entry)));
-        program
+        let mut entries: Vec<ByKey> = entries.into_iter().map(ByKey).collect();
+        entries.sort();
+        entries.dedup_by(|later, kept| {
+            let same = later == kept;
+            if same {
+                mem::swap(later, kept);
+            }
+            same
+        });
+        let mut doors = BTreeMap::new();
+        for port in entries.iter().filter_map(|ByKey(entry)| door(&entry.key)) {
+            match doors.get_mut(port) {
+                Some(count) => *count += 1,
+                None => _ = doors.insert(port.clone(), 1),
+            }
+        }
+        // What is sorted is laid out as it comes.
+        Self { entries: entries.into_iter().collect(), doors }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 use bulkhead_compile::{CauseName, Compiler, Numbers};
 use bulkhead_dataplane::{Command, FromSwitch, PortState, Report, host::FromHost};
+use bulkhead_hands::all_cores;
 use bulkhead_pipeline::{Cause, Program};
 use bulkhead_policy::{Kind, model::Attachment};
 use bulkhead_store::Store;
@@ -44,7 +45,7 @@ type Given = Vec<(Arc<str>, Option<u32>)>;
 
 /// A state compiled from nothing, and numbers that this gave.
 pub(crate) fn compiled(accepted: &Accepted, numbers: Numbers) -> Result<(Compiler, Given), LoadError> {
-    let made = Compiler::new(&accepted.state, numbers);
+    let made = Compiler::by(all_cores, &accepted.state, numbers);
     made.map(|(compiler, compiled)| (compiler, compiled.numbers))
         .map_err(|error| LoadError::TooLarge(error.to_string()))
 }

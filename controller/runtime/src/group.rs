@@ -8,6 +8,7 @@ use crate::{
     shared::Accepted,
 };
 use bulkhead_compile::{Compiler, Heading};
+use bulkhead_hands::all_cores;
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Key, Kind, Resource, Severity, limit_warnings, remarks};
 use bulkhead_store::{Revision, StoreError};
@@ -237,7 +238,7 @@ impl Core {
     /// Compiles the state from nothing, with the numbers that were given.
     fn compile_anew(&mut self, state: &Accepted) -> Result<(), Refusal> {
         let numbers = self.compiler.numbers().clone();
-        let (compiler, compiled) = Compiler::new(&state.state, numbers)
+        let (compiler, compiled) = Compiler::by(all_cores, &state.state, numbers)
             .map_err(|error| Refusal::Unavailable(format!("the state no longer compiles: {error}")))?;
         self.compiler = compiler;
         self.remember(compiled.numbers);

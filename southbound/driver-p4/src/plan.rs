@@ -26,7 +26,7 @@ use bulkhead_p4runtime::{
     info::Info,
     proto::p4::v1::{Entity, TableEntry, Update, entity, update::Type},
 };
-use bulkhead_pipeline::{Delta, Effect, Entry, EntryKey, Field, Match, Next, OPENING, Program, Stage};
+use bulkhead_pipeline::{Delta, Effect, Entry, EntryKey, Field, Line, Match, Next, OPENING, Program, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most changes of the core that are compared with each other, so that few are blocked; of more, all are.
@@ -141,7 +141,7 @@ impl Change<'_> {
     /// An entry that drops what this one is about.
     fn blocked(self) -> Option<Entry> {
         let cause = self.old.or(self.new)?.cause;
-        Some(Entry { key: self.key.clone(), actions: Vec::new(), next: Next::Drop, cause })
+        Some(Line { key: self.key.clone(), actions: Vec::new(), next: Next::Drop, cause }.into())
     }
 }
 

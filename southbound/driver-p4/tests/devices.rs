@@ -14,7 +14,7 @@ use bulkhead_p4runtime::{
     info::parse_text,
     proto::p4::v1::{Entity, TableEntry, Update, entity, update::Type, write_request::Atomicity},
 };
-use bulkhead_pipeline::{Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_pipeline::{Cause, Delta, Entry, Field, Line, Match, Next, Program, Stage};
 use bulkhead_topology::{
     Mac,
     underlay::{Hop, Route, Underlay},
@@ -140,7 +140,7 @@ async fn what_does_not_fit_is_refused_before_anything_is_sent() {
     assert_eq!(rig.read().await, (Program::new(), 0));
     rig.apply(many(size), vec![]).await.unwrap();
     // One more comes before one goes, and has no room.
-    let moved = Delta { remove: vec![track(0).key], add: vec![track(size)] };
+    let moved = Delta { remove: vec![track(0).key.clone()], add: vec![track(size)] };
     assert!(rig.apply(moved, vec![]).await.is_err());
     assert_eq!(rig.read().await.0.len(), size as usize);
     rig.end().await;
@@ -188,8 +188,8 @@ async fn what_the_batches_of_a_refused_step_made_is_taken_back() {
             Entry::new(Stage::IngressApplication, 9, matches, vec![], next, Cause::Rule(n))
         };
         let (allow, deny) = (|n| entry(n, Next::Stage(Stage::Verdict)), |n| entry(n, Next::Drop));
-        let changed = |n| Entry { cause: Cause::Rule(7), ..deny(n) };
-        let keys = |entries: std::ops::Range<u32>| entries.map(|n| deny(n).key).collect::<Vec<_>>();
+        let changed = |n| Entry::from(Line { cause: Cause::Rule(7), ..(*deny(n)).clone() });
+        let keys = |entries: std::ops::Range<u32>| entries.map(|n| deny(n).key.clone()).collect::<Vec<_>>();
         let mut rig = Rig::attach(&device.address(), 1).await;
         rig.connected().await;
         rig.apply(Delta { remove: vec![], add: vec![deny(2_500)] }, vec![]).await.unwrap();

@@ -56,7 +56,7 @@ impl Rig {
     /// Adds an entry, or removes it.
     fn edit(&mut self, remove: bool, entry: Entry) {
         self.change(&match remove {
-            true => Delta { remove: vec![entry.key], add: Vec::new() },
+            true => Delta { remove: vec![entry.key.clone()], add: Vec::new() },
             false => Delta { remove: Vec::new(), add: vec![entry] },
         });
     }

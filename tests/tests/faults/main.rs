@@ -165,7 +165,7 @@ fn refused(refuses: Refuses, capacity: usize, reason: &str) {
     let before = world.installed();
     world.fake.manners = Manners { refuses, capacity, ..Manners::default() };
     // Tightened, loosened and rewritten in one change.
-    let delta = Delta { remove: vec![rule(0, 2).key], add: vec![rule(1, 9), rule(100, 3), rule(101, 3)] };
+    let delta = Delta { remove: vec![rule(0, 2).key.clone()], add: vec![rule(1, 9), rule(100, 3), rule(101, 3)] };
     world.change(&delta);
     world.settle();
     assert_eq!(world.installed(), before, "half of a change is in force");
@@ -256,7 +256,7 @@ fn r8_groups_go_with_their_last_entry_and_are_mended_whatever_becomes_of_them() 
     exact(&world);
     groups_follow(&mut world);
     assert_eq!(world.fake.groups.len(), 3);
-    world.change(&Delta { remove: vec![choice(2, &[]).key], add: vec![choice(1, &["p0", "p1"])] });
+    world.change(&Delta { remove: vec![choice(2, &[]).key.clone()], add: vec![choice(1, &["p0", "p1"])] });
     world.settle();
     exact(&world);
     groups_follow(&mut world);
@@ -278,7 +278,7 @@ fn r8_groups_go_with_their_last_entry_and_are_mended_whatever_becomes_of_them() 
 #[test]
 fn r8_a_connection_lost_at_any_byte_leaves_the_old_program_or_the_new_one() {
     let add = vec![rule(1, 9), rule(100, 3), choice(1, &["p1", "p2"]), choice(3, &["p0", "p3"])];
-    let delta = Delta { remove: vec![rule(0, 2).key, choice(2, &[]).key], add };
+    let delta = Delta { remove: vec![rule(0, 2).key.clone(), choice(2, &[]).key.clone()], add };
     let mut cut = 1;
     loop {
         let mut world = programmed();

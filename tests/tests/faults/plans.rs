@@ -7,14 +7,14 @@ use bulkhead_driver_ovs::{
     switch::PARTS,
 };
 use bulkhead_openflow::wire::meter::{Band, Meter};
-use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Match, Next, Program, Stage};
+use bulkhead_pipeline::{Action, Cause, Delta, Entry, Field, Line, Match, Next, Program, Stage};
 use bulkhead_reconcile::BOUNDS;
 use bulkhead_tests::fake::Manners;
 use bulkhead_topology::Port;
 
 /// More changes than one step has: denies, which come first of all.
 fn many() -> impl Iterator<Item = Entry> {
-    (1000..1001 + BOUNDS.whole as u32).map(|source| Entry { next: Next::Drop, ..rule(source, 3) })
+    (1000..1001 + BOUNDS.whole as u32).map(|source| Line { next: Next::Drop, ..(*rule(source, 3)).clone() }.into())
 }
 
 /// A switch in step, with an open port and what else is given.
@@ -38,7 +38,7 @@ fn a_port_by_name_and_by_number_is_two_keys_and_one_flow() {
     for (before, after) in [(name.clone(), number.clone()), (number, name)] {
         let mut world = with([shut(before.clone())]);
         world.states.clear();
-        world.change(&Delta { remove: vec![shut(before).key], add: many().chain([shut(after)]).collect() });
+        world.change(&Delta { remove: vec![shut(before).key.clone()], add: many().chain([shut(after)]).collect() });
         world.settle();
         assert!(world.states.len() > 1, "it was one step");
         for state in &world.states {
@@ -67,7 +67,7 @@ fn a_plan_that_cannot_be_carried_out_is_not_begun() {
         let progress = world.machine.progress();
         assert_eq!((progress.acknowledged, progress.refused), (1, Some(2)));
         assert!(!progress.last_error.contains("no revision"), "{}", progress.last_error);
-        world.change(&Delta { remove: vec![unsendable(too_long).key], add: vec![] });
+        world.change(&Delta { remove: vec![unsendable(too_long).key.clone()], add: vec![] });
         world.wait(2);
         exact(&world);
     }
@@ -87,7 +87,7 @@ fn r7_a_plan_that_is_refused_midway_says_that_no_revision_is_in_force_and_goes_o
     world.wait(60);
     assert_eq!((world.machine.progress().acknowledged, world.machine.progress().drift), (0, 0));
     // The operator takes it back.
-    world.change(&Delta { remove: many().map(|entry| entry.key).collect(), add: vec![] });
+    world.change(&Delta { remove: many().map(|entry| entry.key.clone()).collect(), add: vec![] });
     world.wait(2);
     exact(&world);
     assert_eq!(world.installed().len(), 21);

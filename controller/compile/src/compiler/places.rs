@@ -27,10 +27,7 @@ impl Compiler {
         let concerned: Vec<Arc<Network>> =
             concerned.iter().filter_map(|network| self.networks.get(network)).map(|known| known.0.clone()).collect();
         concerned.iter().for_each(|network| self.fabric.part(network, name));
-        let old = match new {
-            Some(new) => self.fabric.switches.insert(name.clone(), new.clone()),
-            None => self.fabric.switches.remove(name),
-        };
+        let old = self.fabric.declare(name, new);
         concerned.iter().for_each(|network| self.fabric.join(network, name));
         if judged != now_judges {
             self.count_guests(name, 1, dirty);
@@ -74,8 +71,7 @@ impl Compiler {
                 dirty.unit(place, Unit::Network(network.clone()));
                 dirty.unit(place, Unit::Spread(network.clone()));
             }
-            let far = self.fabric.present(network).filter(|place| self.sees_far(network, place));
-            let places: Vec<&Name> = far.chain([switch]).collect();
+            let places: Vec<&Name> = self.seeing_far(network).chain([switch]).collect();
             for workload in self.members.get(network).into_iter().flatten() {
                 let near = all || plugged.is_some_and(|plugged| plugged.contains(workload));
                 let places = if near { &places[..] } else { std::slice::from_ref(&switch) };
@@ -379,8 +375,7 @@ impl Compiler {
     /// A workload is dirty where it is plugged in, and wherever its network is present and sees it from afar.
     fn everywhere(&self, name: &Name, workload: Option<&Workload>, dirty: &mut Dirty) {
         let Some(workload) = workload else { return };
-        let far = self.fabric.present(&workload.network).filter(|place| self.sees_far(&workload.network, place));
-        for place in far.chain(attached(workload)) {
+        for place in self.seeing_far(&workload.network).chain(attached(workload)) {
             dirty.unit(place, Unit::Workload(name.clone()));
         }
     }
@@ -414,6 +409,14 @@ impl Compiler {
     /// Whether a switch may have entries about a network's workloads that are elsewhere: by a tunnel or beside an uplink.
     fn sees_far(&self, network: &Name, switch: &Name) -> bool {
         self.fabric.reaches(switch) || self.uplinked.get(switch).is_some_and(|networks| networks.contains(network))
+    }
+
+    /// The switches that a network is present on and that may have such entries.
+    fn seeing_far(&self, network: &Name) -> impl Iterator<Item = &Name> {
+        // Most often in a fabric without tunnels and links there is none, and this is asked of every workload.
+        let any = self.fabric.any_reaches() || self.networks.get(network).is_none_or(|(n, _)| !n.uplinks.is_empty());
+        let present = any.then(|| self.fabric.present(network)).into_iter().flatten();
+        present.filter(move |switch| self.sees_far(network, switch))
     }
 }
 

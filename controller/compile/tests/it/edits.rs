@@ -1,12 +1,13 @@
 //! R20: after each of many random edits the incremental programs are what compiling from nothing makes, to the byte.
 
+use crate::common::{self, BASE, changes, policy, workload};
 use bulkhead_compile::{Compiler, Numbers};
 use bulkhead_pipeline::{Masks, Program, render_program};
 use bulkhead_policy::{
     Change, Kind, State,
     arbitrary::{state, steps, try_apply},
 };
-use bulkhead_topology::Name;
+use bulkhead_topology::{Name, alone};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -85,4 +86,39 @@ fn same(
             assert_eq!(text(sent.get(switch)), text(wanted), "seed {seed}, edit {edit}, deltas of {switch}");
         }
     }
+}
+
+#[test]
+fn whoever_does_it_the_programs_are_the_same() {
+    /// The last part first.
+    fn last_first(parts: usize, part: &(dyn Fn(usize) + Sync)) {
+        (0..parts).rev().for_each(part);
+    }
+    // Enough for all hands; each policy has prefixes of its own, which are numbered.
+    let mut all = BASE.to_owned();
+    for switch in 0..4 {
+        all += &format!("---\nkind: Switch\nmetadata: {{name: s{switch}}}\nspec: {{driver: sim}}\n");
+        all += &policy(
+            &format!("p{switch}"),
+            &format!(
+                "subject: {{matchLabels: {{on: s{switch}}}}}, ingress: [{{action: allow, from: [{{cidr: 192.0.2.{switch}/32}}]}}]"
+            ),
+        );
+    }
+    for number in 1..=2_000 {
+        let switch = number % 4;
+        all += &workload(number, &format!("on: s{switch}"), "").replace("switch: hv1", &format!("switch: s{switch}"));
+    }
+    let (state, moved) =
+        (common::state(&all), changes(&all.replace("192.0.2.", "198.51.100.").replace("on: s1", "on: s2")));
+    let compiled = |hands| {
+        let mut at_once = Compiler::by(hands, &state, Default::default()).unwrap().0;
+        let mut step_by_step = Compiler::by(hands, &State::default(), Default::default()).unwrap().0;
+        let changes = [changes(&all), moved.clone()].map(|changes| step_by_step.apply(&changes).unwrap());
+        let deltas = at_once.apply(&moved).unwrap();
+        assert_eq!(deltas.deltas, changes[1].deltas);
+        let programs = state.switches.keys().map(|name| step_by_step.program(name).cloned()).collect::<Vec<_>>();
+        (changes, deltas, programs)
+    };
+    assert_eq!(compiled(alone), compiled(last_first));
 }

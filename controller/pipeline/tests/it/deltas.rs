@@ -7,7 +7,7 @@ fn entry(priority: u16, cause: Builtin) -> Entry {
 }
 
 fn key(priority: u16) -> EntryKey {
-    entry(priority, Builtin::Gateway).key
+    entry(priority, Builtin::Gateway).key.clone()
 }
 
 /// A difference over few keys: bit 0 of each pair of bits says whether the key is in it, bit 1 whether it comes or goes.

@@ -65,7 +65,7 @@ fn what_names_the_number_waits_as_long_as_somebody_has_the_name() {
     assert_eq!(progress.doubled, [(Port::Number(1), port(1))]);
     assert_eq!((progress.waiting, progress.missing.len()), (2, 0), "the port is there");
     // The one by name goes.
-    let gone = Delta { remove: vec![classify(1, 7).key], add: Vec::new() };
+    let gone = Delta { remove: vec![classify(1, 7).key.clone()], add: Vec::new() };
     let output = bench.change(&gone);
     settle(&mut bench, output);
     assert_eq!(bench.actual, bench.desired);
@@ -93,7 +93,7 @@ fn a_port_is_somebodys_whatever_is_sent_there() {
     let first = connect(&mut bench);
     settle(&mut bench, first);
     assert_eq!(bench.actual, [tagged(1, 7)].into_iter().collect());
-    let output = bench.change(&Delta { remove: vec![tagged(1, 7).key], add: Vec::new() });
+    let output = bench.change(&Delta { remove: vec![tagged(1, 7).key.clone()], add: Vec::new() });
     settle(&mut bench, output);
     assert_eq!(bench.actual, [by_number(1, 8)].into_iter().collect());
     let output = bench.change(&common::bench::add([tagged(1, 7)]));
@@ -132,7 +132,7 @@ proptest! {
             };
             let delta = match (comes, bench.desired.get(&entry.key).is_some()) {
                 (true, false) => common::bench::add([entry]),
-                (false, true) => Delta { remove: vec![entry.key], add: Vec::new() },
+                (false, true) => Delta { remove: vec![entry.key.clone()], add: Vec::new() },
                 _ => Delta::default(),
             };
             let output = bench.change(&delta);

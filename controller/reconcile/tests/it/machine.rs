@@ -22,7 +22,7 @@ fn changes_gather_while_a_step_is_under_way() {
     let mut bench = Bench::new(program([policy(1, 1)]));
     let first = bench.connect(&[]);
     assert_eq!(bench.change(&add([policy(2, 1)])), None);
-    assert_eq!(bench.change(&Delta { remove: vec![policy(2, 1).key], add: vec![policy(3, 1)] }), None);
+    assert_eq!(bench.change(&Delta { remove: vec![policy(2, 1).key.clone()], add: vec![policy(3, 1)] }), None);
     assert_eq!(bench.machine.progress().acknowledged, 0);
     let second = bench.confirm(first);
     assert_eq!(bench.machine.progress().acknowledged, 1);
@@ -96,7 +96,7 @@ fn a_waiting_entry_that_is_no_longer_wanted_never_arrives() {
     let mut bench = Bench::new(program([classify(1, 7), classify(2, 8)]));
     let first = bench.connect(&[1]);
     bench.confirm(first);
-    bench.change(&Delta { remove: vec![classify(2, 8).key], add: vec![] });
+    bench.change(&Delta { remove: vec![classify(2, 8).key.clone()], add: vec![] });
     assert_eq!(bench.ports(&[1, 2]), None);
     assert_eq!(bench.actual, bench.desired);
 }
@@ -130,7 +130,7 @@ fn what_is_to_be_removed_from_a_port_that_vanishes_is_read_back() {
     bench.confirm(first);
     let step = bench.change(&add([policy(8, 1)]));
     // While a step is under way, the workload goes, and then its port.
-    assert_eq!(bench.change(&Delta { remove: vec![classify(1, 7).key], add: vec![] }), None);
+    assert_eq!(bench.change(&Delta { remove: vec![classify(1, 7).key.clone()], add: vec![] }), None);
     assert_eq!(bench.ports(&[]), None);
     assert_eq!(bench.confirm(step), Some(Output::Read), "the entry is still there, and the next port gets the number");
 }
@@ -246,9 +246,12 @@ fn r22_a_revocation_goes_before_the_grants_that_are_left() {
     let (mut bench, step) = bulk();
     let step = bench.confirm(step);
     // While the second of four steps is under way.
-    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key], add: vec![] }), None);
+    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key.clone()], add: vec![] }), None);
     let mut step = bench.confirm(step);
-    assert!(matches!(&step, Some(Output::Apply { delta, .. }) if delta.remove == [policy(1, 1).key]), "{step:?}");
+    assert!(
+        matches!(&step, Some(Output::Apply { delta, .. }) if delta.remove == [policy(1, 1).key.clone()]),
+        "{step:?}"
+    );
     step = bench.confirm(step);
     assert!(bench.actual.get(&policy(1, 1).key).is_none());
     while step.is_some() {
@@ -286,7 +289,7 @@ fn r22_a_revocation_waits_for_one_step_however_many_grants_are_asked_for() {
         let sent = bench.change(&add([policy(100 + n, 1)]));
         step = step.or(sent);
     }
-    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key], add: vec![] }), None);
+    assert_eq!(bench.change(&Delta { remove: vec![policy(1, 1).key.clone()], add: vec![] }), None);
     for n in 500..1000 {
         assert_eq!(bench.change(&add([policy(100 + n, 1)])), None);
     }

@@ -173,7 +173,7 @@ fn a34_a_change_that_overflows_the_table_leaves_it_whole() {
     machine.handle(Input::Connected { ports: &Ports::Any, max_entries: 10 }, &desired, now);
     assert_eq!(machine.handle(Input::Actual { program: &desired.clone(), alien: 0 }, &desired, now), None);
     // One entry more than there is room for, and one less in the same change: nothing is sent in parts.
-    let delta = Delta { remove: vec![policy(0, 1).key], add: vec![policy(10, 1), policy(11, 1)] };
+    let delta = Delta { remove: vec![policy(0, 1).key.clone()], add: vec![policy(10, 1), policy(11, 1)] };
     desired.apply(&delta);
     assert_eq!(machine.handle(Input::Desired { revision: 2, delta: &delta }, &desired, now), None);
     let progress = machine.progress();

@@ -94,7 +94,7 @@ fn a_refusal_between_two_revisions_says_so_and_is_planned_anew() {
     assert_eq!((progress.acknowledged, progress.refused, progress.settled), (0, Some(2), true));
     assert!(progress.last_error.starts_with("table full; ") && progress.last_error.contains("no revision as a whole"));
     // Back to the old revision, as the operator may want it: what was granted in part goes.
-    let all: Vec<_> = (2..2 + 2 * BOUNDS.whole as u32).map(|n| policy(n, 1).key).collect();
+    let all: Vec<_> = (2..2 + 2 * BOUNDS.whole as u32).map(|n| policy(n, 1).key.clone()).collect();
     assert_eq!(bench.change(&Delta { remove: all, add: vec![] }), None);
     bench.audit();
     let back = bench.read_back();
@@ -110,7 +110,10 @@ fn edits_during_an_audit_are_no_drift_and_hide_none() {
     let mut bench = settled();
     bench.actual.remove(&policy(1, 1).key);
     bench.audit();
-    assert_eq!(bench.change(&Delta { remove: vec![policy(2, 1).key], add: vec![policy(3, 1), policy(4, 1)] }), None);
+    assert_eq!(
+        bench.change(&Delta { remove: vec![policy(2, 1).key.clone()], add: vec![policy(3, 1), policy(4, 1)] }),
+        None
+    );
     let step = bench.read_back();
     let progress = bench.machine.progress();
     assert_eq!((progress.differing, progress.drift), (4, 1));
@@ -144,7 +147,7 @@ fn what_was_on_its_way_when_the_session_ended_is_no_drift() {
             bench.actual.apply(&delta);
         }
         bench.tell(Input::Disconnected("reset"));
-        bench.change(&Delta { remove: vec![policy(2, 1).key], add: vec![] });
+        bench.change(&Delta { remove: vec![policy(2, 1).key.clone()], add: vec![] });
         let step = bench.connect_with(&[1], 1_000_000);
         assert_eq!(bench.machine.progress().drift, 0);
         bench.finish(step);

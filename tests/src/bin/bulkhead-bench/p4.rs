@@ -21,7 +21,7 @@ use bulkhead_p4runtime::{
         update::Type, write_request::Atomicity,
     },
 };
-use bulkhead_pipeline::{Cause, Delta, Entry};
+use bulkhead_pipeline::{Cause, Delta, Entry, Line};
 use bulkhead_tests::controller::Controller;
 use bulkhead_topology::Name;
 use serde_json::{Value, json};
@@ -136,7 +136,9 @@ fn pipeline() -> Result<Pipeline> {
 
 fn entries(cause: u32) -> Vec<Entry> {
     // All of one rule: which one, an edit changes.
-    (0..ENTRIES).map(|number| Entry { cause: Cause::Rule(cause), ..crate::bulk::entry(number) }).collect()
+    (0..ENTRIES)
+        .map(|number| Line { cause: Cause::Rule(cause), ..(*crate::bulk::entry(number)).clone() }.into())
+        .collect()
 }
 
 /// Updates of all entries, as the driver makes them.
@@ -321,7 +323,7 @@ async fn bulk(address: &str) -> Result<Value> {
     for entry in entries(2).into_iter().take(EDITS.into()) {
         one.add(driven.apply(Delta { remove: Vec::new(), add: vec![entry] }).await?);
     }
-    let remove = entries(1).into_iter().map(|entry| entry.key).collect();
+    let remove = entries(1).into_iter().map(|entry| entry.key.clone()).collect();
     driven.apply(Delta { remove, add: Vec::new() }).await?;
     Ok(json!({
         "entries": ENTRIES,

@@ -105,7 +105,7 @@ pub(crate) fn measure(entries: usize) -> Result<Value> {
     let flow = Flow::open(&from, &to)?;
     let bulk: Vec<Entry> = (0..entries).map(entry).collect();
     let install = Delta { remove: Vec::new(), add: bulk.clone() };
-    let removal = Delta { remove: bulk.into_iter().map(|entry| entry.key).collect(), add: Vec::new() };
+    let removal = Delta { remove: bulk.into_iter().map(|entry| entry.key.clone()).collect(), add: Vec::new() };
     let over = AtomicBool::new(false);
     let mut rounds = Vec::new();
     let (arrivals, quiet) = thread::scope(|scope| -> Result<_> {

@@ -182,7 +182,7 @@ impl Rig {
     /// Applies a delta; the switch's reason if it refuses.
     pub async fn apply(&mut self, remove: Vec<Entry>, add: Vec<Entry>) -> Result<(), String> {
         self.step += 1;
-        let remove = remove.into_iter().map(|entry| entry.key).collect();
+        let remove = remove.into_iter().map(|entry| entry.key.clone()).collect();
         self.command(Command::Apply { step: self.step, delta: Delta { remove, add }, ahead: Arc::default() }).await;
         loop {
             match self.report().await {
