@@ -3,9 +3,15 @@
 use anyhow::Context;
 use bulkhead_daemon::{Args, Command, Config, Telemetry, start, vtep};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
+
+/// Large changes are millions of small allocations, by a thread that is not the first; glibc asks the kernel for each page
+/// of those.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();

@@ -13,6 +13,7 @@ use axum::{
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
 };
+use bulkhead_hands::all_cores;
 use bulkhead_policy::{Change, Key, Kind, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{
@@ -144,6 +145,11 @@ pub(crate) fn format(headers: &HeaderMap) -> Result<Format, Failure> {
     }
 }
 
+/// Documents that are to be stored.
+pub(crate) fn to_store(text: &[u8], format: Format) -> Parsed<Stored> {
+    read_to_store(None, text, format, all_cores)
+}
+
 /// A text with documents.
 pub(crate) trait Text: AsRef<[u8]> + Send + 'static {}
 
@@ -155,10 +161,10 @@ impl<B: Backend> Service<B> {
         &self,
         text: impl Text,
         format: Format,
-        read: fn(Option<&str>, &[u8], Format) -> Parsed<R>,
+        read: fn(&[u8], Format) -> Parsed<R>,
     ) -> Result<Parsed<R>, Failure> {
         let places = if text.as_ref().len() > SMALL { &self.desk.large } else { &self.desk.small };
-        let parsed = places.run(move |_| Ok(read(None, text.as_ref(), format))).await?;
+        let parsed = places.run(move |_| Ok(read(text.as_ref(), format))).await?;
         if parsed.has_errors() {
             return Err(Failure::refused(parsed.diagnostics));
         }
@@ -173,7 +179,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
-        let parsed = self.parse(text, format, read_to_store).await?;
+        let parsed = self.parse(text, format, to_store).await?;
         self.change(who, parsed, how.asked(who)).await
     }
 
@@ -185,7 +191,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
-        let parsed = self.parse(text, format, read_removals).await?;
+        let parsed = self.parse(text, format, |text, format| read_removals(None, text, format, all_cores)).await?;
         let edit =
             |d: &Document<()>| Edit { change: Change::remove(d.key.clone()), document: None, expected: d.expected };
         let edits = parsed.documents.iter().map(edit).collect();
@@ -201,7 +207,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
-        let mut parsed = self.parse(text, format, read_to_store).await?;
+        let mut parsed = self.parse(text, format, to_store).await?;
         match parsed.documents.as_mut_slice() {
             [document] if document.key == key => document.expected = how.resource_version.or(document.expected),
             [document] => {

@@ -3,7 +3,7 @@
 use crate::{
     Backend, Params,
     body::{SMALL, body},
-    documents::{ChangeQuery, How, Text, key_of, shown},
+    documents::{ChangeQuery, How, Text, key_of, shown, to_store},
     gate::Who,
     problem::Failure,
     service::Service,
@@ -14,7 +14,7 @@ use axum::{
     http::{StatusCode, header},
 };
 use bulkhead_policy::Key;
-use bulkhead_types::{ApplyAnswer, Format, read_to_store};
+use bulkhead_types::{ApplyAnswer, Format};
 use serde_json::{Map, Value};
 
 /// The type of a merge patch (RFC 7396 §4).
@@ -44,7 +44,7 @@ impl<B: Backend> Service<B> {
                 let mut document = serde_json::to_value(shown(&resource, version)).unwrap_or_default();
                 merge(&mut document, wanted);
                 // The version that was read, if the patch does not say which one it has to be.
-                let parsed = read_to_store(None, document.to_string().as_bytes(), Format::Json);
+                let parsed = to_store(document.to_string().as_bytes(), Format::Json);
                 if parsed.has_errors() {
                     return Err(Failure::refused(parsed.diagnostics).without_places());
                 }

@@ -2,7 +2,8 @@
 
 use crate::print::placeless;
 use anyhow::{Context, bail};
-use bulkhead_types::{Diagnostic, Format, MAX_INPUT, Parsed, Severity, read_removals_to_send, read_to_send};
+use bulkhead_hands::all_cores;
+use bulkhead_types::{Diagnostic, Format, Hands, MAX_INPUT, Parsed, Severity, read_removals_to_send, read_to_send};
 use std::{
     collections::BTreeMap,
     fs,
@@ -59,13 +60,13 @@ pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input> {
 }
 
 /// A way to read documents.
-type Reading = fn(Option<&str>, &[u8], Format) -> Parsed<String>;
+type Reading = fn(Option<&str>, &[u8], Format, Hands) -> Parsed<String>;
 
 fn load_with(paths: &[PathBuf], read: Reading) -> anyhow::Result<Input> {
     let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
     let shown = || paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     for (name, content) in contents(paths, MAX_INPUT)? {
-        input.parsed.extend(read(Some(&name), &content, format(&name)));
+        input.parsed.extend(read(Some(&name), &content, format(&name), all_cores));
         let text = String::from_utf8(content);
         let text = text.unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
         input.sources.insert(name, text);

@@ -30,8 +30,13 @@ use anyhow::Context as _;
 use args::{Cli, Command, Output};
 use bulkhead_client::{Client, Error};
 use clap::{CommandFactory, Parser};
+use mimalloc::MiMalloc;
 use print::{Out, Tone};
 use std::process::ExitCode;
+
+/// Large files are millions of small allocations, on all cores.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What a command ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

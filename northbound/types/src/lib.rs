@@ -36,7 +36,7 @@ pub use answer::*;
 pub use audit::{AuditAnswer, AuditHead, AuditObject, AuditRecord, Broken, Chain};
 pub use backup::{BACKUP_FORMAT, BackupError, BackupHead, BackupSum, read_backup};
 pub use bulkhead_policy::{Kind, Resource, model};
-pub use bulkhead_topology::Selector;
+pub use bulkhead_topology::{Hands, Selector};
 pub use canonical::{canonical, object};
 pub use convert::convert;
 pub use duration::parse_duration;

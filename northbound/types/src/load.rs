@@ -8,6 +8,7 @@ use crate::{
     v1::Object,
 };
 use bulkhead_policy::Resource;
+use bulkhead_topology::alone;
 use serde::{
     Deserializer,
     de::{DeserializeOwned, Error, MapAccess, Visitor},
@@ -24,7 +25,7 @@ pub fn load(document: &str) -> Result<Resource, Vec<Diagnostic>> {
 
 /// The resource, by the way that finds out what is wrong and where.
 fn thorough(document: &str) -> Result<Resource, Vec<Diagnostic>> {
-    let mut parsed = read_with(None, document.as_bytes(), Format::Json, stored);
+    let mut parsed = read_with(None, document.as_bytes(), Format::Json, alone, stored);
     match parsed.documents.pop() {
         Some(found) if !parsed.has_errors() && parsed.documents.is_empty() => Ok(found.resource),
         _ if parsed.diagnostics.is_empty() => Err(vec![error("", "one document expected", "")]),

@@ -13,6 +13,7 @@ use crate::{
     yaml,
 };
 use bulkhead_policy::{Change, Key, Kind, Profiles, Resource, State, limit_warnings, remarks};
+use bulkhead_topology::{Hands, alone};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -169,13 +170,13 @@ pub enum Format {
 
 /// Reads an input: a stream of documents, or lists of them, in YAML or JSON.
 pub fn read(file: Option<&str>, input: &[u8], format: Format) -> Parsed {
-    read_with(file, input, format, meaning)
+    read_with(file, input, format, alone, meaning)
 }
 
 /// Reads an input that says what is to be removed: the same documents, of which only kind, name and version
 /// are looked at.
-pub fn read_removals(file: Option<&str>, input: &[u8], format: Format) -> Parsed<()> {
-    read_with(file, input, format, removal)
+pub fn read_removals(file: Option<&str>, input: &[u8], format: Format, hands: Hands) -> Parsed<()> {
+    read_with(file, input, format, hands, removal)
 }
 
 /// A resource in both of its forms.
@@ -187,26 +188,32 @@ pub struct Stored {
     pub document: Arc<str>,
 }
 
-/// The same as [`read`] for who stores what it gives.
-pub fn read_to_store(file: Option<&str>, input: &[u8], format: Format) -> Parsed<Stored> {
-    read_with(file, input, format, |node| {
+/// The same as [`read`] for who stores what it gives. `hands` read a large input.
+pub fn read_to_store(file: Option<&str>, input: &[u8], format: Format, hands: Hands) -> Parsed<Stored> {
+    read_with(file, input, format, hands, |node| {
         meaning(node).map(|found| found.map(|resource| Stored { document: canonical(&resource).into(), resource }))
     })
 }
 
 /// The same for who sends the documents on: of each there is its text, as compact JSON.
-pub fn read_to_send(file: Option<&str>, input: &[u8], format: Format) -> Parsed<String> {
-    read_with(file, input, format, |node| meaning(node).map(|found| found.sent(node)))
+pub fn read_to_send(file: Option<&str>, input: &[u8], format: Format, hands: Hands) -> Parsed<String> {
+    read_with(file, input, format, hands, |node| meaning(node).map(|found| found.sent(node)))
 }
 
 /// The same of what is to be removed.
-pub fn read_removals_to_send(file: Option<&str>, input: &[u8], format: Format) -> Parsed<String> {
-    read_with(file, input, format, |node| removal(node).map(|found| found.sent(node)))
+pub fn read_removals_to_send(file: Option<&str>, input: &[u8], format: Format, hands: Hands) -> Parsed<String> {
+    read_with(file, input, format, hands, |node| removal(node).map(|found| found.sent(node)))
 }
 
-pub(crate) fn read_with<R: Send>(file: Option<&str>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
+pub(crate) fn read_with<R: Send>(
+    file: Option<&str>,
+    input: &[u8],
+    format: Format,
+    hands: Hands,
+    one: One<R>,
+) -> Parsed<R> {
     let file: Option<Arc<str>> = file.map(Into::into);
-    in_parts(&file, input, format, one, parts::SIZE).unwrap_or_else(|| as_a_whole(&file, input, format, one))
+    in_parts(&file, input, format, (hands, parts::SIZE), one).unwrap_or_else(|| as_a_whole(&file, input, format, one))
 }
 
 pub(crate) fn as_a_whole<R>(file: &Option<Arc<str>>, input: &[u8], format: Format, one: One<R>) -> Parsed<R> {
@@ -242,11 +249,11 @@ pub(crate) fn in_parts<R: Send>(
     file: &Option<Arc<str>>,
     input: &[u8],
     format: Format,
+    (hands, size): (Hands, usize),
     one: One<R>,
-    size: usize,
 ) -> Option<Parsed<R>> {
     let text = std::str::from_utf8(input).ok().filter(|text| text.len() <= MAX_INPUT)?;
-    let read = parts::each(&parts::parts(text, format, size)?, |part, budget| {
+    let read = parts::each(&parts::parts(text, format, size)?, hands, |part, budget| {
         let mut parsed = Parsed::default();
         for (node, at) in part.read(budget).ok()?.into_iter().zip(0..) {
             document(file, node, Some((part, at)), one, &mut parsed);

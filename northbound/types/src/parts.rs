@@ -1,5 +1,5 @@
-//! Large inputs in parts: only one part of the text at a time is values in memory. A part is read again when a place in it
-//! is asked for.
+//! Large inputs in parts: only as many parts of the text as there are hands are values in memory at a time. A part is read
+//! again when a place in it is asked for.
 //!
 //! What is odd about an input makes it one that is read as a whole, which finds out what is wrong and where.
 
@@ -13,10 +13,21 @@ use crate::{
     parse::Format,
     yaml,
 };
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use bulkhead_topology::Hands;
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// About how many bytes a part has: some milliseconds of reading, so that a place in it is found at once.
 pub(crate) const SIZE: usize = 64 << 10;
+/// A part that is so many times as large has a document that is no part of many: what it comes to in memory is bounded
+/// when all is read as a whole.
+const LARGEST: usize = 8;
 /// Fewest parts that are worth it.
 const FEWEST: usize = 4;
 
@@ -113,7 +124,7 @@ pub(crate) fn parts(text: &str, format: Format, size: usize) -> Option<Vec<Arc<P
     }
     let json = format == Format::Json || text.trim_start_matches(json::SPACE).starts_with(['{', '[']);
     let cuts = if json { json_cuts(text, size)? } else { yaml_cuts(text, size)? };
-    if cuts.len() < FEWEST {
+    if cuts.len() < FEWEST || cuts.iter().any(|(range, ..)| range.len() > LARGEST * size) {
         return None;
     }
     let text: Arc<str> = text.into();
@@ -213,12 +224,21 @@ fn json_cuts(text: &str, size: usize) -> Option<Vec<Cut>> {
 }
 
 /// Does `work` with every part; `None` once it says so of one of them.
-pub(crate) fn each<T>(
+pub(crate) fn each<T: Send>(
     parts: &[Arc<Part>],
-    mut work: impl FnMut(&Arc<Part>, &mut Budget) -> Option<T>,
+    hands: Hands,
+    work: impl Fn(&Arc<Part>, &mut Budget) -> Option<T> + Sync,
 ) -> Option<Vec<T>> {
-    let mut budget = Budget::of(Dialect::Own);
-    let done: Option<Vec<T>> = parts.iter().map(|part| work(part, &mut budget)).collect();
-    let (values, documents) = budget.used();
-    done.filter(|_| values <= MAX_NODES && documents <= MAX_DOCUMENTS)
+    let odd = AtomicBool::new(false);
+    let one = |part: &Arc<Part>| {
+        let mut budget = Budget::of(Dialect::Own);
+        let done = if odd.load(Ordering::Relaxed) { None } else { work(part, &mut budget) };
+        odd.fetch_or(done.is_none(), Ordering::Relaxed);
+        done.map(|done| (done, budget.used()))
+    };
+    let done: Vec<(T, (usize, usize))> =
+        bulkhead_topology::each(hands, parts.iter().collect(), one).into_iter().collect::<Option<_>>()?;
+    let values: usize = done.iter().map(|(_, (values, _))| values).sum();
+    let documents: usize = done.iter().map(|(_, (_, documents))| documents).sum();
+    (values <= MAX_NODES && documents <= MAX_DOCUMENTS).then(|| done.into_iter().map(|(done, _)| done).collect())
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use bulkhead_policy::{Resource, model::*};
+use bulkhead_topology::alone;
 use bulkhead_types::{
     Diagnostic, Format, MAX_DEPTH, MAX_INPUT, MAX_NODES, Severity, canonical, load, read, read_removals, validate,
 };
@@ -497,7 +498,7 @@ fn what_is_seen_on_hosts_is_stored_but_nobody_applies_it() {
     let parsed = read(None, text.as_bytes(), Format::Json);
     assert_eq!(parsed.documents, []);
     assert_eq!(parsed.diagnostics[0].message, "there is no kind `Host`");
-    let removal = read_removals(None, text.as_bytes(), Format::Json);
+    let removal = read_removals(None, text.as_bytes(), Format::Json, alone);
     assert_eq!(removal.documents, []);
     assert_eq!(removal.diagnostics[0].message, "there is no kind `Host`");
 }

@@ -22,11 +22,16 @@ fn same(parts: &Parsed, whole: &Parsed) {
     }
 }
 
+/// Hands whose last part is done first.
+fn last_first(parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    (0..parts).rev().for_each(part);
+}
+
 /// What both ways say of a text; whether it is one that is read in parts.
 fn agree(text: &str, format: Format) -> bool {
     let file = Some("f".into());
     let whole = as_a_whole(&file, text.as_bytes(), format, meaning);
-    let parts = in_parts(&file, text.as_bytes(), format, meaning, SMALL);
+    let parts = in_parts(&file, text.as_bytes(), format, (last_first, SMALL), meaning);
     parts.iter().for_each(|parts| same(parts, &whole));
     parts.is_some()
 }
