@@ -101,7 +101,10 @@ impl World {
     }
 
     fn apply(&self, documents: &[Value]) {
-        self.controller.client.apply(documents, false).unwrap_or_else(|error| panic!("{error}"));
+        let client = &self.controller.client;
+        let revision = client.apply(documents, false).unwrap_or_else(|error| panic!("{error}")).revision;
+        let realization = client.realization(revision, PATIENCE).unwrap();
+        assert!(realization.realized, "{realization:?}");
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
