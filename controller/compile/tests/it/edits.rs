@@ -88,37 +88,70 @@ fn same(
     }
 }
 
+/// Hands whose last part is done first.
+fn last_first(parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    (0..parts).rev().for_each(part);
+}
+
+/// Enough workloads for all hands to be called, on four switches; `more` is said of each.
+fn many(more: impl Fn(u16) -> String) -> String {
+    let switches =
+        (0..4).map(|switch| format!("---\nkind: Switch\nmetadata: {{name: s{switch}}}\nspec: {{driver: sim}}\n"));
+    let workloads = (1..=2_000).map(|number| {
+        let written = workload(number, &format!("on: s{}", number % 4), &more(number));
+        written.replace("switch: hv1", &format!("switch: s{}", number % 4))
+    });
+    BASE.to_owned() + &switches.chain(workloads).collect::<String>()
+}
+
 #[test]
 fn whoever_does_it_the_programs_are_the_same() {
-    /// The last part first.
-    fn last_first(parts: usize, part: &(dyn Fn(usize) + Sync)) {
-        (0..parts).rev().for_each(part);
-    }
-    // Enough for all hands; each policy has prefixes of its own, which are numbered.
-    let mut all = BASE.to_owned();
-    for switch in 0..4 {
-        all += &format!("---\nkind: Switch\nmetadata: {{name: s{switch}}}\nspec: {{driver: sim}}\n");
-        all += &policy(
-            &format!("p{switch}"),
-            &format!(
-                "subject: {{matchLabels: {{on: s{switch}}}}}, ingress: [{{action: allow, from: [{{cidr: 192.0.2.{switch}/32}}]}}]"
-            ),
-        );
-    }
-    for number in 1..=2_000 {
-        let switch = number % 4;
-        all += &workload(number, &format!("on: s{switch}"), "").replace("switch: hv1", &format!("switch: s{switch}"));
-    }
-    let (state, moved) =
-        (common::state(&all), changes(&all.replace("192.0.2.", "198.51.100.").replace("on: s1", "on: s2")));
+    // Each policy has prefixes of its own, which are numbered.
+    let policies = (0..4).map(|switch| {
+        let from = format!("ingress: [{{action: allow, from: [{{cidr: 192.0.2.{switch}/32}}]}}]");
+        policy(&format!("p{switch}"), &format!("subject: {{matchLabels: {{on: s{switch}}}}}, {from}"))
+    });
+    let all = many(|_| String::new()) + &policies.collect::<String>();
+    let moved = changes(&all.replace("192.0.2.", "198.51.100.").replace("on: s1", "on: s2"));
+    let (state, all) = (common::state(&all), changes(&all));
     let compiled = |hands| {
         let mut at_once = Compiler::by(hands, &state, Default::default()).unwrap().0;
         let mut step_by_step = Compiler::by(hands, &State::default(), Default::default()).unwrap().0;
-        let changes = [changes(&all), moved.clone()].map(|changes| step_by_step.apply(&changes).unwrap());
-        let deltas = at_once.apply(&moved).unwrap();
-        assert_eq!(deltas.deltas, changes[1].deltas);
-        let programs = state.switches.keys().map(|name| step_by_step.program(name).cloned()).collect::<Vec<_>>();
-        (changes, deltas, programs)
+        let changes = [&all, &moved].map(|changes| step_by_step.apply(changes).unwrap());
+        let programs = |compiler: &Compiler| {
+            let programs = state.switches.keys().map(|name| compiler.program(name).cloned());
+            programs.collect::<Vec<_>>()
+        };
+        let before = programs(&at_once);
+        // What is taken back was never there: a change of everything, and a switch that went.
+        let gone = Kind::Switch.named(&"s0".parse().unwrap());
+        let there = all.iter().find(|change| change.key == gone).unwrap();
+        for (change, back) in [(&moved[..], &all[..]), (&[Change::remove(gone.clone())], std::slice::from_ref(there))] {
+            let compiled = at_once.apply(change).unwrap();
+            assert_ne!(programs(&at_once), before);
+            at_once.withdraw(back, &compiled.numbers).unwrap();
+            assert_eq!(programs(&at_once), before);
+        }
+        assert_eq!(at_once.apply(&moved).unwrap().deltas, changes[1].deltas);
+        assert_eq!(programs(&at_once), programs(&step_by_step));
+        (changes, programs(&step_by_step))
     };
     assert_eq!(compiled(alone), compiled(last_first));
+}
+
+#[test]
+fn of_two_switches_that_are_too_large_the_first_is_told_whoever_finds_it() {
+    // On s1 there are 500 ways to read the port's name, on s2 there are 400.
+    let named = |number: u16| match number % 4 {
+        1 => format!(", namedPorts: {{web: {number}/tcp}}"),
+        2 if number < 1_600 => format!(", namedPorts: {{web: {number}/tcp}}"),
+        _ => String::new(),
+    };
+    let by_name =
+        "subject: {matchExpressions: [{key: on, operator: Exists}]}, ingress: [{action: allow, ports: [{port: web}]}]";
+    let state = common::state(&(many(named) + &policy("p", by_name)));
+    for hands in [alone, last_first] {
+        let refused = Compiler::by(hands, &state, Default::default()).unwrap_err();
+        assert_eq!((refused.size, refused.limit), (500, 256), "{refused}");
+    }
 }
