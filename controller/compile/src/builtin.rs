@@ -154,19 +154,19 @@ impl<'a> Here<'a> {
         let tunnel = match transport {
             Transport::Tunnel(tunnel) => tunnel,
             Transport::Carried(to) => {
-                return vec![Action::Set(Field::OutTunnel, CARRIED), Action::Set(Field::OutVlan, (*to).into())];
+                return vec![Action::set(Field::OutTunnel, CARRIED), Action::set(Field::OutVlan, (*to).into())];
             }
         };
         let (header, identity) = overlay::header(tunnel.kind);
         let far = match tunnel.far {
-            IpAddr::V4(v4) => Action::Set(Field::TunDst4, v4.to_bits().into()),
-            IpAddr::V6(v6) => Action::Set(Field::TunDst6, v6.to_bits()),
+            IpAddr::V4(v4) => Action::set(Field::TunDst4, v4.to_bits().into()),
+            IpAddr::V6(v6) => Action::set(Field::TunDst6, v6.to_bits()),
         };
         let mut actions = vec![
-            Action::Set(Field::OutTunnel, header as u128),
+            Action::set(Field::OutTunnel, header as u128),
             Action::SetOut(header.port()),
             far,
-            Action::Set(Field::TunId, self.network.vni.get().into()),
+            Action::set(Field::TunId, self.network.vni.get().into()),
         ];
         actions.extend(identity.map(|to| Action::Copy { from: Field::SrcId, to }));
         actions
@@ -176,7 +176,7 @@ impl<'a> Here<'a> {
     fn leave(&self, way_out: &WayOut<'_>) -> (Vec<Action>, Next) {
         match way_out {
             WayOut::Uplink(port, vlan) => {
-                let tag = (*vlan != 0).then(|| Action::Set(Field::OutVlan, (*vlan).into()));
+                let tag = (*vlan != 0).then(|| Action::set(Field::OutVlan, (*vlan).into()));
                 ([Action::SetOut((*port).clone())].into_iter().chain(tag).collect(), to(Stage::Deliver))
             }
             WayOut::Across(_, transport) => (self.enter(transport), to(Stage::Fit)),
@@ -239,12 +239,12 @@ fn answer(e: &mut Entries, who: impl Fn(Match) -> Match, mac: Mac, address: IpAd
             let ask = who(ip(ethertype::ARP).with(Field::ArpOp, 1u8).with(Field::ArpTpa, address));
             let answer = vec![
                 copy(Field::EthSrc, Field::EthDst),
-                Action::Set(Field::EthSrc, mac),
-                Action::Set(Field::ArpOp, 2),
+                Action::set(Field::EthSrc, mac),
+                Action::set(Field::ArpOp, 2),
                 copy(Field::ArpSha, Field::ArpTha),
-                Action::Set(Field::ArpSha, mac),
+                Action::set(Field::ArpSha, mac),
                 copy(Field::ArpSpa, Field::ArpTpa),
-                Action::Set(Field::ArpSpa, address),
+                Action::set(Field::ArpSpa, address),
             ];
             e.add(Stage::ArpNd, 100, ask, answer, to(Stage::Answer), Builtin::Arp);
         }
@@ -253,11 +253,11 @@ fn answer(e: &mut Entries, who: impl Fn(Match) -> Match, mac: Mac, address: IpAd
             let ask = who(nd(135).with(Field::NdTarget, address));
             let answer = vec![
                 copy(Field::EthSrc, Field::EthDst),
-                Action::Set(Field::EthSrc, mac),
+                Action::set(Field::EthSrc, mac),
                 copy(Field::Ipv6Src, Field::Ipv6Dst),
-                Action::Set(Field::Ipv6Src, address),
-                Action::Set(Field::NdReserved, SOLICITED_OVERRIDE),
-                Action::Set(Field::IcmpType, 136),
+                Action::set(Field::Ipv6Src, address),
+                Action::set(Field::NdReserved, SOLICITED_OVERRIDE),
+                Action::set(Field::IcmpType, 136),
             ];
             e.add(Stage::ArpNd, 100, ask, answer, to(Stage::Answer), Builtin::Nd);
         }

@@ -504,5 +504,5 @@ fn class(direction: Direction, prefix: IpNet, number: u32) -> Entry {
     let matches = Match::any().with(Field::EthType, kind).masked(field, bits, mask);
     let cause = Cause::Builtin(Builtin::AddressClass);
     let priority = PREFIX + u16::from(prefix.prefix_len());
-    Entry::new(stage, priority, matches, vec![Action::Set(set, number.into())], Next::Stage(next), cause)
+    Entry::new(stage, priority, matches, vec![Action::set(set, number.into())], Next::Stage(next), cause)
 }

@@ -414,7 +414,7 @@ fn within(sets: &[CidrSet], classes: &BTreeMap<IpNet, Class>) -> Vec<u32> {
 }
 
 fn join(a: &Match, b: &Match) -> Match {
-    b.fields().iter().fold(a.clone(), |all, (field, value, mask)| all.masked(*field, *value, *mask))
+    b.fields().fold(a.clone(), |all, (field, value, mask)| all.masked(field, value, mask))
 }
 
 /// The entry that shared clauses make up.

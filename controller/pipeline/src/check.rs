@@ -1,7 +1,7 @@
 //! Every entry against its stage's declaration.
 
 use crate::{
-    entry::{Action, Entry, MAX_PORTS, Next, Output},
+    entry::{Action, Entry, MAX_PORTS, Next, Output, SetBits},
     field::{Field, conn},
     program::Program,
     render::render_entry,
@@ -35,10 +35,10 @@ fn complaint(entry: &Entry) -> Option<String> {
     if matches.in_port.is_some() && !spec.in_port {
         return Some("matches the in-port".into());
     }
-    if let Some((field, ..)) = matches.fields().iter().find(|(field, ..)| !spec.matches.contains(field)) {
+    if let Some((field, ..)) = matches.fields().find(|(field, ..)| !spec.matches.contains(field)) {
         return Some(format!("matches {}", field.as_str()));
     }
-    for action in &entry.actions {
+    for action in &*entry.actions {
         let Action::Fork { actions, to } = action else { continue };
         if !spec.next.contains(to) {
             return Some(format!("sends a copy to {}", to.spec().name));
@@ -53,7 +53,8 @@ fn complaint(entry: &Entry) -> Option<String> {
     });
     for action in entry.actions.iter().chain(copies.flatten()) {
         let set = match action {
-            Action::Set(field, _) | Action::SetBits { field, .. } | Action::Copy { to: field, .. } => *field,
+            Action::Set(field, _) | Action::Copy { to: field, .. } => *field,
+            Action::SetBits(bits) => bits.field,
             Action::Output(Output::OneOf(ports)) if !whole_choice(ports) => {
                 return Some(format!(
                     "chooses among {} ports that are not two or more, each once and in order",
@@ -77,8 +78,9 @@ fn complaint(entry: &Entry) -> Option<String> {
         {
             return Some(format!("copies {} into {} of another width", from.as_str(), to.as_str()));
         }
-        if let Action::SetBits { field, value, mask } = action
-            && !some_bits(*field, *value, *mask)
+        if let Action::SetBits(bits) = action
+            && let SetBits { field, value, mask } = **bits
+            && !some_bits(field, value, mask)
         {
             return Some(format!("sets bits {mask:#x} of {} to {value:#x}", field.as_str()));
         }

@@ -1,83 +1,16 @@
 //! Entries: what one line of a program matches, does and is caused by.
 
-use crate::{field::Field, stage::Stage};
+use crate::{field::Field, matching::Match, stage::Stage};
 use bulkhead_topology::Port;
 use std::{collections::BTreeSet, fmt, net::IpAddr, ops::Deref, slice, sync::Arc};
-
-/// What an entry matches: in-port and fields, each under a mask. Canonical: fields are sorted and
-/// unique, values have no bit outside their mask, and no mask is empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Match {
-    /// The port the packet came in by; `None` is any.
-    pub in_port: Option<Port>,
-    /// Shared by all who hold the same match: a program has each several times.
-    fields: Arc<[(Field, u128, u128)]>,
-}
-
-impl Match {
-    /// Matches every packet.
-    pub fn any() -> Self {
-        Self::default()
-    }
-
-    /// Also requires the in-port.
-    pub fn port(mut self, port: Port) -> Self {
-        self.in_port = Some(port);
-        self
-    }
-
-    /// Also requires `field == value`.
-    pub fn with(self, field: Field, value: impl Into<u128>) -> Self {
-        self.masked(field, value, field.full_mask())
-    }
-
-    /// Requires `field & mask == value & mask`, instead of what was asked of the field before; an empty mask asks
-    /// nothing of it.
-    pub fn masked(self, field: Field, value: impl Into<u128>, mask: u128) -> Self {
-        let mask = mask & field.full_mask();
-        let value = value.into() & mask;
-        let below = self.fields.partition_point(|(other, ..)| *other < field);
-        let (before, after) = self.fields.split_at(below);
-        let same = usize::from(after.first().is_some_and(|(other, ..)| *other == field));
-        let after = after.get(same..).unwrap_or_default();
-        let asked = (mask != 0).then_some((field, value, mask));
-        Self {
-            in_port: self.in_port,
-            fields: before.iter().copied().chain(asked).chain(after.iter().copied()).collect(),
-        }
-    }
-
-    /// The fields with value and mask, in canonical order.
-    pub fn fields(&self) -> &[(Field, u128, u128)] {
-        &self.fields
-    }
-
-    /// Value and mask of one field, if it is matched.
-    pub fn get(&self, field: Field) -> Option<(u128, u128)> {
-        let at = self.fields.binary_search_by_key(&field, |f| f.0).ok()?;
-        self.fields.get(at).map(|(_, value, mask)| (*value, *mask))
-    }
-
-    /// Value of one field that is matched exactly.
-    pub fn exact(&self, field: Field) -> Option<u128> {
-        self.get(field).filter(|(_, mask)| *mask == field.full_mask()).map(|(value, _)| value)
-    }
-}
 
 /// One thing an entry does; in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Sets a field.
-    Set(Field, u128),
+    /// Sets a field; made by [`Self::set`].
+    Set(Field, Value),
     /// Sets some bits of a packet's field and leaves the others as they are.
-    SetBits {
-        /// Written to; none of our metadata, and not all of it.
-        field: Field,
-        /// What the bits become; no bit is outside `mask`.
-        value: u128,
-        /// The bits: at least one, at most 64, all next to each other.
-        mask: u128,
-    },
+    SetBits(Box<SetBits>),
     /// Copies one field into another of the same width, or an identity's low bits, see [`Field::copies_to`].
     Copy {
         /// Read from.
@@ -101,7 +34,7 @@ pub enum Action {
     /// itself stays as it is.
     Fork {
         /// What is done to the copy.
-        actions: Vec<Action>,
+        actions: Box<[Action]>,
         /// Where it goes.
         to: Stage,
     },
@@ -163,7 +96,40 @@ pub enum Action {
     Discover,
 }
 
+/// Some bits of a field, and what they become.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetBits {
+    /// Written to; none of our metadata, and not all of it.
+    pub field: Field,
+    /// What the bits become; no bit is outside `mask`.
+    pub value: u128,
+    /// The bits: at least one, at most 64, all next to each other.
+    pub mask: u128,
+}
+
+/// A field's value in halves, the high one first: an action is 24 bytes then, where a `u128` would make it 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value([u64; 2]);
+
+impl Value {
+    /// The value.
+    pub fn get(self) -> u128 {
+        let Self([high, low]) = self;
+        u128::from(high) << 64 | u128::from(low)
+    }
+}
+
 impl Action {
+    /// Sets a field.
+    pub const fn set(field: Field, value: u128) -> Self {
+        Self::Set(field, Value([(value >> 64) as u64, value as u64]))
+    }
+
+    /// Sets some bits of a field, see [`SetBits`].
+    pub fn set_bits(field: Field, value: u128, mask: u128) -> Self {
+        Self::SetBits(Box::new(SetBits { field, value, mask }))
+    }
+
     /// Whether it drops the packet and tells the sender why: nothing that follows is done.
     pub const fn refuses(&self) -> bool {
         matches!(self, Self::Reject | Self::Expired { .. } | Self::NoRoute { .. } | Self::TooBig { .. })
@@ -409,7 +375,7 @@ pub struct Line {
     /// Stage, priority and match.
     pub key: EntryKey,
     /// What it does.
-    pub actions: Vec<Action>,
+    pub actions: Box<[Action]>,
     /// Where the packet goes then.
     pub next: Next,
     /// Why it is there.
@@ -429,37 +395,19 @@ impl Deref for Entry {
 }
 
 impl From<Line> for Entry {
-    /// Its memory is cut to size.
     fn from(line: Line) -> Self {
-        Self(Arc::new(Line { actions: line.actions.into_boxed_slice().into_vec(), ..line }))
+        Self(Arc::new(line))
     }
 }
 
 impl Entry {
     /// An entry.
     pub fn new(stage: Stage, priority: u16, matches: Match, actions: Vec<Action>, next: Next, cause: Cause) -> Self {
-        Line { key: EntryKey { stage, priority, matches }, actions, next, cause }.into()
+        Line { key: EntryKey { stage, priority, matches }, actions: actions.into(), next, cause }.into()
     }
 
     /// Every port that the entry names: it can be installed once the switch has them all.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.key.matches.in_port.iter().chain(self.actions.iter().flat_map(Action::ports))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_match_is_canonical_whatever_it_is_made_of() {
-        let once = Match::any().with(Field::Network, 1u8).with(Field::SrcId, 7u8);
-        let twice = Match::any().with(Field::SrcId, 9u8).with(Field::Network, 1u8).with(Field::SrcId, 7u8);
-        assert_eq!(once, twice);
-        assert_eq!(once.masked(Field::SrcId, 7u8, 0), Match::any().with(Field::Network, 1u8));
-        assert_eq!(Match::any().masked(Field::SrcId, 7u8, 0), Match::any());
-        let masked = Match::any().masked(Field::SrcId, 0xffu8, 0xf0);
-        assert_eq!(masked.fields(), [(Field::SrcId, 0xf0, 0xf0)]);
     }
 }

@@ -76,15 +76,18 @@ impl Masks {
 }
 
 fn mask(key: &EntryKey) -> Mask {
-    let fields = key.matches.fields().iter().map(|(field, _, mask)| (*field, *mask)).collect();
+    let fields = bits(key).collect();
     (key.matches.in_port.is_some(), fields)
 }
 
 /// Whether two entries stand in one stage with one mask.
 fn alike(one: &EntryKey, other: &EntryKey) -> bool {
-    let (bits, others) = (one.matches.fields(), other.matches.fields());
     one.stage == other.stage
         && one.matches.in_port.is_some() == other.matches.in_port.is_some()
-        && bits.len() == others.len()
-        && bits.iter().zip(others).all(|(a, b)| (a.0, a.2) == (b.0, b.2))
+        && bits(one).eq(bits(other))
+}
+
+/// Which bits of which fields are matched.
+fn bits(key: &EntryKey) -> impl Iterator<Item = (Field, u128)> {
+    key.matches.fields().map(|(field, _, mask)| (field, mask))
 }

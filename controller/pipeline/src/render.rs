@@ -17,9 +17,9 @@ pub fn render_entry(entry: &Entry) -> String {
     let mut out = format!("{:<19} {:>5}  ", entry.key.stage.spec().name, entry.key.priority);
     let mut parts: Vec<String> = entry.key.matches.in_port.iter().map(|port| format!("in_port={port}")).collect();
     for (field, value, mask) in entry.key.matches.fields() {
-        parts.push(match *mask == field.full_mask() {
-            true => format!("{}={}", field.as_str(), number(*field, *value)),
-            false => format!("{}={}/{}", field.as_str(), number(*field, *value), number(*field, *mask)),
+        parts.push(match mask == field.full_mask() {
+            true => format!("{}={}", field.as_str(), number(field, value)),
+            false => format!("{}={}/{}", field.as_str(), number(field, value), number(field, mask)),
         });
     }
     out.push_str(if parts.is_empty() { "any" } else { "" });
@@ -38,9 +38,9 @@ pub fn render_entry(entry: &Entry) -> String {
 
 fn render_action(action: &Action) -> String {
     match action {
-        Action::Set(field, value) => format!("{}:={}", field.as_str(), number(*field, *value)),
+        Action::Set(field, value) => format!("{}:={}", field.as_str(), number(*field, value.get())),
         Action::Copy { from, to } => format!("{}:={}", to.as_str(), from.as_str()),
-        Action::SetBits { field, value, mask } => format!("{}:={value:#x}/{mask:#x}", field.as_str()),
+        Action::SetBits(bits) => format!("{}:={:#x}/{:#x}", bits.field.as_str(), bits.value, bits.mask),
         Action::ServiceFromDst => "service:=dst-port".into(),
         Action::ServiceFromSrc => "service:=src-port".into(),
         Action::ServiceFromIcmp => "service:=icmp".into(),

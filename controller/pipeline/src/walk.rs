@@ -3,8 +3,9 @@
 //! Slow and plain on purpose. It is the meaning of a program; every dataplane is held against it.
 
 use crate::{
-    entry::{Action, Cause, Entry, Match, Next, Output},
+    entry::{Action, Cause, Entry, Next, Output},
     field::{Field, conn, vlan},
+    matching::Match,
     packet::{Packet, ethertype},
     program::Program,
     stage::Stage,
@@ -139,11 +140,12 @@ fn from<'a>(
         let mut sent = None;
         let mut copies = Vec::new();
         let zone = packet.value(Field::Network) as u16;
-        for action in &entry.actions {
+        for action in &*entry.actions {
             match action {
-                Action::Set(field, value) => packet.set(*field, *value),
-                Action::SetBits { field, value, mask } => {
-                    packet.set(*field, packet.value(*field) & !mask | value & mask);
+                Action::Set(field, value) => packet.set(*field, value.get()),
+                Action::SetBits(bits) => {
+                    let others = packet.value(bits.field) & !bits.mask;
+                    packet.set(bits.field, others | bits.value & bits.mask);
                 }
                 Action::Copy { from, to } => packet.set(*to, packet.value(*from)),
                 Action::ServiceFromDst => set_service(packet, Field::L4Dst),
@@ -215,9 +217,9 @@ fn from<'a>(
                 }
                 Action::Fork { actions, to } if *to > stage => {
                     let mut copy = State { packet: packet.clone(), chosen: chosen.clone(), memory: *memory };
-                    for action in actions {
+                    for action in &**actions {
                         match action {
-                            Action::Set(field, value) => copy.packet.set(*field, *value),
+                            Action::Set(field, value) => copy.packet.set(*field, value.get()),
                             Action::Copy { from, to } => copy.packet.set(*to, copy.packet.value(*from)),
                             // `check` knows no others in a copy.
                             _ => {}
@@ -329,7 +331,7 @@ fn satisfied<'a>(conjunctions: &[(u32, u8, u8)], deciders: &[(u32, &'a Entry)]) 
 /// Whether a packet has what the match asks for; [`Field::Conjunction`] is left aside.
 fn matches(wanted: &Match, packet: &Packet) -> bool {
     wanted.in_port.as_ref().is_none_or(|port| *port == packet.in_port)
-        && wanted.fields().iter().all(|(field, value, mask)| {
-            *field == Field::Conjunction || packet.get(*field).is_some_and(|have| have & mask == *value)
+        && wanted.fields().all(|(field, value, mask)| {
+            field == Field::Conjunction || packet.get(field).is_some_and(|have| have & mask == value)
         })
 }

@@ -126,7 +126,7 @@ fn cut(changes: impl Iterator<Item = Change>, most: usize) -> Vec<Delta> {
 }
 
 /// What moves: an allow that goes from one priority and comes at another is the same allow.
-type Moved = BTreeMap<(Stage, Match), Vec<(u16, Vec<Action>)>>;
+type Moved = BTreeMap<(Stage, Match), Vec<(u16, Box<[Action]>)>>;
 
 /// Decides when a change is made.
 struct Judge {

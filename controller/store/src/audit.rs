@@ -6,7 +6,6 @@
 use crate::Revision;
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 
 /// Most documents that a record names one by one: it is to be read, and the history has all of them.
 const MAX_OBJECTS: usize = 100;
@@ -103,8 +102,10 @@ impl Touches {
         let text = |text: Option<&str>| text.map(|text| sha256(text.as_bytes()));
         let touched = Touched { key: key.to_owned(), before: text(before), after: text(after) };
         let sum = self.sum.get_or_insert_with(|| Context::new(&SHA256));
-        let word = |digest: &Option<String>| digest.clone().unwrap_or_else(|| "-".into());
-        sum.update(format!("{} {} {}\n", touched.key, word(&touched.before), word(&touched.after)).as_bytes());
+        let [before, after] = [&touched.before, &touched.after].map(|digest| digest.as_deref().unwrap_or("-"));
+        for part in [key, " ", before, " ", after, "\n"] {
+            sum.update(part.as_bytes());
+        }
         if self.objects.len() < MAX_OBJECTS { self.objects.push(touched) } else { self.omitted += 1 }
     }
 }
@@ -188,11 +189,8 @@ pub struct Audit {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {

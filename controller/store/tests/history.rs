@@ -191,3 +191,27 @@ fn what_makes_no_sense_is_not_restored() {
     assert_eq!(store.load().unwrap(), Loaded::default());
     assert_eq!(store.restore(&mut good.into_iter().map(Ok), &Event::default()).unwrap(), 5);
 }
+
+#[test]
+fn revisions_of_thousands_of_documents_are_like_others() {
+    let documents = |keys: std::ops::Range<usize>, text: Option<&str>| -> Vec<(String, Option<Arc<str>>)> {
+        keys.map(|key| (format!("key{key:05}"), text.map(Into::into))).collect()
+    };
+    let mixed =
+        [documents(0..1_500, Some("second")), documents(1_500..3_000, None), documents(5_000..6_000, Some("new"))];
+    let changes = [documents(0..5_000, Some("first")), mixed.concat()];
+    let made = |(number, changes)| Revision { changes, ..revision(number, &[]) };
+    let revisions: Vec<Revision> = (1..).zip(changes).map(made).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let mut redb = RedbStore::open(directory.path()).unwrap();
+    let mut memory = MemoryStore::default();
+    for revision in &revisions {
+        redb.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
+        memory.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
+    }
+    let states = states(&revisions);
+    holds(&*redb.reader(), &revisions, &states);
+    assert_eq!(rows(&*redb.reader()), rows(&*memory.reader()));
+    let records = |reader: &dyn Reader| reader.audit(0, 100).unwrap().records;
+    assert_eq!(records(&*redb.reader()), records(&*memory.reader()));
+}

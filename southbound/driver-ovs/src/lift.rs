@@ -114,11 +114,11 @@ impl Lifting<'_> {
                 Action::SetOut(port(self.ports, u32::try_from(*value).map_err(|_| strange())?, by_number))
             }
             OfAction::Load { dst, value } => match layout::metadata_at(*dst) {
-                Some(field) => Action::Set(field, u128::from(*value)),
+                Some(field) => Action::set(field, u128::from(*value)),
                 None => some_bits(*dst, *value).ok_or_else(strange)?,
             },
             OfAction::SetField { field, value } => {
-                Action::Set(layout::packet_field(*field).ok_or_else(strange)?, *value)
+                Action::set(layout::packet_field(*field).ok_or_else(strange)?, *value)
             }
             OfAction::Move { src, dst, dst_offset } => {
                 let to = Subfield::new(*dst, *dst_offset, src.bits);
@@ -148,7 +148,7 @@ impl Lifting<'_> {
                 let to = Stage::from_index(*table).ok_or(LiftError::Table(*table))?;
                 let mut lifting = Lifting { actions: Vec::new(), next: None, ..*self };
                 lifting.all(copy)?;
-                Action::Fork { actions: lifting.actions, to }
+                Action::Fork { actions: lifting.actions.into(), to }
             }
             OfAction::PopVlan => Action::PopVlan,
             OfAction::DecNwTtl => Action::DecTtl,
@@ -189,7 +189,7 @@ fn some_bits(bits: Subfield, value: u64) -> Option<Action> {
     let field = layout::packet_field(bits.field).filter(|field| u32::from(bits.bits) < field.width())?;
     let ones = u128::MAX.checked_shr(128_u32.checked_sub(bits.bits.into())?)?;
     let (mask, value) = (ones.checked_shl(bits.offset.into())?, u128::from(value).checked_shl(bits.offset.into())?);
-    (mask & !field.full_mask() == 0 && value & !mask == 0).then_some(Action::SetBits { field, value, mask })
+    (mask & !field.full_mask() == 0 && value & !mask == 0).then(|| Action::set_bits(field, value, mask))
 }
 
 /// The field that exactly these bits hold.

@@ -49,7 +49,7 @@ pub fn lower_key(wanted: &EntryKey, ports: &PortMap) -> Result<FlowKey, LowerErr
 
 fn key(key: &EntryKey, number: &dyn Fn(&Port) -> Option<u32>) -> Result<FlowKey, LowerError> {
     let headers = Headers::of(&key.matches);
-    let mut fields = Vec::with_capacity(key.matches.fields().len() + 1);
+    let mut fields = Vec::with_capacity(key.matches.fields().count() + 1);
     if let Some(port) = &key.matches.in_port {
         let number = number(port).ok_or_else(|| LowerError::Port(port.clone()))?;
         fields.push(Oxm::exact(OxmField::InPort, number.into()));
@@ -58,7 +58,7 @@ fn key(key: &EntryKey, number: &dyn Fn(&Port) -> Option<u32>) -> Result<FlowKey,
     let mut registers = [(0u128, 0u128); layout::REGISTERS];
     // A canonical match has each header in front of the fields that need it, as OpenFlow wants it.
     for (field, value, mask) in key.matches.fields() {
-        match layout::metadata(*field) {
+        match layout::metadata(field) {
             Some(bits) => {
                 let register = registers.get_mut(bits.field as usize - OxmField::Reg0 as usize);
                 if let Some((values, masks)) = register {
@@ -67,11 +67,11 @@ fn key(key: &EntryKey, number: &dyn Fn(&Port) -> Option<u32>) -> Result<FlowKey,
                 }
             }
             None => {
-                let place = headers.place(*field)?;
-                if *mask != field.full_mask() && !place.spec().maskable {
-                    return Err(LowerError::Mask(*field));
+                let place = headers.place(field)?;
+                if mask != field.full_mask() && !place.spec().maskable {
+                    return Err(LowerError::Mask(field));
                 }
-                fields.push(Oxm::masked(place, *value, *mask));
+                fields.push(Oxm::masked(place, value, mask));
             }
         }
     }
@@ -209,8 +209,8 @@ impl Lowering<'_> {
             return Err(LowerError::AfterTracker);
         }
         match action {
-            Action::Set(field, value) => self.set(*field, *value)?,
-            Action::SetBits { field, value, mask } => self.set_bits(*field, *value, *mask)?,
+            Action::Set(field, value) => self.set(*field, value.get())?,
+            Action::SetBits(bits) => self.set_bits(bits.field, bits.value, bits.mask)?,
             Action::Copy { from, to } => self.copy(*from, *to)?,
             Action::ServiceFromDst => {
                 let port = self.headers.place(Field::L4Dst)?;
@@ -287,9 +287,9 @@ impl Lowering<'_> {
             Action::Fork { actions, to } => {
                 let table = forward(entry, *to)?;
                 let outer = std::mem::take(&mut self.actions);
-                for action in actions {
+                for action in &**actions {
                     match action {
-                        Action::Set(field, value) => self.set(*field, *value)?,
+                        Action::Set(field, value) => self.set(*field, value.get())?,
                         Action::Copy { from, to } => self.copy(*from, *to)?,
                         _ => return Err(LowerError::Copy),
                     }

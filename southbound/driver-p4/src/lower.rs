@@ -126,7 +126,7 @@ fn lowered(entry: &Entry, found: Option<&Table>) -> Result<TableEntry, LowerErro
 }
 
 fn key(entry: &Entry, table: &Table) -> Result<TableEntry, Missing> {
-    let mut all: Vec<FieldMatch> = Vec::with_capacity(entry.key.matches.fields().len() + 1);
+    let mut all: Vec<FieldMatch> = Vec::with_capacity(entry.key.matches.fields().count() + 1);
     matches(&entry.key, table, |field_id, value, mask| {
         let ternary = field_match::Ternary { value: bytes::from_u128(value), mask: bytes::from_u128(mask) };
         all.push(FieldMatch { field_id, field_match_type: Some(field_match::FieldMatchType::Ternary(ternary)) });
@@ -151,9 +151,9 @@ fn matches(key: &EntryKey, table: &Table, mut add: impl FnMut(u32, u128, u128)) 
         add(place, number, full(layout::PORT_WIDTH));
     }
     for (field, value, mask) in key.matches.fields() {
-        let place = table.place(*field).ok_or_else(|| no_place(field.as_str()))?;
+        let place = table.place(field).ok_or_else(|| no_place(field.as_str()))?;
         let slot = place.slot;
-        let whole = || if *mask == field.full_mask() { Ok(()) } else { Err(Missing::Part(field.as_str())) };
+        let whole = || if mask == field.full_mask() { Ok(()) } else { Err(Missing::Part(field.as_str())) };
         let (value, mask) = match field {
             Field::TunSrc4 => {
                 whole()?;
@@ -164,26 +164,26 @@ fn matches(key: &EntryKey, table: &Table, mut add: impl FnMut(u32, u128, u128)) 
             }
             Field::TunSrc6 => {
                 whole()?;
-                (*value, u128::MAX)
+                (value, u128::MAX)
             }
             Field::ArpOp => {
                 whole()?;
-                if *value > full(slot.width) {
+                if value > full(slot.width) {
                     return Err(Missing::Wide(field.as_str(), slot.width));
                 }
-                (*value, full(slot.width))
+                (value, full(slot.width))
             }
             Field::TunIdentity | Field::TunGbp => {
-                let told = if *field == Field::TunIdentity { Tunnel::Geneve } else { Tunnel::Vxlan };
+                let told = if field == Field::TunIdentity { Tunnel::Geneve } else { Tunnel::Vxlan };
                 if headers.tunnel != Some(told) {
                     return Err(Missing::Open(slot.name, field.as_str()));
                 }
-                (*value, *mask)
+                (value, mask)
             }
-            _ if place.shared && headers.field(key.stage, slot.name) != Some(*field) => {
+            _ if place.shared && headers.field(key.stage, slot.name) != Some(field) => {
                 return Err(Missing::Open(slot.name, field.as_str()));
             }
-            _ => (*value, *mask),
+            _ => (value, mask),
         };
         add(place.id, value, mask);
     }

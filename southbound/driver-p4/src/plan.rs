@@ -141,7 +141,7 @@ impl Change<'_> {
     /// An entry that drops what this one is about.
     fn blocked(self) -> Option<Entry> {
         let cause = self.old.or(self.new)?.cause;
-        Some(Line { key: self.key.clone(), actions: Vec::new(), next: Next::Drop, cause }.into())
+        Some(Line { key: self.key.clone(), actions: Box::default(), next: Next::Drop, cause }.into())
     }
 }
 
@@ -196,11 +196,11 @@ fn is_closed(have: &Program, delta: &Delta) -> bool {
 fn may_meet(a: &Match, b: &Match) -> bool {
     let ports = !matches!((&a.in_port, &b.in_port), (Some(a), Some(b)) if a != b);
     let unchanged = |field: &Field| KEPT.contains(field);
-    let differs = |(field, value, mask): &(Field, u128, u128)| {
-        let theirs = b.fields().iter().find(|(other, ..)| other == field);
+    let differs = |(field, value, mask): (Field, u128, u128)| {
+        let theirs = b.fields().find(|(other, ..)| *other == field);
         theirs.is_some_and(|(_, other, others)| (value ^ other) & mask & others != 0)
     };
-    ports && !a.fields().iter().filter(|(field, ..)| unchanged(field)).any(differs)
+    ports && !a.fields().filter(|(field, ..)| unchanged(field)).any(differs)
 }
 
 /// Fields of a packet that are what they were when it came in, in every stage that an entry of the core may be in, or that

@@ -75,7 +75,7 @@ impl Part {
     pub fn of(action: &Action) -> Option<(Self, Option<u128>)> {
         let port = |port| layout::port_number(port);
         Some(match action {
-            Action::Set(field, value) => (Self::Set(*field), Some(*value)),
+            Action::Set(field, value) => (Self::Set(*field), Some(value.get())),
             Action::Copy { from, to } => (Self::Copy(*from, *to), None),
             Action::ServiceFromDst => (Self::ServiceFromDst, None),
             Action::ServiceFromSrc => (Self::ServiceFromSrc, None),
@@ -97,7 +97,7 @@ impl Part {
             Action::Expired { from } => (Self::Expired(Family::of(from)), Some(bits(from))),
             Action::NoRoute { from } => (Self::NoRoute(Family::of(from)), Some(bits(from))),
             Action::TooBig { mtu } => (Self::TooBig, Some((*mtu).into())),
-            Action::SetBits { .. }
+            Action::SetBits(_)
             | Action::Output(Output::OneOf(_))
             | Action::Fork { .. }
             | Action::Commit
@@ -114,7 +114,7 @@ impl Part {
     pub fn action(self, value: u128) -> Option<Action> {
         let port = || layout::port_of(value);
         Some(match self {
-            Self::Set(field) => Action::Set(field, value),
+            Self::Set(field) => Action::set(field, value),
             Self::Copy(from, to) => Action::Copy { from, to },
             Self::ServiceFromDst => Action::ServiceFromDst,
             Self::ServiceFromSrc => Action::ServiceFromSrc,

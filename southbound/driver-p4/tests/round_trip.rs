@@ -177,7 +177,7 @@ fn keys_are_as_wide_as_they_have_to_be() {
                     keys.remove(&(stage, layout::IN_PORT.name));
                 }
                 for (field, ..) in entry.key.matches.fields() {
-                    keys.remove(&(stage, layout::slot(*field).name));
+                    keys.remove(&(stage, layout::slot(field).name));
                 }
                 let shape = bulkhead_driver_p4::shape(&entry);
                 let known = layout::shapes(stage).iter().find(|known| shape.as_deref() == Some(**known));
@@ -222,9 +222,9 @@ fn what_has_no_place_is_refused_by_name() {
     }
     for (action, why) in [
         (Action::Commit, "no action for what it does ([Commit])"),
-        (Action::Set(Field::OutVlan, 7), "(set_out_vlan)"),
+        (Action::set(Field::OutVlan, 7), "(set_out_vlan)"),
         (Action::Output(Output::Port(Port::Number(0))), "port 0 is none"),
-        (Action::Set(Field::DstLocal, 2), "no action"),
+        (Action::set(Field::DstLocal, 2), "no action"),
     ] {
         let entry =
             Entry::new(Stage::Deliver, 5, Match::any(), vec![action], Next::Done, Cause::Builtin(Builtin::Deliver));

@@ -18,7 +18,7 @@ use world::World;
 
 /// Lets a port's packets in.
 fn door(port: &str) -> Entry {
-    let actions = vec![Action::Set(Field::SrcId, 7), Action::Set(Field::SrcLocal, 1)];
+    let actions = vec![Action::set(Field::SrcId, 7), Action::set(Field::SrcLocal, 1)];
     let matches = Match::any().port(Port::Name(port.into()));
     Entry::new(Stage::Classify, 100, matches, actions, Next::Stage(Stage::Antispoof), Cause::Rule(1))
 }

@@ -47,8 +47,7 @@ pub(crate) fn cables(fabric: &Fabric, switch: &Name) -> Vec<Entry> {
 pub(crate) fn way(fabric: &Fabric, switch: &Name, edge: &Name, hops: &Hops) -> Vec<Entry> {
     let mut e = Entries(Vec::new());
     let Some(number) = fabric.edges.get(edge) else { return e.0 };
-    let turn =
-        || hops.turns.then_some(Action::SetBits { field: Field::EthSrc, value: source::DOWN, mask: source::DOWN });
+    let turn = || hops.turns.then_some(Action::set_bits(Field::EthSrc, source::DOWN, source::DOWN));
     let out = |ports: &Arc<[Port]>| Output::sorted(ports).map(Action::Output);
     let tagged = Match::any().with(Field::Vlan, vlan::PRESENT | u128::from(*number));
     let on = |down: u128| {
@@ -86,10 +85,10 @@ pub(super) fn network(e: &mut Entries, here: &Here<'_>) {
         let ours = Match::any().with(Field::Vlan, vlan::PRESENT | u128::from(*number));
         let ours = ours.masked(Field::EthSrc, source::LOCAL | flags | vni, told | source::VNI);
         let mut set =
-            vec![Action::PopVlan, Action::Set(Field::Network, here.number.into()), Action::Set(Field::FromTunnel, 1)];
-        set.extend(is(source::REPLY).then_some(Action::Set(Field::Peer, peer::ANSWER)));
+            vec![Action::PopVlan, Action::set(Field::Network, here.number.into()), Action::set(Field::FromTunnel, 1)];
+        set.extend(is(source::REPLY).then_some(Action::set(Field::Peer, peer::ANSWER)));
         // One hop less, and the gateway's address, once it is allowed here too.
-        set.extend(is(source::ROUTED).then_some(Action::Set(Field::Routed, 1)));
+        set.extend(is(source::ROUTED).then_some(Action::set(Field::Routed, 1)));
         e.add(Stage::Carry, 110, ours, set, to(Stage::Antispoof), Builtin::Carry);
         let mut leaves = here.within(Match::any()).with(Field::OutTunnel, CARRIED);
         if is(source::REPLY) {
@@ -99,7 +98,7 @@ pub(super) fn network(e: &mut Entries, here: &Here<'_>) {
             leaves = leaves.with(Field::Routed, 1u8);
         }
         let from = source::LOCAL | flags | epoch(here.fabric.carrier.epoch) | edge(*number) | vni;
-        let mark = vec![Action::Set(Field::EthSrc, from)];
+        let mark = vec![Action::set(Field::EthSrc, from)];
         if flags == source::REPLY {
             // What the switch itself tells the sender of a packet that was carried here.
             let told = here.within(Match::any()).with(Field::OutTunnel, CARRIED).with(Field::Peer, peer::ANSWER);

@@ -30,7 +30,7 @@ pub(super) fn gateways(e: &mut Entries, here: &Here<'_>) {
         }
     }
     for kind in IP {
-        let route = vec![Action::Set(Field::Routed, 1)];
+        let route = vec![Action::set(Field::Routed, 1)];
         e.add(Stage::ArpNd, 15, through(ip(kind)), route, to(Stage::SrcClass), Builtin::Gateway);
     }
     // Between a gateway and the outside there is no route.
@@ -56,11 +56,11 @@ fn echo(e: &mut Entries, through: impl Fn(Match) -> Match, gateway: IpAddr) {
     let ping = ping.masked(Field::IpFrag, 0u8, frag::ANY).with(destination, bits);
     let pong = vec![
         Action::Copy { from: Field::EthSrc, to: Field::EthDst },
-        Action::Set(Field::EthSrc, GATEWAY_MAC.to_bits().into()),
+        Action::set(Field::EthSrc, GATEWAY_MAC.to_bits().into()),
         Action::Copy { from: source, to: destination },
-        Action::Set(source, bits),
-        Action::Set(Field::IcmpType, reply(kind)),
-        Action::Set(Field::IpTtl, TTL),
+        Action::set(source, bits),
+        Action::set(Field::IcmpType, reply(kind)),
+        Action::set(Field::IpTtl, TTL),
     ];
     e.add(Stage::ArpNd, 80, through(ping), pong, to(Stage::Answer), Builtin::Gateway);
 }

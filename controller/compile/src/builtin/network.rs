@@ -18,9 +18,9 @@ pub(crate) fn network(here: &Here<'_>) -> Vec<Entry> {
     for (port, vlan) in here.uplinks() {
         let tag = if vlan == 0 { 0 } else { vlan::PRESENT | u128::from(vlan) };
         let matches = Match::any().port(port.clone()).with(Field::Vlan, tag);
-        let mut set = vec![Action::Set(Field::Network, here.number.into()), Action::Set(Field::SrcId, EXTERNAL.into())];
+        let mut set = vec![Action::set(Field::Network, here.number.into()), Action::set(Field::SrcId, EXTERNAL.into())];
         if vlan != 0 {
-            set.extend([Action::Set(Field::InVlan, vlan.into()), Action::PopVlan]);
+            set.extend([Action::set(Field::InVlan, vlan.into()), Action::PopVlan]);
         }
         e.add(Stage::Classify, 100, matches, set, to(Stage::Antispoof), Builtin::Classify);
     }
@@ -37,7 +37,7 @@ pub(crate) fn network(here: &Here<'_>) -> Vec<Entry> {
 fn tunnels(e: &mut Entries, here: &Here<'_>) {
     for port in overlay::ports(here) {
         let ours = Match::any().port(port).with(Field::TunId, here.network.vni.get()).with(Field::Vlan, 0u8);
-        let set = vec![Action::Set(Field::Network, here.number.into()), Action::Set(Field::FromTunnel, 1)];
+        let set = vec![Action::set(Field::Network, here.number.into()), Action::set(Field::FromTunnel, 1)];
         e.add(Stage::Classify, 100, ours, set, to(Stage::Antispoof), Builtin::Classify);
     }
     if matches!(here.way_out(), Some(WayOut::Uplink(..))) && here.fabric.reaches(here.switch) {
@@ -49,7 +49,7 @@ fn tunnels(e: &mut Entries, here: &Here<'_>) {
         for kind in IP.into_iter().chain([ethertype::ARP]) {
             let outsiders = here.behind(&transport, EXTERNAL, ip(kind));
             // Outsiders have no switch that judges them: what this one calls an answer is one.
-            let set = vec![Action::Set(Field::SrcId, EXTERNAL.into()), Action::Set(Field::Peer, peer::ANSWER)];
+            let set = vec![Action::set(Field::SrcId, EXTERNAL.into()), Action::set(Field::Peer, peer::ANSWER)];
             e.add(Stage::Antispoof, 50, outsiders, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
         }
     }
@@ -76,7 +76,7 @@ fn outwards(e: &mut Entries, here: &Here<'_>, way_out: &WayOut<'_>) {
             let ask = inside(udp.with(Field::EthDst, mac));
             e.add(Stage::ArpNd, 60, ask, leave.clone(), next, Builtin::Dhcp);
         }
-        let outside = [Action::Set(Field::DstId, EXTERNAL.into())].into_iter().chain(leave.clone()).collect();
+        let outside = [Action::set(Field::DstId, EXTERNAL.into())].into_iter().chain(leave.clone()).collect();
         e.add(Stage::Locate, 20, inside(Match::any()), outside, to(Stage::Track), Builtin::Locate);
     }
     for subnet in here.network.subnets.iter().filter(|subnet| subnet.is_ipv4() && subnet.prefix_len() < 31) {

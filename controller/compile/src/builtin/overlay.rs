@@ -99,7 +99,7 @@ pub(crate) fn overlay(switch: &Switch, host: Option<&Host>, learns: bool) -> Vec
         let mark = |e: &mut Entries, mac: Mac, bits: u128, mask: u128| {
             let marked =
                 leaves.clone().with(Field::ToPeer, 1u8).masked(Field::Conn, conn::TRK | bits, conn::TRK | mask);
-            let mark = [Action::Set(Field::EthDst, mac.to_bits().into())].into_iter().chain(check.clone()).collect();
+            let mark = [Action::set(Field::EthDst, mac.to_bits().into())].into_iter().chain(check.clone()).collect();
             e.add(Stage::Fit, 20, marked, mark, to(Stage::Deliver), Builtin::Mtu);
         };
         if remembers {
@@ -139,7 +139,7 @@ pub(super) fn replies(m: Match) -> Match {
 pub(super) fn told(e: &mut Entries, marks: &[(Mac, u128)]) {
     for (kind, (mac, said)) in IP.into_iter().flat_map(|kind| marks.iter().map(move |mark| (kind, mark))) {
         let marked = ip(kind).with(Field::FromTunnel, 1u8).with(Field::EthDst, mac.to_bits());
-        let mark = vec![Action::Set(Field::Peer, *said)];
+        let mark = vec![Action::set(Field::Peer, *said)];
         e.add(Stage::ArpNd, 12, marked, mark, to(Stage::SrcClass), Builtin::Reply);
     }
 }

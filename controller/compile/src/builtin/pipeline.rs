@@ -112,7 +112,7 @@ fn tags(e: &mut Entries) {
     // The asker's link-layer option becomes the answer's. Who asks without one (RFC 4861 §7.2.2: he knows the target's
     // address, and only wants to see it alive) is answered without: a switch cannot make room for one, and Open
     // vSwitch 3.1 (`packet_set_nd_ext`) would write behind the packet's end.
-    let fill = vec![Action::Set(Field::NdOption, 2), Action::Copy { from: Field::EthSrc, to: Field::NdTll }];
+    let fill = vec![Action::set(Field::NdOption, 2), Action::Copy { from: Field::EthSrc, to: Field::NdTll }];
     let (arp, bare, advertisement) = (ip(ethertype::ARP), nd(136), nd(136).with(Field::NdOption, 1u8));
     for kind in IP {
         let echo = vec![Action::Output(Output::InPort)];
@@ -127,7 +127,7 @@ fn tags(e: &mut Entries) {
         let routed = ip(kind).with(Field::Routed, 1u8);
         let hop = vec![
             Action::DecTtl,
-            Action::Set(Field::EthSrc, GATEWAY_MAC.to_bits().into()),
+            Action::set(Field::EthSrc, GATEWAY_MAC.to_bits().into()),
             Action::Output(Output::Chosen),
         ];
         e.add(Stage::Deliver, 50, routed, hop, Next::Done, Builtin::Deliver);
@@ -206,7 +206,7 @@ fn connection(e: &mut Entries) {
             if kind == ethertype::IPV4 { &[(0, 8), (14, 13), (16, 15)] } else { &[(129, 128)] };
         for (answer, request) in requests {
             let matches = reply(proto(kind, icmp(kind)).with(Field::IcmpType, *answer));
-            let service = Action::Set(Field::Service, icmp(kind) << 16 | request << 8);
+            let service = Action::set(Field::Service, icmp(kind) << 16 | request << 8);
             e.add(stage, 60, matches, vec![Action::SwapEnds, service], judge, Builtin::Reply);
         }
         for protocol in [ip_proto::TCP, ip_proto::UDP, ip_proto::SCTP] {

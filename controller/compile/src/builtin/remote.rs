@@ -40,8 +40,8 @@ pub(super) fn interface(
         // Who judges what the workload gets: the switch that it is plugged into, or this one.
         let judge = if sender.guest { Field::DstLocal } else { Field::ToPeer };
         let found =
-            [Action::Set(Field::DstId, identity.into()), Action::Set(Field::EthDst, interface.mac.to_bits().into())];
-        let found = found.into_iter().chain([Action::Set(judge, 1)]).chain(here.enter(&transport)).collect();
+            [Action::set(Field::DstId, identity.into()), Action::set(Field::EthDst, interface.mac.to_bits().into())];
+        let found = found.into_iter().chain([Action::set(judge, 1)]).chain(here.enter(&transport)).collect();
         e.add(Stage::Locate, 100, from(dst(*address)), found, to(Stage::Track), Builtin::Locate);
         // Guests send to no group: others of theirs would get no copy.
         let unicast = |m: Match| if sender.guest { m.masked(Field::EthDst, 0u8, GROUP_BIT) } else { m };
@@ -73,15 +73,15 @@ impl<'a> Sender<'a> {
     /// A packet's source identity is that of the row which it fits, and never what its header says.
     fn believe(&self, e: &mut Entries, priority: u16, m: Match) {
         let mut row = self.here.behind(self.transport, self.identity, m);
-        let mut set = vec![Action::Set(Field::SrcId, self.identity.into())];
+        let mut set = vec![Action::set(Field::SrcId, self.identity.into())];
         if let Transport::Carried(from) = self.transport {
             // Who refuses it tells the edge that it came from.
-            set.push(Action::Set(Field::InVlan, (*from).into()));
-            set.push(Action::Set(Field::EthSrc, self.mac.to_bits().into()));
+            set.push(Action::set(Field::InVlan, (*from).into()));
+            set.push(Action::set(Field::EthSrc, self.mac.to_bits().into()));
         }
         if self.guest {
             row = row.with(Field::EthSrc, self.mac.to_bits());
-            set.extend([Action::Set(Field::SrcLocal, 1), Action::Set(Field::Peer, peer::ANSWER)]);
+            set.extend([Action::set(Field::SrcLocal, 1), Action::set(Field::Peer, peer::ANSWER)]);
         }
         e.add(Stage::Antispoof, priority, row, set, to(Stage::ArpNd), Builtin::OverlayAntispoof);
     }

@@ -32,18 +32,18 @@ pub(crate) fn spread(here: &Here<'_>, near: &[&Interface], far: &[Tunnel]) -> Re
     for group in groups {
         let mac = u128::from(group_mac(*group).to_bits());
         let theirs = here.within(dst(*group)).with(Field::IpProto, ip_proto::UDP).with(Field::EthDst, mac);
-        let found = vec![Action::Set(Field::DstId, EXTERNAL.into()), Action::Set(Field::ToGroup, 1)];
+        let found = vec![Action::set(Field::DstId, EXTERNAL.into()), Action::set(Field::ToGroup, 1)];
         e.add(Stage::Locate, 98, theirs, found, to(Stage::Track), Builtin::Multicast);
         // Until here a copy's Ethernet destination said whose it is.
-        let out = vec![Action::Set(Field::EthDst, mac), Action::Output(Output::Chosen)];
+        let out = vec![Action::set(Field::EthDst, mac), Action::Output(Output::Chosen)];
         let copy = here.within(dst(*group)).with(Field::ToGroup, 1u8);
         e.add(Stage::Deliver, 60, copy, out, Next::Done, Builtin::Multicast);
     }
     for kind in IP.into_iter().filter(|kind| groups.iter().any(|group| family(group) == *kind)) {
         let near = near.iter().filter(|interface| interface.ips.iter().any(|ip| family(ip) == kind));
         let near = near.map(|interface| {
-            let actions = vec![Action::Set(Field::EthDst, interface.mac.to_bits().into())];
-            Action::Fork { actions, to: Stage::Receive }
+            let actions = vec![Action::set(Field::EthDst, interface.mac.to_bits().into())];
+            Action::Fork { actions: actions.into(), to: Stage::Receive }
         });
         let far = far.iter().map(|tunnel| {
             // Which port that is, `receive` knows: were it not there, nobody would get a copy.
@@ -77,7 +77,7 @@ pub(super) fn receive(e: &mut Entries, here: &Here<'_>, mac: Mac, identity: u32,
     }
     let copy = here.within(Match::any()).with(Field::OutTunnel, 0u8).with(Field::EthDst, mac.to_bits());
     let get =
-        vec![Action::Set(Field::DstId, identity.into()), Action::Set(Field::DstLocal, 1), Action::SetOut(port.clone())];
+        vec![Action::set(Field::DstId, identity.into()), Action::set(Field::DstLocal, 1), Action::SetOut(port.clone())];
     e.add(Stage::Receive, 100, copy.clone(), get, to(Stage::StagedIngressEmergency), Builtin::Multicast);
     e.add(Stage::Receive, 110, copy.port(port.clone()), vec![], Next::Done, Builtin::Multicast);
 }

@@ -36,9 +36,9 @@ pub(crate) fn workload(here: &Here<'_>, workload: &Workload, identity: u32) -> R
 fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u32, port: &Port, learned: bool) {
     let (mac, ips) = (interface.mac, &interface.ips);
     let set = vec![
-        Action::Set(Field::Network, here.number.into()),
-        Action::Set(Field::SrcId, identity.into()),
-        Action::Set(Field::SrcLocal, 1),
+        Action::set(Field::Network, here.number.into()),
+        Action::set(Field::SrcId, identity.into()),
+        Action::set(Field::SrcLocal, 1),
     ];
     let door = Match::any().port(port.clone()).with(Field::Vlan, 0u8);
     e.add(Stage::Classify, 100, door, set, to(Stage::Antispoof), Builtin::Classify);
@@ -62,9 +62,9 @@ fn plugged(e: &mut Entries, here: &Here<'_>, interface: &Interface, identity: u3
     for address in ips {
         e.add(Stage::Antispoof, 100, own(src(*address)), vec![], on(), Builtin::Antispoof);
         let found = vec![
-            Action::Set(Field::DstId, identity.into()),
-            Action::Set(Field::DstLocal, 1),
-            Action::Set(Field::EthDst, mac.to_bits().into()),
+            Action::set(Field::DstId, identity.into()),
+            Action::set(Field::DstLocal, 1),
+            Action::set(Field::EthDst, mac.to_bits().into()),
             Action::SetOut(port.clone()),
         ];
         e.add(Stage::Locate, 100, here.within(dst(*address)), found, to(Stage::Track), Builtin::Locate);

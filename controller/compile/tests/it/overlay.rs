@@ -204,7 +204,7 @@ fn agree_on_forged(states: impl Strategy<Value = State>) {
             if past {
                 let row = found.steps.iter().find(|step| step.stage == Stage::Antispoof).and_then(|step| step.entry);
                 let set = row.and_then(|row| row.actions.first()).cloned();
-                prop_assert_eq!(set, wanted.map(|id| Action::Set(Field::SrcId, id)));
+                prop_assert_eq!(set, wanted.map(|id| Action::set(Field::SrcId, id)));
             } else {
                 let named = [Builtin::Tunnel, Builtin::OverlayAntispoof].map(|b| Outcome::Dropped(Cause::Builtin(b)));
                 let geneve = overlay::does_geneve(&state.switches[&switch].driver);

@@ -157,7 +157,7 @@ fn what_passes_is_allowed_as_it_is_or_as_an_answer() {
 /// What a program of such a switch has not.
 fn foreign(program: &Program) -> Option<String> {
     let found = program.iter().find(|entry| {
-        let fields = entry.key.matches.fields();
+        let mut fields = entry.key.matches.fields();
         let kept = |action: &Action| match action {
             Action::Commit | Action::CommitAnew | Action::Recall | Action::RecallService => true,
             Action::Clause { .. } | Action::Fork { .. } | Action::Probe | Action::Discover => true,
@@ -166,7 +166,7 @@ fn foreign(program: &Program) -> Option<String> {
         };
         matches!(entry.key.stage, Stage::Carry | Stage::Receive | Stage::TooBig)
             || entry.actions.iter().any(kept)
-            || fields.iter().any(|(field, _, mask)| match field {
+            || fields.any(|(field, _, mask)| match field {
                 Field::Conjunction => true,
                 Field::Conn if entry.key.stage == Stage::Connection => mask & (conn::EST | conn::REL | conn::NEW) != 0,
                 // What leaves for another switch says in which views it passed, and lines are about questions.

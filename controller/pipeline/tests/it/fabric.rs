@@ -97,13 +97,13 @@ fn a_choice_is_among_several() {
 #[test]
 fn some_bits_are_set_and_the_others_stay() {
     let mac = 0x0611_2233_4455_u64;
-    let set = Action::SetBits { field: Field::EthSrc, value: 1 << 47, mask: 0b11 << 46 };
+    let set = Action::set_bits(Field::EthSrc, 1 << 47, 0b11 << 46);
     let out = Action::Output(Output::Port(Port::Number(1)));
     let packet = Packet::new(Port::Number(9)).with(Field::EthSrc, mac | 1 << 46);
     let Outcome::Delivered { packet, .. } = outcome(vec![set.clone(), out], packet) else { panic!("not delivered") };
     assert_eq!(packet.value(Field::EthSrc), u128::from(mac | 1 << 47));
     let sound = |action| check(&Program::from_iter([entry(Stage::Deliver, vec![action], Next::Done)])).is_empty();
-    let bits = |field, value, mask| Action::SetBits { field, value, mask };
+    let bits = Action::set_bits;
     assert!(sound(set));
     assert!(!sound(bits(Field::EthSrc, 1, 2)), "outside its mask");
     assert!(!sound(bits(Field::EthSrc, 1, 5)), "two runs of bits");

@@ -46,7 +46,7 @@ fn program() -> Program {
         [(0x0800u128, ip_proto::ICMP, 0u8, 8u32), (0x86dd, ip_proto::ICMPV6, 129, 128)]
     {
         let icmp = any().with(Field::EthType, kind).with(Field::IpProto, protocol);
-        let ask = Action::Set(Field::Service, protocol << 16 | u128::from(question) << 8);
+        let ask = Action::set(Field::Service, protocol << 16 | u128::from(question) << 8);
         let back = vec![Action::SwapEnds, ask];
         all.push(e(Stage::Connection, 70, reply(icmp.clone()).with(Field::IcmpType, answer), back, judge, b));
         all.push(e(Stage::Connection, 55, icmp, vec![Action::ServiceFromIcmp], judge, b));
@@ -163,7 +163,7 @@ fn who_comes_from_another_switch_is_what_that_says() {
 fn to_peer() -> Program {
     let mut program = program();
     let b = Cause::Builtin(Builtin::Conntrack);
-    let found = vec![Action::Set(Field::ToPeer, 1)];
+    let found = vec![Action::set(Field::ToPeer, 1)];
     program.insert(Entry::new(Stage::Classify, 1, Match::any(), found, Next::Stage(Stage::Track), b));
     // And the server may be asked for port 81 of UDP by anybody.
     let service = Match::any().with(Field::Service, 17u32 << 16 | 81);

@@ -19,7 +19,7 @@ impl Tracker for Nobody {
 const CAUSE: Cause = Cause::Builtin(Builtin::Gateway);
 
 fn entry(stage: Stage, matches: Match, actions: Vec<Action>, next: Next) -> Entry {
-    Entry::new(stage, 1 + matches.fields().len() as u16, matches, actions, next, CAUSE)
+    Entry::new(stage, 1 + matches.fields().count() as u16, matches, actions, next, CAUSE)
 }
 
 fn outcome(entries: Vec<Entry>, packet: Packet) -> Outcome {
@@ -38,11 +38,11 @@ fn frame(length: usize, ttl: u8, tagged: bool) -> Packet {
 
 /// Through classify, `locate` and `fit` out of a tunnel's port; what does not fit is told, as what has no TTL left.
 fn program(located: Vec<Action>) -> Vec<Entry> {
-    let out = vec![Action::SetOut(Tunnel::Vxlan.port()), Action::Set(Field::OutTunnel, Tunnel::Vxlan as u128)];
+    let out = vec![Action::SetOut(Tunnel::Vxlan.port()), Action::set(Field::OutTunnel, Tunnel::Vxlan as u128)];
     let send = vec![Action::Output(Output::Chosen)];
     let long = Match::any().with(Field::TooBig, 1u8);
     vec![
-        entry(Stage::Classify, Match::any(), vec![Action::Set(Field::SrcId, 0x1_2345)], Next::Stage(Stage::Locate)),
+        entry(Stage::Classify, Match::any(), vec![Action::set(Field::SrcId, 0x1_2345)], Next::Stage(Stage::Locate)),
         entry(Stage::Locate, Match::any(), [out, located].concat(), Next::Stage(Stage::Fit)),
         entry(Stage::Fit, Match::any(), vec![Action::CheckSize(100)], Next::Stage(Stage::Deliver)),
         entry(Stage::Deliver, Match::any(), send, Next::Done),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// Lets the port's packets in, by its number.
 fn by_number(number: u32, id: u32) -> Entry {
     let matches = Match::any().port(Port::Number(number));
-    let actions = vec![Action::Set(Field::SrcId, id.into())];
+    let actions = vec![Action::set(Field::SrcId, id.into())];
     Entry::new(Stage::Classify, 1, matches, actions, Next::Stage(Stage::Antispoof), Cause::Rule(id))
 }
 
@@ -83,7 +83,7 @@ fn what_names_the_number_waits_as_long_as_somebody_has_the_name() {
 /// Lets the port's packets of one VLAN in, by its name.
 fn tagged(n: u8, id: u32) -> Entry {
     let matches = Match::any().port(port(n)).with(Field::Vlan, 0x1007u16);
-    let actions = vec![Action::Set(Field::SrcId, id.into())];
+    let actions = vec![Action::set(Field::SrcId, id.into())];
     Entry::new(Stage::Classify, 3, matches, actions, Next::Stage(Stage::Antispoof), Cause::Rule(id))
 }
 

@@ -7,7 +7,7 @@ use crate::{
     next_term,
 };
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
-use std::io;
+use std::{io, panic::resume_unwind, thread};
 
 /// `format`, `revision`, `oldest` (the oldest revision whose state is kept), `past-bytes` (of the texts in [`PAST`]), `term`
 /// (the newest one, if any began), `audit-bytes` (of the records in [`AUDIT`]).
@@ -27,6 +27,9 @@ pub(super) const AUDIT: TableDefinition<'_, u64, &str> = TableDefinition::new("a
 /// Rows of history that one commit forgets, of either sort, beside twice as many as it writes: it is to be as quick as
 /// any other, and no row is to be left behind for good.
 const MAX_FORGOTTEN: usize = 1_000;
+
+/// Changes of one revision that are worth another thread: writing what was there before takes as long as a digest of each.
+const MANY: usize = 2_000;
 
 /// Why a file cannot be used.
 pub(super) enum Prepare {
@@ -120,24 +123,41 @@ impl<'t> Tables<'t> {
     }
 
     fn append(&mut self, revision: &Revision) -> Result<(), redb::Error> {
-        let mut there = Vec::with_capacity(revision.changes.len());
-        let mut touches = Touches::default();
+        let mut before = Vec::with_capacity(revision.changes.len());
         for (key, now) in &revision.changes {
-            let before = match now {
+            let was = match now {
                 Some(text) => self.documents.insert(key.as_str(), (revision.number, text.as_ref()))?,
                 None => self.documents.remove(key.as_str())?,
             };
-            let (written, text) = before.as_ref().map_or((0, None), |before| {
-                let (written, text) = before.value();
-                (written, Some(text))
-            });
-            self.bytes += text.map_or(0, |text| text.len() as u64);
-            touches.add(key, text, now.as_deref());
-            self.past.insert((revision.number, key.as_str()), (written, text))?;
-            if before.is_some() {
-                there.push(key.as_str());
-            }
+            before.push(was.map(|was| (was.value().0, was.value().1.to_owned())));
         }
+        let Self { past, bytes, .. } = self;
+        let each = || revision.changes.iter().zip(&before);
+        let mut remember = || {
+            for ((key, _), was) in each() {
+                let (written, text) = was.as_ref().map_or((0, None), |(written, text)| (*written, Some(text.as_str())));
+                *bytes += text.map_or(0, |text| text.len() as u64);
+                past.insert((revision.number, key.as_str()), (written, text))?;
+            }
+            Ok::<_, redb::Error>(())
+        };
+        let touches = || {
+            let mut touches = Touches::default();
+            for ((key, now), was) in each() {
+                touches.add(key, was.as_ref().map(|(_, text)| text.as_str()), now.as_deref());
+            }
+            touches
+        };
+        let (remembered, touches) = match revision.changes.len() < MANY {
+            true => (remember(), touches()),
+            false => thread::scope(|scope| {
+                let remember = scope.spawn(remember);
+                let touches = touches();
+                (remember.join().unwrap_or_else(|panicked| resume_unwind(panicked)), touches)
+            }),
+        };
+        remembered?;
+        let mut there: Vec<_> = each().filter(|(_, was)| was.is_some()).map(|((key, _), _)| key.as_str()).collect();
         for (name, number) in &revision.numbers {
             match number {
                 Some(number) => self.numbers.insert(name.as_ref(), *number)?,

@@ -36,7 +36,7 @@ const OWN: Cause = Cause::Rule(7);
 /// What comes in at a port is of a network.
 fn door(port: u32, network: u16) -> Entry {
     let matches = Match::any().port(Port::Number(port));
-    let set = |field, value: u16| Action::Set(field, value.into());
+    let set = |field, value: u16| Action::set(field, value.into());
     let actions = vec![set(Field::Network, network), set(Field::SrcId, 9), set(Field::SrcLocal, 1)];
     Entry::new(Stage::Classify, 7, matches, actions, Next::Stage(Stage::Antispoof), OWN)
 }

@@ -191,7 +191,7 @@ async fn what_was_tracked_and_tagged_spreads_too() {
     let v4 = || Match::any().with(Field::EthType, ethertype::IPV4);
     let cause = Cause::Builtin(Builtin::Deliver);
     let go = Next::Stage(Stage::Connection);
-    let set = |field, value| Action::Set(field, value);
+    let set = |field, value| Action::set(field, value);
     let out = vec![set(Field::OutVlan, 7), Action::PushVlan(Field::OutVlan), among(&["p1", "p2", "p3"])];
     let entries = vec![
         Entry::new(Stage::Classify, 10, v4().port(port("a")), vec![set(Field::Network, 5), Action::Track], go, cause),
@@ -386,15 +386,15 @@ async fn a_tag_costs_nothing_on_a_link() {
     rig.states(|states| ["near", "far"].iter().all(|end| states.iter().any(|state| state.is(&port(end)) && state.up)))
         .await;
     let tagged = Match::any().port(port("far")).with(Field::Vlan, vlan::PRESENT | 4000);
-    let flags = Action::SetBits { field: Field::EthSrc, value: FLAG, mask: FLAG };
+    let flags = Action::set_bits(Field::EthSrc, FLAG, FLAG);
     let marked = tagged.clone().masked(Field::EthSrc, FLAG | LOCAL, FLAG | LOCAL);
     let out = |name: &str| Action::Output(Output::Port(port(name)));
-    let restored = Action::Set(Field::EthSrc, SRC.iter().fold(0, |bits, byte| bits << 8 | u128::from(*byte)));
+    let restored = Action::set(Field::EthSrc, SRC.iter().fold(0, |bits, byte| bits << 8 | u128::from(*byte)));
     let entries = vec![
         entry(
             10,
             Match::any().port(port("a")),
-            vec![Action::Set(Field::OutVlan, 4000), Action::PushVlan(Field::OutVlan), flags, out("near")],
+            vec![Action::set(Field::OutVlan, 4000), Action::PushVlan(Field::OutVlan), flags, out("near")],
         ),
         entry(11, marked, vec![Action::PopVlan, restored, out("p1")]),
         entry(5, tagged, vec![Action::PopVlan, out("p2")]),

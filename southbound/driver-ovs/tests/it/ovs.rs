@@ -39,7 +39,7 @@ fn every_kind() -> Vec<Entry> {
         Entry::new(stage, 100 + number as u16, matches, actions, next, Cause::Rule(number))
     };
     let classify =
-        |id| vec![Action::Set(Field::Network, 5), Action::Set(Field::SrcId, id), Action::Set(Field::SrcLocal, 1)];
+        |id| vec![Action::set(Field::Network, 5), Action::set(Field::SrcId, id), Action::set(Field::SrcLocal, 1)];
     let conn = |bits: u128, mask: u128| v4().masked(Field::Conn, bits, mask);
     let copy = |from, to| Action::Copy { from, to };
     let mut entries = vec![
@@ -48,7 +48,7 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::Classify,
             any().port(port("uplink0")).with(Field::Vlan, 0x1064u32),
-            [classify(1), vec![Action::Set(Field::InVlan, 0x64), Action::PopVlan]].concat(),
+            [classify(1), vec![Action::set(Field::InVlan, 0x64), Action::PopVlan]].concat(),
             go(Stage::Antispoof),
         ),
         entry(Stage::Classify, any().masked(Field::Vlan, vlan::PRESENT, vlan::PRESENT), vec![], Next::Drop),
@@ -56,7 +56,7 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::ArpNd,
             arp().with(Field::ArpOp, 1u8).with(Field::SrcLocal, 1u8),
-            vec![Action::SetOut(port("uplink0")), Action::Set(Field::OutVlan, 0x64)],
+            vec![Action::SetOut(port("uplink0")), Action::set(Field::OutVlan, 0x64)],
             go(Stage::Deliver),
         ),
         entry(
@@ -90,12 +90,12 @@ fn every_kind() -> Vec<Entry> {
             arp().with(Field::ArpOp, 1u8).with(Field::ArpTpa, 0x0a01_000cu32),
             vec![
                 copy(Field::EthSrc, Field::EthDst),
-                Action::Set(Field::EthSrc, 0x0200_0000_0002),
-                Action::Set(Field::ArpOp, 2),
+                Action::set(Field::EthSrc, 0x0200_0000_0002),
+                Action::set(Field::ArpOp, 2),
                 copy(Field::ArpSha, Field::ArpTha),
-                Action::Set(Field::ArpSha, 0x0200_0000_0002),
+                Action::set(Field::ArpSha, 0x0200_0000_0002),
                 copy(Field::ArpSpa, Field::ArpTpa),
-                Action::Set(Field::ArpSpa, 0x0a01_000c),
+                Action::set(Field::ArpSpa, 0x0a01_000c),
                 Action::Output(Output::InPort),
             ],
             Next::Done,
@@ -105,13 +105,13 @@ fn every_kind() -> Vec<Entry> {
             nd(135).with(Field::NdTarget, 1u128 << 120 | 8),
             vec![
                 copy(Field::EthSrc, Field::EthDst),
-                Action::Set(Field::EthSrc, 0x0200_0000_0002),
+                Action::set(Field::EthSrc, 0x0200_0000_0002),
                 copy(Field::Ipv6Src, Field::Ipv6Dst),
-                Action::Set(Field::Ipv6Src, 1 << 120 | 8),
-                Action::Set(Field::NdOption, 2),
-                Action::Set(Field::NdReserved, 0x6000_0000),
-                Action::Set(Field::NdSll, 0x0200_0000_0002),
-                Action::Set(Field::IcmpType, 136),
+                Action::set(Field::Ipv6Src, 1 << 120 | 8),
+                Action::set(Field::NdOption, 2),
+                Action::set(Field::NdReserved, 0x6000_0000),
+                Action::set(Field::NdSll, 0x0200_0000_0002),
+                Action::set(Field::IcmpType, 136),
             ],
             go(Stage::Answer),
         ),
@@ -124,19 +124,19 @@ fn every_kind() -> Vec<Entry> {
         entry(
             Stage::SrcClass,
             v4().masked(Field::Ipv4Src, 0xc633_6400u32, 0xffff_ff00),
-            vec![Action::Set(Field::SrcClass, 3)],
+            vec![Action::set(Field::SrcClass, 3)],
             go(Stage::DstClass),
         ),
         entry(
             Stage::DstClass,
             v6().masked(Field::Ipv6Dst, 0xfd00u128 << 112, u128::MAX << 64),
-            vec![Action::Set(Field::DstClass, 4)],
+            vec![Action::set(Field::DstClass, 4)],
             go(Stage::Locate),
         ),
         entry(
             Stage::Locate,
             v4().with(Field::Network, 5u8).with(Field::Ipv4Dst, 0x0a01_000cu32).with(Field::SrcLocal, 1u8),
-            vec![Action::Set(Field::DstId, 9), Action::Set(Field::DstLocal, 1), Action::SetOut(port("db-1"))],
+            vec![Action::set(Field::DstId, 9), Action::set(Field::DstLocal, 1), Action::SetOut(port("db-1"))],
             go(Stage::Track),
         ),
         entry(Stage::Track, v4(), vec![Action::Track], go(Stage::Connection)),

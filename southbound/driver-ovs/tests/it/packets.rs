@@ -28,12 +28,12 @@ fn location(workload: &Workload, id: u32) -> Vec<Entry> {
     let mac = bits(workload.mac());
     let builtin = Cause::Builtin;
     let classify = vec![
-        Action::Set(Field::Network, NETWORK.into()),
-        Action::Set(Field::SrcId, id.into()),
-        Action::Set(Field::SrcLocal, 1),
+        Action::set(Field::Network, NETWORK.into()),
+        Action::set(Field::SrcId, id.into()),
+        Action::set(Field::SrcLocal, 1),
     ];
     let arrive =
-        || vec![Action::Set(Field::DstId, id.into()), Action::Set(Field::DstLocal, 1), Action::SetOut(port(workload))];
+        || vec![Action::set(Field::DstId, id.into()), Action::set(Field::DstLocal, 1), Action::SetOut(port(workload))];
     let copy = |from, to| Action::Copy { from, to };
     let mut entries = vec![Entry::new(
         Stage::Classify,
@@ -49,12 +49,12 @@ fn location(workload: &Workload, id: u32) -> Vec<Entry> {
                 let ip = u128::from(u32::from(*ip));
                 let answer = vec![
                     copy(Field::EthSrc, Field::EthDst),
-                    Action::Set(Field::EthSrc, mac),
-                    Action::Set(Field::ArpOp, 2),
+                    Action::set(Field::EthSrc, mac),
+                    Action::set(Field::ArpOp, 2),
                     copy(Field::ArpSha, Field::ArpTha),
-                    Action::Set(Field::ArpSha, mac),
+                    Action::set(Field::ArpSha, mac),
                     copy(Field::ArpSpa, Field::ArpTpa),
-                    Action::Set(Field::ArpSpa, ip),
+                    Action::set(Field::ArpSpa, ip),
                     Action::Output(Output::InPort),
                 ];
                 let arp = Match::any().with(Field::EthType, ethertype::ARP).with(Field::ArpOp, 1u8);
@@ -65,12 +65,12 @@ fn location(workload: &Workload, id: u32) -> Vec<Entry> {
                 let ip = u128::from(*ip);
                 let answer = vec![
                     copy(Field::EthSrc, Field::EthDst),
-                    Action::Set(Field::EthSrc, mac),
+                    Action::set(Field::EthSrc, mac),
                     copy(Field::Ipv6Src, Field::Ipv6Dst),
-                    Action::Set(Field::Ipv6Src, ip),
-                    Action::Set(Field::NdOption, 2),
-                    Action::Set(Field::NdReserved, 0x6000_0000),
-                    Action::Set(Field::IcmpType, 136),
+                    Action::set(Field::Ipv6Src, ip),
+                    Action::set(Field::NdOption, 2),
+                    Action::set(Field::NdReserved, 0x6000_0000),
+                    Action::set(Field::IcmpType, 136),
                 ];
                 let v6 = || Match::any().with(Field::EthType, ethertype::IPV6);
                 let nd = v6().with(Field::IpProto, ip_proto::ICMPV6).with(Field::IcmpType, 135u8);

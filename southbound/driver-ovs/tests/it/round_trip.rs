@@ -107,7 +107,7 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::Conn, .. }));
     let masked = simple(v4().masked(Field::IpProto, 6u8, 0xf), vec![], Next::Drop);
     assert_eq!(refused(&masked), LowerError::Mask(Field::IpProto));
-    let fixed = simple(v4(), vec![Action::Set(Field::IpProto, 6)], Next::Drop);
+    let fixed = simple(v4(), vec![Action::set(Field::IpProto, 6)], Next::Drop);
     assert_eq!(refused(&fixed), LowerError::NotSettable(Field::IpProto));
     let bare = simple(Match::any(), vec![Action::DecTtl], Next::Drop);
     assert!(matches!(refused(&bare), LowerError::Prerequisite { field: Field::IpTtl, .. }));
@@ -115,7 +115,7 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
     assert_eq!(refused(&masked), LowerError::Mask(Field::IpTtl));
     let (from, to) = (Field::Service, Field::TunGbp);
     assert_eq!(refused(&simple(v4(), vec![Action::Copy { from, to }], Next::Drop)), LowerError::Widths { from, to });
-    let wide = simple(v4(), vec![Action::Set(Field::SrcLocal, 2)], Next::Drop);
+    let wide = simple(v4(), vec![Action::set(Field::SrcLocal, 2)], Next::Drop);
     assert_eq!(refused(&wide), LowerError::TooWide { field: Field::SrcLocal, value: 2 });
     let untagged = simple(Match::any().with(Field::Vlan, 0u8), vec![Action::PopVlan], Next::Drop);
     assert!(matches!(refused(&untagged), LowerError::Prerequisite { field: Field::Vlan, .. }));
@@ -131,7 +131,7 @@ fn what_cannot_be_written_is_refused_with_its_reason() {
         assert_eq!(refused(&choice(ports)), LowerError::Choice(many));
     }
     assert_eq!(refused(&choice(&[1, 77])), LowerError::Port(Port::Number(77)));
-    let bits = |field, value, mask| simple(v4(), vec![Action::SetBits { field, value, mask }], Next::Drop);
+    let bits = |field, value, mask| simple(v4(), vec![Action::set_bits(field, value, mask)], Next::Drop);
     let two_runs = LowerError::Bits { field: Field::EthSrc, value: 1, mask: 5 };
     assert_eq!(refused(&bits(Field::EthSrc, 1, 5)), two_runs);
     assert!(matches!(refused(&bits(Field::EthSrc, 0, (1 << 48) - 1)), LowerError::Bits { .. }), "all of it");
@@ -189,20 +189,17 @@ fn what_is_said_of_a_tunnel_is_known_byte_for_byte() {
     let copy = |from, to| Action::Copy { from, to };
     for (actions, wanted) in [
         // set_field:7->tun_gbp_id
-        (vec![Action::Set(Field::TunGbp, 7)], "0019001000014c020007000000000000"),
+        (vec![Action::set(Field::TunGbp, 7)], "0019001000014c020007000000000000"),
         // move:NXM_NX_REG1[0..15]->NXM_NX_TUN_GBP_ID[]
         (vec![copy(Field::SrcId, Field::TunGbp)], "ffff00180000232000060010000000000001020400014c02"),
         // move:NXM_NX_REG1[]->NXM_NX_TUN_METADATA0[0..31]
         (vec![copy(Field::SrcId, Field::TunIdentity)], "ffff0018000023200006002000000000000102040001507c"),
         // set_field:0x1389->tun_id
-        (vec![Action::Set(Field::TunId, 5001)], "0019001080004c080000000000001389"),
+        (vec![Action::set(Field::TunId, 5001)], "0019001080004c080000000000001389"),
         // check_pkt_larger(1456)->NXM_NX_REG0[19]
         (vec![Action::CheckSize(1456)], "ffff001800002320003105b0001300010004000000000000"),
         // load:0x1->NXM_OF_ETH_SRC[41]
-        (
-            vec![Action::SetBits { field: Field::EthSrc, value: 1 << 41, mask: 1 << 41 }],
-            "ffff00180000232000070a40000004060000000000000001",
-        ),
+        (vec![Action::set_bits(Field::EthSrc, 1 << 41, 1 << 41)], "ffff00180000232000070a40000004060000000000000001"),
         // group:2969567232
         (vec![Action::Output(Output::OneOf([Port::Number(1), Port::Number(2)].into()))], "00160008b1000000"),
         // dec_ttl

@@ -169,15 +169,15 @@ fn program(at: usize, vteps: [IpAddr; 2]) -> Vec<Entry> {
     let go = Next::Stage;
     let mut entries = Vec::new();
     let mut entry = |stage, matches: Match, actions, next| {
-        let priority = 10 + matches.fields().len() as u16;
+        let priority = 10 + matches.fields().count() as u16;
         entries.push(Entry::new(stage, priority, matches, actions, next, Cause::Builtin(Builtin::Classify)));
     };
-    let enter = |id: u128| vec![Action::Set(Field::Network, NETWORK.into()), Action::Set(Field::SrcId, id)];
-    let here = [enter(IDENTITIES[at].into()), vec![Action::Set(Field::SrcLocal, 1)]].concat();
+    let enter = |id: u128| vec![Action::set(Field::Network, NETWORK.into()), Action::set(Field::SrcId, id)];
+    let here = [enter(IDENTITIES[at].into()), vec![Action::set(Field::SrcLocal, 1)]].concat();
     entry(Stage::Classify, Match::any().port(port.clone()), here, go(Stage::ArpNd));
     for tunnel in Tunnel::ALL {
         let known = Match::any().port(tunnel.port()).with(Field::TunId, VNI);
-        let there = vec![Action::Set(Field::Network, NETWORK.into()), Action::Set(Field::FromTunnel, 1)];
+        let there = vec![Action::set(Field::Network, NETWORK.into()), Action::set(Field::FromTunnel, 1)];
         entry(Stage::Classify, known, there, go(Stage::Antispoof));
         let probe = Match::any().port(tunnel.port()).with(Field::TunId, 0u8).with(Field::EthType, PROBE_ETHERTYPE);
         entry(Stage::Classify, probe, vec![Action::Probe], Next::Done);
@@ -186,7 +186,7 @@ fn program(at: usize, vteps: [IpAddr; 2]) -> Vec<Entry> {
         if tunnel == Tunnel::Geneve {
             row = row.with(Field::TunIdentity, IDENTITIES[1 - at]);
         }
-        entry(Stage::Antispoof, row, vec![Action::Set(Field::SrcId, IDENTITIES[1 - at].into())], go(Stage::Locate));
+        entry(Stage::Antispoof, row, vec![Action::set(Field::SrcId, IDENTITIES[1 - at].into())], go(Stage::Locate));
     }
     entry(Stage::ArpNd, v4(), vec![], go(Stage::Locate));
     let spent = v4().with(Field::IpTtl, 1u8).with(Field::SrcLocal, 1u8);
@@ -196,9 +196,9 @@ fn program(at: usize, vteps: [IpAddr; 2]) -> Vec<Entry> {
         let (field, value) = toward(far);
         let mut sent = vec![
             Action::SetOut(tunnel.port()),
-            Action::Set(Field::OutTunnel, tunnel as u128),
-            Action::Set(Field::TunId, VNI.into()),
-            Action::Set(field, value),
+            Action::set(Field::OutTunnel, tunnel as u128),
+            Action::set(Field::TunId, VNI.into()),
+            Action::set(field, value),
             Action::DecTtl,
         ];
         if tunnel == Tunnel::Geneve {
@@ -212,7 +212,7 @@ fn program(at: usize, vteps: [IpAddr; 2]) -> Vec<Entry> {
         }
         entry(Stage::Locate, matches, sent, go(Stage::Track));
     }
-    let found = vec![Action::Set(Field::DstId, IDENTITIES[at].into()), Action::Set(Field::DstLocal, 1)];
+    let found = vec![Action::set(Field::DstId, IDENTITIES[at].into()), Action::set(Field::DstLocal, 1)];
     let found = [found, vec![Action::SetOut(port)]].concat();
     entry(Stage::Locate, v4().with(Field::FromTunnel, 1u8), found, go(Stage::Track));
     entry(Stage::Track, v4(), vec![Action::Track], go(Stage::Connection));

@@ -206,7 +206,7 @@ pub fn identity(compiler: &Compiler, switch: &Name, port: &Port) -> Option<u128>
     let mut door = compiler.program(switch)?.stage(Stage::Classify);
     let door = door.find(|entry| entry.key.matches.in_port.as_ref() == Some(port) && entry.key.priority == 100)?;
     door.actions.iter().find_map(|action| match action {
-        Action::Set(Field::SrcId, identity) => Some(*identity),
+        Action::Set(Field::SrcId, identity) => Some(identity.get()),
         _ => None,
     })
 }
@@ -217,14 +217,13 @@ pub fn located(compiler: &Compiler, switch: &Name, network: &Network, ip: IpAddr
         IpAddr::V4(v4) => (Field::Ipv4Dst, u128::from(v4.to_bits())),
         IpAddr::V6(v6) => (Field::Ipv6Dst, v6.to_bits()),
     };
-    let vni = Action::Set(Field::TunId, network.vni.get().into());
+    let vni = Action::set(Field::TunId, network.vni.get().into());
     let mut found = compiler.program(switch)?.stage(Stage::Locate);
     let of = |entry: &&Entry| {
-        entry.actions.contains(&vni)
-            && entry.key.matches.fields().iter().any(|(of, value, _)| (*of, *value) == (field, bits))
+        entry.actions.contains(&vni) && entry.key.matches.fields().any(|(of, value, _)| (of, value) == (field, bits))
     };
     found.find(of)?.actions.iter().find_map(|action| match action {
-        Action::Set(Field::DstId, identity) => Some(*identity),
+        Action::Set(Field::DstId, identity) => Some(identity.get()),
         _ => None,
     })
 }

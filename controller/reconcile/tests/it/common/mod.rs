@@ -14,7 +14,7 @@ pub fn port(n: u8) -> Port {
 
 /// Lets the port's packets in.
 pub fn classify(n: u8, id: u32) -> Entry {
-    let actions = vec![Action::Set(Field::SrcId, id.into())];
+    let actions = vec![Action::set(Field::SrcId, id.into())];
     Entry::new(Stage::Classify, 1, Match::any().port(port(n)), actions, Next::Stage(Stage::Antispoof), Cause::Rule(id))
 }
 

@@ -123,14 +123,14 @@ fn action(headers: Vec<(Field, u128)>) -> BoxedStrategy<Action> {
         plain.push(Action::ServiceFromIcmp);
     }
     let copied =
-        (select(fields.clone()), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value)));
+        (select(fields.clone()), any::<u128>()).prop_map(|(field, value)| Action::set(field, sound(field, value)));
     let copied = vec(
         prop_oneof![3 => copied, 1 => select(pairs.clone()).prop_map(|(from, to)| Action::Copy { from, to })],
         0..4,
     );
     prop_oneof![
-        copied.prop_map(|actions| Action::Fork { actions, to: Stage::TooBig }),
-        (select(fields), any::<u128>()).prop_map(|(field, value)| Action::Set(field, sound(field, value))),
+        copied.prop_map(|actions| Action::Fork { actions: actions.into(), to: Stage::TooBig }),
+        (select(fields), any::<u128>()).prop_map(|(field, value)| Action::set(field, sound(field, value))),
         select(pairs).prop_map(|(from, to)| Action::Copy { from, to }),
         some_bits(),
         proptest::collection::btree_set(port(), 2..4).prop_map(|ports| Action::Output(Output::among(ports).unwrap())),
@@ -150,7 +150,7 @@ fn some_bits() -> impl Strategy<Value = Action> {
     let run = (0..48u32).prop_flat_map(|offset| (Just(offset), 1..=(48 - offset).min(47)));
     (select(vec![Field::EthSrc, Field::EthDst]), run, any::<u128>()).prop_map(|(field, (offset, length), any)| {
         let mask = ((1u128 << length) - 1) << offset;
-        Action::SetBits { field, value: any & mask, mask }
+        Action::set_bits(field, any & mask, mask)
     })
 }
 
