@@ -1,4 +1,4 @@
-//! What the audit log has beside revisions: requests that were refused, access that was given and taken, backups.
+//! What the audit log has beside revisions: requests that were refused for whose they are or for what they ask, access that was given and taken, backups.
 //!
 //! Refused requests are written down soon after, not before they are answered, and only so many one by one: whoever
 //! floods the API with them fills neither the disk nor the log. The others are counted.
@@ -16,7 +16,7 @@ use std::{
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Refused requests that are written one by one at once; one more is every [`REFILL`].
+/// Refused requests of either sort that are written one by one at once; one more is every [`REFILL`].
 const SINGLES: u32 = 60;
 /// The same in milliseconds.
 const REFILL: u64 = 60_000;
@@ -34,14 +34,16 @@ pub(crate) fn now() -> u64 {
 
 /// An event of a request.
 pub(crate) fn event(origin: Origin, outcome: &str, detail: String) -> Event {
-    let Origin { user, known, says, from, action } = origin;
+    let Origin { user, known, says, from, action, about, unnamed } = origin;
     let outcome = outcome.into();
-    Event { time: now(), user, known: known.into(), says, from, action, outcome, detail, times: None }
+    Event { time: now(), user, known: known.into(), says, from, action, outcome, detail, times: None, about, unnamed }
 }
 
-/// Refused requests that are not written yet.
+/// Refused requests of one sort that are not written yet.
 #[derive(Debug)]
 struct Refused {
+    /// What came of them, in a word.
+    outcome: &'static str,
     singles: Vec<Event>,
     /// How many may still be written one by one.
     left: u32,
@@ -54,8 +56,9 @@ struct Refused {
 }
 
 impl Refused {
-    fn at(now: u64) -> Self {
-        Self { singles: Vec::new(), left: SINGLES, refilled: now, others: 0, sources: BTreeSet::new(), summed: now }
+    fn at(now: u64, outcome: &'static str) -> Self {
+        let (singles, sources) = (Vec::new(), BTreeSet::new());
+        Self { outcome, singles, left: SINGLES, refilled: now, others: 0, sources, summed: now }
     }
 
     fn add(&mut self, event: Event, now: u64) {
@@ -72,6 +75,7 @@ impl Refused {
         self.others += 1;
         // The port is another one each time.
         let source = event.from.parse::<SocketAddr>().map_or(event.from, |from| from.ip().to_string());
+        let source = if event.user.is_empty() { source } else { format!("{} at {source}", event.user) };
         if self.sources.len() < MAX_SOURCES {
             self.sources.insert(source);
         }
@@ -87,8 +91,8 @@ impl Refused {
                 time: now,
                 known: "nobody".into(),
                 action: "several requests".into(),
-                outcome: "refused".into(),
-                detail: format!("more than are told one by one, from {}{most}", sources.join(" ")),
+                outcome: self.outcome.into(),
+                detail: format!("more than are told one by one, from {}{most}", sources.join(", ")),
                 times: Some(mem::take(&mut self.others)),
                 ..Event::default()
             });
@@ -102,18 +106,32 @@ impl Refused {
 #[derive(Debug, Clone)]
 pub(crate) struct Auditor {
     handle: Handle,
+    /// Who was refused for who he is. Strangers' requests do not keep those of the others from being told.
     refused: Arc<Mutex<Refused>>,
+    /// Whose change was refused for what it asks.
+    rejected: Arc<Mutex<Refused>>,
 }
 
 impl Auditor {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { handle, refused: Arc::new(Mutex::new(Refused::at(now()))) }
+        let none = |outcome| Arc::new(Mutex::new(Refused::at(now(), outcome)));
+        Self { handle, refused: none("refused"), rejected: none("rejected") }
     }
 
-    /// Takes note of a refused request.
+    /// Takes note of a request that was refused for whose it is.
     pub(crate) fn refused(&self, origin: Origin, why: String) {
-        let event = event(origin, "refused", why);
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).add(event, now());
+        Self::add(&self.refused, origin, why);
+    }
+
+    /// Takes note of a change that was refused for what it asks.
+    pub(crate) fn rejected(&self, origin: Origin, why: String) {
+        Self::add(&self.rejected, origin, why);
+    }
+
+    fn add(refused: &Mutex<Refused>, origin: Origin, why: String) {
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = event(origin, refused.outcome, why);
+        refused.add(event, now());
     }
 
     /// Writes down what was refused, for as long as it is polled.
@@ -126,7 +144,13 @@ impl Auditor {
 
     /// Writes down what is not yet.
     pub(crate) async fn write(&self, last: bool) {
-        let events = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take(now(), last);
+        for refused in [&self.refused, &self.rejected] {
+            self.write_some(refused, last).await;
+        }
+    }
+
+    async fn write_some(&self, refused: &Mutex<Refused>, last: bool) {
+        let events = refused.lock().unwrap_or_else(PoisonError::into_inner).take(now(), last);
         if events.is_empty() {
             return;
         }
@@ -136,7 +160,7 @@ impl Auditor {
             Err(gone) => gone.to_string(),
         };
         warn!("the audit log cannot be written: {failed}");
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
         // They are as many as were let through, and no more come until some time has passed.
         let room = (SINGLES as usize).saturating_sub(refused.singles.len());
         refused.others += events.len().saturating_sub(room) as u64;
@@ -194,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_refused_requests_is_counted() {
-        let mut waiting = Refused::at(0);
+        let mut waiting = Refused::at(0, "refused");
         for number in 0..100_000_u32 {
             waiting.add(refused(&format!("192.0.2.{}:{}", number % 3, number % 60_000)), 10);
         }
@@ -202,7 +226,7 @@ mod tests {
         assert!(waiting.take(2_000, false).is_empty());
         let told = waiting.take(SUMMARY, false);
         assert_eq!((told.len(), told[0].times), (1, Some(100_000 - u64::from(SINGLES))));
-        assert!(told[0].detail.contains("from 192.0.2.0 192.0.2.1 192.0.2.2"), "{}", told[0].detail);
+        assert!(told[0].detail.contains("from 192.0.2.0, 192.0.2.1, 192.0.2.2"), "{}", told[0].detail);
         // From then on one a minute is told, and how many the others were.
         let mut records = 0;
         for second in 60..3_660 {

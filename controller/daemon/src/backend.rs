@@ -275,6 +275,10 @@ impl Backend for Controller {
         self.auditor.refused(origin, why);
     }
 
+    fn rejected(&self, origin: Origin, why: String) {
+        self.auditor.rejected(origin, why);
+    }
+
     fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError> {
         history::audit(self.handle.store(), after, limit)
     }

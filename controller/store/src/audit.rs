@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const MAX_OBJECTS: usize = 100;
 /// Most characters of each text of an event, so that what is tried cannot fill the disk.
 const MAX_TEXT: usize = 512;
+/// Most resources that an event names which changed nothing, for the same reason.
+const MAX_ABOUT: usize = 4;
 /// The digest before the first record.
 const NOTHING: &str = "";
 
@@ -40,6 +42,12 @@ pub struct Event {
     /// How often, if this stands for several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
+    /// Keys of what it was to change and did not: a record of a revision has what it changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<String>,
+    /// How many more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unnamed: u64,
 }
 
 impl Event {
@@ -55,9 +63,11 @@ impl Event {
         }
     }
 
-    /// With texts that are not too long.
+    /// With texts that are not too long, and not too many of them.
     fn bounded(&self) -> Self {
         let mut event = self.clone();
+        event.unnamed += event.about.len().saturating_sub(MAX_ABOUT) as u64;
+        event.about.truncate(MAX_ABOUT);
         let texts = [
             &mut event.user,
             &mut event.known,
@@ -67,7 +77,7 @@ impl Event {
             &mut event.outcome,
             &mut event.detail,
         ];
-        for text in texts {
+        for text in texts.into_iter().chain(&mut event.about) {
             if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
                 text.truncate(end);
             }

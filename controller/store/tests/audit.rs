@@ -65,12 +65,14 @@ fn a_large_change_has_a_short_record_with_a_sum_over_all_of_it() {
     let mut store = MemoryStore::default();
     let keys: Vec<String> = (0..5_000).map(|number| format!("key{number}")).collect();
     let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some("text"))).collect();
-    let long = Event { detail: "x".repeat(1 << 20), user: "\u{fc}".repeat(10_000), ..by("alice") };
+    let about = vec!["Policy/".to_owned() + &"x".repeat(10_000); 1_000];
+    let long = Event { detail: "x".repeat(1 << 20), user: "\u{fc}".repeat(10_000), about, ..by("alice") };
     store.append(0, &[revision(1, &changes, Some(long))]).unwrap();
     let line = store.reader().audit(0, 10).unwrap().records.remove(0);
     assert!(line.len() < 30_000, "{}", line.len());
     let record = records(&store).remove(0);
     assert_eq!((record.objects.len(), record.omitted, record.sum.is_some()), (100, 4_900, true));
+    assert_eq!((record.about.len(), record.unnamed), (4, 996));
 }
 
 #[test]

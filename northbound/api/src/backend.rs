@@ -194,6 +194,10 @@ pub struct Origin {
     pub from: String,
     /// Method and path.
     pub action: String,
+    /// Keys of what it is to change, if that much of it was understood: the first few.
+    pub about: Vec<String>,
+    /// How many more.
+    pub unnamed: u64,
 }
 
 impl Known {
@@ -350,6 +354,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Takes note of a request that was refused because of who made it, and why. It comes back at once.
     fn refused(&self, origin: Origin, why: String);
+
+    /// Takes note of a change that was refused because of what it asks, and why. It comes back at once.
+    fn rejected(&self, origin: Origin, why: String);
 
     /// Audit records after the one with this number, oldest first, and at most so many. Reads from the disk.
     fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError>;

@@ -36,12 +36,6 @@ pub(crate) struct ChangeQuery {
     pub(crate) resource_version: Option<u64>,
 }
 
-impl From<ChangeQuery> for How {
-    fn from(query: ChangeQuery) -> Self {
-        Self { dry_run: query.dry_run, resource_version: query.resource_version }
-    }
-}
-
 /// How a change is meant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How {
@@ -52,6 +46,14 @@ pub(crate) struct How {
 }
 
 impl How {
+    /// As `who` means it.
+    pub(crate) fn of(who: &Who, dry_run: bool, resource_version: Option<u64>) -> Self {
+        if dry_run {
+            who.only_asks();
+        }
+        Self { dry_run, resource_version }
+    }
+
     /// The same, with who asks.
     pub(crate) fn asked(self, who: &Who) -> Asked {
         Asked { dry_run: self.dry_run, author: who.author(), origin: who.origin(), newest: None }
@@ -59,6 +61,10 @@ impl How {
 }
 
 impl ChangeQuery {
+    pub(crate) fn how(&self, who: &Who) -> How {
+        How::of(who, self.dry_run, self.resource_version)
+    }
+
     /// Of a change with several documents: each has its own version.
     fn no_version(&self) -> Result<(), Failure> {
         match self.resource_version {
@@ -207,6 +213,7 @@ impl<B: Backend> Service<B> {
         format: Format,
         how: How,
     ) -> Result<ApplyAnswer, Failure> {
+        who.tries([&key].into_iter());
         let mut parsed = self.parse(text, format, to_store).await?;
         match parsed.documents.as_mut_slice() {
             [document] if document.key == key => document.expected = how.resource_version.or(document.expected),
@@ -220,6 +227,7 @@ impl<B: Backend> Service<B> {
 
     /// Removes one resource, which is there.
     pub(crate) async fn delete(&self, who: &Who, key: Key, how: How) -> Result<ApplyAnswer, Failure> {
+        who.tries([&key].into_iter());
         if !self.backend.read(|view| view.state.contains(&key)) {
             return Err(missing(&self.backend, &key));
         }
@@ -234,9 +242,10 @@ pub(crate) async fn apply<B: Backend>(
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let how = query.how(&who);
     query.no_version()?;
     let format = format(request.headers())?;
-    service.apply(&who, body(request).await?, format, query.into()).await.map(Json)
+    service.apply(&who, body(request).await?, format, how).await.map(Json)
 }
 
 pub(crate) async fn remove<B: Backend>(
@@ -245,9 +254,10 @@ pub(crate) async fn remove<B: Backend>(
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let how = query.how(&who);
     query.no_version()?;
     let format = format(request.headers())?;
-    service.remove(&who, body(request).await?, format, query.into()).await.map(Json)
+    service.remove(&who, body(request).await?, format, how).await.map(Json)
 }
 
 pub(crate) async fn put<B: Backend>(
@@ -257,9 +267,10 @@ pub(crate) async fn put<B: Backend>(
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let how = query.how(&who);
     let key = key_of(&kind, &name)?;
     let format = format(request.headers())?;
-    service.put(&who, key, body(request).await?, format, query.into()).await.map(Json)
+    service.put(&who, key, body(request).await?, format, how).await.map(Json)
 }
 
 pub(crate) async fn delete<B: Backend>(
@@ -268,7 +279,8 @@ pub(crate) async fn delete<B: Backend>(
     Path((kind, name)): Path<(String, String)>,
     Params(query): Params<ChangeQuery>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    service.delete(&who, key_of(&kind, &name)?, query.into()).await.map(Json)
+    let how = query.how(&who);
+    service.delete(&who, key_of(&kind, &name)?, how).await.map(Json)
 }
 
 /// Most documents of a change that is no large one.
@@ -328,6 +340,7 @@ impl<B: Backend> Service<B> {
         parsed: Parsed<R>,
         asked: Asked,
     ) -> Result<ApplyAnswer, Failure> {
+        who.tries(edits.iter().map(|edit| &edit.change.key));
         let dry_run = asked.dry_run;
         let planned: Vec<Change> = if dry_run { edits.iter().map(|e| e.change.clone()).collect() } else { Vec::new() };
         let applied = match self.allowed(who, edits, asked).await? {

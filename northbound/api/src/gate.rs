@@ -3,7 +3,10 @@
 //! Every address is declared with what it takes to be answered there. What is asked about single resources is judged again
 //! where they are known: `documents` for changes, `lists` for looks.
 
-use crate::{Backend, Caller, Edit, Origin, Peer, Stranger, View, problem::Failure};
+use crate::{
+    Backend, Caller, Edit, Origin, Peer, Stranger, View, grpc,
+    problem::{Failure, Why},
+};
 use axum::{
     extract::{RawPathParams, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
@@ -11,14 +14,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bulkhead_access::{Judge, Refusal, Role, Verb, may};
-use bulkhead_policy::{Resource, State as Snapshot};
+use bulkhead_policy::{Key, Resource, State as Snapshot};
 use bulkhead_topology::Name;
 use bulkhead_types::{MAX_USER, USER_HEADER};
-use std::sync::Arc;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Who a request is from.
 #[derive(Debug, Clone)]
-pub(crate) struct Who(Arc<Caller>, Arc<Origin>);
+pub(crate) struct Who(Arc<Caller>, Arc<Origin>, Arc<Attempt>);
+
+/// What a request is to change, as far as it was read: for the audit log, if it is refused.
+#[derive(Debug, Default)]
+struct Attempt {
+    dry_run: AtomicBool,
+    /// The first few, and how many more.
+    about: OnceLock<(Vec<String>, u64)>,
+}
 
 impl Who {
     /// What the history calls him: who he was told to be, or, where nothing proves it, who the client says that he is.
@@ -32,6 +46,17 @@ impl Who {
     /// The same, for the audit log.
     pub(crate) fn origin(&self) -> Origin {
         Origin::clone(&self.1)
+    }
+
+    /// He only wants to know what a change would do.
+    pub(crate) fn only_asks(&self) {
+        self.2.dry_run.store(true, Ordering::Relaxed);
+    }
+
+    /// These are what he wants to change.
+    pub(crate) fn tries<'a>(&self, keys: impl ExactSizeIterator<Item = &'a Key>) {
+        let unnamed = keys.len().saturating_sub(MAX_ABOUT) as u64;
+        self.2.about.get_or_init(|| (keys.take(MAX_ABOUT).map(Key::to_string).collect(), unnamed));
     }
 
     /// Whether nothing that users write is not his to change.
@@ -50,7 +75,7 @@ impl Who {
 
     /// The same, by what is known of him now.
     pub(crate) fn again(&self, caller: Caller) -> Self {
-        Self(Arc::new(caller), self.1.clone())
+        Self(Arc::new(caller), self.1.clone(), self.2.clone())
     }
 
     /// Whether he may speak for a switch, as its agent.
@@ -72,6 +97,8 @@ fn said(headers: &HeaderMap) -> String {
     said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_USER).collect()
 }
 
+/// Most resources that the audit log names which a refused request was to change.
+const MAX_ABOUT: usize = 4;
 /// Most characters of a path that the audit log has.
 const MAX_PATH: usize = 200;
 
@@ -85,6 +112,8 @@ fn origin(request: &Request) -> Origin {
         says: said(request.headers()),
         from: peer.map(|peer| peer.address.to_string()).unwrap_or_default(),
         action: format!("{} {path}", request.method()),
+        about: Vec::new(),
+        unnamed: 0,
     }
 }
 
@@ -147,6 +176,11 @@ impl Needs {
         }
     }
 
+    /// Whether it is a change of what the audit log tells changes of.
+    fn changes(self, method: &Method) -> bool {
+        !method.is_safe() && matches!(self, Self::Resources | Self::Change | Self::Restore | Self::Tokens)
+    }
+
     /// As a verb; `None` is nothing.
     fn verb<'a>(self, method: &Method, switch: Option<&'a Name>) -> Option<Verb<'a>> {
         Some(match self {
@@ -202,13 +236,39 @@ pub(crate) async fn pass<B: Backend>(
         backend.refused(from, refusal.to_string());
         return Failure::from(refusal).into_response();
     }
-    let from = Arc::new(from);
-    request.extensions_mut().insert(Who(Arc::new(caller), from.clone()));
+    let (from, attempt) = (Arc::new(from), Arc::<Attempt>::default());
+    request.extensions_mut().insert(Who(Arc::new(caller), from.clone(), attempt.clone()));
+    let changes = needs.changes(request.method());
     let answer = next.run(request).await;
+    let origin = || {
+        let (about, unnamed) = attempt.about.get().cloned().unwrap_or_default();
+        Origin { about, unnamed, ..Origin::clone(&from) }
+    };
     if forbidden(&answer) {
-        backend.refused(Origin::clone(&from), "his grants do not allow this change".into());
+        backend.refused(origin(), "his grants do not allow this change".into());
+    } else if changes
+        && let Some(why) = wrong(&answer)
+        && !attempt.dry_run.load(Ordering::Relaxed)
+    {
+        backend.rejected(origin(), why);
     }
     answer
+}
+
+/// Why a request is refused because of what it asks; `None` if it is not.
+fn wrong(answer: &Response) -> Option<String> {
+    match answer.status() {
+        StatusCode::OK => grpc::wrong(answer.headers()),
+        status if blames(status.as_u16()) => {
+            Some(answer.extensions().get::<Why>().map_or_else(|| status.to_string(), |Why(why)| why.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a status says that a request makes no sense or does not fit; that it came too slowly is no such thing.
+pub(crate) fn blames(status: u16) -> bool {
+    (400..500).contains(&status) && status != StatusCode::REQUEST_TIMEOUT.as_u16()
 }
 
 /// Whether somebody is told that he may not: by the status, or by that of gRPC.

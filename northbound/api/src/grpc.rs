@@ -10,7 +10,7 @@ mod resources;
 mod revisions;
 mod status;
 
-pub(crate) use status::spoken;
+pub(crate) use status::{spoken, wrong};
 
 use crate::{
     Backend,

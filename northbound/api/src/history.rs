@@ -110,6 +110,9 @@ impl<B: Backend> Service<B> {
         question: RollbackQuestion,
         dry_run: bool,
     ) -> Result<ApplyAnswer, Failure> {
+        if dry_run {
+            who.only_asks();
+        }
         let mut tried = 0;
         loop {
             tried += 1;

@@ -25,6 +25,7 @@ const ATTEMPTS: usize = 5;
 impl<B: Backend> Service<B> {
     /// Changes a part of a resource.
     pub(crate) async fn patch(&self, who: &Who, key: Key, text: impl Text, how: How) -> Result<ApplyAnswer, Failure> {
+        who.tries([&key].into_iter());
         let places = if text.as_ref().len() > SMALL { &self.desk.large } else { &self.desk.small };
         let wanted = places.run(move |_| {
             serde_json::from_slice::<Value>(text.as_ref())
@@ -75,13 +76,14 @@ pub(crate) async fn patch<B: Backend>(
     Params(query): Params<ChangeQuery>,
     request: Request,
 ) -> Result<Json<ApplyAnswer>, Failure> {
+    let how = query.how(&who);
     let key = key_of(&kind, &name)?;
     let content = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(MERGE_PATCH) {
         let detail = format!("send `Content-Type: {MERGE_PATCH}`");
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail));
     }
-    service.patch(&who, key, body(request).await?, query.into()).await.map(Json)
+    service.patch(&who, key, body(request).await?, how).await.map(Json)
 }
 
 /// RFC 7396 §2.

@@ -6,7 +6,24 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bulkhead_types::{Diagnostic, Problem};
+use bulkhead_types::{Diagnostic, Problem, Severity};
+
+/// Why a request was refused, in a line: what an answer that says so has among its extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Why(pub(crate) String);
+
+/// A problem in a line.
+pub(crate) fn line(problem: &Problem) -> String {
+    let mut wrong = problem.diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
+    let Some(first) = wrong.next() else { return format!("{}: {}", problem.status, problem.detail) };
+    let whose = first.resource.as_ref().map(|resource| format!("{resource}: ")).unwrap_or_default();
+    let path = if first.path.is_empty() { String::new() } else { format!("{}: ", first.path) };
+    let more = match wrong.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    format!("{}: {whose}{path}{}{more}", problem.status, first.message)
+}
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -162,6 +179,10 @@ impl From<Failure> for Problem {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.status;
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(Problem::from(self))).into_response()
+        let problem = Problem::from(self);
+        let why = Why(line(&problem));
+        let mut answer = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response();
+        answer.extensions_mut().insert(why);
+        answer
     }
 }

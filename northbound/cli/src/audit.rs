@@ -193,6 +193,8 @@ fn row(record: &AuditRecord, output: Output) -> Vec<String> {
     }));
     let more = record.omitted + record.objects.len().saturating_sub(named) as u64;
     about.extend((more > 0).then(|| format!("and {more} more")));
+    about.extend(record.about.iter().map(|key| key.to_lowercase()));
+    about.extend((record.unnamed > 0).then(|| format!("and {} more", record.unnamed)));
     about.extend(Some(record.detail.clone()).filter(|detail| !detail.is_empty()));
     about.extend(record.times.map(|times| format!("({times} times)")));
     let cells = [

@@ -64,6 +64,12 @@ pub struct AuditRecord {
     /// How often, if it stands for several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
+    /// Kinds and names of what it was to change, where nothing was changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<String>,
+    /// How many more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unnamed: u64,
     /// The revision that it made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
@@ -75,6 +81,10 @@ pub struct AuditRecord {
     /// SHA-256 of a line `KEY BEFORE AFTER` for each, those that are not named too; `-` is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sum: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is wrong with a line.

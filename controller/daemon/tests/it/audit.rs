@@ -92,6 +92,7 @@ async fn who_did_what_and_who_tried_to_is_written_down() {
             ("v", "token", "GET /v1/audit", "refused"),
         ];
         assert_eq!(refused.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!((refused[2].about.as_slice(), refused[2].revision), (&["Policy/pay".to_owned()][..], None));
     })
     .await;
     let (root, nobody) = admin(&config, &daemon);
@@ -140,6 +141,46 @@ async fn a_restored_backup_is_a_record_and_the_backup_has_none() {
                 (("api", "open", "POST /v1/apply", "done"), Some(3))
             ]
         );
+    })
+    .await;
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_that_are_refused_for_what_they_ask_are_written_down_up_to_a_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = secured(directory.path());
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, nobody) = admin(&config, &daemon);
+    ask(move || {
+        let shop = nobody.clone().with_token(&root.create_token(&question("shop-ci", "editor")).unwrap().token);
+        let mut lost = policy("lost");
+        lost[0]["spec"]["subject"] = serde_json::json!({"zone": "nowhere"});
+        // Strangers' requests are another sort: they do not crowd out these.
+        (0..200).for_each(|_| _ = nobody.status().unwrap_err());
+        assert_eq!(status(&shop.apply(&lost, true).unwrap_err()), 422);
+        (0..100).for_each(|_| assert_eq!(status(&shop.apply(&lost, false).unwrap_err()), 422));
+        let mut stale = policy("shop");
+        stale[0]["metadata"]["resourceVersion"] = 7.into();
+        assert_eq!(status(&shop.apply(&stale, false).unwrap_err()), 409);
+    })
+    .await;
+    daemon.stop().await.unwrap();
+    let daemon = start(&config, Fabric::default()).await.unwrap();
+    let (root, _) = admin(&config, &daemon);
+    ask(move || {
+        let mut records = records(&root);
+        records.retain(|record| record.outcome == "rejected");
+        // What is beyond is counted.
+        assert_eq!(records.len(), 61, "{records:?}");
+        for record in &records[..60] {
+            assert_eq!(told(record), ("shop-ci", "token", "POST /v1/apply", "rejected"));
+            assert_eq!((record.about.as_slice(), record.revision), (&["Policy/lost".to_owned()][..], None));
+            assert!(record.detail.starts_with("422: Policy/lost: spec.subject.zone: "), "{}", record.detail);
+        }
+        let rest = &records[60];
+        assert_eq!((rest.times, rest.action.as_str()), (Some(41), "several requests"));
+        assert!(rest.detail.ends_with(", from shop-ci at 127.0.0.1"), "{}", rest.detail);
     })
     .await;
     daemon.stop().await.unwrap();

@@ -81,32 +81,34 @@ impl<B: Backend> Resources for Grpc<B> {
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::ChangeAnswer>, Status> {
         let who = who(&request)?;
         let v1::PutRequest { kind, name, document, dry_run, resource_version } = request.into_inner();
-        let how = How { dry_run, resource_version };
+        let how = How::of(&who, dry_run, resource_version);
         told(self.0.put(&who, key(&kind, &name)?, document, Format::Any, how).await)
     }
 
     async fn patch(&self, request: Request<v1::PatchRequest>) -> Result<Response<v1::ChangeAnswer>, Status> {
         let who = who(&request)?;
         let v1::PatchRequest { kind, name, patch, dry_run, resource_version } = request.into_inner();
-        told(self.0.patch(&who, key(&kind, &name)?, patch, How { dry_run, resource_version }).await)
+        let how = How::of(&who, dry_run, resource_version);
+        told(self.0.patch(&who, key(&kind, &name)?, patch, how).await)
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::ChangeAnswer>, Status> {
         let who = who(&request)?;
         let v1::DeleteRequest { kind, name, dry_run, resource_version } = request.into_inner();
-        told(self.0.delete(&who, key(&kind, &name)?, How { dry_run, resource_version }).await)
+        let how = How::of(&who, dry_run, resource_version);
+        told(self.0.delete(&who, key(&kind, &name)?, how).await)
     }
 
     async fn apply(&self, request: Request<v1::DocumentsRequest>) -> Result<Response<v1::ChangeAnswer>, Status> {
         let who = who(&request)?;
         let v1::DocumentsRequest { documents, dry_run } = request.into_inner();
-        told(self.0.apply(&who, documents, Format::Any, How { dry_run, resource_version: None }).await)
+        told(self.0.apply(&who, documents, Format::Any, How::of(&who, dry_run, None)).await)
     }
 
     async fn remove(&self, request: Request<v1::DocumentsRequest>) -> Result<Response<v1::ChangeAnswer>, Status> {
         let who = who(&request)?;
         let v1::DocumentsRequest { documents, dry_run } = request.into_inner();
-        told(self.0.remove(&who, documents, Format::Any, How { dry_run, resource_version: None }).await)
+        told(self.0.remove(&who, documents, Format::Any, How::of(&who, dry_run, None)).await)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchAnswer, Status>> + Send>>;

@@ -1,10 +1,13 @@
 //! Errors as gRPC has them: a code and a text, with the problem document among the details.
 
-use crate::problem::Failure;
+use crate::{
+    gate::blames,
+    problem::{Failure, line},
+};
 use axum::{
     body::to_bytes,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -61,6 +64,19 @@ fn status(problem: &Problem) -> Status {
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         status(&Problem::from(failure))
+    }
+}
+
+/// What of a request is told to be wrong by an answer's head, in a line; `None` if nothing is, or it is not the request
+/// that is to blame.
+pub(crate) fn wrong(headers: &HeaderMap) -> Option<String> {
+    let told = Status::from_header_map(headers).filter(|told| told.code() != Code::Ok)?;
+    let rich = Rich::decode(told.details()).unwrap_or_default();
+    let problem = rich.details.first().and_then(|any| v1::Problem::decode(any.value.as_slice()).ok());
+    match problem.and_then(|problem| message::<_, Problem>(&problem).ok()) {
+        Some(problem) => blames(problem.status).then(|| line(&problem)),
+        // What cannot even be read is refused before it comes to us.
+        None => (told.code() == Code::Internal).then(|| told.message().to_owned()),
     }
 }
 

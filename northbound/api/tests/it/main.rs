@@ -8,6 +8,7 @@ mod grpc;
 mod history;
 mod openapi;
 mod reflected;
+mod rejected;
 mod rest;
 mod two;
 mod watch;

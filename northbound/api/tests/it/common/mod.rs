@@ -39,6 +39,8 @@ pub struct Memory {
     pub closed: bool,
     /// Requests that were refused because of who made them.
     pub refused: Vec<String>,
+    /// Changes that were refused because of what they asked.
+    pub rejected: Vec<String>,
     /// Somebody else makes a change right after each look.
     pub restless: bool,
     /// Is told of each look, and held up until it has been heard.
@@ -258,6 +260,13 @@ impl Backend for Fake {
     fn refused(&self, origin: Origin, why: String) {
         let told = format!("{} {} {}: {why}", origin.known, origin.user, origin.action);
         self.0.lock().unwrap().refused.push(told);
+    }
+
+    fn rejected(&self, origin: Origin, why: String) {
+        let about = if origin.about.is_empty() { String::new() } else { format!(" {}", origin.about.join(" ")) };
+        let more = if origin.unnamed > 0 { format!(" and {} more", origin.unnamed) } else { String::new() };
+        let told = format!("{} {}{about}{more}: {why}", origin.user, origin.action);
+        self.0.lock().unwrap().rejected.push(told);
     }
 
     fn audit(&self, after: u64, limit: usize) -> Result<AuditAnswer, PastError> {
