@@ -7,6 +7,7 @@ use bulkhead_api::Origin;
 use bulkhead_runtime::Handle;
 use bulkhead_store::Event;
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     mem,
     net::SocketAddr,
@@ -167,14 +168,15 @@ impl Auditor {
         refused.singles.splice(0..0, events.into_iter().take(room));
     }
 
-    /// Does something that makes no revision: first it is written down that it was asked for, then what came of it. It is
-    /// not done if the first cannot be.
+    /// Does something that makes no revision, with one record: `done` calls what it is given once nothing is in the way any
+    /// more, which writes down that it is done. It is not done if that fails; if it cannot be done all the same, that is
+    /// another record.
     pub(crate) fn done<R, E: ToString>(
         &self,
         origin: Origin,
         what: String,
-        failed: impl FnOnce(String) -> E,
-        done: impl FnOnce() -> Result<R, E>,
+        failed: impl Fn(String) -> E,
+        done: impl FnOnce(&dyn Fn() -> Result<(), E>) -> Result<R, E>,
     ) -> Result<R, E> {
         let note = |outcome: &str, detail: String| match self.handle.note_blocking(vec![event(
             origin.clone(),
@@ -184,18 +186,28 @@ impl Auditor {
             Ok(noted) => noted.map_err(|error| error.to_string()),
             Err(gone) => Err(gone.to_string()),
         };
-        if let Err(why) = note("asked", what.clone()) {
-            return Err(failed(format!("the audit log cannot be written: {why}")));
-        }
-        let result = done();
-        let noted = match &result {
-            Ok(_) => note("done", what),
-            Err(error) => note("failed", format!("{what}: {}", error.to_string())),
-        };
-        if let Err(error) = noted {
-            warn!(%error, "the audit log tells that something was asked, and not what came of it");
+        let noted = Cell::new(false);
+        let result = done(&|| {
+            note("done", what.clone()).map_err(|why| failed(format!("the audit log cannot be written: {why}")))?;
+            noted.set(true);
+            Ok(())
+        });
+        if let Err(error) = &result
+            && noted.get()
+            && let Err(error) = note("failed", format!("{what}: {}", error.to_string()))
+        {
+            warn!(%error, "the audit log tells that something was done, and not that it failed");
         }
         result
+    }
+
+    /// Takes note of a change of who has access that the controller's end kept from being made, and that may have been
+    /// noted as done.
+    pub(crate) fn interrupted(&self) {
+        let origin = Origin { known: "controller", action: "start".into(), ..Origin::default() };
+        let what = "access was being given or taken when the controller ended: it was not done";
+        let event = event(origin, "failed", what.into());
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).singles.push(event);
     }
 
     /// Takes note of something that changes nothing, if that can be done.

@@ -148,14 +148,52 @@ fn names(listen: SocketAddr) -> Vec<SanType> {
     hosts.map(SanType::DnsName).chain(addresses.into_iter().map(SanType::IpAddress)).collect()
 }
 
+/// A new file beside the one whose place it is to have; taken away if it does not come to that.
+pub(crate) struct Beside<'a> {
+    path: &'a Path,
+    new: PathBuf,
+}
+
+impl<'a> Beside<'a> {
+    /// Writes it, durably.
+    pub(crate) fn write(path: &'a Path, mode: u32, bytes: &[u8]) -> io::Result<Self> {
+        // Of an attempt that was interrupted. It is made anew, so that its permissions are ours.
+        forget_beside(path)?;
+        let beside = Self { path, new: beside(path) };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(beside)
+    }
+
+    /// Puts it in the old one's place: whole, or not at all.
+    pub(crate) fn put(self) -> io::Result<()> {
+        fs::rename(&self.new, self.path)?;
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        // Once it is in its place there is none; else the next attempt takes it away.
+        let _ = fs::remove_file(&self.new);
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Takes away what an attempt that was interrupted has left beside a file; whether there was any.
+pub(crate) fn forget_beside(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(beside(path)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts a new file in an old one's place: whole, or not at all.
 pub(crate) fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    // Of an attempt that was interrupted. It is made anew, so that its permissions are ours.
-    fs::remove_file(&new).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    Beside::write(path, mode, bytes)?.put()
 }

@@ -263,12 +263,12 @@ impl Backend for Controller {
     fn create_token(&self, question: TokenQuestion, by: &str, origin: Origin) -> Result<TokenAnswer, TokenError> {
         let shows = if question.certificate { "a certificate" } else { "a token" };
         let what = format!("access of {} by {shows}: {}", question.name, question.grants.join(" "));
-        self.auditor.done(origin, what, TokenError::Failed, || self.tokens.create(question, by))
+        self.auditor.done(origin, what, TokenError::Failed, |note| self.tokens.create(question, by, note))
     }
 
     fn revoke_token(&self, name: &str, origin: Origin) -> Result<(), TokenError> {
         let what = format!("no access of {name} any more");
-        self.auditor.done(origin, what, TokenError::Failed, || self.tokens.revoke(name))
+        self.auditor.done(origin, what, TokenError::Failed, |note| self.tokens.revoke(name, note))
     }
 
     fn refused(&self, origin: Origin, why: String) {

@@ -108,8 +108,12 @@ pub async fn start(config: &Config, sim: Fabric) -> anyhow::Result<Daemon> {
         // Dropped or used: both mean that it is time.
         let _ = ended.await;
     };
+    let interrupted = tokens.was_interrupted();
     let backend = Controller::new(handle.clone(), config.data_dir.clone(), tls.clone(), speaks, tokens);
     let auditor = backend.auditor();
+    if interrupted {
+        auditor.interrupted();
+    }
     tokio::spawn(auditor.clone().run());
     let http = tokio::spawn(bulkhead_api::serve(http, door, backend, shutdown));
     let compiled = handle.clone();

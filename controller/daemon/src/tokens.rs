@@ -4,7 +4,7 @@
 //! watches changes sees them. The file has a token's SHA-256. A slow hash is for what people think up; 256 random bits are
 //! not guessed, however fast the guesses are.
 
-use crate::authority::write;
+use crate::authority::{Beside, forget_beside};
 use bulkhead_access::{Grant, Principal};
 use bulkhead_api::{Caller, Known, Stranger, TokenError};
 use bulkhead_tls::Subject;
@@ -19,7 +19,7 @@ use std::{
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -66,6 +66,10 @@ pub struct Tokens {
     path: PathBuf,
     /// By public part, or by common name.
     kept: Arc<RwLock<BTreeMap<String, Kept>>>,
+    /// Held by whoever changes them: those who only look need not wait for the disk.
+    changing: Arc<Mutex<()>>,
+    /// Whether the controller ended in the midst of a change, which was not made.
+    interrupted: bool,
     /// What is asked of somebody who shows nothing.
     local: Local,
     now: fn() -> u64,
@@ -148,7 +152,14 @@ impl Tokens {
     /// because it is damaged.
     pub fn open(directory: &Path, local: Local) -> io::Result<Self> {
         let path = directory.join(FILE);
-        Ok(Self { kept: Arc::new(RwLock::new(read(&path)?)), path, local, now })
+        let kept = Arc::new(RwLock::new(read(&path)?));
+        let interrupted = forget_beside(&path)?;
+        Ok(Self { kept, changing: Arc::default(), interrupted, path, local, now })
+    }
+
+    /// Whether the controller ended in the midst of a change the last time. It was not made.
+    pub fn was_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// Who shows this token, else this certificate, or nothing.
@@ -190,8 +201,14 @@ impl Tokens {
         TokenList { required: self.local != Local::Everybody, items }
     }
 
-    /// Makes a token for `by`, or gives a certificate access.
-    pub fn create(&self, question: TokenQuestion, by: &str) -> Result<TokenAnswer, TokenError> {
+    /// Makes a token for `by`, or gives a certificate access. `note` writes that down, once nothing is in its way any more
+    /// and before it is so; if it fails, nothing is changed.
+    pub fn create(
+        &self,
+        question: TokenQuestion,
+        by: &str,
+        note: impl FnOnce() -> Result<(), TokenError>,
+    ) -> Result<TokenAnswer, TokenError> {
         let wrong = |why: String| TokenError::Wrong(why);
         let TokenQuestion { name, grants, days, certificate } = question;
         if name.trim().is_empty() || name.chars().count() > MAX_USER || name.chars().any(char::is_control) {
@@ -225,7 +242,7 @@ impl Tokens {
             digest,
         };
         let answer = TokenAnswer { token, line: line(&new) };
-        self.change(|kept| {
+        let change = |kept: &mut BTreeMap<String, Kept>| {
             if kept.values().any(|token| token.name == new.name) {
                 return Err(TokenError::Taken(new.name));
             }
@@ -234,29 +251,37 @@ impl Tokens {
             }
             kept.insert(id, new);
             Ok(())
-        })?;
+        };
+        self.change(change, note)?;
         Ok(answer)
     }
 
-    /// Ends a token.
-    pub fn revoke(&self, name: &str) -> Result<(), TokenError> {
-        self.change(|kept| {
+    /// Ends a token; with a note as of [`Tokens::create`].
+    pub fn revoke(&self, name: &str, note: impl FnOnce() -> Result<(), TokenError>) -> Result<(), TokenError> {
+        let change = |kept: &mut BTreeMap<String, Kept>| {
             let before = kept.len();
             kept.retain(|_, token| token.name != name);
             if kept.len() == before { Err(TokenError::Missing(name.into())) } else { Ok(()) }
-        })
+        };
+        self.change(change, note)
     }
 
     /// Changes the tokens on the disk, and then in memory.
     fn change(
         &self,
         change: impl FnOnce(&mut BTreeMap<String, Kept>) -> Result<(), TokenError>,
+        note: impl FnOnce() -> Result<(), TokenError>,
     ) -> Result<(), TokenError> {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = kept.clone();
+        let failed = |error: io::Error| TokenError::Failed(error.to_string());
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
         change(&mut next)?;
-        store(&self.path, &next).map_err(|error| TokenError::Failed(error.to_string()))?;
-        *kept = next;
+        let text = serde_json::to_vec_pretty(&next).map_err(|error| failed(error.into()))?;
+        // All that is left to do after the note is to give the file its name.
+        let beside = Beside::write(&self.path, 0o600, &text).map_err(failed)?;
+        note()?;
+        beside.put().map_err(failed)?;
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 }
@@ -272,10 +297,6 @@ fn line(token: &Kept) -> TokenLine {
     }
 }
 
-fn store(path: &Path, kept: &BTreeMap<String, Kept>) -> io::Result<()> {
-    write(path, 0o600, &serde_json::to_vec_pretty(kept)?)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -285,6 +306,11 @@ mod tests {
     fn asked(name: &str, grants: &[&str], days: Option<u32>) -> TokenQuestion {
         let grants = grants.iter().map(|grant| (*grant).into()).collect();
         TokenQuestion { name: name.into(), grants, days, certificate: false }
+    }
+
+    /// A note that nobody reads.
+    fn unread() -> Result<(), TokenError> {
+        Ok(())
     }
 
     fn open(directory: &Path) -> Tokens {
@@ -299,8 +325,8 @@ mod tests {
     fn a_token_is_known_until_it_is_revoked_across_restarts() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(directory.path());
-        let root = tokens.create(asked("root", &["admin"], None), "me").unwrap().token;
-        let shop = tokens.create(asked("shop", &["editor@app=shop", "viewer"], Some(1)), "root").unwrap();
+        let root = tokens.create(asked("root", &["admin"], None), "me", unread).unwrap().token;
+        let shop = tokens.create(asked("shop", &["editor@app=shop", "viewer"], Some(1)), "root", unread).unwrap();
         assert_eq!(tokens.identify(None, None), Err(Stranger::Nobody));
         for tokens in [tokens.clone(), open(directory.path())] {
             let found = tokens.identify(Some(&shop.token), None).unwrap();
@@ -308,11 +334,11 @@ mod tests {
             assert_eq!(found.principal.grants.len(), 2);
             assert_eq!(tokens.identify(Some(&root), None).unwrap().principal.grants, [Grant::Admin]);
         }
-        tokens.revoke("shop").unwrap();
+        tokens.revoke("shop", unread).unwrap();
         for tokens in [tokens.clone(), open(directory.path())] {
             assert_eq!(tokens.identify(Some(&shop.token), None), Err(Stranger::Unknown));
         }
-        assert_eq!(tokens.revoke("shop"), Err(TokenError::Missing("shop".into())));
+        assert_eq!(tokens.revoke("shop", unread), Err(TokenError::Missing("shop".into())));
         let names: Vec<String> = tokens.list().items.into_iter().map(|line| line.name).collect();
         assert_eq!(names, ["root"]);
     }
@@ -341,7 +367,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(directory.path());
         let question = TokenQuestion { certificate: true, ..asked("shop-ci", &["editor@app=shop"], None) };
-        let made = tokens.create(question.clone(), "me").unwrap();
+        let made = tokens.create(question.clone(), "me", unread).unwrap();
         assert!(made.token.is_empty() && made.line.certificate);
         for tokens in [tokens.clone(), open(directory.path())] {
             let found = tokens.identify(None, Some(&subject("shop-ci", u64::MAX))).unwrap();
@@ -358,11 +384,14 @@ mod tests {
             }
         }
         // A token of that name would be somebody else in the history.
-        assert_eq!(tokens.create(asked("shop-ci", &["viewer"], None), "me"), Err(TokenError::Taken("shop-ci".into())));
+        assert_eq!(
+            tokens.create(asked("shop-ci", &["viewer"], None), "me", unread),
+            Err(TokenError::Taken("shop-ci".into()))
+        );
         // A token's name is nobody's certificate.
-        tokens.create(asked("root", &["admin"], None), "me").unwrap();
+        tokens.create(asked("root", &["admin"], None), "me", unread).unwrap();
         assert_eq!(tokens.identify(None, Some(&subject("root", u64::MAX))), Err(Stranger::Subject));
-        tokens.revoke("shop-ci").unwrap();
+        tokens.revoke("shop-ci", unread).unwrap();
         assert_eq!(tokens.identify(None, Some(&subject("shop-ci", u64::MAX))), Err(Stranger::Subject));
     }
 
@@ -370,7 +399,7 @@ mod tests {
     fn what_is_nearly_a_token_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(directory.path());
-        let token = tokens.create(asked("root", &["admin"], None), "me").unwrap().token;
+        let token = tokens.create(asked("root", &["admin"], None), "me", unread).unwrap().token;
         assert_eq!(token.len(), PREFIX.len() + 2 * ID + 1 + 2 * SECRET);
         let other = if token.ends_with('0') { "1" } else { "0" };
         let wrong = [
@@ -393,7 +422,7 @@ mod tests {
     fn the_file_does_not_give_tokens_away() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(directory.path());
-        let token = tokens.create(asked("root", &["admin"], None), "me").unwrap().token;
+        let token = tokens.create(asked("root", &["admin"], None), "me", unread).unwrap().token;
         let path = directory.path().join(FILE);
         let secret = token.rsplit('_').next().unwrap();
         assert!(!fs::read_to_string(&path).unwrap().contains(secret));
@@ -404,8 +433,8 @@ mod tests {
     fn a_token_ends() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = Tokens { now: || 5 * DAY, ..open(directory.path()) };
-        tokens.create(asked("root", &["admin"], None), "me").unwrap();
-        let short = tokens.create(asked("short", &["viewer"], Some(2)), "me").unwrap();
+        tokens.create(asked("root", &["admin"], None), "me", unread).unwrap();
+        let short = tokens.create(asked("short", &["viewer"], Some(2)), "me", unread).unwrap();
         assert_eq!(short.line.expires, "1970-01-08T00:00:00.000Z");
         let at = |now| Tokens { now, ..tokens.clone() }.identify(Some(&short.token), None).is_ok();
         assert!(at(|| 7 * DAY - 1) && !at(|| 7 * DAY));
@@ -415,7 +444,7 @@ mod tests {
     fn what_makes_no_sense_is_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(directory.path());
-        tokens.create(asked("b", &["admin"], None), "me").unwrap();
+        tokens.create(asked("b", &["admin"], None), "me", unread).unwrap();
         let wrong = [
             asked("b", &["admin"], None),
             asked("", &["admin"], None),
@@ -426,7 +455,7 @@ mod tests {
             asked(LOCAL, &["viewer"], None),
         ];
         for wrong in wrong {
-            assert!(tokens.create(wrong.clone(), "me").is_err(), "{wrong:?}");
+            assert!(tokens.create(wrong.clone(), "me", unread).is_err(), "{wrong:?}");
         }
         assert_eq!(tokens.list().items.len(), 1);
     }
@@ -444,7 +473,30 @@ mod tests {
     fn what_cannot_be_stored_is_not_made() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = open(&directory.path().join("away"));
-        let failed = tokens.create(asked("root", &["admin"], None), "me");
+        let failed = tokens.create(asked("root", &["admin"], None), "me", unread);
         assert!(matches!(failed, Err(TokenError::Failed(_))) && tokens.list().items.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_done_and_what_was_interrupted_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = open(directory.path());
+        tokens.create(asked("a", &["viewer"], None), "me", unread).unwrap();
+        let full = || Err(TokenError::Failed("the disk is full".into()));
+        assert!(tokens.create(asked("b", &["admin"], None), "me", full).is_err());
+        assert!(tokens.revoke("a", full).is_err());
+        // What is refused is not written down.
+        let never = || -> Result<(), TokenError> { panic!("it is not done") };
+        assert!(tokens.create(asked("a", &["viewer"], None), "me", never).is_err());
+        assert!(tokens.revoke("none", never).is_err());
+        let names = |tokens: &Tokens| tokens.list().items.into_iter().map(|line| line.name).collect::<Vec<_>>();
+        let again = open(directory.path());
+        assert!(!again.was_interrupted());
+        assert_eq!((names(&tokens), names(&again)), (vec!["a".to_owned()], vec!["a".to_owned()]));
+        // Killed between the note and the file's name.
+        fs::write(directory.path().join("tokens.new"), "{}").unwrap();
+        let again = open(directory.path());
+        assert!(again.was_interrupted() && !open(directory.path()).was_interrupted());
+        assert_eq!(names(&again), ["a"]);
     }
 }
