@@ -3,6 +3,7 @@
 mod matrix;
 pub(crate) mod shop;
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
@@ -101,15 +102,15 @@ impl Shop {
         self.wait_for_listeners()?;
         self.lab.keep()?;
         let tag = self.lab.tag();
-        println!("\nThe lab stays up. To play with it:");
-        println!("  export BULKHEAD_SERVER={}", self.controller.server);
-        println!("  bulkhead status; bulkhead reach web-1 app-1 tcp/8080; bulkhead matrix");
-        println!("  bulkhead-lab probe web-1 app-1 8080/tcp        # real packets; -6 for IPv6");
-        println!("  ip netns exec {tag}-web-1 ping 10.1.0.31");
-        println!("  ovs-ofctl -O OpenFlow15 dump-flows {}/br-int.mgmt", self.hypervisor.dir().display());
-        println!("  less {}/bulkheadd.log", self.lab.dir().display());
-        println!("Hosts: namespaces {tag}-{{lb,web-1,web-2,app-1,app-2,db,dns,uplink0}}.");
-        println!("Take it down with: bulkhead-lab down");
+        say!("\nThe lab stays up. To play with it:");
+        say!("  export BULKHEAD_SERVER={}", self.controller.server);
+        say!("  bulkhead status; bulkhead reach web-1 app-1 tcp/8080; bulkhead matrix");
+        say!("  bulkhead-lab probe web-1 app-1 8080/tcp        # real packets; -6 for IPv6");
+        say!("  ip netns exec {tag}-web-1 ping 10.1.0.31");
+        say!("  ovs-ofctl -O OpenFlow15 dump-flows {}/br-int.mgmt", self.hypervisor.dir().display());
+        say!("  less {}/bulkheadd.log", self.lab.dir().display());
+        say!("Hosts: namespaces {tag}-{{lb,web-1,web-2,app-1,app-2,db,dns,uplink0}}.");
+        say!("Take it down with: bulkhead-lab down");
         Ok(())
     }
 }
@@ -149,7 +150,7 @@ fn cut(shop: &Shop, checks: &mut Checks) -> Result<()> {
     let (web, app, db) = (shop.workload("web-1")?, shop.workload("app-1")?, shop.workload("db")?);
     let to =
         |host: &Workload, port: u16| -> Result<_> { Ok((host.ip(Family::V4).context("no address")?, port).into()) };
-    println!("\nLive connections web-1 -> app-1 8080 and app-1 -> db 5432, then an emergency policy: no web to app");
+    say!("\nLive connections web-1 -> app-1 8080 and app-1 -> db 5432, then an emergency policy: no web to app");
     let first = Live::open(web.namespace(), to(app, 8080)?, PATIENCE)?;
     let second = Live::open(app.namespace(), to(db, 5432)?, PATIENCE)?;
     ensure!(first.speaks(PATIENCE) && second.speaks(PATIENCE), "the connections carry nothing");
@@ -190,7 +191,7 @@ fn simulated(programs: &Programs, examples: &Path, options: Options) -> Result<b
     let matrix = Matrix::traced(&controller, shop::hosts()?)?;
     say("traces", &format!("{} through the compiled stages", matrix.count()));
     show(&matrix, options, &mut checks);
-    println!("  live connections are not shown: they need a real switch");
+    say!("  live connections are not shown: they need a real switch");
     Ok(checks.close())
 }
 
@@ -206,19 +207,19 @@ fn apply(controller: &Controller, examples: &Path) -> Result<()> {
 /// Prints a matrix and notes how it went.
 fn show(matrix: &Matrix, options: Options, checks: &mut Checks) {
     let services: Vec<_> = shop::SERVICES.iter().map(ToString::to_string).collect();
-    println!("\nWho reaches whom; five marks for {}, IPv4 and IPv6 together:", services.join(", "));
-    println!("  + passes  . is dropped  r is refused  ~ IPv4 and IPv6 differ, each as expected  ! NOT AS EXPECTED");
-    print!("{}", matrix.grid());
-    println!("\nExpected against observed, by the rule that decides:");
-    print!("{}", matrix.reasons(options.all));
+    say!("\nWho reaches whom; five marks for {}, IPv4 and IPv6 together:", services.join(", "));
+    say!("  + passes  . is dropped  r is refused  ~ IPv4 and IPv6 differ, each as expected  ! NOT AS EXPECTED");
+    let _ = write!(std::io::stdout().lock(), "{}", matrix.grid());
+    say!("\nExpected against observed, by the rule that decides:");
+    let _ = write!(std::io::stdout().lock(), "{}", matrix.reasons(options.all));
     if matrix.second_looks > 0 {
-        println!("  {} probes that ought to pass were lost and passed when sent again", matrix.second_looks);
+        say!("  {} probes that ought to pass were lost and passed when sent again", matrix.second_looks);
     }
     for line in matrix.disagreements() {
-        println!("  WRONG {line}");
+        say!("  WRONG {line}");
     }
     let (agreeing, count) = (matrix.agreeing(), matrix.count());
-    println!();
+    say!();
     checks.note(agreeing == count, &format!("{agreeing} of {count} answers are what the policy says"));
 }
 
@@ -236,19 +237,19 @@ impl Checks {
         } else {
             self.failed += 1;
         }
-        println!("  {} {what}", if good { "ok   " } else { "WRONG" });
+        say!("  {} {what}", if good { "ok   " } else { "WRONG" });
     }
 
     /// Prints the sum; whether all was well.
     fn close(self) -> bool {
         let good = self.failed == 0;
-        println!("\n{}: {} of {} checks", if good { "PASS" } else { "FAIL" }, self.passed, self.passed + self.failed);
+        say!("\n{}: {} of {} checks", if good { "PASS" } else { "FAIL" }, self.passed, self.passed + self.failed);
         good
     }
 }
 
 fn say(what: &str, how: &str) {
-    println!("{what:8} {how}");
+    say!("{what:8} {how}");
 }
 
 fn seconds(since: Instant) -> String {

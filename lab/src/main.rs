@@ -1,10 +1,19 @@
 //! `bulkhead-lab`: builds labs on this machine, and shows Bulkhead at work in one.
 
+/// A line of the output. Whoever reads it may have gone away (`| head`): what is under way goes on, and takes itself down.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($part)*);
+    }};
+}
+
 mod controller;
 mod demo;
 mod question;
 mod site;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -148,7 +157,7 @@ fn main() -> ExitCode {
             std::thread::park();
         },
         Err(error) => {
-            eprintln!("bulkhead-lab: {error:#}");
+            let _ = writeln!(std::io::stderr().lock(), "bulkhead-lab: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -173,11 +182,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Exec { lab, place, program } => site::exec(lab.as_deref(), &place, &program),
         Verb::Check => Ok(match bulkhead_lab::missing() {
             None => {
-                println!("yes, labs with a real Open vSwitch");
+                say!("yes, labs with a real Open vSwitch");
                 ExitCode::SUCCESS
             }
             Some(why) => {
-                println!("NONE: {why}");
+                say!("NONE: {why}");
                 ExitCode::from(NO)
             }
         }),
@@ -190,7 +199,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 None if ask.lab.is_some() => bail!("{} or {} is not in that lab", ask.from, ask.to),
                 None => shop::ask(&ask.from, &ask.to, ask.service, family)?,
             };
-            println!("{answer}");
+            say!("{answer}");
             Ok(if answer.passed() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
         }
         Verb::Serve { namespaces } => {

@@ -64,14 +64,11 @@ pub(crate) fn matrix(lab: Option<&str>, programs: &Programs) -> Result<ExitCode>
         }
         wrong += 1;
         let family = cell.family.number();
-        println!(
-            "WRONG {} -> {} {} IPv{family}: {}, policy says {exact}",
-            cell.from, cell.to, cell.service, cell.answer
-        );
+        say!("WRONG {} -> {} {} IPv{family}: {}, policy says {exact}", cell.from, cell.to, cell.service, cell.answer);
     }
     let passed = cells.iter().filter(|cell| cell.answer.passed()).count();
     let seconds = begun.elapsed().as_secs_f32();
-    println!("{} probes, {passed} passed, {wrong} not as policy says, {seconds:.1} s", cells.len());
+    say!("{} probes, {passed} passed, {wrong} not as policy says, {seconds:.1} s", cells.len());
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
@@ -97,10 +94,10 @@ pub(crate) fn attack(lab: Option<&str>, from: &[String], programs: &Programs) ->
     let from = if from.is_empty() { &everybody } else { from };
     let begun = Instant::now();
     let report = attack::run(&site, from, &allowed)?;
-    println!("{:<16} {:>6} {:>8} {:>9} {:>7}", "", "sent", "allowed", "believed", "lost");
+    say!("{:<16} {:>6} {:>8} {:>9} {:>7}", "", "sent", "allowed", "believed", "lost");
     for (class, tally) in &report.tallies {
         let attack::Tally { sent, allowed, believed, missed } = tally;
-        println!("{class:<16} {sent:>6} {allowed:>8} {believed:>9} {missed:>7}");
+        say!("{class:<16} {sent:>6} {allowed:>8} {believed:>9} {missed:>7}");
     }
     let kind = |line: &str| report.tallies.keys().find(|class| line.starts_with(**class)).copied();
     let mut told: BTreeMap<_, usize> = BTreeMap::new();
@@ -108,12 +105,12 @@ pub(crate) fn attack(lab: Option<&str>, from: &[String], programs: &Programs) ->
         let before = told.entry(kind(line)).or_default();
         *before += 1;
         if *before <= LINES {
-            println!("BREACH {line}");
+            say!("BREACH {line}");
         }
     }
     for (kind, count) in told.into_iter().filter(|(_, count)| *count > LINES) {
-        println!("BREACH {} and {} more", kind.unwrap_or("others"), count - LINES);
+        say!("BREACH {} and {} more", kind.unwrap_or("others"), count - LINES);
     }
-    println!("{} breaches, {:.1} s", report.breaches.len(), begun.elapsed().as_secs_f32());
+    say!("{} breaches, {:.1} s", report.breaches.len(), begun.elapsed().as_secs_f32());
     Ok(if report.breaches.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }

@@ -27,38 +27,38 @@ pub(crate) fn up(file: &Path, programs: Option<&Programs>) -> Result<()> {
     let scenario = read(file)?;
     if let Some(site) = Site::kept()?.into_iter().find(|site| site.scenario().lab == scenario.lab) {
         if site.scenario() == &scenario && (programs.is_none() || site.server().is_some()) {
-            println!("{} is up already", site.tag());
+            say!("{} is up already", site.tag());
             return Ok(());
         }
         bail!("{} is up, and is not as asked: `bulkhead-lab down {}` first", site.tag(), scenario.lab);
     }
-    let mut fabric = Fabric::up_telling(&scenario, &mut |line| println!("  {line}"))?;
+    let mut fabric = Fabric::up_telling(&scenario, &mut |line| say!("  {line}"))?;
     if let Some(programs) = programs {
         let (address, tls) = (fabric.controller_address()?, fabric.southbound());
         let (controller, openflow) = Controller::start(fabric.lab(), programs, address, tls.as_ref())?;
-        println!("  bulkheadd answers at {}, switches at {openflow}", controller.server);
+        say!("  bulkheadd answers at {}, switches at {openflow}", controller.server);
         fabric.note_server(&controller.server)?;
         let resources = fabric.resources();
         controller.cli(&["apply", "-f", &resources.to_string_lossy(), REALIZED], None)?;
         for host in &scenario.hypervisors {
             let (revision, entries) = controller.realized(&host.name)?;
-            println!("  {} has acknowledged revision {revision}: {entries} entries", host.name);
+            say!("  {} has acknowledged revision {revision}: {entries} entries", host.name);
         }
     }
     fabric.keep()?;
-    println!("\n{} stays up.", fabric.tag());
-    println!("  bulkhead-lab status; bulkhead-lab exec {} COMMAND...", first(&fabric));
+    say!("\n{} stays up.", fabric.tag());
+    say!("  bulkhead-lab status; bulkhead-lab exec {} COMMAND...", first(&fabric));
     match fabric.server() {
-        Some(server) => println!("  export BULKHEAD_SERVER={server}; bulkhead status; bulkhead matrix"),
+        Some(server) => say!("  export BULKHEAD_SERVER={server}; bulkhead status; bulkhead matrix"),
         None => {
             if let Some(files) = fabric.southbound() {
                 let flags: Vec<_> = southbound(&files).iter().map(|word| word.to_string_lossy().into_owned()).collect();
-                println!("  bulkheadd {}", flags.join(" "));
+                say!("  bulkheadd {}", flags.join(" "));
             }
-            println!("  bulkhead apply -f {}", fabric.resources().display());
+            say!("  bulkhead apply -f {}", fabric.resources().display());
         }
     }
-    println!("  bulkhead-lab down {}", scenario.lab);
+    say!("  bulkhead-lab down {}", scenario.lab);
     Ok(())
 }
 
@@ -105,16 +105,16 @@ pub(crate) fn down(lab: Option<&str>) -> Result<ExitCode> {
         }
     }
     for tag in &swept.removed {
-        println!("{tag} is gone");
+        say!("{tag} is gone");
     }
     for (tag, pid) in &swept.busy {
-        println!("{tag} belongs to process {pid}, which still runs; left alone");
+        say!("{tag} belongs to process {pid}, which still runs; left alone");
     }
     for (tag, why) in &swept.failed {
-        println!("{tag} is not wholly gone: {why}");
+        say!("{tag} is not wholly gone: {why}");
     }
     if swept == state::Swept::default() {
-        println!("there is no such lab");
+        say!("there is no such lab");
     }
     Ok(if swept.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -123,15 +123,15 @@ pub(crate) fn down(lab: Option<&str>) -> Result<ExitCode> {
 pub(crate) fn status(lab: Option<&str>) -> Result<ExitCode> {
     let sites = chosen(lab)?;
     if sites.is_empty() {
-        println!("no scenario is up");
+        say!("no scenario is up");
     }
     let mut good = true;
     for site in &sites {
-        println!("{}: {}", site.tag(), site.scenario().about);
-        println!("  directory   {}", site.dir().display());
-        println!("  resources   {}", site.resources().display());
-        println!("  controller  {}", site.server().unwrap_or("none of its own"));
-        println!("  attacker    {} in {}", site.underlay().rogue_ip(), site.underlay().rogue().name());
+        say!("{}: {}", site.tag(), site.scenario().about);
+        say!("  directory   {}", site.dir().display());
+        say!("  resources   {}", site.resources().display());
+        say!("  controller  {}", site.server().unwrap_or("none of its own"));
+        say!("  attacker    {} in {}", site.underlay().rogue_ip(), site.underlay().rogue().name());
         for host in &site.scenario().hypervisors {
             let state = match (site.leaf(&host.name), site.hypervisor(&host.name)) {
                 (Ok(leaf), _) if leaf.answers() => "runs",
@@ -144,14 +144,14 @@ pub(crate) fn status(lab: Option<&str>) -> Result<ExitCode> {
                 (Err(_), Err(_)) => "is not there",
             };
             good &= state == "runs";
-            println!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), site.address(host)?);
+            say!("  {:<15} VTEP {:<15} {state}; {}", host.name, host.vtep.to_string(), site.address(host)?);
         }
         for (guest, workload) in site.guests() {
             let there = workload.namespace().exists();
             good &= there;
             let ips: Vec<_> = guest.ips.iter().map(ToString::to_string).collect();
             let gone = if there { "" } else { "; its namespace is gone" };
-            println!("  {:<15} {} port {}, {}{gone}", guest.name, guest.hypervisor, workload.port(), ips.join(", "));
+            say!("  {:<15} {} port {}, {}{gone}", guest.name, guest.hypervisor, workload.port(), ips.join(", "));
         }
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(NO) })

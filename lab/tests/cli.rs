@@ -154,3 +154,14 @@ fn a_scenario_that_is_wrong_is_refused_before_anything_is_made() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused).contains("bad.yaml") && text(&refused).contains("no hypervisor"), "{}", text(&refused));
 }
+
+#[test]
+fn a_reader_that_has_gone_is_no_crash() {
+    for verb in ["status", "check"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let told = Command::new(env!("CARGO_BIN_EXE_bulkhead-lab")).arg(verb).stdout(writer).output().unwrap();
+        let (code, said) = (told.status.code(), String::from_utf8_lossy(&told.stderr).into_owned());
+        assert!(matches!(code, Some(0 | 3)) && !said.contains("panicked"), "{verb}: {code:?} {said}");
+    }
+}
