@@ -8,6 +8,7 @@ use crate::{
     pace::Answer,
     places::{Place, Places, Turn},
     router,
+    stalls::Stalls,
 };
 use axum::{
     body::{HttpBody, to_bytes},
@@ -155,6 +156,9 @@ impl Connection {
         let Self { peer, version, place, evicted, end } = self;
         let (ending, allowance) = (end.clone(), Allowance::default());
         let answered = allowance.clone();
+        // Over HTTP/1 a client takes what it reads.
+        let stalls = (version == Version::Two).then(Stalls::new);
+        let pace = stalls.clone();
         let service = Arc::new(service);
         let answer = service_fn(move |mut request: Request<Incoming>| {
             let turn = Arc::new(place.turn());
@@ -164,22 +168,29 @@ impl Connection {
             request.extensions_mut().insert(turn.clone());
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(Ending(ending.clone()));
-            let (answer, answered) = (service.call(request), answered.clone());
+            let (answer, answered, pace) = (service.call(request), answered.clone(), pace.clone());
             async move {
                 let answer = answer.await.map(Into::into);
                 turn.rest();
                 answered.answered();
-                match answer {
-                    Ok(answer) => Ok(held(answer, turn).await),
-                    Err(never) => Err::<Response, _>(never),
+                match (answer, pace) {
+                    (Ok(answer), Some(pace)) => Ok(pace.paced(answer, turn).await),
+                    (Ok(answer), None) => Ok(held(answer, turn).await),
+                    (Err(never), _) => Err::<Response, _>(never),
                 }
             }
         });
+        let waits = async {
+            match &stalls {
+                Some(stalls) => stalls.stalled().await,
+                None => std::future::pending().await,
+            }
+        };
         match version {
             Version::One => {
                 let mut one = http1::Builder::new();
                 one.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
-                over(one.serve_connection(TokioIo::new(stream), answer), evicted, end).await;
+                over(one.serve_connection(TokioIo::new(stream), answer), evicted, waits, end).await;
             }
             Version::Two => {
                 let mut two = http2::Builder::new(TokioExecutor::new());
@@ -196,22 +207,27 @@ impl Connection {
                     .keep_alive_interval(PING_TIME)
                     .keep_alive_timeout(PONG_TIME);
                 let counted = TokioIo::new(Counted::new(stream, allowance));
-                over(two.serve_connection(counted, answer), evicted, end).await;
+                over(two.serve_connection(counted, answer), evicted, waits, end).await;
             }
         }
     }
 }
 
-/// Once a connection has ended: by itself, or since its place was needed, or, when the server is being stopped, after
+/// Once a connection has ended: by itself, or since its place was needed, or its client `waits` too long, or, when the server is being stopped, after
 /// the requests under way are answered.
-async fn over<C: GracefulConnection>(connection: C, evicted: oneshot::Receiver<()>, mut end: watch::Receiver<bool>)
-where
+async fn over<C: GracefulConnection>(
+    connection: C,
+    evicted: oneshot::Receiver<()>,
+    waits: impl Future<Output = ()>,
+    mut end: watch::Receiver<bool>,
+) where
     C::Error: std::fmt::Display,
 {
     let mut connection = std::pin::pin!(connection);
     let over = tokio::select! {
         over = connection.as_mut() => over,
         _ = evicted => return debug!("its place was needed"),
+        () = waits => return debug!("it lets its answers wait"),
         _ = end.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await

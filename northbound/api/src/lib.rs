@@ -29,6 +29,7 @@ mod problem;
 mod questions;
 mod routes;
 mod service;
+mod stalls;
 mod tokens;
 mod vteps;
 mod watch;

@@ -21,9 +21,9 @@ use tokio::{
 /// Most bytes of an answer that are handed on at once: what has been handed on is in memory once more.
 const CHUNK: usize = 64 << 10;
 /// Longest that we wait for a client to take more of its answer. What it takes makes up for waiting at [`MIN_RATE`].
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Least bytes a second that a client takes in the long run: less than any line that a list of workloads is read over.
-const MIN_RATE: u32 = 32 << 10;
+pub(crate) const MIN_RATE: u32 = 32 << 10;
 
 /// An answer's body, which is in memory as a whole: it may be one that others are given too.
 pub(crate) struct Answer {

@@ -152,9 +152,12 @@ fn a38_whoever_floods_with_frames_is_cut_off_and_others_are_served() {
     let settings: Flood = |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]);
     let ping: Flood = |n| frame(PING, 0, 0, &u64::from(n).to_be_bytes());
     let priority: Flood = |n| frame(2, 0, 2 * n + 1, &[0, 0, 0, 0, 16]);
-    // A body of nothing.
+    // A body of nothing, of a type that is read (RFC 7541 §6.2.2: a field by the name of content-type, 31 in the table).
     let empty: Flood = |n| match n {
-        0 => frame(HEADERS, END_HEADERS, 1, &head(POST, "/v1/apply")),
+        0 => {
+            let content = [&[0x0f, 0x10, 16][..], b"application/yaml"].concat();
+            frame(HEADERS, END_HEADERS, 1, &[head(POST, "/v1/apply"), content].concat())
+        }
         _ => frame(DATA, 0, 1, &[]),
     };
     for (name, flood) in [
@@ -240,5 +243,53 @@ fn a38_a_busy_client_is_not_cut_off() {
             two.send(&[ask, frame(PING, 0, 0, &u64::from(n).to_be_bytes())].concat());
             assert_eq!(two.answer(stream).as_deref(), Some("ok\n"), "{n}");
         }
+    });
+}
+
+/// A client that asks for the same on so many streams and takes no more than `window` bytes of each answer, while it says
+/// whenever it is asked that it is there; after how long it is sent away, and what it was told.
+fn stalling(address: SocketAddr, streams: u32, path: &str, window: u32) -> (Duration, usize) {
+    let began = Instant::now();
+    let mut two = Two::connect(address);
+    two.stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+    two.send(&frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()));
+    for n in 0..streams {
+        two.send(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head(GET, path)));
+    }
+    let mut told = 0;
+    while let Some((kind, flags, _, payload)) = two.next() {
+        match kind {
+            PING if flags & ACK == 0 => _ = two.send(&frame(PING, ACK, 0, &payload)),
+            DATA => told += payload.len(),
+            _ => {}
+        }
+    }
+    (began.elapsed(), told)
+}
+
+#[test]
+fn a38_who_opens_no_window_for_his_answers_is_sent_away_and_who_waits_for_changes_is_not() {
+    served(|address| {
+        // He hears of nothing, as nothing changes.
+        let mut idle = Two::connect(address);
+        idle.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head(GET, "/v1/watch")));
+        let watches = |path: &'static str, streams, window| {
+            std::thread::spawn(move || (path, window, stalling(address, streams, path, window)))
+        };
+        let bad = [
+            watches("/openapi.json", 64, 0),
+            watches("/openapi.json", 64, 1),
+            watches("/openapi.json", 1, 1_000),
+            // What is written for him now and then, that he is still there, is more than he takes.
+            watches("/v1/watch", 64, 1),
+        ];
+        for bad in bad {
+            let (path, window, (after, told)) = bad.join().unwrap();
+            assert!(after >= PATIENCE - Duration::from_secs(1), "{path} {window}: {after:?}");
+            assert!(after < PATIENCE + Duration::from_secs(25), "{path} {window}: {after:?}");
+            assert!(told <= 64 * window.max(1) as usize, "{path} {window}: {told}");
+        }
+        idle.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &head(GET, "/healthz")));
+        assert_eq!(idle.answer(3).as_deref(), Some("ok\n"));
     });
 }
