@@ -43,7 +43,7 @@ use tonic::{Request as Asked, Response as Told, Status};
 struct Grpc<B>(Service<B>);
 
 /// Every method, and what it takes to be answered.
-const METHODS: [(&str, Needs); 33] = [
+const METHODS: [(&str, Needs); 34] = [
     ("bulkhead.v1.Resources/Get", Needs::Look),
     ("bulkhead.v1.Resources/List", Needs::Look),
     ("bulkhead.v1.Resources/Put", Needs::Change),
@@ -77,10 +77,13 @@ const METHODS: [(&str, Needs); 33] = [
     ("grpc.health.v1.Health/Check", Needs::Nothing),
     ("grpc.health.v1.Health/Watch", Needs::Look),
     (REFLECTION, Needs::Look),
+    (OLD_REFLECTION, Needs::Look),
 ];
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+/// The same under its first name, which is all that grpcurl before 1.8.8 and gRPC's own library for Python ask for.
+const OLD_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 /// Those whose requests come in parts.
-const IN_PARTS: [&str; 2] = ["bulkhead.v1.Revisions/Restore", REFLECTION];
+const IN_PARTS: [&str; 3] = ["bulkhead.v1.Revisions/Restore", REFLECTION, OLD_REFLECTION];
 
 /// Every method, as `PACKAGE.SERVICE/METHOD`.
 pub fn methods() -> Vec<&'static str> {
@@ -104,7 +107,17 @@ pub(crate) fn routes<B: Backend>(mut router: Router<Service<B>>, service: &Servi
             "bulkhead.v1.Fabric" => post_service(fabric.clone()),
             "bulkhead.v1.Access" => post_service(access.clone()),
             "grpc.health.v1.Health" => post_service(health.clone()),
-            _ => match described().build_v1() {
+            "grpc.reflection.v1alpha.ServerReflection" => match described()
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .build_v1alpha()
+            {
+                Ok(reflection) => post_service(reflection),
+                Err(_) => continue,
+            },
+            _ => match described()
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+                .build_v1()
+            {
                 Ok(reflection) => post_service(reflection),
                 // The descriptors are those that the program was built with.
                 Err(_) => continue,

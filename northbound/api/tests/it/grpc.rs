@@ -29,6 +29,17 @@ async fn every_method_is_told_by_reflection_and_is_behind_a_gate() {
 }
 
 #[tokio::test]
+async fn reflection_answers_by_its_first_name_too() {
+    let (client, _stop) = served(Fake::default()).await;
+    let method = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+    let told = client.stream(method, vec![json!({"listServices": ""})], 1).await.unwrap();
+    let services = told[0]["listServicesResponse"]["service"].as_array().unwrap();
+    assert!(services.iter().any(|service| service["name"] == RESOURCES), "{told:?}");
+    let file = client.stream(method, vec![json!({"fileContainingSymbol": RESOURCES})], 1).await.unwrap();
+    assert_eq!(file[0]["fileDescriptorResponse"]["fileDescriptorProto"].as_array().unwrap().len(), 1, "{file:?}");
+}
+
+#[tokio::test]
 async fn every_verb_of_rest_is_there() {
     let (client, _stop) = served(Fake::default()).await;
     let call = async |method: &str, asked: Value| client.call(&format!("bulkhead.v1.{method}"), asked).await.unwrap();
