@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod common;
 mod end_to_end;
+mod grpc;
 mod history;
 mod hostile;
 mod metrics;
