@@ -258,6 +258,7 @@ fn stalling(address: SocketAddr, streams: u32, path: &str, window: u32) -> (Dura
     }
     let mut told = 0;
     while let Some((kind, flags, _, payload)) = two.next() {
+        assert!(began.elapsed() < 3 * PATIENCE, "{path} {window}: nobody minds");
         match kind {
             PING if flags & ACK == 0 => _ = two.send(&frame(PING, ACK, 0, &payload)),
             DATA => told += payload.len(),
