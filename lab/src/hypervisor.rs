@@ -316,15 +316,13 @@ impl Hypervisor {
         command::succeed(command, Some(flows)).map(drop)
     }
 
-    /// Runs `ovs-appctl` on this switch.
+    /// What `ovs-appctl` would print of this switch: a command and its arguments.
     ///
     /// # Errors
-    /// When it fails or does not end in time.
+    /// When the switch refuses it, or does not answer in time.
     pub fn appctl(&self, arguments: &[&str]) -> Result<String> {
-        let target = self.path("vs.ctl");
-        let mut command = self.tool("ovs-appctl", &["-t", &target, "--timeout=10"]);
-        command.args(arguments);
-        command::succeed(command, None)
+        let (command, arguments) = arguments.split_first().context("no command")?;
+        self.control()?.ask(command, arguments)
     }
 
     /// A connection to the switch's control socket, for many questions.

@@ -27,7 +27,7 @@ const EDITS: usize = 200;
 /// Times that a command is run.
 const COMMANDS: usize = 20;
 /// Connections that ask at once, and how long.
-const ASKERS: usize = 2;
+const ASKERS: usize = 16;
 const ASKING: Duration = Duration::from_secs(5);
 /// How long the simulated switches may take to have all.
 const LIMIT: Duration = Duration::from_secs(120);
