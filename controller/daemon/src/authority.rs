@@ -158,7 +158,7 @@ impl<'a> Beside<'a> {
     /// Writes it, durably.
     pub(crate) fn write(path: &'a Path, mode: u32, bytes: &[u8]) -> io::Result<Self> {
         // Of an attempt that was interrupted. It is made anew, so that its permissions are ours.
-        forget_beside(path)?;
+        is_left_beside(path)?;
         let beside = Self { path, new: beside(path) };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.new)?;
         file.write_all(bytes)?;
@@ -184,13 +184,15 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
-/// Takes away what an attempt that was interrupted has left beside a file; whether there was any.
-pub(crate) fn forget_beside(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(beside(path)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// Whether an attempt that was interrupted has left something beside a file. It is taken away, if that is possible: on a
+/// disk that cannot be written it stays, and nobody reads it.
+pub(crate) fn is_left_beside(path: &Path) -> io::Result<bool> {
+    let left = beside(path);
+    let there = left.try_exists()?;
+    if there {
+        let _ = fs::remove_file(left);
     }
+    Ok(there)
 }
 
 /// Puts a new file in an old one's place: whole, or not at all.

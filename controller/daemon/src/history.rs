@@ -253,7 +253,7 @@ mod tests {
         let mut store = MemoryStore::default();
         let texts = [workload(true, 1), workload(true, 2), workload(false, 2), None, workload(true, 3)];
         for (number, text) in (1..).zip(texts) {
-            let changes = vec![("Workload/w".into(), text)];
+            let changes = [("Workload/w".into(), text)].into();
             store.append(number - 1, &[Revision { number, changes, ..Revision::default() }]).unwrap();
         }
         let sides = |from, to| {

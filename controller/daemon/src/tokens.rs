@@ -4,7 +4,7 @@
 //! watches changes sees them. The file has a token's SHA-256. A slow hash is for what people think up; 256 random bits are
 //! not guessed, however fast the guesses are.
 
-use crate::authority::{Beside, forget_beside};
+use crate::authority::{Beside, is_left_beside};
 use bulkhead_access::{Grant, Principal};
 use bulkhead_api::{Caller, Known, Stranger, TokenError};
 use bulkhead_tls::Subject;
@@ -153,7 +153,7 @@ impl Tokens {
     pub fn open(directory: &Path, local: Local) -> io::Result<Self> {
         let path = directory.join(FILE);
         let kept = Arc::new(RwLock::new(read(&path)?));
-        let interrupted = forget_beside(&path)?;
+        let interrupted = is_left_beside(&path)?;
         Ok(Self { kept, changing: Arc::default(), interrupted, path, local, now })
     }
 

@@ -11,14 +11,18 @@ use bulkhead_compile::{Compiler, Heading};
 use bulkhead_hands::all_cores;
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Key, Kind, Resource, Severity, limit_warnings, remarks};
-use bulkhead_store::{Revision, StoreError};
+use bulkhead_store::{Revision, StoreError, Writes};
 use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
+    thread,
     time::{Duration, Instant},
 };
 use tracing::info_span;
+
+/// Documents of one change that are worth another thread, which writes them while it is compiled.
+const MANY: usize = 2_000;
 
 /// Changes that are in the state and in the compiler, and nowhere else yet.
 struct Group {
@@ -141,12 +145,23 @@ impl Core {
         }
         accepted.state.apply(&forward);
         let began = Instant::now();
-        let compiled = info_span!("compile").in_scope(|| self.compiler.apply(&forward));
+        let documents = Writes::from(documents);
+        let ahead = documents.len() >= MANY && group.revisions.is_empty() && !request.dry_run;
+        let compiled = info_span!("compile").in_scope(|| match ahead {
+            true => thread::scope(|scope| {
+                scope.spawn(|| self.store.prepare(Some(&documents)));
+                self.compiler.apply(&forward)
+            }),
+            false => self.compiler.apply(&forward),
+        });
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiles.add(began.elapsed());
         let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {
                 accepted.state.apply(&backward);
+                if ahead {
+                    self.store.prepare(None);
+                }
                 return Err(Refusal::TooLarge(error.to_string()));
             }
         };

@@ -34,7 +34,7 @@ impl Noted {
     pub(crate) fn of(revision: &Revision, is_there: impl Fn(&str) -> bool) -> Self {
         let mut noted =
             Self { number: revision.number, author: revision.author.clone(), time: revision.time, ..Self::default() };
-        for (key, text) in &revision.changes {
+        for (key, text) in revision.changes.iter() {
             let keys = match (is_there(key), text) {
                 (true, Some(_)) => &mut noted.updated,
                 (false, Some(_)) => &mut noted.created,
@@ -228,7 +228,7 @@ impl Noted {
             number: self.number,
             author: self.author.clone(),
             time: self.time,
-            changes: written.cloned().unwrap_or_default(),
+            changes: written.map(|written| written.as_slice().into()).unwrap_or_default(),
             numbers: Vec::new(),
             event: None,
         }

@@ -29,6 +29,9 @@ pub(crate) const AUDIT_PAGE: usize = 4 << 20;
 /// this size; a longer one is a mistake somewhere and must not fill the disk.
 pub const MAX_DOCUMENT: usize = 4 << 20;
 
+/// Documents by key: their new text, or `None` where they are removed. Keys are unique.
+pub type Writes = Arc<[(String, Option<Arc<str>>)]>;
+
 /// One accepted change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revision {
@@ -38,8 +41,8 @@ pub struct Revision {
     pub author: String,
     /// When, in milliseconds since 1970-01-01 UTC.
     pub time: u64,
-    /// Documents by key: their new text, or `None` where they are removed. Keys are unique.
-    pub changes: Vec<(String, Option<Arc<str>>)>,
+    /// The documents that it changes.
+    pub changes: Writes,
     /// Numbers by name that change with it, or `None` where they are given back.
     pub numbers: Vec<(Arc<str>, Option<u32>)>,
     /// Who asked for it, for the audit log; none if nobody did.
@@ -116,6 +119,11 @@ pub trait Store: Send {
     /// record in the audit log, in the same commit.
     fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError>;
 
+    /// Begins to write what the next revision probably changes, so that less of that is left for [`Self::append`], which
+    /// knows it by being these very writes. Nothing of it is there before; anything else that is asked of the store first
+    /// forgets it, as `None` does.
+    fn prepare(&mut self, _changes: Option<&Writes>) {}
+
     /// Everything, as of the newest revision.
     fn load(&mut self) -> Result<Loaded, StoreError>;
 
@@ -179,7 +187,7 @@ fn check(expected: u64, revisions: &[Revision], last: u64) -> Result<(), StoreEr
         if revision.number != before + 1 {
             return Err(StoreError::OutOfOrder { got: revision.number, last: before });
         }
-        for (key, text) in &revision.changes {
+        for (key, text) in revision.changes.iter() {
             let size = key.len().max(text.as_ref().map_or(0, |text| text.len()));
             if size > MAX_DOCUMENT {
                 return Err(StoreError::TooLong { key: key.chars().take(64).collect(), size });

@@ -74,7 +74,7 @@ impl Kept {
         self.notes.insert(revision.number, noted);
         self.loaded.revision = revision.number;
         let mut touches = Touches::default();
-        for (key, text) in &revision.changes {
+        for (key, text) in revision.changes.iter() {
             let before = match text {
                 Some(text) => {
                     let document = Document { text: text.clone(), revision: revision.number };

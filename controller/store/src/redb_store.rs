@@ -5,7 +5,9 @@ mod log;
 mod reader;
 mod tables;
 
-use crate::{Event, Found, Loaded, Reader, Retention, Revision, Row, Store, StoreError, check, history::Newest};
+use crate::{
+    Event, Found, Loaded, Reader, Retention, Revision, Row, Store, StoreError, Writes, check, history::Newest,
+};
 use backend::Watched;
 use reader::Shared;
 use redb::{
@@ -70,6 +72,8 @@ pub struct RedbStore {
     last: u64,
     /// When the oldest revision that is noted was made.
     first: Option<tables::Made>,
+    /// Written and not committed. It keeps others from writing, see [`Self::ready`].
+    prepared: Option<tables::Prepared>,
     health: Health,
     found: Found,
 }
@@ -138,7 +142,17 @@ impl RedbStore {
         let shared = Shared { path, database: RwLock::new(Some(Arc::new(database))), newest: Newest::default() };
         shared.newest.set(last);
         let shared = Arc::new(shared);
-        Ok(Self { shared, below, sync_failed, retention, last, first: None, health: Health::Well, found })
+        Ok(Self {
+            shared,
+            below,
+            sync_failed,
+            retention,
+            last,
+            first: None,
+            prepared: None,
+            health: Health::Well,
+            found,
+        })
     }
 
     /// The file.
@@ -146,8 +160,9 @@ impl RedbStore {
         &self.shared.path
     }
 
-    /// Whether anything can be written now; tries again what may be tried again.
+    /// Whether anything can be written now; tries again what may be tried again. What was prepared is forgotten.
     fn ready(&mut self) -> Result<Arc<Database>, StoreError> {
+        self.prepared = None;
         match &self.health {
             Health::Well => {}
             Health::Broken(why) => return Err(StoreError::Broken(why.clone())),
@@ -311,15 +326,17 @@ fn is_damage(error: &io::Error) -> bool {
 impl Drop for RedbStore {
     /// The file is free for the next one, whoever still has a reader.
     fn drop(&mut self) {
+        self.prepared = None;
         self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
 impl Store for RedbStore {
     fn append(&mut self, expected: u64, revisions: &[Revision]) -> Result<(), StoreError> {
+        let prepared = self.prepared.take();
         let database = self.ready()?;
         check(expected, revisions, self.last)?;
-        if let Err(error) = tables::append(&database, revisions, self.retention, &mut self.first) {
+        if let Err(error) = tables::append(&database, prepared, revisions, self.retention, &mut self.first) {
             return Err(self.fail(&error));
         }
         if let Some(newest) = revisions.last() {
@@ -327,6 +344,16 @@ impl Store for RedbStore {
             self.shared.newest.set(newest.number);
         }
         Ok(())
+    }
+
+    fn prepare(&mut self, changes: Option<&Writes>) {
+        // Why it cannot be written, `append` tells.
+        let Ok(database) = self.ready() else { return };
+        let Some(changes) = changes else { return };
+        match tables::prepare_writes(&database, self.last + 1, changes) {
+            Ok(prepared) => self.prepared = Some(prepared),
+            Err(error) => _ = self.fail(&error),
+        }
     }
 
     fn load(&mut self) -> Result<Loaded, StoreError> {

@@ -119,7 +119,7 @@ fn rows(
     for revision in revisions {
         let number = revision.number;
         let mut there = Vec::new();
-        for (key, text) in &revision.changes {
+        for (key, text) in revision.changes.iter() {
             let after = text.as_ref().map(|text| Document { text: text.clone(), revision: number });
             let before = match now.insert(key, after) {
                 Some(before) => before,

@@ -117,7 +117,14 @@ fn run(revisions: u64, closed: bool) -> (Vec<Step>, Vec<Loaded>) {
     let mut states = vec![store.load().unwrap()];
     disk.0.lock().unwrap().steps.push(Step::Acknowledged(0));
     for number in 1..=revisions {
-        store.append(number - 1, &[revision(number)]).unwrap();
+        let next = revision(number);
+        // Some are written ahead, and some others in their place, which do not come.
+        match number % 3 {
+            0 => {}
+            1 => store.prepare(Some(&next.changes)),
+            _ => store.prepare(Some(&revision(number + 1).changes)),
+        }
+        store.append(number - 1, &[next]).unwrap();
         disk.0.lock().unwrap().steps.push(Step::Acknowledged(number));
         states.push(store.load().unwrap());
     }

@@ -40,7 +40,7 @@ fn states(revisions: &[Revision]) -> Vec<Documents> {
 }
 
 fn write(state: &mut Documents, revision: &Revision) {
-    for (key, text) in &revision.changes {
+    for (key, text) in revision.changes.iter() {
         match text {
             Some(text) => state.insert(key.clone(), text.clone()),
             None => state.remove(key),
@@ -162,7 +162,7 @@ fn a_watcher_hears_of_the_next_revision() {
     assert!(reader.watch(0, 10, Duration::ZERO).unwrap().is_empty());
     let watcher = thread::spawn(move || reader.watch(0, 10, Duration::from_secs(60)).unwrap());
     store.append(0, &[revision(1, &[(1, Some(1))])]).unwrap();
-    assert_eq!(watcher.join().unwrap()[0].changes, [("key1".to_owned(), Some("text 1".into()))]);
+    assert_eq!(*watcher.join().unwrap()[0].changes, [("key1".to_owned(), Some("text 1".into()))]);
 }
 
 #[test]
@@ -197,21 +197,39 @@ fn revisions_of_thousands_of_documents_are_like_others() {
     let documents = |keys: std::ops::Range<usize>, text: Option<&str>| -> Vec<(String, Option<Arc<str>>)> {
         keys.map(|key| (format!("key{key:05}"), text.map(Into::into))).collect()
     };
+    let event = Event { action: "test".into(), ..Event::default() };
     let mixed =
         [documents(0..1_500, Some("second")), documents(1_500..3_000, None), documents(5_000..6_000, Some("new"))];
     let changes = [documents(0..5_000, Some("first")), mixed.concat()];
-    let made = |(number, changes)| Revision { changes, ..revision(number, &[]) };
+    let made = |(number, changes): (u64, Vec<_>)| Revision { changes: changes.into(), ..revision(number, &[]) };
     let revisions: Vec<Revision> = (1..).zip(changes).map(made).collect();
-    let directory = tempfile::tempdir().unwrap();
-    let mut redb = RedbStore::open(directory.path()).unwrap();
+    let states = states(&revisions);
+    let directories = [(), ()].map(|()| tempfile::tempdir().unwrap());
+    let [mut redb, mut ahead] = directories.each_ref().map(|directory| RedbStore::open(directory.path()).unwrap());
     let mut memory = MemoryStore::default();
     for revision in &revisions {
-        redb.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
-        memory.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
+        // What is prepared is not there, and keeps nobody from writing.
+        ahead.prepare(Some(&revision.changes));
+        assert_eq!(ahead.load().unwrap().documents.len(), states[revision.number as usize - 1].len());
+        ahead.note(std::slice::from_ref(&event)).unwrap();
+        redb.note(std::slice::from_ref(&event)).unwrap();
+        memory.note(std::slice::from_ref(&event)).unwrap();
+        ahead.prepare(Some(&revision.changes));
+        ahead.prepare(None);
+        ahead.prepare(Some(&revision.changes));
+        for store in [&mut redb as &mut dyn Store, &mut ahead, &mut memory] {
+            store.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
+        }
     }
-    let states = states(&revisions);
-    holds(&*redb.reader(), &revisions, &states);
-    assert_eq!(rows(&*redb.reader()), rows(&*memory.reader()));
     let records = |reader: &dyn Reader| reader.audit(0, 100).unwrap().records;
-    assert_eq!(records(&*redb.reader()), records(&*memory.reader()));
+    for store in [&redb as &dyn Store, &ahead] {
+        holds(&*store.reader(), &revisions, &states);
+        assert_eq!(rows(&*store.reader()), rows(&*memory.reader()));
+        assert_eq!(records(&*store.reader()), records(&*memory.reader()));
+    }
+    // What was prepared last and did not come is not there when it is opened again.
+    ahead.prepare(Some(&revisions[0].changes));
+    drop(ahead);
+    let again = RedbStore::open(directories[1].path()).unwrap();
+    assert_eq!(rows(&*again.reader()), rows(&*memory.reader()));
 }

@@ -63,13 +63,14 @@ pub fn audit(
     command: &Audit,
 ) -> anyhow::Result<Outcome> {
     match command {
-        Audit::List { since, user, limit } => {
+        Audit::List { since, user, outcome, limit } => {
             let since = since.map(|since| SystemTime::now().checked_sub(since).unwrap_or(UNIX_EPOCH));
             let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_millis();
             let mut found: VecDeque<AuditRecord> = VecDeque::new();
             all(&client()?, |line| {
                 let record: AuditRecord = serde_json::from_str(&line).context("a record is not understood")?;
-                let wanted = user.as_ref().is_none_or(|user| record.user == *user);
+                let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+                let wanted = is(user, &record.user) && is(outcome, &record.outcome);
                 if wanted && u128::from(record.time) >= since {
                     found.push_back(record);
                     if found.len() > *limit {

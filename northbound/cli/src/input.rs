@@ -93,7 +93,7 @@ pub fn contents(paths: &[PathBuf], most: usize) -> anyhow::Result<Vec<(String, V
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            files.push((STDIN.into(), limited(std::io::stdin().lock(), STDIN, most)?));
+            files.push((STDIN.into(), limited(std::io::stdin().lock(), STDIN, 0, most)?));
         } else if path.is_dir() {
             let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
             let mut found = Vec::new();
@@ -118,13 +118,15 @@ pub fn contents(paths: &[PathBuf], most: usize) -> anyhow::Result<Vec<(String, V
 fn open(path: &Path, most: usize) -> anyhow::Result<(String, Vec<u8>)> {
     let name = path.display().to_string();
     let file = fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
-    let content = limited(file, &name, most)?;
+    // A file without one, like a pipe, says 0.
+    let size = file.metadata().map_or(0, |about| about.len());
+    let content = limited(file, &name, size, most)?;
     Ok((name, content))
 }
 
-/// Reads at most a little more than is allowed, so that the reader can say that it is too much.
-fn limited(source: impl Read, name: &str, most: usize) -> anyhow::Result<Vec<u8>> {
-    let mut content = Vec::new();
+/// Reads at most a little more than is allowed, so that the reader can say that it is too much; `size` is what to expect.
+fn limited(source: impl Read, name: &str, size: u64, most: usize) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(size.min(most as u64) as usize);
     source.take(most as u64 + 1).read_to_end(&mut content).with_context(|| format!("cannot read {name}"))?;
     Ok(content)
 }

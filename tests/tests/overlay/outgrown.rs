@@ -26,7 +26,7 @@ const LAST: u32 = 0xffff;
 async fn aged(dir: &Path, last: u32, switches: &Fabric) -> Daemon {
     let data_dir = dir.join("data");
     let numbers = vec![("next/identity".into(), Some(last + 1))];
-    let life = Revision { number: 1, author: "test".into(), time: 0, changes: Vec::new(), numbers, event: None };
+    let life = Revision { number: 1, author: "test".into(), time: 0, changes: [].into(), numbers, event: None };
     RedbStore::open(&data_dir).unwrap().append(0, &[life]).unwrap();
     bulkhead_daemon::start(&Config::inside(data_dir), switches.clone()).await.unwrap()
 }

@@ -354,7 +354,7 @@ async fn a39_edges_that_are_none_are_forgotten_when_every_switch_has_the_newest_
     let numbers = (1..=4092).map(|i| (format!("edge/gone-{i}").into(), Some(i))).collect();
     // One of them is away: what it has in force, nobody knows.
     let (author, changes) = ("test".into(), vec![("Switch/away".into(), Some("absent away".into()))]);
-    store.append(0, &[Revision { number: 1, author, time: 0, changes, numbers, event: None }]).unwrap();
+    store.append(0, &[Revision { number: 1, author, time: 0, changes: changes.into(), numbers, event: None }]).unwrap();
     let rig = Rig::start(Box::new(store), Fabric::default(), None).unwrap();
     let leaf = |n: u8| {
         [format!("switch s{n}"), format!("workload w{n} net s{n} {n} web"), format!("link l{n} s0 p{n} s{n} up")]

@@ -3,11 +3,11 @@
 use super::FORMAT;
 use super::log::Log;
 use crate::{
-    Document, Event, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, audit::Touches, history::Past,
-    next_term,
+    Document, Event, Loaded, MAX_DOCUMENT, Noted, Retention, Revision, Row, StoreError, Writes, audit::Touches,
+    history::Past, next_term,
 };
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
-use std::{io, panic::resume_unwind, thread};
+use std::{io, panic::resume_unwind, sync::Arc, thread};
 
 /// `format`, `revision`, `oldest` (the oldest revision whose state is kept), `past-bytes` (of the texts in [`PAST`]), `term`
 /// (the newest one, if any began), `audit-bytes` (of the records in [`AUDIT`]).
@@ -93,6 +93,29 @@ struct Tables<'t> {
     log: Log<'t>,
 }
 
+/// What became of a revision's documents when they were written.
+struct Written {
+    /// For each, whether it was there before.
+    there: Vec<bool>,
+    /// Bytes of what was.
+    bytes: u64,
+    touches: Touches,
+}
+
+/// The documents of a revision that may come, in a transaction that is under way.
+pub(super) struct Prepared {
+    transaction: WriteTransaction,
+    changes: Writes,
+    written: Written,
+}
+
+/// Writes the documents of a revision that may come.
+pub(super) fn prepare_writes(database: &Database, number: u64, changes: &Writes) -> Result<Prepared, redb::Error> {
+    let transaction = database.begin_write()?;
+    let written = Tables::open(&transaction)?.write(number, changes)?;
+    Ok(Prepared { transaction, changes: changes.clone(), written })
+}
+
 /// Begins a term.
 pub(super) fn begin(database: &Database, now: u64) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
@@ -122,24 +145,23 @@ impl<'t> Tables<'t> {
         })
     }
 
-    fn append(&mut self, revision: &Revision) -> Result<(), redb::Error> {
-        let mut before = Vec::with_capacity(revision.changes.len());
-        for (key, now) in &revision.changes {
+    /// Writes a revision's documents, and what was there before.
+    fn write(&mut self, number: u64, changes: &Writes) -> Result<Written, redb::Error> {
+        let mut before = Vec::with_capacity(changes.len());
+        for (key, now) in changes.iter() {
             let was = match now {
-                Some(text) => self.documents.insert(key.as_str(), (revision.number, text.as_ref()))?,
+                Some(text) => self.documents.insert(key.as_str(), (number, text.as_ref()))?,
                 None => self.documents.remove(key.as_str())?,
             };
             before.push(was.map(|was| (was.value().0, was.value().1.to_owned())));
         }
-        let Self { past, bytes, .. } = self;
-        let each = || revision.changes.iter().zip(&before);
+        let past = &mut self.past;
+        let each = || changes.iter().zip(&before);
         let mut remember = || {
-            for ((key, _), was) in each() {
+            each().try_for_each(|((key, _), was)| {
                 let (written, text) = was.as_ref().map_or((0, None), |(written, text)| (*written, Some(text.as_str())));
-                *bytes += text.map_or(0, |text| text.len() as u64);
-                past.insert((revision.number, key.as_str()), (written, text))?;
-            }
-            Ok::<_, redb::Error>(())
+                past.insert((number, key.as_str()), (written, text)).map(drop)
+            })
         };
         let touches = || {
             let mut touches = Touches::default();
@@ -148,7 +170,7 @@ impl<'t> Tables<'t> {
             }
             touches
         };
-        let (remembered, touches) = match revision.changes.len() < MANY {
+        let (remembered, touches) = match changes.len() < MANY {
             true => (remember(), touches()),
             false => thread::scope(|scope| {
                 let remember = scope.spawn(remember);
@@ -157,13 +179,22 @@ impl<'t> Tables<'t> {
             }),
         };
         remembered?;
-        let mut there: Vec<_> = each().filter(|(_, was)| was.is_some()).map(|((key, _), _)| key.as_str()).collect();
+        let bytes = before.iter().flatten().map(|(_, text)| text.len() as u64).sum();
+        Ok(Written { there: before.iter().map(Option::is_some).collect(), bytes, touches })
+    }
+
+    /// Writes what else a revision is.
+    fn append(&mut self, revision: &Revision, written: Written) -> Result<(), redb::Error> {
         for (name, number) in &revision.numbers {
             match number {
                 Some(number) => self.numbers.insert(name.as_ref(), *number)?,
                 None => self.numbers.remove(name.as_ref())?,
             };
         }
+        let Written { there, bytes, touches } = written;
+        self.bytes += bytes;
+        let there = revision.changes.iter().zip(there).filter(|(_, there)| *there);
+        let mut there: Vec<&str> = there.map(|((key, _), _)| key.as_str()).collect();
         there.sort_unstable();
         let noted = Noted::of(revision, |key| there.binary_search(&key).is_ok());
         self.note(&noted)?;
@@ -247,18 +278,26 @@ pub(super) struct Made {
     time: u64,
 }
 
-/// Appends revisions in one commit. `first` is what is known of the oldest note, and is kept true: that note may name
+/// Appends revisions in one commit, which goes on where the first one's documents were prepared. `first` is what is known of the oldest note, and is kept true: that note may name
 /// a hundred thousand documents, and is not to be read with every change.
 pub(super) fn append(
     database: &Database,
+    prepared: Option<Prepared>,
     revisions: &[Revision],
     retention: Retention,
     first: &mut Option<Made>,
 ) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
+    let next = revisions.first().map(|revision| &revision.changes);
+    // Another transaction that is under way would have to end before one can begin.
+    let prepared = prepared.filter(|prepared| next.is_some_and(|changes| Arc::ptr_eq(changes, &prepared.changes)));
+    let (transaction, mut written) = match prepared {
+        Some(prepared) => (prepared.transaction, Some(prepared.written)),
+        None => (database.begin_write()?, None),
+    };
     let mut tables = Tables::open(&transaction)?;
     for revision in revisions {
-        tables.append(revision)?;
+        let written = written.take().map_or_else(|| tables.write(revision.number, &revision.changes), Ok)?;
+        tables.append(revision, written)?;
     }
     if let Some(newest) = revisions.last() {
         let added = revisions.iter().map(|revision| revision.changes.len()).sum();

@@ -94,7 +94,7 @@ pub enum Token {
 pub enum Audit {
     /// List records: who did what or tried to, when and from where.
     #[command(
-        after_help = "Examples:\n  bulkhead audit list --since 24h\n  bulkhead audit list --user shop-ci -o json"
+        after_help = "Examples:\n  bulkhead audit list --since 24h\n  bulkhead audit list --user shop-ci -o json\n  bulkhead audit list --outcome refused"
     )]
     List {
         /// Only those of this time until now, as 30m, 24h, 7d.
@@ -103,6 +103,9 @@ pub enum Audit {
         /// Only what this user did or tried.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
+        /// Only what came to this: done, failed, refused (for who asked), rejected (for what was asked).
+        #[arg(long, value_name = "OUTCOME", value_parser = ["done", "failed", "refused", "rejected"])]
+        outcome: Option<String>,
         /// At most so many, the newest.
         #[arg(long, default_value_t = 100)]
         limit: usize,
