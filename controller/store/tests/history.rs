@@ -217,6 +217,8 @@ fn revisions_of_thousands_of_documents_are_like_others() {
         ahead.prepare(Some(&revision.changes));
         ahead.prepare(None);
         ahead.prepare(Some(&revision.changes));
+        // What was prepared and is not what comes is forgotten.
+        redb.prepare(Some(&documents(0..10, Some("another's")).into()));
         for store in [&mut redb as &mut dyn Store, &mut ahead, &mut memory] {
             store.append(revision.number - 1, std::slice::from_ref(revision)).unwrap();
         }
