@@ -1,4 +1,5 @@
-//! What the audit log has beside revisions: requests that were refused for whose they are or for what they ask, access that was given and taken, backups.
+//! What the audit log has beside revisions: requests that were refused for whose they are or for what they ask, access
+//! that was given and taken, backups.
 //!
 //! Refused requests are written down soon after, not before they are answered, and only so many one by one: whoever
 //! floods the API with them fills neither the disk nor the log. The others are counted.
