@@ -6,7 +6,7 @@ use bulkhead_topology::Port;
 use smallvec::SmallVec;
 use std::fmt;
 
-/// Words that need no memory of their own: enough for four of five entries, and an entry with as many is 128 bytes.
+/// Words that need no memory of their own: with room for as many, an entry is 128 bytes with its counts.
 const INLINE: usize = 5;
 /// Where a field's first word has the field, and below that how its value and mask are written.
 const FIELD_AT: u32 = 56;

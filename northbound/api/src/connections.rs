@@ -213,8 +213,8 @@ impl Connection {
     }
 }
 
-/// Once a connection has ended: by itself, or since its place was needed, or its client `waits` too long, or, when the server is being stopped, after
-/// the requests under way are answered.
+/// Once a connection has ended: by itself, or since its place was needed, or its client `waits` too long, or, when the
+/// server is being stopped, after the requests under way are answered.
 async fn over<C: GracefulConnection>(
     connection: C,
     evicted: oneshot::Receiver<()>,

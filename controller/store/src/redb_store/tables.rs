@@ -28,7 +28,7 @@ pub(super) const AUDIT: TableDefinition<'_, u64, &str> = TableDefinition::new("a
 /// any other, and no row is to be left behind for good.
 const MAX_FORGOTTEN: usize = 1_000;
 
-/// Changes of one revision that are worth another thread: writing what was there before takes as long as a digest of each.
+/// Changes of one revision that are worth another thread, which writes what was there before while each is digested.
 const MANY: usize = 2_000;
 
 /// Why a file cannot be used.
