@@ -158,8 +158,12 @@ impl<'a> Beside<'a> {
     /// Writes it, durably.
     pub(crate) fn write(path: &'a Path, mode: u32, bytes: &[u8]) -> io::Result<Self> {
         // Of an attempt that was interrupted. It is made anew, so that its permissions are ours.
-        is_left_beside(path)?;
         let beside = Self { path, new: beside(path) };
+        if let Err(error) = fs::remove_file(&beside.new)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside.new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
