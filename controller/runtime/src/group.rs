@@ -135,7 +135,7 @@ impl Core {
         let _change = info_span!("change", resources = request.edits.len(), dry_run = request.dry_run).entered();
         let Sorted { outcome, forward, backward, documents } = sort(accepted, request)?;
         let mut outcome = Outcome { revision: accepted.revision, ..outcome };
-        let mut found = accepted.state.check(&forward);
+        let mut found = accepted.state.check_by(all_cores, &forward);
         if found.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Refusal::Rejected(found));
         }
@@ -143,16 +143,20 @@ impl Core {
             outcome.diagnostics = limit_warnings(found);
             return Ok(outcome);
         }
-        accepted.state.apply(&forward);
         let began = Instant::now();
         let documents = Writes::from(documents);
         let ahead = documents.len() >= MANY && group.revisions.is_empty() && !request.dry_run;
+        let state = &mut accepted.state;
         let compiled = info_span!("compile").in_scope(|| match ahead {
             true => thread::scope(|scope| {
+                scope.spawn(|| state.apply(&forward));
                 scope.spawn(|| self.store.prepare(Some(&documents)));
                 self.compiler.apply(&forward)
             }),
-            false => self.compiler.apply(&forward),
+            false => {
+                state.apply(&forward);
+                self.compiler.apply(&forward)
+            }
         });
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiles.add(began.elapsed());
         let compiled = match compiled {

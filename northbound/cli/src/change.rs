@@ -3,18 +3,21 @@
 use crate::{
     Outcome, Usage,
     args::{Files, How, OptionalTarget, Output, kind},
-    input::{self, Input},
+    input,
     print::{self, Out, Tone},
     progress::Progress,
     question::row_service,
     show, yaml,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bulkhead_client::{Client, Error};
-use bulkhead_types::{ApplyAnswer, ChangeKind, ChangeLine, Kind, PlanAnswer, Severity, v1};
+use bulkhead_types::{
+    ApplyAnswer, ChangeKind, ChangeLine, Diagnostic, Format, Kind, MAX_INPUT, PlanAnswer, Severity,
+    read_removals_to_send, read_to_send, v1,
+};
 use serde_json::Value;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal, stdin},
     path::PathBuf,
     process::Command,
@@ -31,37 +34,65 @@ enum Sent {
     Refused,
 }
 
-/// A request of the client's that takes a list of documents.
-type Request = fn(&Client, String, bool) -> Result<ApplyAnswer, Error>;
+/// What is done with documents.
+struct Verb {
+    /// How they are read here.
+    reading: input::Reading,
+    /// How they are sent.
+    request: fn(&Client, &[u8], Format, bool) -> Result<ApplyAnswer, Error>,
+}
+
+const APPLY: Verb = Verb { reading: read_to_send, request: Client::apply_text };
+const DELETE: Verb = Verb { reading: read_removals_to_send, request: Client::delete_text };
 
 /// Sends documents; findings are shown in the operator's own files.
-fn send(
-    client: &Client,
-    load: impl FnOnce() -> anyhow::Result<Input>,
-    request: Request,
-    dry_run: bool,
-) -> anyhow::Result<Sent> {
+fn send(client: &Client, verb: &Verb, paths: &[PathBuf], dry_run: bool) -> anyhow::Result<Sent> {
     let progress = Progress::of("reading");
-    let input = load()?;
-    let answer = (!input.has_errors()).then(|| {
-        let stored = if dry_run { "" } else { " and stored" };
-        progress.now(format!("{} documents are checked{stored}", input.parsed.documents.len()));
-        request(client, input.list(), dry_run)
-    });
-    drop(progress);
-    let Some(answer) = answer else {
+    let files = input::contents(paths, MAX_INPUT)?;
+    let stored = if dry_run { "" } else { " and stored" };
+    if let Some((name, content)) = input::large(&files) {
+        progress.now(format!("{} MB are read, checked{stored}", content.len() / 1_000_000));
+        let answer = (verb.request)(client, content, input::format(name), dry_run);
+        drop(progress);
+        if matches!(&answer, Ok(answer) if answer.changes.is_empty()) {
+            bail!("there is no document in {name}");
+        }
+        // The server was sent the file as it is.
+        let locate =
+            |found: &[Diagnostic]| found.iter().map(|d| Diagnostic { file: Some(name.into()), ..d.clone() }).collect();
+        let sources = || files.iter().map(|(name, content)| (name.clone(), input::text(content.clone()))).collect();
+        return said(answer, locate, sources);
+    }
+    let input = input::read(paths, files, verb.reading)?;
+    if input.has_errors() {
+        drop(progress);
         print::findings(&input.parsed.diagnostics, &input.sources);
         return Ok(Sent::Refused);
+    }
+    progress.now(format!("{} documents are checked{stored}", input.parsed.documents.len()));
+    let answer = (verb.request)(client, input.list().as_bytes(), Format::Json, dry_run);
+    drop(progress);
+    said(answer, |found| input.locate(found), || input.sources.clone())
+}
+
+/// Shows what was found, in the files that `sources` gives.
+fn said(
+    answer: Result<ApplyAnswer, Error>,
+    locate: impl Fn(&[Diagnostic]) -> Vec<Diagnostic>,
+    sources: impl FnOnce() -> BTreeMap<String, String>,
+) -> anyhow::Result<Sent> {
+    let found = match &answer {
+        Ok(answer) => &answer.diagnostics,
+        Err(Error::Problem(problem)) => &problem.diagnostics,
+        Err(_) => &Vec::new(),
     };
+    let told = !found.is_empty();
+    if told {
+        print::findings(&locate(found), &sources());
+    }
     match answer {
-        Ok(answer) => {
-            print::findings(&input.locate(&answer.diagnostics), &input.sources);
-            Ok(Sent::Accepted(Box::new(answer)))
-        }
-        Err(Error::Problem(problem)) if !problem.diagnostics.is_empty() => {
-            print::findings(&input.locate(&problem.diagnostics), &input.sources);
-            Ok(Sent::Refused)
-        }
+        Ok(answer) => Ok(Sent::Accepted(Box::new(answer))),
+        Err(Error::Problem(_)) if told => Ok(Sent::Refused),
         Err(other) => Err(other.into()),
     }
 }
@@ -74,7 +105,7 @@ pub fn refused() -> anyhow::Result<Outcome> {
 
 /// `bulkhead apply`
 pub fn apply(client: &Client, output: Output, out: &mut Out, files: &Files, how: &How) -> anyhow::Result<Outcome> {
-    let sent = send(client, || input::load(&files.files), Client::apply_list, how.dry_run)?;
+    let sent = send(client, &APPLY, &files.files, how.dry_run)?;
     let Sent::Accepted(answer) = sent else { return refused() };
     accepted(client, output, out, &answer, how)
 }
@@ -191,7 +222,7 @@ fn some(names: &[String]) -> String {
 
 /// `bulkhead plan`
 pub fn plan(client: &Client, output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
-    let Sent::Accepted(answer) = send(client, || input::load(&files.files), Client::apply_list, true)? else {
+    let Sent::Accepted(answer) = send(client, &APPLY, &files.files, true)? else {
         return refused();
     };
     if matches!(output, Output::Json | Output::Yaml) {
@@ -263,7 +294,8 @@ pub fn reaches(out: &mut Out, plan: &PlanAnswer) {
 
 /// `bulkhead validate`
 pub fn validate(output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
-    let input = input::load(&files.files)?;
+    let contents = input::contents(&files.files, MAX_INPUT)?;
+    let input = input::read(&files.files, contents, APPLY.reading)?;
     let contents = input.sources.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
     let found = match input.has_errors() {
         // Bytes that are not UTF-8 have been replaced in the sources; the first reading knows better.
@@ -320,7 +352,7 @@ pub fn edit(
         return Ok(Outcome::Yes);
     }
     // The document has its resourceVersion in it, so a change made meanwhile is not overwritten.
-    match send(client, || input::load(std::slice::from_ref(&file)), Client::apply_list, false) {
+    match send(client, &APPLY, std::slice::from_ref(&file), false) {
         Ok(Sent::Accepted(answer)) => {
             std::fs::remove_file(&file)?;
             accepted(client, output, out, &answer, &How::default())
@@ -342,7 +374,7 @@ pub fn delete(
     how: &How,
 ) -> anyhow::Result<Outcome> {
     let Some(kind_text) = &target.kind else {
-        let sent = send(client, || input::load_removals(files), Client::delete_list, how.dry_run)?;
+        let sent = send(client, &DELETE, files, how.dry_run)?;
         let Sent::Accepted(answer) = sent else { return refused() };
         return accepted(client, output, out, &answer, how);
     };

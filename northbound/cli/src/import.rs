@@ -11,7 +11,7 @@ use bulkhead_client::Client;
 use bulkhead_convert::{File, Imported, aws, kubernetes};
 use bulkhead_types::{MAX_FOREIGN_INPUT, Severity, object};
 use serde_json::Value;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// `bulkhead import ...`. A client is made only where something is to be applied.
 pub fn import(
@@ -27,9 +27,6 @@ pub fn import(
         return Err(Usage("--yes, --dry-run and --wait are for --apply".into()).into());
     }
     let contents = input::contents(files, MAX_FOREIGN_INPUT)?;
-    if contents.is_empty() {
-        anyhow::bail!("no .yaml, .yml or .json file in {}", shown(files));
-    }
     let all: Vec<File<'_>> = contents.iter().map(|(name, content)| File { name, content }).collect();
     let imported = match command {
         Import::Aws { .. } => aws::import(&all),
@@ -47,7 +44,7 @@ pub fn import(
         return Ok(Outcome::Failed);
     }
     if imported.resources.is_empty() {
-        anyhow::bail!("there is nothing to import in {}", shown(files));
+        anyhow::bail!("there is nothing to import in {}", input::shown(files));
     }
     let documents = documents(&imported)?;
     if carry.apply {
@@ -58,10 +55,6 @@ pub fn import(
         _ => out.raw(&yaml::documents(&documents)),
     }
     Ok(Outcome::Yes)
-}
-
-fn shown(files: &[PathBuf]) -> String {
-    files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn documents(imported: &Imported) -> anyhow::Result<Vec<Value>> {

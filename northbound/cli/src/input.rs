@@ -3,7 +3,7 @@
 use crate::print::placeless;
 use anyhow::{Context, bail};
 use bulkhead_hands::all_cores;
-use bulkhead_types::{Diagnostic, Format, Hands, MAX_INPUT, Parsed, Severity, read_removals_to_send, read_to_send};
+use bulkhead_types::{Diagnostic, Format, Hands, MAX_INPUT, Parsed, Severity};
 use std::{
     collections::BTreeMap,
     fs,
@@ -49,42 +49,51 @@ impl Input {
     }
 }
 
-/// Reads all `paths`; what is wrong inside of them is in the result.
-pub fn load(paths: &[PathBuf]) -> anyhow::Result<Input> {
-    load_with(paths, read_to_send)
-}
-
-/// The same where the documents name what is to be removed.
-pub fn load_removals(paths: &[PathBuf]) -> anyhow::Result<Input> {
-    load_with(paths, read_removals_to_send)
-}
-
 /// A way to read documents.
-type Reading = fn(Option<&str>, &[u8], Format, Hands) -> Parsed<String>;
+pub type Reading = fn(Option<&str>, &[u8], Format, Hands) -> Parsed<String>;
 
-fn load_with(paths: &[PathBuf], read: Reading) -> anyhow::Result<Input> {
-    let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
-    let shown = || paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    for (name, content) in contents(paths, MAX_INPUT)? {
-        input.parsed.extend(read(Some(&name), &content, format(&name), all_cores));
-        let text = String::from_utf8(content);
-        let text = text.unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
-        input.sources.insert(name, text);
+/// A file of so many bytes is read once, by the server: here it would take as long again.
+const LARGE: usize = 1 << 20;
+
+/// The one file that is too large to be read here and there, with its name.
+pub fn large(files: &[(String, Vec<u8>)]) -> Option<(&str, &[u8])> {
+    match files {
+        [(name, content)] if (LARGE..=MAX_INPUT).contains(&content.len()) => Some((name, content)),
+        _ => None,
     }
-    if input.sources.is_empty() {
-        bail!("no .yaml, .yml or .json file in {}; folders inside of a folder are not looked into", shown());
+}
+
+/// Reads what is in files that are at `paths`; what is wrong inside of them is in the result.
+pub fn read(paths: &[PathBuf], files: Vec<(String, Vec<u8>)>, reading: Reading) -> anyhow::Result<Input> {
+    let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
+    for (name, content) in files {
+        input.parsed.extend(reading(Some(&name), &content, format(&name), all_cores));
+        input.sources.insert(name, text(content));
     }
     if !input.has_errors() {
         input.parsed.check_unique();
         // Whoever names a file means that there is something in it.
         if input.parsed.documents.is_empty() {
-            bail!("there is no document in {}", if paths == [PathBuf::from("-")] { STDIN.into() } else { shown() });
+            bail!("there is no document in {}", shown(paths));
         }
     }
     Ok(input)
 }
 
-fn format(name: &str) -> Format {
+/// What people call `paths`.
+pub fn shown(paths: &[PathBuf]) -> String {
+    let names =
+        paths.iter().map(|path| if path.as_os_str() == "-" { STDIN.into() } else { path.display().to_string() });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// A file's content for showing lines of it.
+pub fn text(content: Vec<u8>) -> String {
+    String::from_utf8(content).unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned())
+}
+
+/// How a file is written, by its name.
+pub fn format(name: &str) -> Format {
     if name.ends_with(".json") { Format::Json } else { Format::Any }
 }
 
@@ -111,6 +120,9 @@ pub fn contents(paths: &[PathBuf], most: usize) -> anyhow::Result<Vec<(String, V
         } else {
             files.push(open(path, most)?);
         }
+    }
+    if files.is_empty() {
+        bail!("no .yaml, .yml or .json file in {}; folders inside of a folder are not looked into", shown(paths));
     }
     Ok(files)
 }

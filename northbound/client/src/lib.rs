@@ -7,10 +7,10 @@ pub use tls::Security;
 pub use watch::{Told, Watch};
 
 use bulkhead_types::{
-    ApplyAnswer, AuditAnswer, Diagnostic, DiffAnswer, FlowQuestion, HistoryAnswer, MAX_INPUT, MatrixRow, PathAnswer,
-    PathQuestion, PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion, RuleHits,
-    SeenAttachment, StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer, USER_HEADER,
-    VtepAnswer, VtepReport,
+    ApplyAnswer, AuditAnswer, Diagnostic, DiffAnswer, FlowQuestion, Format, HistoryAnswer, MAX_INPUT, MatrixRow,
+    PathAnswer, PathQuestion, PortsAnswer, Problem, ReachAnswer, Realization, RestoreAnswer, RollbackQuestion,
+    RuleHits, SeenAttachment, StatusAnswer, TokenAnswer, TokenList, TokenQuestion, TopologyAnswer, TraceAnswer,
+    USER_HEADER, VtepAnswer, VtepReport,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -30,18 +30,19 @@ const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// Largest answer that is read: a list of some hundred thousand workloads.
 const MAX_ANSWER: u64 = 1 << 30;
 
-/// The type of every body.
+/// The type of bodies that this client writes.
 const JSON: &str = "application/json";
 
 /// A body without line breaks and spaces: it counts against the server's limit.
-fn compact(body: &impl Serialize) -> Result<String, Error> {
+fn compact(body: &impl Serialize) -> String {
     // What is sent are plain structs and values with text keys; these cannot fail to serialize.
-    fits(serde_json::to_string(body).unwrap_or_default())
+    serde_json::to_string(body).unwrap_or_default()
 }
 
 /// A body, if the server would read it.
-fn fits(body: String) -> Result<String, Error> {
-    if body.len() > MAX_INPUT { Err(Error::TooLarge { size: body.len() }) } else { Ok(body) }
+fn fits<B: AsRef<[u8]>>(body: B) -> Result<B, Error> {
+    let size = body.as_ref().len();
+    if size > MAX_INPUT { Err(Error::TooLarge { size }) } else { Ok(body) }
 }
 
 /// Why there is no answer.
@@ -289,12 +290,22 @@ impl Client {
         query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        self.post(path, query, compact(body)?)
+        self.post(path, query, Format::Json, compact(body).as_bytes())
     }
 
-    fn post<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)], body: String) -> Result<T, Error> {
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        format: Format,
+        body: &[u8],
+    ) -> Result<T, Error> {
+        let content_type = match format {
+            Format::Json => JSON,
+            Format::Any => "application/yaml",
+        };
         let url = self.url(path, query);
-        self.answer(&url, self.signed(self.agent.post(&url)).content_type(JSON).send(body))
+        self.answer(&url, self.signed(self.agent.post(&url)).content_type(content_type).send(fits(body)?))
     }
 
     /// Applies documents as one atomic change; with `dry_run` only says what it would do.
@@ -303,10 +314,10 @@ impl Client {
         self.post_json("/v1/apply", query, &documents)
     }
 
-    /// The same, of a list that is JSON already: without line breaks and spaces, which would count against the limit.
-    pub fn apply_list(&self, list: String, dry_run: bool) -> Result<ApplyAnswer, Error> {
+    /// The same, of documents as they are written: what is found in them has its place in this text.
+    pub fn apply_text(&self, text: &[u8], format: Format, dry_run: bool) -> Result<ApplyAnswer, Error> {
         let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
-        self.post("/v1/apply", query, fits(list)?)
+        self.post("/v1/apply", query, format, text)
     }
 
     /// The resources of a kind (its plural, as in URLs), selected by labels if a selector is given.
@@ -330,14 +341,14 @@ impl Client {
     /// Creates or replaces one resource.
     pub fn put(&self, kind: &str, name: &str, document: &Value) -> Result<ApplyAnswer, Error> {
         let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
-        self.answer(&url, self.signed(self.agent.put(&url)).content_type(JSON).send(compact(document)?))
+        self.answer(&url, self.signed(self.agent.put(&url)).content_type(JSON).send(fits(compact(document))?))
     }
 
     /// Changes a part of one resource, by a JSON merge patch (RFC 7396).
     pub fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<ApplyAnswer, Error> {
         let url = self.url(&format!("/v1/{kind}/{}", escape(name)), &[]);
         let request = self.signed(self.agent.patch(&url)).content_type("application/merge-patch+json");
-        self.answer(&url, request.send(compact(patch)?))
+        self.answer(&url, request.send(fits(compact(patch))?))
     }
 
     /// Removes what documents name, as one atomic change; with `dry_run` only says what it would do.
@@ -346,10 +357,10 @@ impl Client {
         self.post_json("/v1/delete", query, &documents)
     }
 
-    /// The same, of a list that is JSON already, as in [`Self::apply_list`].
-    pub fn delete_list(&self, list: String, dry_run: bool) -> Result<ApplyAnswer, Error> {
+    /// The same, of documents as they are written.
+    pub fn delete_text(&self, text: &[u8], format: Format, dry_run: bool) -> Result<ApplyAnswer, Error> {
         let query: &[_] = if dry_run { &[("dryRun", "true")] } else { &[] };
-        self.post("/v1/delete", query, fits(list)?)
+        self.post("/v1/delete", query, format, text)
     }
 
     /// At most `limit` revisions before `before`, or the newest ones.

@@ -85,6 +85,12 @@ impl<R> Parsed<R> {
 
     /// Refuses resources that are there twice.
     pub fn check_unique(&mut self) {
+        let mut keys: Vec<&Key> = self.documents.iter().map(|document| &document.key).collect();
+        // Most inputs are in some order already, which a stable sort makes use of.
+        keys.sort();
+        if keys.is_sorted_by(|one, next| one < next) {
+            return;
+        }
         let mut seen: BTreeMap<&Key, &Document<R>> = BTreeMap::new();
         let (mut there, mut here) = (Last::default(), Last::default());
         for document in &self.documents {

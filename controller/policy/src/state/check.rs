@@ -9,7 +9,7 @@ use crate::{
     model::*,
     overlay::{GATEWAY_MAC, is_overlay_port},
 };
-use bulkhead_topology::{Cover, IpNet, Name, Operator, Selector, nearest};
+use bulkhead_topology::{Cover, Hands, IpNet, Name, Operator, Selector, alone, each, nearest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -33,6 +33,9 @@ const MAX_GUESSES: usize = 16;
 
 /// Most groups of one network: each has entries on every switch that the network is present on.
 const MAX_GROUPS: usize = 16;
+
+/// Changed resources whose claims are put in order at a time: below that, a change is not worth other hands.
+const PART: usize = 25_000;
 
 /// What to do about an empty list that was meant to be no condition.
 const OMIT: &str = "leave the field out to match anything";
@@ -61,6 +64,7 @@ impl<'a> Claimed<'a> {
 /// The state as it will be, and what has been found.
 struct Check<'a> {
     state: &'a State,
+    hands: Hands,
     /// The changed resources: new value, or removed.
     after: BTreeMap<&'a Key, Option<&'a Resource>>,
     /// The addresses of networks that were asked for.
@@ -77,8 +81,13 @@ impl State {
     /// them all. The order inside `changes` does not matter. Cost follows the changes, not the state
     /// (except that taking a subnet from a network looks at that network's addresses).
     pub fn check(&self, changes: &[Change]) -> Vec<Diagnostic> {
+        self.check_by(alone, changes)
+    }
+
+    /// The same; `hands` help with many changes.
+    pub fn check_by(&self, hands: Hands, changes: &[Change]) -> Vec<Diagnostic> {
         let (after, covers, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut check = Check { state: self, after, covers, guesses: MAX_GUESSES, found: Vec::new(), refused };
+        let mut check = Check { state: self, hands, after, covers, guesses: MAX_GUESSES, found: Vec::new(), refused };
         check.collect(changes);
         if !check.found.is_empty() {
             // There is no one outcome to look at.
@@ -120,11 +129,14 @@ impl<'a> Check<'a> {
             {
                 let message = format!("the value is {}, another resource", value.key());
                 self.error(&change.key, "metadata.name", message, "");
-                continue;
             }
-            if let Some(earlier) = self.after.insert(&change.key, change.value.as_ref())
-                && earlier != change.value.as_ref()
-            {
+        }
+        self.after = changes.iter().map(|change| (&change.key, change.value.as_ref())).collect();
+        if self.after.len() == changes.len() {
+            return;
+        }
+        for change in changes {
+            if self.after.get(&change.key).is_some_and(|value| *value != change.value.as_ref()) {
                 let hint = "keep one of the documents";
                 self.error(&change.key, "metadata.name", "the resource is changed twice, differently", hint);
             }
@@ -160,18 +172,7 @@ impl<'a> Check<'a> {
 
     /// Nothing that only one resource may have is claimed twice.
     fn unique(&mut self) {
-        let mut claimed = Vec::new();
-        for (key, value) in &self.after {
-            let mut nth = 0;
-            if let Some(resource) = value {
-                claims(resource, |claim, _| {
-                    claimed.push((claim, *key, nth));
-                    nth += 1;
-                });
-            }
-        }
-        claimed.sort_unstable();
-        let claimed = Claimed(claimed);
+        let claimed = self.claimed();
         for (claim, owners) in claimed.all() {
             let standing = self.state.index.owner(claim).filter(|key| !self.changed(key));
             let first = owners.first().map(|(_, key, _)| (*key).clone());
@@ -187,6 +188,33 @@ impl<'a> Check<'a> {
         self.ports_and_links(&claimed);
         self.ports_and_underlays(&claimed);
         self.tell_refused();
+    }
+
+    /// What the changed resources claim.
+    fn claimed(&self) -> Claimed<'a> {
+        let after: Vec<(&'a Key, &'a Resource)> =
+            self.after.iter().filter_map(|(key, value)| value.map(|resource| (*key, resource))).collect();
+        let sorted = |part: &[(&'a Key, &'a Resource)]| {
+            // A workload has three for each interface, and most have one.
+            let mut claimed = Vec::with_capacity(3 * part.len());
+            for (key, resource) in part {
+                let mut nth = 0;
+                claims(resource, |claim, _| {
+                    claimed.push((claim, *key, nth));
+                    nth += 1;
+                });
+            }
+            claimed.sort_unstable();
+            claimed
+        };
+        let mut parts = each(self.hands, after.chunks(PART).collect(), sorted);
+        let mut claimed = parts.pop().unwrap_or_default();
+        if !parts.is_empty() {
+            claimed = parts.into_iter().chain([claimed]).flatten().collect();
+            // A stable sort merges what is in order already.
+            claimed.sort();
+        }
+        Claimed(claimed)
     }
 
     /// These claims cannot be.

@@ -147,6 +147,35 @@ fn the_servers_findings_are_shown_in_the_operators_own_files() {
 }
 
 #[test]
+fn a_large_file_goes_to_the_server_as_it_is_and_its_findings_come_back_with_their_places() {
+    let refused = r#"{"type":"urn:bulkhead:problem:refused","title":"The documents are refused","status":422,"diagnostics":[
+        {"severity":"error","line":5,"column":11,"resource":"Policy/p","path":"spec.subject.zone","message":"there is no zone `nowhere`","hint":"apply it first"}]}"#;
+    let nothing = r#"{"revision":7,"changes":[],"diagnostics":[]}"#;
+    let server =
+        Server::new(Box::leak(Box::new([("POST /v1/apply", 422, refused), ("POST /v1/delete", 200, nothing)])));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.yaml");
+    let file = file.to_str().unwrap();
+    let document = "kind: Policy\nmetadata: {name: p}\nspec:\n  subject:\n    zone: nowhere\n  ingress: []\n";
+    let large = document.to_string() + &"# nothing more\n".repeat((1 << 20) / 15);
+    std::fs::write(file, &large).unwrap();
+    let output = server.run(&["apply", "-f", file], "");
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "{file}:5:11: error: there is no zone `nowhere`\n5 |     zone: nowhere\n  |           ^\n  hint: apply it first\nnothing was changed\n"
+        )
+    );
+    let output = server.run(&["delete", "-f", file], "");
+    assert_eq!((code(&output), text(&output.stderr)), (1, &*format!("error: there is no document in {file}\n")));
+    let asked = server.asked.lock().unwrap();
+    assert_eq!(*asked, [format!("POST /v1/apply {large}"), format!("POST /v1/delete {large}")]);
+    let heads = server.heads.lock().unwrap();
+    assert!(heads.iter().all(|head| head.contains("content-type: application/yaml\r\n")), "{heads:?}");
+}
+
+#[test]
 fn apply_prints_the_revision_and_waits() {
     let server = Server::new(&[
         (

@@ -5,6 +5,7 @@ use crate::diagnostic::Severity;
 use bulkhead_topology::{DatapathId, Labels, Mac, Name, Requirement, Vni};
 use std::sync::Arc;
 
+mod many;
 mod underlay;
 
 fn name(text: &str) -> Name {
