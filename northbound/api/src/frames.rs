@@ -1,8 +1,8 @@
 //! HTTP/2 clients that send frames and ask for nothing by them.
 //!
 //! Requests that are taken back at once, settings, pings, empty frames and endless heads cost their sender next to nothing
-//! (CVE-2023-44487, CVE-2019-9512, CVE-2019-9515, CVE-2019-9518, CVE-2024-27316 are of that sort). So each connection has an allowance: a frame takes from it, time and
-//! what the client is sent add to it. Who has used it up is cut off.
+//! (CVE-2023-44487, CVE-2019-9512, CVE-2019-9515, CVE-2019-9518, CVE-2024-27316 are of that sort). So each connection has
+//! an allowance: a frame takes from it, time and what the client is sent add to it. Who has used it up is cut off.
 
 use std::{
     io,

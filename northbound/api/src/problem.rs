@@ -12,17 +12,24 @@ use bulkhead_types::{Diagnostic, Problem, Severity};
 #[derive(Debug, Clone)]
 pub(crate) struct Why(pub(crate) String);
 
-/// A problem in a line.
+/// A problem in a line, with its status.
 pub(crate) fn line(problem: &Problem) -> String {
+    format!("{}: {}", problem.status, brief(problem))
+}
+
+/// A problem in a line: the first finding, if there are any.
+pub(crate) fn brief(problem: &Problem) -> String {
     let mut wrong = problem.diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
-    let Some(first) = wrong.next() else { return format!("{}: {}", problem.status, problem.detail) };
+    let Some(first) = wrong.next() else {
+        return if problem.detail.is_empty() { &problem.title } else { &problem.detail }.clone();
+    };
     let whose = first.resource.as_ref().map(|resource| format!("{resource}: ")).unwrap_or_default();
     let path = if first.path.is_empty() { String::new() } else { format!("{}: ", first.path) };
     let more = match wrong.count() {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    format!("{}: {whose}{path}{}{more}", problem.status, first.message)
+    format!("{whose}{path}{}{more}", first.message)
 }
 
 /// An error on its way to the client.

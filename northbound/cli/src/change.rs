@@ -49,17 +49,17 @@ const DELETE: Verb = Verb { reading: read_removals_to_send, request: Client::del
 fn send(client: &Client, verb: &Verb, paths: &[PathBuf], dry_run: bool) -> anyhow::Result<Sent> {
     let progress = Progress::of("reading");
     let files = input::contents(paths, MAX_INPUT)?;
-    let stored = if dry_run { "" } else { " and stored" };
     if let Some((name, content)) = input::large(&files) {
-        progress.now(format!("{} MB are read, checked{stored}", content.len() / 1_000_000));
+        let done = if dry_run { "read and checked" } else { "read, checked and stored" };
+        progress.now(format!("{} MB are {done}", content.len() / 1_000_000));
         let answer = (verb.request)(client, content, input::format(name), dry_run);
         drop(progress);
         if matches!(&answer, Ok(answer) if answer.changes.is_empty()) {
             bail!("there is no document in {name}");
         }
-        // The server was sent the file as it is.
-        let locate =
-            |found: &[Diagnostic]| found.iter().map(|d| Diagnostic { file: Some(name.into()), ..d.clone() }).collect();
+        // The server was sent the file as it is: where it names a line, it is one of this file.
+        let file = |found: &Diagnostic| found.line.map(|_| name.to_string());
+        let locate = |found: &[Diagnostic]| found.iter().map(|d| Diagnostic { file: file(d), ..d.clone() }).collect();
         let sources = || files.iter().map(|(name, content)| (name.clone(), input::text(content.clone()))).collect();
         return said(answer, locate, sources);
     }
@@ -69,7 +69,8 @@ fn send(client: &Client, verb: &Verb, paths: &[PathBuf], dry_run: bool) -> anyho
         print::findings(&input.parsed.diagnostics, &input.sources);
         return Ok(Sent::Refused);
     }
-    progress.now(format!("{} documents are checked{stored}", input.parsed.documents.len()));
+    let done = if dry_run { "checked" } else { "checked and stored" };
+    progress.now(format!("{} documents are {done}", input.parsed.documents.len()));
     let answer = (verb.request)(client, input.list().as_bytes(), Format::Json, dry_run);
     drop(progress);
     said(answer, |found| input.locate(found), || input.sources.clone())

@@ -2,7 +2,7 @@
 
 use crate::{
     gate::blames,
-    problem::{Failure, line},
+    problem::{Failure, brief, line},
 };
 use axum::{
     body::to_bytes,
@@ -52,13 +52,13 @@ fn code(problem: &Problem) -> Code {
 
 fn status(problem: &Problem) -> Status {
     let code = code(problem);
-    let message_ = if problem.detail.is_empty() { problem.title.clone() } else { problem.detail.clone() };
+    let brief = brief(problem);
     let details = message::<_, v1::Problem>(problem).map(|problem| prost_types::Any {
         type_url: "type.googleapis.com/bulkhead.v1.Problem".into(),
         value: problem.encode_to_vec(),
     });
-    let rich = Rich { code: code.into(), message: message_.clone(), details: details.into_iter().collect() };
-    Status::with_details(code, message_, rich.encode_to_vec().into())
+    let rich = Rich { code: code.into(), message: brief.clone(), details: details.into_iter().collect() };
+    Status::with_details(code, brief, rich.encode_to_vec().into())
 }
 
 impl From<Failure> for Status {

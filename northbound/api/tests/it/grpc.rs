@@ -129,6 +129,7 @@ async fn errors_have_a_code_and_the_problem_document() {
     );
     let refused = client.call("bulkhead.v1.Resources/Apply", json!({"documents": text})).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().starts_with("Policy/p: spec.subject.zone: "), "{}", refused.message());
     let problem = client.problem(&refused);
     assert_eq!(problem["type"], "urn:bulkhead:problem:refused");
     assert_eq!(
