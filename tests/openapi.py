@@ -19,6 +19,8 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Longest that the controller may take to start.
 PATIENCE = 60
+# Of examples the description has none.
+PHASES = ["coverage", "fuzzing", "stateful"]
 # What a document may say is more than a schema can: that names exist, that addresses fit. So what fits a schema may be
 # refused (422), and most of it is.
 CHECKS = ",".join(
@@ -77,8 +79,8 @@ def admin(data, daemon):
     sys.exit("bulkheadd does not answer")
 
 
-def main():
-    daemon_path, options = sys.argv[1], sys.argv[2:]
+def held(daemon_path, options):
+    """One run against a controller of its own; schemathesis' exit code."""
     with tempfile.TemporaryDirectory(prefix="bulkhead-schemathesis-") as directory:
         data = pathlib.Path(directory)
         listen = ["--listen", "127.0.0.1:0", "--openflow-listen", "127.0.0.1:0"]
@@ -103,10 +105,19 @@ def main():
             code = subprocess.run(run, cwd=directory, env={**os.environ, **hooks}).returncode
             if daemon.poll() is not None:
                 sys.exit(f"bulkheadd has ended: {daemon.returncode}\n{(data / 'log').read_text()[-2000:]}")
-            sys.exit(code)
+            return code
         finally:
             daemon.terminate()
             daemon.wait(timeout=PATIENCE)
+
+
+def main():
+    daemon_path, options = sys.argv[1], sys.argv[2:]
+    if "--phases" in options:
+        sys.exit(held(daemon_path, options))
+    # What one phase deletes is there again for the next.
+    codes = [held(daemon_path, ["--phases", phase, *options]) for phase in PHASES]
+    sys.exit(any(codes))
 
 
 if __name__ == "__main__":
