@@ -1,9 +1,13 @@
-//! The cores of this machine, for one large piece of work: what pure crates are given as `topology::Hands`.
+//! The cores of this machine, for one large piece of work: what pure crates are given as `topology::Hands`, and for two that
+//! have nothing to do with each other.
 
 use std::{
     num::NonZero,
     panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -37,6 +41,26 @@ pub fn all_cores(parts: usize, part: &(dyn Fn(usize) + Sync)) {
     });
 }
 
+/// Does `here`, and `aside` meanwhile on a thread of its own, or afterwards where none can be begun.
+pub fn beside<R>(aside: impl FnOnce() + Send, here: impl FnOnce() -> R) -> R {
+    let aside = Mutex::new(Some(aside));
+    let once = || {
+        let aside = aside.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(aside) = aside {
+            aside();
+        }
+    };
+    thread::scope(|scope| {
+        let helper = thread::Builder::new().name("bulkhead-hands".into()).spawn_scoped(scope, once);
+        let done = here();
+        match helper {
+            Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => once(),
+        }
+        done
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +72,19 @@ mod tests {
             all_cores(parts, &|at| _ = done[at].fetch_add(1, Ordering::Relaxed));
             assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{parts}");
         }
+    }
+
+    #[test]
+    fn both_are_done() {
+        let mut aside = 0;
+        let here = beside(|| aside = 1, || 2);
+        assert_eq!((aside, here), (1, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "aside")]
+    fn a_panic_aside_is_the_callers_too() {
+        beside(|| panic!("aside"), || ());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     shared::Accepted,
 };
 use bulkhead_compile::{Compiler, Heading};
-use bulkhead_hands::all_cores;
+use bulkhead_hands::{all_cores, beside};
 use bulkhead_pipeline::Delta;
 use bulkhead_policy::{Change, Key, Kind, Resource, Severity, limit_warnings, remarks};
 use bulkhead_store::{Revision, StoreError, Writes};
@@ -16,12 +16,12 @@ use bulkhead_topology::Name;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
-    thread,
     time::{Duration, Instant},
 };
 use tracing::info_span;
 
-/// Documents of one change that are worth another thread, which writes them while it is compiled.
+/// Documents of one change that are worth other threads, which take them into the state and write them while they are
+/// compiled.
 const MANY: usize = 2_000;
 
 /// Changes that are in the state and in the compiler, and nowhere else yet.
@@ -143,20 +143,22 @@ impl Core {
             outcome.diagnostics = limit_warnings(found);
             return Ok(outcome);
         }
-        let began = Instant::now();
         let documents = Writes::from(documents);
-        let ahead = documents.len() >= MANY && group.revisions.is_empty() && !request.dry_run;
+        let large = documents.len() >= MANY && !request.dry_run;
+        let ahead = large && group.revisions.is_empty();
+        let Self { compiler, store, .. } = self;
         let state = &mut accepted.state;
-        let compiled = info_span!("compile").in_scope(|| match ahead {
-            true => thread::scope(|scope| {
-                scope.spawn(|| state.apply(&forward));
-                scope.spawn(|| self.store.prepare(Some(&documents)));
-                self.compiler.apply(&forward)
-            }),
-            false => {
-                state.apply(&forward);
-                self.compiler.apply(&forward)
-            }
+        if !large {
+            state.apply(&forward);
+        }
+        let began = Instant::now();
+        let compiled = info_span!("compile").in_scope(|| match (large, ahead) {
+            (false, _) => compiler.apply(&forward),
+            (true, false) => beside(|| state.apply(&forward), || compiler.apply(&forward)),
+            (true, true) => beside(
+                || state.apply(&forward),
+                || beside(|| store.prepare(Some(&documents)), || compiler.apply(&forward)),
+            ),
         });
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiles.add(began.elapsed());
         let compiled = match compiled {

@@ -9,7 +9,7 @@ use crate::{
     question::row_service,
     show, yaml,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use bulkhead_client::{Client, Error};
 use bulkhead_types::{
     ApplyAnswer, ChangeKind, ChangeLine, Diagnostic, Format, Kind, MAX_INPUT, PlanAnswer, Severity,
@@ -47,23 +47,14 @@ const DELETE: Verb = Verb { reading: read_removals_to_send, request: Client::del
 
 /// Sends documents; findings are shown in the operator's own files.
 fn send(client: &Client, verb: &Verb, paths: &[PathBuf], dry_run: bool) -> anyhow::Result<Sent> {
-    let progress = Progress::of("reading");
     let files = input::contents(paths, MAX_INPUT)?;
-    if let Some((name, content)) = input::large(&files) {
-        let done = if dry_run { "read and checked" } else { "read, checked and stored" };
-        progress.now(format!("{} MB are {done}", content.len() / 1_000_000));
-        let answer = (verb.request)(client, content, input::format(name), dry_run);
-        drop(progress);
-        if matches!(&answer, Ok(answer) if answer.changes.is_empty()) {
-            bail!("there is no document in {name}");
-        }
-        // The server was sent the file as it is: where it names a line, it is one of this file.
-        let file = |found: &Diagnostic| found.line.map(|_| name.to_string());
-        let locate = |found: &[Diagnostic]| found.iter().map(|d| Diagnostic { file: file(d), ..d.clone() }).collect();
-        let sources = || files.iter().map(|(name, content)| (name.clone(), input::text(content.clone()))).collect();
-        return said(answer, locate, sources);
+    if let Some((name, content)) = input::large(&files)
+        && let Some(sent) = send_as_it_is(client, verb, name, content, dry_run)
+    {
+        return sent;
     }
-    let input = input::read(paths, files, verb.reading)?;
+    let progress = Progress::of("reading");
+    let input = input::read(paths, &files, verb.reading)?;
     if input.has_errors() {
         drop(progress);
         print::findings(&input.parsed.diagnostics, &input.sources);
@@ -74,6 +65,30 @@ fn send(client: &Client, verb: &Verb, paths: &[PathBuf], dry_run: bool) -> anyho
     let answer = (verb.request)(client, input.list().as_bytes(), Format::Json, dry_run);
     drop(progress);
     said(answer, |found| input.locate(found), || input.sources.clone())
+}
+
+/// Sends a file that the server alone reads. Nothing if it did not take all of it: what is made of it here is shorter.
+fn send_as_it_is(
+    client: &Client,
+    verb: &Verb,
+    name: &str,
+    content: &[u8],
+    dry_run: bool,
+) -> Option<anyhow::Result<Sent>> {
+    let done = if dry_run { "read and checked" } else { "read, checked and stored" };
+    let progress = Progress::of(format!("{} MB are sent, {done}", content.len() / 1_000_000));
+    let answer = (verb.request)(client, content, input::format(name), dry_run);
+    drop(progress);
+    match &answer {
+        Err(error) if error.was_not_taken() => return None,
+        // What is unchanged would be among them.
+        Ok(answer) if answer.changes.is_empty() => return Some(Err(anyhow!("there is no document in {name}"))),
+        _ => {}
+    }
+    // Where the server names a line, it is one of this file.
+    let file = |found: &Diagnostic| found.line.map(|_| name.to_string());
+    let locate = |found: &[Diagnostic]| found.iter().map(|d| Diagnostic { file: file(d), ..d.clone() }).collect();
+    Some(said(answer, locate, || BTreeMap::from([(name.into(), input::text(content))])))
 }
 
 /// Shows what was found, in the files that `sources` gives.
@@ -296,7 +311,7 @@ pub fn reaches(out: &mut Out, plan: &PlanAnswer) {
 /// `bulkhead validate`
 pub fn validate(output: Output, out: &mut Out, files: &Files) -> anyhow::Result<Outcome> {
     let contents = input::contents(&files.files, MAX_INPUT)?;
-    let input = input::read(&files.files, contents, APPLY.reading)?;
+    let input = input::read(&files.files, &contents, APPLY.reading)?;
     let contents = input.sources.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
     let found = match input.has_errors() {
         // Bytes that are not UTF-8 have been replaced in the sources; the first reading knows better.

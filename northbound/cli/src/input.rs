@@ -52,10 +52,10 @@ impl Input {
 /// A way to read documents.
 pub type Reading = fn(Option<&str>, &[u8], Format, Hands) -> Parsed<String>;
 
-/// A file of so many bytes is read once, by the server: here it would take as long again.
+/// A file of so many bytes is read by the server alone: to read it here and there would take twice as long.
 const LARGE: usize = 1 << 20;
 
-/// The one file that is too large to be read here and there, with its name.
+/// The one file that is for the server alone to read, with its name. (What is too large for it is refused here.)
 pub fn large(files: &[(String, Vec<u8>)]) -> Option<(&str, &[u8])> {
     match files {
         [(name, content)] if (LARGE..=MAX_INPUT).contains(&content.len()) => Some((name, content)),
@@ -64,11 +64,11 @@ pub fn large(files: &[(String, Vec<u8>)]) -> Option<(&str, &[u8])> {
 }
 
 /// Reads what is in files that are at `paths`; what is wrong inside of them is in the result.
-pub fn read(paths: &[PathBuf], files: Vec<(String, Vec<u8>)>, reading: Reading) -> anyhow::Result<Input> {
+pub fn read(paths: &[PathBuf], files: &[(String, Vec<u8>)], reading: Reading) -> anyhow::Result<Input> {
     let mut input = Input { parsed: Parsed::default(), sources: BTreeMap::new() };
     for (name, content) in files {
-        input.parsed.extend(reading(Some(&name), &content, format(&name), all_cores));
-        input.sources.insert(name, text(content));
+        input.parsed.extend(reading(Some(name), content, format(name), all_cores));
+        input.sources.insert(name.clone(), text(content));
     }
     if !input.has_errors() {
         input.parsed.check_unique();
@@ -88,8 +88,8 @@ pub fn shown(paths: &[PathBuf]) -> String {
 }
 
 /// A file's content for showing lines of it.
-pub fn text(content: Vec<u8>) -> String {
-    String::from_utf8(content).unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned())
+pub fn text(content: &[u8]) -> String {
+    String::from_utf8_lossy(content).into_owned()
 }
 
 /// How a file is written, by its name.

@@ -4,7 +4,7 @@ use crate::{args::Output, jsonpath::JsonPath, yaml};
 use bulkhead_types::{Diagnostic, Severity};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal, Write},
 };
 
@@ -169,8 +169,12 @@ pub fn note(text: &str) {
 /// Findings on standard error, each with the line it is about; `sources` holds the files' texts.
 pub fn findings(found: &[Diagnostic], sources: &BTreeMap<String, String>) {
     let colour = colours(io::stderr().is_terminal());
+    let named: BTreeSet<&str> = found.iter().filter_map(|finding| finding.file.as_deref()).collect();
+    let told = sources.iter().filter(|(name, _)| named.contains(name.as_str()));
+    let lines = told.map(|(name, text)| (name.as_str(), text.lines().collect()));
+    let lines: Lines<'_> = lines.collect();
     for finding in found {
-        note(finding_text(finding, sources, colour).trim_end());
+        note(finding_text(finding, &lines, colour).trim_end());
     }
 }
 
@@ -182,7 +186,10 @@ pub fn placeless(found: &[Diagnostic]) -> Vec<Diagnostic> {
 /// Longest source line that is repeated, in characters.
 const MAX_SOURCE: usize = 160;
 
-fn finding_text(finding: &Diagnostic, sources: &BTreeMap<String, String>, colour: bool) -> String {
+/// The lines of files, by their names.
+type Lines<'a> = BTreeMap<&'a str, Vec<&'a str>>;
+
+fn finding_text(finding: &Diagnostic, sources: &Lines<'_>, colour: bool) -> String {
     let (word, tone) = match finding.severity {
         Severity::Error => ("error", Tone::Bad),
         Severity::Warning => ("warning", Tone::Warn),
@@ -207,9 +214,9 @@ fn finding_text(finding: &Diagnostic, sources: &BTreeMap<String, String>, colour
     }
     text.push_str(&clean(&finding.message));
     text.push('\n');
-    let source = finding.file.as_ref().and_then(|file| sources.get(file));
+    let source = finding.file.as_ref().and_then(|file| sources.get(file.as_str()));
     if let (Some(source), Some(line), Some(column)) = (source, finding.line, finding.column)
-        && let Some(shown) = source.lines().nth(line.saturating_sub(1) as usize)
+        && let Some(shown) = source.get(line.saturating_sub(1) as usize)
         && column as usize <= MAX_SOURCE
     {
         let number = line.to_string();
@@ -244,7 +251,7 @@ mod tests {
             message: "unknown field `subnet`".into(),
             hint: "did you mean `subnets`?".into(),
         };
-        let sources = BTreeMap::from([("a.yaml".into(), "spec:\n  subnet: []\n".into())]);
+        let sources = BTreeMap::from([("a.yaml", vec!["spec:", "  subnet: []"])]);
         assert_eq!(
             finding_text(&finding, &sources, false),
             "a.yaml:2:3: error: unknown field `subnet`\n2 |   subnet: []\n  |   ^\n  hint: did you mean `subnets`?\n"

@@ -103,6 +103,19 @@ impl Error {
         }
     }
 
+    /// Whether the server did not take the request as a whole, as far as can be told: too much came at once, or too slowly, or
+    /// nobody is there.
+    pub fn was_not_taken(&self) -> bool {
+        match self {
+            Self::Unreachable { why, .. } => {
+                let closed = |error| was_closed(error) || error.kind() == io::ErrorKind::ConnectionRefused;
+                matches!(&**why, ureq::Error::Io(error) if closed(error))
+            }
+            Self::Problem(problem) => matches!(problem.status, 408 | 503),
+            _ => false,
+        }
+    }
+
     /// The findings that came with the problem.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         self.problem().map(|p| p.diagnostics.as_slice()).unwrap_or_default()

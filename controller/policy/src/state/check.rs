@@ -131,6 +131,7 @@ impl<'a> Check<'a> {
                 self.error(&change.key, "metadata.name", message, "");
             }
         }
+        // Of several values for one resource it is the last; if they differ, nothing is looked at but that.
         self.after = changes.iter().map(|change| (&change.key, change.value.as_ref())).collect();
         if self.after.len() == changes.len() {
             return;
@@ -208,12 +209,12 @@ impl<'a> Check<'a> {
             claimed
         };
         let mut parts = each(self.hands, after.chunks(PART).collect(), sorted);
-        let mut claimed = parts.pop().unwrap_or_default();
-        if !parts.is_empty() {
-            claimed = parts.into_iter().chain([claimed]).flatten().collect();
-            // A stable sort merges what is in order already.
-            claimed.sort();
+        if parts.len() < 2 {
+            return Claimed(parts.pop().unwrap_or_default());
         }
+        let mut claimed: Vec<_> = parts.into_iter().flatten().collect();
+        // A stable sort merges what is in order already.
+        claimed.sort();
         Claimed(claimed)
     }
 

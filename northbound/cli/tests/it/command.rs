@@ -176,6 +176,23 @@ fn a_large_file_goes_to_the_server_as_it_is_and_its_findings_come_back_with_thei
 }
 
 #[test]
+fn what_the_server_does_not_take_as_it_is_is_read_here_and_sent_shorter() {
+    let busy = r#"{"type":"urn:bulkhead:problem:busy","title":"Service Unavailable","status":503,"detail":"try again in a moment","diagnostics":[]}"#;
+    let server = Server::new(Box::leak(Box::new([("POST /v1/apply", 503, busy)])));
+    let document = "kind: AddressSet\nmetadata: {name: corp}\nspec: {cidrs: [192.0.2.0/24]}\n";
+    let large = document.to_string() + &"# nothing more\n".repeat((1 << 20) / 15);
+    let output = server.run(&["apply", "-f", "-"], &large);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("try again in a moment"), "{}", text(&output.stderr));
+    let shorter = r#"[{"kind":"AddressSet","metadata":{"name":"corp"},"spec":{"cidrs":["192.0.2.0/24"]}}]"#;
+    assert_eq!(*server.asked.lock().unwrap(), [format!("POST /v1/apply {large}"), format!("POST /v1/apply {shorter}")]);
+    // And what is wrong in it is said where nobody is there.
+    let output = crate::common::bulkhead(&["apply", "-f", "-"], &large.replace("cidrs", "cdirs"));
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).starts_with("<stdin>:3:8: error: unknown field `cdirs`"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn apply_prints_the_revision_and_waits() {
     let server = Server::new(&[
         (
