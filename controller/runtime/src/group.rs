@@ -144,21 +144,19 @@ impl Core {
             return Ok(outcome);
         }
         let documents = Writes::from(documents);
-        let large = documents.len() >= MANY && !request.dry_run;
-        let ahead = large && group.revisions.is_empty();
+        let ahead = documents.len() >= MANY && group.revisions.is_empty() && !request.dry_run;
         let Self { compiler, store, .. } = self;
         let state = &mut accepted.state;
-        if !large {
+        if !ahead {
             state.apply(&forward);
         }
         let began = Instant::now();
-        let compiled = info_span!("compile").in_scope(|| match (large, ahead) {
-            (false, _) => compiler.apply(&forward),
-            (true, false) => beside(|| state.apply(&forward), || compiler.apply(&forward)),
-            (true, true) => beside(
+        let compiled = info_span!("compile").in_scope(|| match ahead {
+            true => beside(
                 || state.apply(&forward),
                 || beside(|| store.prepare(Some(&documents)), || compiler.apply(&forward)),
             ),
+            false => compiler.apply(&forward),
         });
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).compiles.add(began.elapsed());
         let compiled = match compiled {

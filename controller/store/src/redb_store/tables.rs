@@ -278,8 +278,9 @@ pub(super) struct Made {
     time: u64,
 }
 
-/// Appends revisions in one commit, which goes on where the first one's documents were prepared. `first` is what is known of the oldest note, and is kept true: that note may name
-/// a hundred thousand documents, and is not to be read with every change.
+/// Appends revisions in one commit, which goes on where the first one's documents were prepared. `first` is what is known
+/// of the oldest note, and is kept true: that note may name a hundred thousand documents, and is not to be read with every
+/// change.
 pub(super) fn append(
     database: &Database,
     prepared: Option<Prepared>,
